@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import TypeGuard
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -65,9 +66,12 @@ def os_reason(error: OSError) -> str:
     --------
     >>> os_reason(PermissionError(errno.EACCES, "Permission denied", "/data/list/p1/run.json"))
     'Permission denied (p1/run.json)'
+    >>> os_reason(OSError("libcudart.so.12: cannot open shared object file"))
+    'libcudart.so.12: cannot open shared object file'
     """
     error = root_os_error(error)
-    reason = error.strerror or type(error).__name__
+    message_lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = error.strerror or message_lines[0][:200]
     if not isinstance(error.filename, str):
         return reason
     return f"{reason} ({Path(*Path(error.filename).parts[-2:]).as_posix()})"
@@ -121,6 +125,18 @@ class GeometryError(UnusableInputError):
 
 class ReadError(UnusableInputError):
     """A file that cannot be read as what it claims to be."""
+
+
+def is_refusal(error: object) -> TypeGuard[OSError]:
+    """Return whether the system refuses to read a file that exists, whatever its content.
+
+    Examples
+    --------
+    >>> is_refusal(OSError(errno.EIO, "")), is_refusal(FileNotFoundError(errno.ENOENT, ""))
+    (True, False)
+    """
+    not_there = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+    return isinstance(error, OSError) and error.errno not in not_there
 
 
 def unreadable(error: OSError, name: str) -> ReadError:
@@ -215,6 +231,41 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
         next_step=f"Install it (`lesionlens doctor` lists what is missing){without}",
         in_window="Install it" + without,
     )
+
+
+def environment_error(error: BaseException) -> LesionLensError | None:
+    """Return the user-facing error for what this machine lacks; None for a defect or a refusal.
+
+    Examples
+    --------
+    >>> str(environment_error(MemoryError())).partition(".")[0]
+    'Found too little memory'
+    >>> environment_error(OSError(errno.ENOSPC, "No space left on device")).found
+    'a system error: No space left on device'
+    >>> environment_error(KeyError("x"))
+    """
+    if isinstance(error, LesionLensError):
+        return None
+    if is_out_of_memory(error):
+        return ResourceError(
+            found="too little memory",
+            expected="a few GB of free memory",
+            next_step="Close other programs and try again; what was complete before is kept",
+        )
+    if "can't start new thread" in str(error):
+        return ResourceError(
+            found="a limit on threads and processes that is used up",
+            expected="some 50 more",
+            next_step="Raise it (ulimit -u; a container's limit of pids), or end other programs; "
+            "what was complete before is kept",
+        )
+    if isinstance(error, OSError):
+        return ResourceError(
+            found=f"a system error: {os_reason(error)}",
+            expected="files that can be read and written",
+            next_step="Check the disk and permissions; what was complete before is kept",
+        )
+    return missing_package_error(error)
 
 
 class PluginError(LesionLensError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib import util
 from importlib.metadata import EntryPoint, entry_points
@@ -189,7 +189,8 @@ def plugin_errors(
 
     If it changes the working folder, that is undone: relative paths of the user keep their meaning.
     So are changes of numpy's handling of underflow and the like, and of torch's default type and
-    device and choice of algorithms: another engine would fail on them afterwards.
+    device and choice of algorithms: another engine would fail on them afterwards. Built-in code
+    changes none of them: what differs afterwards was changed by the program, in another thread.
 
     Parameters
     ----------
@@ -209,8 +210,9 @@ def plugin_errors(
     MissingPluginError
         Built-in code needs a package that is not installed.
     """
+    builtin = is_builtin(plugin)
     try:
-        with _preserved_state():
+        with nullcontext() if builtin else _preserved_state():
             yield
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -218,7 +220,7 @@ def plugin_errors(
         passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
         if passes_through or is_out_of_memory(error) or is_full_disk(error):
             raise
-        if is_builtin(plugin):
+        if builtin:
             missing = missing_package_error(error)
             if missing is None:
                 raise

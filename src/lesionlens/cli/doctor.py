@@ -26,6 +26,8 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "python-multipart", "uvicorn"),
 }
+_UNLOADABLE = (ImportError, OSError)
+"""Errors of a package that is missing, or whose libraries cannot be loaded."""
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
@@ -82,12 +84,12 @@ def _extra(extra: str, packages: tuple[str, ...]) -> dict[str, Any]:
 
 def _device() -> dict[str, Any]:
     """Return the device that `--device auto` selects, and the available accelerators."""
-    if version_of("torch") is None:
+    try:
+        import torch
+
+        from lesionlens.engines import device as devices
+    except _UNLOADABLE:  # which the weights report
         return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": usable_processors()}
-    import torch
-
-    from lesionlens.engines import device as devices
-
     accelerators = [
         {
             "device": str(device),
@@ -111,7 +113,7 @@ def _weights(name: str) -> dict[str, Any]:
         from lesionlens.network.weights import load_shipped
 
         _, info = load_shipped(name)
-    except (LesionLensError, ImportError) as error:
+    except (LesionLensError, *_UNLOADABLE) as error:
         return {"verified": False, "sha256": None, "version": None, "message": str(error)}
     return {
         "verified": True,

@@ -27,9 +27,7 @@ from lesionlens.base.errors import (
     INTERRUPTED,
     LesionLensError,
     ResourceError,
-    is_out_of_memory,
-    missing_package_error,
-    os_reason,
+    environment_error,
 )
 from lesionlens.base.files import access
 from lesionlens.cli import (
@@ -59,16 +57,6 @@ from lesionlens.cli import (
 )
 from lesionlens.cli.console import STOP, CommandOutput, plain
 from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
-
-_NO_MEMORY = (
-    "Found too little memory. Expected a few GB of free memory. Close other programs and try "
-    "again; what was complete before is kept."
-)
-_NO_THREADS = (
-    "Found a limit on threads and processes that is used up. Expected some 50 more. Raise it "
-    "(ulimit -u; a container's limit of pids), or end other programs; what was complete before is "
-    "kept."
-)
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
 _MAY_BE_EMPTY = frozenset({"--modality"})
@@ -340,27 +328,15 @@ def explain(error: BaseException) -> tuple[int, str]:
     >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
     'Found that the required package torch is not installed'
     """
-    error = missing_package_error(error) or error
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt) or STOP.is_set():
         return 130, INTERRUPTED
-    if is_out_of_memory(error):
-        return 1, _NO_MEMORY
-    if "can't start new thread" in str(error):
-        return 1, _NO_THREADS
-    return 1, _unexpected_error_text(error)
-
-
-def _unexpected_error_text(error: BaseException) -> str:
-    """Return the message of an exception other than LesionLensError."""
-    if isinstance(error, OSError):
-        return (
-            f"Found a system error: {os_reason(error)}. Expected files that can be read and "
-            "written. Check the disk and permissions; what was complete before is kept."
-        )
+    known_error = environment_error(error)
+    if known_error is not None:
+        return 1, str(known_error)
     message_lines = str(error).strip().splitlines() or ["no message"]
-    return (
+    return 1, (
         f"Found a defect in LesionLens ({type(error).__name__}: {message_lines[0][:300]}). "
         "Expected none. Start it again with --debug and report what it prints; what was complete "
         "before is kept."

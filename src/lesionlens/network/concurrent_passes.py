@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import torch
-
-from lesionlens.network.deterministic import fixed_threads, thread_count
+from lesionlens.network.deterministic import (
+    fixed_threads,
+    restored_threads,
+    set_threads_of_worker,
+    thread_count,
+)
 from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
 
@@ -51,8 +54,5 @@ def run_concurrently(
 
 
 def _run_in_pool(run: Callable[[T], R], inputs: Sequence[T], workers: int) -> Iterator[R]:
-    previous = torch.get_num_threads()
-    try:
-        yield from run_in_pool(run, inputs, workers, partial(torch.set_num_threads, 1))
-    finally:
-        torch.set_num_threads(previous)  # threads started later inherit the last number set
+    with restored_threads():  # threads started later inherit the last number set
+        yield from run_in_pool(run, inputs, workers, partial(set_threads_of_worker, 1))

@@ -31,11 +31,69 @@ class _ThreadSetting(threading.local):
 
 
 _outer_setting = _ThreadSetting()
+"""The number of threads outside the blocks of this thread."""
+
+
+class _ProcessThreads:
+    """The number of threads of the process outside all blocks.
+
+    Torch gives a new thread the number that any thread set last: within a block of another thread,
+    that of the block.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = self._threads = 0
+
+    @property
+    def count(self) -> int:
+        """The number for this thread, which is in no block."""
+        return self._threads if self._blocks else torch.get_num_threads()
+
+    def begin(self) -> int:
+        """Begin the outermost block of a thread; return `count`."""
+        with self._lock:
+            self._threads = self.count
+            self._blocks += 1
+            return self._threads
+
+    def end(self) -> None:
+        """End the outermost block of a thread."""
+        with self._lock:
+            self._blocks -= 1
+
+
+_process_threads = _ProcessThreads()
 
 
 def thread_count() -> int:
-    """Return the number of threads set outside `fixed_threads`."""
-    return _outer_setting.threads or torch.get_num_threads()
+    """Return the number of threads set outside `fixed_threads`; in a worker its own."""
+    return _outer_setting.threads or _process_threads.count
+
+
+def set_threads_of_worker(count: int) -> None:
+    """Set the number of threads of this thread, which was started for passes of a block."""
+    torch.set_num_threads(count)
+    _outer_setting.threads = count
+
+
+@contextmanager
+def restored_threads() -> Iterator[int]:
+    """Restore the number of threads after the block, which may set it and start workers.
+
+    Yields
+    ------
+    int
+        The number that this thread has again afterwards.
+    """
+    is_outermost = _outer_setting.threads is None
+    threads = _process_threads.begin() if is_outermost else torch.get_num_threads()
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+        if is_outermost:
+            _process_threads.end()
 
 
 @contextmanager
@@ -44,15 +102,15 @@ def fixed_threads(count: int) -> Iterator[None]:
 
     A default device that the caller set in this thread does not apply either.
     """
-    threads, previous = torch.get_num_threads(), _outer_setting.threads
-    _outer_setting.threads = previous or threads
-    torch.set_num_threads(count)
-    try:
-        with _full_precision, _no_default_device():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        _outer_setting.threads = previous
+    previous = _outer_setting.threads
+    with restored_threads() as threads:
+        _outer_setting.threads = previous or threads
+        torch.set_num_threads(count)
+        try:
+            with _full_precision, _no_default_device():
+                yield
+        finally:
+            _outer_setting.threads = previous
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import json
 import logging
-import warnings
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.util import find_spec
@@ -24,6 +23,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
@@ -240,8 +240,7 @@ def _onnx_model(
     previous_level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # internal warnings of the exporter
+        with warnings_ignored():  # internal warnings of the exporter
             program = torch.onnx.export(
                 with_short_sums(network)
                 .to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

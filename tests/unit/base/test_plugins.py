@@ -138,6 +138,15 @@ def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_
     assert Path.cwd() == tmp_path
 
 
+def test_what_the_program_changes_while_built_in_code_works_stays(monkeypatch, tmp_path):
+    """An analysis in a thread took the program's new working folder back: files went elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new").mkdir()
+    with plugins.plugin_errors("lesionlens.engines.lens.engine", "engine", "when it predicted"):
+        os.chdir("new")
+    assert Path.cwd() == tmp_path / "new"
+
+
 def test_plugins_are_loaded_while_another_thread_imports_torch():
     """A study opened in the first seconds of a window failed: 'unsupported scalarType'."""
     pytest.importorskip("torch")

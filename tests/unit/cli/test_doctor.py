@@ -1,6 +1,7 @@
 """Every extra of the package is looked for."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -66,11 +67,30 @@ def test_an_installation_without_its_samples_is_reported(monkeypatch, tmp_path):
 def test_without_torch_the_device_is_unknown(monkeypatch):
     version_of = doctor.version_of
     monkeypatch.setattr(doctor, "version_of", lambda n: None if n == "torch" else version_of(n))
+    monkeypatch.setitem(sys.modules, "torch", None)
     found = doctor.examine()
     assert not found["ready"]
     lines = doctor._lines(found)
     assert lines[1].startswith("Device      unknown (")
     assert any(line.startswith("Core ") and "torch MISSING" in line for line in lines)
+
+
+def test_a_torch_whose_libraries_cannot_be_loaded_is_reported(monkeypatch, tmp_path):
+    """The command that tells what is wrong ended with "a system error: OSError"."""
+    reason = "libcudart.so.12: cannot open shared object file"
+    (tmp_path / "torch.py").write_text(f"raise OSError({reason!r})")
+
+    def unloadable(name):
+        raise OSError(reason)
+
+    monkeypatch.setattr("lesionlens.network.weights.load_shipped", unloadable)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    found = doctor.examine()
+    assert not found["ready"]
+    lines = doctor._lines(found)
+    assert lines[1].startswith("Device      unknown (")
+    assert f"Weights     NOT USABLE: {reason}" in lines
 
 
 def test_weights_that_were_altered_are_called_not_usable(monkeypatch, tmp_path):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from lesionlens.network.deterministic import GroupNorm, fixed_threads, thread_count
+from lesionlens.network.concurrent_passes import run_concurrently
+from lesionlens.network.deterministic import (
+    GroupNorm,
+    fixed_threads,
+    set_threads_of_worker,
+    thread_count,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +78,43 @@ def test_threads_are_as_many_as_before_outside_of_the_blocks():
             raise KeyError
         assert (torch.get_num_threads(), thread_count()) == (1, 3)
     assert (torch.get_num_threads(), thread_count()) == (3, 3)
+
+
+def test_the_number_of_threads_outlives_blocks_of_two_threads_that_overlap():
+    """Torch gives a new thread the number that was set last, in any thread: 1 from then on."""
+    first, second = fixed_threads(1), fixed_threads(1)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(first.__enter__).result()
+        assert other.submit(thread_count).result() == 3
+        other.submit(second.__enter__).result()
+        assert other.submit(thread_count).result() == 3
+        one.submit(first.__exit__, None, None, None).result()
+        other.submit(second.__exit__, None, None, None).result()
+        assert other.submit(torch.get_num_threads).result() == 3
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
+def test_a_thread_that_begins_beside_passes_of_a_pool_has_the_threads_of_the_process():
+    """As one in which a study is opened while another one's brain is searched, in no block."""
+    with closing(run_concurrently(lambda n: n, range(4))) as passes, ThreadPoolExecutor(1) as other:
+        next(passes)
+        assert other.submit(thread_count).result() == 3
+        with fixed_threads(1):
+            pass
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
+def test_a_worker_of_a_block_keeps_its_one_thread():
+    begin = partial(set_threads_of_worker, 1)
+    with fixed_threads(1), ThreadPoolExecutor(1, initializer=begin) as worker:
+        assert worker.submit(thread_count).result() == 1
+        with ExitStack() as stack:
+            worker.submit(stack.enter_context, fixed_threads(2)).result()
+            assert worker.submit(torch.get_num_threads).result() == 2
+            worker.submit(stack.close).result()
+        assert worker.submit(torch.get_num_threads).result() == 1
 
 
 def test_products_are_float32_whatever_the_program_allows():

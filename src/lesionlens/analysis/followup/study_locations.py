@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files import access, user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.study import Study
@@ -38,6 +39,8 @@ def remember(inputs: Sequence[tuple[str, str]], study: Study) -> None:
 
     Under a lock: workers of a batch, or tasks of a cluster, that end together keep each other's.
     """
+    with suppress(OSError):  # `store` reports it
+        access.make_folder(location_file().parent)  # which is locked: the first ones, too
     with folder_lock(location_file().parent):
         locations = _load_locations()
         locations.pop(key_of(inputs), None)

@@ -81,22 +81,35 @@ def _locked_work_folder(home: Path, target: Path) -> tuple[WorkFolder, int]:
     """Make a hidden folder; another one if a process recovers it before it is locked."""
     for _ in range(10):
         work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
-        with suppress(FileNotFoundError):
-            work.new.mkdir(parents=True)
-            for folder in (work.folder, work.new):
-                change_mode(folder, 0o700)
-            lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-            is_recovered = False
-            try:
-                _lock(lock)
-            except BlockingIOError:
-                is_recovered = True
-            except OSError:  # a disk without locks
-                pass
-            if not is_recovered and work.new.is_dir():
-                return work, lock
-            os.close(lock)
+        try:
+            lock = _make_and_lock(work)
+        except FileNotFoundError:
+            continue
+        except BaseException:
+            shutil.rmtree(work.folder, ignore_errors=True)
+            raise
+        if lock is not None:
+            return work, lock
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), home.name)
+
+
+def _make_and_lock(work: WorkFolder) -> int | None:
+    """Make a hidden folder and return its lock; None if another process has recovered it."""
+    work.new.mkdir(parents=True)
+    for folder in (work.folder, work.new):
+        change_mode(folder, 0o700)
+    lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    is_recovered = False
+    try:
+        _lock(lock)
+    except BlockingIOError:
+        is_recovered = True
+    except OSError:  # a disk without locks
+        pass
+    if not is_recovered and work.new.is_dir():
+        return lock
+    os.close(lock)
+    return None
 
 
 def _lock(lock: int) -> None:

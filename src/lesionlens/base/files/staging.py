@@ -175,18 +175,23 @@ def _flush(files: Iterable[Path]) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM in the block; does nothing outside the main thread."""
+    """Ignore SIGINT and SIGTERM in the block; does nothing outside the main thread.
+
+    Handlers that Python did not install, as of a program that embeds it, cannot be restored: such
+    signals stay with them.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    installed = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in installed.items() if handler is not None}
     for number in handlers:
         signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            signal.signal(number, handler)
 
 
 def _plan(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, is_refusal, unreadable
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.journal import recover
 from lesionlens.base.files.manifest import is_inside
@@ -176,7 +176,9 @@ def is_of_another_version(error: Exception) -> bool:
 
 
 def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:
-    """Return the error for a file that is not part of a LesionLens result."""
+    """Return the error for a file that is not part of a LesionLens result, or cannot be read."""
+    if is_refusal(error):
+        return unreadable(error, path.name)
     detail = ""
     if isinstance(error, ValidationError):
         first_error = error.errors(include_url=False, include_input=False, include_context=False)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from typing_extensions import override
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import gradcam, network_input, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
@@ -132,8 +132,8 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
             score, mask_size=edge, n_batch=1, verbose=False, mode=0.0, overlap=0.0, activate=False
         )
         box = [n for pair in zip(low, high, strict=True) for n in pair]
-        with warnings.catch_warnings():  # MONAI indexes by a list of slices, which torch deprecates
-            warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+        # MONAI indexes by a list of slices, which torch deprecates
+        with warnings_ignored(message="Using a non-tuple sequence"):
             occluded_score, _ = occluder(x, b_box=box)
         drop = (score(x) - torch.as_tensor(occluded_score)[0, 0]).clamp_min(0.0)
     out = torch.zeros(x.shape[2:], device=x.device)

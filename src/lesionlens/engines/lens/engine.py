@@ -30,7 +30,12 @@ from lesionlens.engines.network_input import paste_box
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
-from lesionlens.network.deterministic import fixed_threads, thread_count, with_threads
+from lesionlens.network.deterministic import (
+    fixed_threads,
+    set_threads_of_worker,
+    thread_count,
+    with_threads,
+)
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.pass_pool import R, T
 
@@ -197,5 +202,5 @@ class LensEngine(LensMethod):
 
 
 def _limit_to_one_uncounted_thread() -> None:
-    torch.set_num_threads(1)
+    set_threads_of_worker(1)
     exclude_from_progress()

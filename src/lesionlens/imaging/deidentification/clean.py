@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -13,6 +12,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.deidentification.profile import (
@@ -282,7 +282,7 @@ def _replace_file_meta(dataset: Dataset) -> None:
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    with warnings.catch_warnings(action="ignore"):
+    with warnings_ignored():
         dataset.file_meta = meta
     if hasattr(dataset, "preamble"):
         dataset.preamble = bytes(128)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from typing import Any
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.staging import staged
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
@@ -311,7 +311,7 @@ def _has_embedded_overlay(dataset: Any) -> bool:
 def _reporting_damage(path: Path) -> Iterator[None]:
     """Turn errors of decoding, which happen when a value is first read, into a `ReadError`."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings_ignored():
             yield
     except LesionLensError:
         raise

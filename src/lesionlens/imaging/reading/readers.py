@@ -198,8 +198,14 @@ def identity_of(study: Study, inputs: InputFiles) -> str:
 
 
 def inputs_of(study: Study) -> InputFiles:
-    """Return the digests of the files of the chosen sequences; every file is read once."""
-    digest = cache(sha256_of)
+    """Return the digests of the files of the chosen sequences; every file is read once.
+
+    Raises
+    ------
+    ReadError
+        The system refuses to read a file, as when it is gone.
+    """
+    digest = cache(_sha256_of_input)
     series = {
         sequence: digest_of_series(chosen, digest) for sequence, chosen in study.series.items()
     }
@@ -212,9 +218,16 @@ def digest_of_series(series: Series, digest: Callable[[Path], str] = sha256_of) 
 
 
 def hashed(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield `InputFiles.files`; each file is read when its turn comes."""
+    """Yield `InputFiles.files`; each file is read when its turn comes. Raises as `inputs_of`."""
     for name, path in _files_of(study):
-        yield name, sha256_of(path)
+        yield name, _sha256_of_input(path)
+
+
+def _sha256_of_input(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise unreadable(error, path.name) from error
 
 
 @contextmanager

@@ -40,21 +40,22 @@ def key_of(study: Study) -> str:
 def remember(study: Study) -> None:
     """Store which series the user named as which sequence; delete the entry if none is named.
 
-    If the folder is not writable, the choice is not stored and the study is opened anyway.
+    If the folder is not writable, or a file of the study is gone by now, nothing is stored, which
+    is only logged.
     """
     named = {
         sequence.value: _identifier_of(series, study)
         for sequence, series in study.series.items()
         if series.witness is EvidenceKind.USER
     }
-    path = folder() / f"{key_of(study)}.json"
-    if named:
-        user_files.store(path, named, "the choice of sequences")
-        return
     try:
-        path.unlink(missing_ok=True)
+        path = folder() / f"{key_of(study)}.json"
+        if named:
+            user_files.store(path, named, "the choice of sequences")
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("the choice of sequences could not be deleted: %s", error.strerror)
+        logger.warning("the choice of sequences could not be updated: %s", error.strerror)
 
 
 def recall(study: Study) -> Mapping[MrSequence, str]:

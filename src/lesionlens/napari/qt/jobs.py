@@ -18,7 +18,7 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
+from lesionlens.base.errors import CancelledError, LesionLensError, ServerError, environment_error
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Problem
@@ -225,16 +225,10 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
         value = task(RunContext(progress, cancel))
     except LesionLensError as refusal:
         error = refusal
-    except MemoryError:
-        error = ResourceError(
-            found="too little memory",
-            expected="about 3 GB free for one study",
-            next_step="Close other programs, or analyse on a larger machine",
-        )
     except Exception as failure:
-        if not cancel.is_set():
+        error = environment_error(failure) or failure
+        if error is failure and not cancel.is_set():
             logger.exception("a job failed")
-        error = failure
     _running.pop(threading.current_thread(), None)
     with contextlib.suppress(RuntimeError):  # the window is closed, and Qt's object with it
         messenger.finished.emit(value, error)
@@ -242,6 +236,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
 
 def problem_of(error: BaseException) -> Problem:
     """Convert an error to a problem for the panel; a defect keeps its traceback."""
+    error = environment_error(error) or error
     if isinstance(error, LesionLensError):
         return Problem(
             title="The action failed",

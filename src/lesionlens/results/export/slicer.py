@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import locale
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ _TYPES, _PLACES = (
     "Anatomic codes - DICOM master list",
 )
 _NO_CODE = "^^"
+_locale_lock = threading.Lock()
 
 
 class SlicerExporter:
@@ -185,14 +187,16 @@ def _utf8_path(path: Path) -> Iterator[Path]:
 def _c_numeric_locale() -> Iterator[None]:
     """Write and read numbers with a point whatever the process's locale, which Qt sets.
 
-    SimpleITK formats those of NRRD by the locale: in a German one it writes `(1,5,0,0)`.
+    SimpleITK formats those of NRRD by the locale: in a German one it writes `(1,5,0,0)`. Blocks of
+    several threads wait for each other.
     """
-    previous = locale.setlocale(locale.LC_NUMERIC)
-    locale.setlocale(locale.LC_NUMERIC, "C")
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_NUMERIC, previous)
+    with _locale_lock:
+        previous = locale.setlocale(locale.LC_NUMERIC)
+        locale.setlocale(locale.LC_NUMERIC, "C")
+        try:
+            yield
+        finally:
+            locale.setlocale(locale.LC_NUMERIC, previous)
 
 
 def _verify(

@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.errors import ReadError, ResourceError, is_refusal, unreadable
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_model
@@ -229,7 +229,7 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
         check_size(image.shape, path.name)
         labels = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
     outline = Outline(row.tracking_uid, row.corner, labels)
     if labels.dtype != np.uint8 or labels.ndim != 3 or outline.sha256 != row.sha256:
         raise _unreadable(path)
@@ -237,6 +237,8 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
 
 
 def _unreadable(path: Path, error: Exception | None = None) -> ReadError:
+    if is_refusal(error):  # to move it away would lose decisions
+        return unreadable(error, path.name)
     if error is not None and is_of_another_version(error):
         return ReadError(
             found=f"a {path.name} of another version of LesionLens",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package, os_reason
+from lesionlens.base.errors import LesionLensError, environment_error, is_out_of_memory
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.provenance import joint_sha256, sha256_of
@@ -245,20 +245,17 @@ def failure(error: BaseException) -> tuple[int, str]:
     --------
     >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
     (1, "a defect in LesionLens (KeyError: 'x')")
-    >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(";")[0]
-    'the required package torch is not installed'
+    >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
+    'Found that the required package torch is not installed'
+    >>> failure(RuntimeError("can't start new thread"))[1].partition(".")[0]
+    'Found a limit on threads and processes that is used up'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if is_out_of_memory(error):
         return 1, "too little memory for this study; use fewer --workers"
-    package = missing_package(error)
-    if package is not None:
-        return 1, (
-            f"the required package {package} is not installed; `lesionlens doctor` lists what is "
-            "missing"
-        )
-    if isinstance(error, OSError):
-        return 1, f"a system error: {os_reason(error)}"
+    known_error = environment_error(error)
+    if known_error is not None:
+        return 1, str(known_error)
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:300]
     return 1, f"a defect in LesionLens ({type(error).__name__}: {first_line})"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from lesionlens.base.dates import iso_date
-from lesionlens.base.errors import LesionLensError, ReadError, os_reason
+from lesionlens.base.errors import LesionLensError, ReadError, is_refusal, os_reason
 from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.labels import REFERENCE_ORDER, Source
@@ -139,16 +139,24 @@ def refresh_entry(
     listed = PatientAndDate(entry.patient, entry.date) if previous is None else previous.listed
     try:
         study = open_study(path, study_uid=entry.study_uid or None, recall=True)
+        fields = fields_of(study)
+        contents = "" if fields.get("PatientID") else _contents_of(study)
     except (LesionLensError, OSError) as error:
         if was_described and previous is None:
             return entry
+        cause = error if isinstance(error, OSError) else error.__cause__
+        read_files = "" if is_refusal(cause) else files  # tried again: the files need not change
         unread = previous or Description(files, listed, _UNKNOWN)
-        description = replace(unread, files=files, warnings=())
+        description = replace(unread, files=read_files, warnings=())
         reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
         updated = replace(entry, warnings=(f"cannot be used: {reason}",))
     else:
         description, updated = _described(
-            database, replace(entry, patient=listed.patient, date=listed.date), study
+            database,
+            replace(entry, patient=listed.patient, date=listed.date),
+            study,
+            fields,
+            contents,
         )
         description = replace(description, files=files)
         if was_described and previous is None:
@@ -168,13 +176,18 @@ def refresh_entry(
 
 
 def _described(
-    database: WorklistDatabase, entry: StudyEntry, study: Study
+    database: WorklistDatabase,
+    entry: StudyEntry,
+    study: Study,
+    fields: Mapping[str, str],
+    contents: str,
 ) -> tuple[Description, StudyEntry]:
-    """Return a study's description and updated entry; `entry` holds the list's own identity."""
-    fields = fields_of(study)
+    """Return a study's description and updated entry; `entry` holds the list's own identity.
+
+    `fields` and `contents` are those of the images.
+    """
     listed = PatientAndDate(entry.patient, entry.date)
     images = PatientAndDate(fields.get("PatientID", ""), fields.get("StudyDate", ""))
-    contents = "" if images.patient else joint_sha256(inputs_of(study).series.values())
     previous = Description.of(database, entry.name)
     read_as, read_contents = _images_when_read(database, entry.name, previous)
     change_warnings = _image_change_warnings(read_as, images)
@@ -191,6 +204,10 @@ def _described(
     if not change_warnings:
         read_as = read_contents = None
     return Description("", listed, images, read_as, warnings, contents, read_contents), updated
+
+
+def _contents_of(study: Study) -> str:
+    return joint_sha256(inputs_of(study).series.values())
 
 
 def _images_when_read(

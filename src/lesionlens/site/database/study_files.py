@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
@@ -26,14 +27,16 @@ def study_files(study: Path) -> tuple[Path, ...]:
 def fingerprint(study: Path) -> str:
     """Return a digest of the names, sizes and times of a study's files.
 
-    Contents are not read, which would take as long as opening the study.
+    Contents are not read, which would take as long as opening the study. A file that vanishes
+    meanwhile, such as the temporary one of a transfer, does not count.
     """
     root = study.parent if reachable.is_file(study) else study
     digest = hashlib.sha256()
     for path in study_files(study):
-        stat = path.stat()
-        line = f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
+        with suppress(OSError):
+            stat = path.stat()
+            line = f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -49,16 +49,18 @@ def read_key_of_study(study: Study, reader: str) -> ReadKey:
     return ReadKey(hashlib.sha256(_identity(study).encode()).hexdigest()[:32], reader)
 
 
-@lru_cache(maxsize=8)
 def _identity(study: Study) -> str:
     """Return an identifier of a study: its UID, or else the digest of its images.
 
     The folder does not identify it: it may contain another patient's images the next day.
     """
     try:
-        return study.uid or series_choices.key_of(study)
-    except (OSError, LesionLensError):  # a file is gone by now
+        return study.uid or _digest(study)
+    except (OSError, LesionLensError):  # a file is gone by now, or not reached at the moment
         return str(study.root.resolve())
+
+
+_digest = lru_cache(maxsize=8)(series_choices.key_of)
 
 
 def with_own_uids(analysis: Analysis, review: Review) -> Review:

@@ -16,8 +16,9 @@ from lesionlens.base.records.study import Study, StudyKind
 @pytest.mark.skipif(sys.platform == "win32", reason="no folder is locked there")
 def test_studies_that_end_together_keep_each_others_locations(tmp_path, monkeypatch):
     """Of 200 that eight processes stored in two seconds, 71 were left."""
-    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
     study = Study("one", StudyKind.NIFTI, {}, tmp_path)
+    file = tmp_path / "new" / "studies.json"  # of a user's first batch
+    monkeypatch.setattr(study_locations, "location_file", lambda: file)
     inputs = [(("t1.nii", str(number)),) for number in range(80)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda one: study_locations.remember(one, study), inputs))

@@ -440,6 +440,24 @@ def test_a_working_folder_recovered_before_its_lock_is_made_again(tmp_path, monk
     assert sorted(tree(out)) == ["a.txt"]
 
 
+@pytest.mark.parametrize("failing", ["mkdir", "open"])
+def test_a_disk_without_room_for_the_hidden_folder_leaves_none(earlier, monkeypatch, failing):
+    """With the last inode used up, an empty one stayed beside the result."""
+    before, call = tree(earlier.parent), getattr(os, failing)
+
+    def full(path, *how, **options):
+        if str(path).endswith(("/new", "/lock")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return call(path, *how, **options)
+
+    monkeypatch.setattr(os, failing, full)
+    with pytest.raises(ResourceError, match="a full disk"), staged(earlier, own_files=ours):
+        pass
+    monkeypatch.undo()
+    assert tree(earlier.parent) == before
+    assert not [*earlier.parent.glob(".lesionlens-*")]
+
+
 def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
     commit, before = staging._commit, signal.getsignal(signal.SIGINT)
 
@@ -453,6 +471,18 @@ def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
     monkeypatch.undo()
     assert (earlier / "a.txt").read_text() == "new"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_handler_of_a_program_that_embeds_python_stays(earlier, monkeypatch):
+    """Its SIGTERM killed the program after it had saved a result."""
+    changed = []
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *how: changed.append(how))
+    with staged(earlier, own_files=ours) as aside:
+        write(aside, "a.txt")
+    monkeypatch.undo()
+    assert (earlier / "a.txt").read_text() == "new"
+    assert changed == []
 
 
 def test_a_target_below_a_file_is_refused(tmp_path):

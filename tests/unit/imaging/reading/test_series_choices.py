@@ -93,6 +93,15 @@ def test_where_no_image_is_read_the_files_are_named(tmp_path):
         open_study(tmp_path)
 
 
+def test_a_choice_for_a_study_whose_file_is_gone_by_now_is_only_not_kept(make_study, caplog):
+    """The result was written, and the command ended with status 1 and a system error."""
+    folder = make_study(sequences={"flair", "t1"})
+    study = open_study(folder, named={T2: open_study(folder).series[FLAIR].files[0].name})
+    study.series[T2].files[0].path.unlink()
+    series_choices.remember(study)
+    assert "the choice of sequences could not be updated" in caplog.text
+
+
 def test_nothing_named_forgets(make_study, own_folder):
     folder = make_study(sequences={"flair"})
     series_choices.remember(open_study(folder, named={T2: "flair.nii.gz"}))

@@ -4,11 +4,14 @@ import errno
 import os
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.voxels import read_stored
+from lesionlens.imaging.reading.readers import hashed, inputs_of, open_study
 
 
 @pytest.fixture
@@ -52,6 +55,40 @@ def test_a_slice_that_is_gone_before_its_pixels_are_read_is_not_called_undecodab
     gone.unlink()
     with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
         series.load()
+
+
+@pytest.mark.parametrize("digests_of", [inputs_of, lambda study: list(hashed(study))])
+def test_a_file_that_is_gone_before_it_is_hashed_is_an_input_that_cannot_be_used(
+    make_study, digests_of
+):
+    """The command ended with status 1, as for a lack of resources of its own."""
+    study = open_study(make_study(sequences={"t1c"}))
+    gone = next(iter(study.series.values())).files[0].path
+    gone.unlink()
+    with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
+        digests_of(study)
+
+
+@pytest.mark.parametrize("read", ["header", "voxels"])
+def test_a_nifti_file_on_a_failing_disk_is_not_called_damaged(make_study, monkeypatch, read):
+    """It was to be converted again from its DICOM files, or downloaded."""
+    place = make_study(sequences={"t1c"})
+    (series,) = open_study(place).series.values()
+    file = series.files[0].path
+
+    def fail(*args, **options):
+        raise OSError(errno.EIO, "Input/output error", str(file))
+
+    monkeypatch.setattr(nib, "load", fail)
+    refusal = rf"the system's refusal \(Input/output error\) to read '{file.name}'"
+    with pytest.raises(UnusableInputError, match=refusal):
+        open_study(place) if read == "header" else series.load()
+
+
+@pytest.mark.parametrize("read", [read_header, read_stored])
+def test_a_nifti_file_that_is_gone_when_it_is_opened_is_named(tmp_path, read):
+    with pytest.raises(UnusableInputError, match=r"no file or folder 't1\.nii'"):
+        read(tmp_path / "t1.nii", *[(1, 1, 1)] * (read is read_stored))
 
 
 @pytest.mark.parametrize("dicom", [True, False])

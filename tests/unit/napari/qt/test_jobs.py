@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -9,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lesionlens.napari.qt.jobs import end_all, work
+from lesionlens.base.errors import ResourceError
+from lesionlens.napari.qt.jobs import end_all, problem_of, work
 
 
 class Gone:
@@ -30,6 +32,33 @@ def test_it_ends_without_a_traceback(fails, caplog):
         return 1
 
     work(task, SimpleNamespace(progressed=Gone(), finished=Gone()), cancel)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (RuntimeError("std::bad_alloc"), "too little memory"),
+        (RuntimeError("can't start new thread"), "a limit on threads and processes"),
+        (ModuleNotFoundError("no", name="torch"), "torch is not installed"),
+        (ResourceError(found="out of memory there", expected="more", next_step="Wait"), "there"),
+    ],
+)
+def test_what_this_machine_lacks_is_no_defect(error, words, caplog):
+    """On a full disk the window asked the reader to report a defect, with a traceback."""
+    ended = []
+
+    def task(context):
+        raise error
+
+    silent = SimpleNamespace(emit=lambda *_: None)
+    finished = SimpleNamespace(emit=lambda *outcome: ended.append(outcome))
+    work(task, SimpleNamespace(progressed=silent, finished=finished), threading.Event())
+    ((_, failure),) = ended
+    for problem in (problem_of(failure), problem_of(error)):  # of a job, and of the main thread
+        assert words in problem.found
+        assert (problem.title, problem.details) == ("The action failed", "")
     assert not caplog.records
 
 

@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.codes import LABEL_TYPES
-from lesionlens.results.export import lookup
+from lesionlens.results.export import lookup, slicer
 from lesionlens.results.export.slicer import SlicerExporter, segments_of
 
 nrrd = pytest.importorskip("nrrd")
@@ -118,6 +120,33 @@ def test_under_a_german_desktop_the_file_is_the_same(make, tmp_path):
     assert locale.localeconv()["decimal_point"] == ","
     locale.setlocale(locale.LC_ALL, "C")
     assert SlicerExporter().write(analysis, tmp_path)[0].read_bytes() == german
+
+
+def test_results_saved_in_two_threads_have_points_and_leave_the_locale(monkeypatch):
+    """The first to end brought the commas back for the other, whose points then stayed."""
+    current, stages = ["de_DE"], [threading.Event() for _ in range(3)]
+    begun, may_end, second_begun = stages
+
+    def setlocale(_, name=None):
+        current[0] = name or current[0]
+        return current[0]
+
+    def second():
+        assert begun.wait(30)
+        with slicer._c_numeric_locale():
+            second_begun.set()
+            assert may_end.wait(30)
+            return current[0]
+
+    monkeypatch.setattr(locale, "setlocale", setlocale)
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(second)
+        with slicer._c_numeric_locale():
+            begun.set()
+            second_begun.wait(0.3)  # it has begun only where the two do not wait
+        may_end.set()
+        assert written.result() == "C"
+    assert current == ["de_DE"]
 
 
 def test_without_a_candidate_it_says_why_there_is_no_file(make):

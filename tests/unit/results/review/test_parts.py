@@ -1,9 +1,11 @@
 """A result whose parts are not those that were written together is refused by name."""
 
+import errno
 import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +16,12 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.parts import UNLISTED, AlteredResultError, check_objects
+from lesionlens.base.records.parts import (
+    UNLISTED,
+    AlteredResultError,
+    check_objects,
+    unreadable_part,
+)
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
@@ -207,6 +214,14 @@ def test_voxels_that_mean_nothing_are_refused_though_all_measures_are_theirs(res
     own = [measured(one, int(number), ids, labels) for one, number in rows]
     with pytest.raises(AlteredResultError, match=words):
         check_measures(own, Volume(ids, grid), labels)
+
+
+def test_a_part_that_the_system_does_not_read_is_no_reason_to_analyse_again():
+    refusal = unreadable_part(Path("run.json"), OSError(errno.EIO, "Input/output error"))
+    assert refusal.found == "the system's refusal (Input/output error) to read 'run.json'"
+    assert unreadable_part(Path("run.json"), FileNotFoundError(errno.ENOENT, "")).found == (
+        "no readable run.json in the result folder"
+    )
 
 
 def test_masks_on_two_grids_are_refused(results):

@@ -132,6 +132,24 @@ def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
     assert store.load(tmp_path) == Review()
 
 
+@pytest.mark.parametrize(
+    ("number", "found"), [(errno.EACCES, "no permission"), (errno.EIO, "the system's refusal")]
+)
+def test_a_review_that_the_system_does_not_read_is_not_to_be_moved_away(
+    analysis, tmp_path, monkeypatch, number, found
+):
+    """The advice would have lost the decisions, which are read again once the share is back."""
+    store.save(analysis, tmp_path)
+
+    def refuse(path, _):
+        raise OSError(number, "Input/output error", str(path))
+
+    monkeypatch.setattr(store, "read_model", refuse)
+    with pytest.raises(ReadError, match=rf"{found}.* to read 'review\.json'") as refusal:
+        store.load(tmp_path)
+    assert "Move" not in refusal.value.next_step
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "other/1"}', "\udcff"])
 def test_a_damaged_review_is_named_not_swallowed(tmp_path, text):
     (tmp_path / "review.json").write_bytes(text.encode("utf-8", "surrogateescape"))

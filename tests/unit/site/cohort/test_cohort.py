@@ -868,6 +868,14 @@ def test_a_fingerprint_follows_names_and_sizes(tmp_path):
     assert fingerprint(tmp_path) != first
 
 
+def test_a_file_that_vanishes_while_a_study_is_looked_at_does_not_count(tmp_path, monkeypatch):
+    """A transfer that renamed its temporary file ended the whole batch."""
+    tmp_path.joinpath("a").write_text("1")
+    before, files_of = fingerprint(tmp_path), study_files.study_files
+    monkeypatch.setattr(study_files, "study_files", lambda at: (*files_of(at), at / "b.part"))
+    assert fingerprint(tmp_path) == before
+
+
 def test_a_worklist_that_is_none_is_refused(tmp_path):
     tmp_path.joinpath(NAME).write_text("these are no rows, and this is long enough")
     with pytest.raises(ReadError, match="cannot be read"):

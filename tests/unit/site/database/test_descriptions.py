@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from tests.helpers.stale_share import make_stale
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.imaging.reading import readers
 from lesionlens.site.database.descriptions import (
     Description,
     describe_studies,
@@ -103,3 +105,30 @@ def test_a_study_on_a_stale_share_costs_no_other_its_description(
         assert (stale.sequences, stale.warnings) == (("t1c",), ())
     else:
         assert stale.warnings[0].startswith("cannot be used: Stale file handle")
+
+
+def test_a_study_that_could_not_be_read_to_its_end_costs_no_other_and_is_tried_again(
+    make_study, tmp_path, monkeypatch
+):
+    """A bad sector ended the scan of the whole list; a permission given later changed nothing."""
+    studies = [make_study(name=name, sequences={"t1c"}) for name in "ab"]
+    sha256_of = readers.sha256_of
+
+    def fail(path):
+        if path.is_relative_to(studies[0]):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return sha256_of(path)
+
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies(StudyEntry(study.name, str(study)) for study in studies)
+        with monkeypatch.context() as failing:
+            failing.setattr(readers, "sha256_of", fail)
+            describe_studies(database)
+        failed, other = database.entries()
+        describe_studies(database)
+        again, _ = database.entries()
+    (file,) = studies[0].iterdir()
+    reason = f"the system's refusal (Input/output error) to read '{file.name}'"
+    assert failed.warnings == (f"cannot be used: {reason}",)
+    assert other.sequences == again.sequences == ("t1c",)
+    assert again.warnings == other.warnings

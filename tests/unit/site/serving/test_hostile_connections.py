@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,7 @@ import requests
 from fastapi import Response
 from tests.helpers.local_server import QuickEngine, becomes_true, serving
 
+from lesionlens.base.files.scratch import PREFIX
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving import listen, middleware
 from lesionlens.site.serving.error_responses import too_large
@@ -212,6 +214,20 @@ def test_a_client_that_reads_nothing_of_a_response_is_disconnected(
             time.sleep(next(pauses, 0.0))
         assert (n_received > len(content)) is (pause_s < listen.UNREAD_S)
         assert "Exception" not in caplog.text
+
+
+@pytest.mark.parametrize("requested", ["bytes=a", "bytes=9-"])
+def test_a_range_that_an_image_does_not_have_leaves_no_folder(monkeypatch, tmp_path, requested):
+    """The image that was made of a study stayed on the disk, and its folder locked."""
+    temporary, store = tmp_path / "temporary", tmp_path / "store"
+    temporary.mkdir()
+    store.mkdir()
+    (store / "one.nii").write_bytes(b"an image")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with serving({"quick": quick()}, datastore=store) as server, line(server) as opened:
+        opened.sendall(head("GET", "/datastore/image?image=one", f"Range: {requested}"))
+        assert status(opened) in (400, 416)
+        assert soon(lambda: not [*temporary.glob(f"{PREFIX}*")])
 
 
 @pytest.mark.parametrize("begun", ["head", "body", "next head"])

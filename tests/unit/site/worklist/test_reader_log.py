@@ -47,6 +47,17 @@ def test_another_patient_in_the_same_folder_has_no_marks_of_the_one_before(make_
     assert reader_log.read_key_of_study(open_study(place), "A") != key
 
 
+def test_a_study_keeps_its_key_where_a_file_could_not_be_reached_once(make_study, tmp_path):
+    """On a stale share its reads were looked up, and recorded, as those of another study."""
+    place = make_study(sequences={"t1c", "flair"})
+    key, study = reader_log.read_key_of_study(open_study(place), "A"), open_study(place)
+    file = next(iter(study.series.values())).files[0].path
+    file.rename(tmp_path / "away")
+    assert reader_log.read_key_of_study(study, "A") != key
+    (tmp_path / "away").rename(file)
+    assert reader_log.read_key_of_study(study, "A") == key
+
+
 @pytest.mark.parametrize("earlier", [False, True])
 def test_decisions_are_found_again_after_the_files_are_renamed(reviewed, earlier):
     """The order of the names counted, and the decisions of the log were not shown any more."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from pydicom.uid import UID
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
@@ -253,8 +253,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
     """
     content = Scan()
     by_uid: dict[str, DicomSlice] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid values are handled one by one
+    with warnings_ignored():  # invalid values are handled one by one
         for number, path in enumerate(files):
             if number % 50 == 0:
                 context.check("opening the study")

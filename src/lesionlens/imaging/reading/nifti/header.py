@@ -48,19 +48,18 @@ def open_image(path: Path) -> Any:
     ReadError
         Empty, unreadable or not NIfTI, or under a name for which nibabel opens another file.
     """
-    if path.stat().st_size == 0:
-        raise ReadError(
-            found=f"an empty file, 0 bytes: {path.name!r}",
-            expected="a NIfTI file",
-            next_step="Copy or convert the scan again",
-        )
-    _check_suffix(path)
     try:
+        if path.stat().st_size == 0:
+            raise ReadError(
+                found=f"an empty file, 0 bytes: {path.name!r}",
+                expected="a NIfTI file",
+                next_step="Copy or convert the scan again",
+            )
+        _check_suffix(path)
         _check_offset(path)
         image = nib.load(path, mmap=False)
-    except PermissionError as error:
-        raise unreadable(error, path.name) from error
     except BROKEN as error:
+        check_refusal(error, path)
         raise ReadError(
             found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "
             f"format: {first_line(error, path)})",
@@ -74,6 +73,12 @@ def open_image(path: Path) -> Any:
             next_step="Convert the scan to NIfTI",
         )
     return image
+
+
+def check_refusal(error: BaseException, path: Path) -> None:
+    """Raise a ReadError for a refusal of the system, which says nothing about a file's content."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise unreadable(error, path.name) from error
 
 
 def _check_suffix(path: Path) -> None:

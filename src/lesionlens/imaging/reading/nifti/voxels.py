@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.base.files.file_state import FileState, file_state
 from lesionlens.base.geometry import Floats
-from lesionlens.imaging.reading.nifti.header import BROKEN, first_line, open_image
+from lesionlens.imaging.reading.nifti.header import BROKEN, check_refusal, first_line, open_image
 
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
@@ -88,6 +88,7 @@ def read_stored(path: Path, shape: Sequence[int], channel: int | None = None) ->
 
 
 def _truncated(path: Path, shape: Sequence[int], error: BaseException) -> ReadError:
+    check_refusal(error, path)
     return ReadError(
         found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
         f"{first_line(error, path)})",

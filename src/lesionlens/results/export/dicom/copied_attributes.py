@@ -8,8 +8,8 @@ attributes, never their content. Text becomes Unicode (ISO_IR 192).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED
 from lesionlens.results.export.dicom import values
 
@@ -84,6 +85,8 @@ _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 _DEFAULT_REPERTOIRES = ("", "ISO_IR 6", "ISO 2022 IR 6")
 _PERSON_NAME_DELIMITERS = {0x5E, 0x3D}  # ^, =: then the default character set applies again
 _TEXT_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
+_NOT_DECODED = {"\ufffd", "\x1b"}
+"""Characters of text that is not valid in the declared character set, as pydicom decodes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +122,11 @@ class Characters:
             Whether it is a person name (PN).
         """
         if self.encodings:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("error")
-                    delimiters = _PERSON_NAME_DELIMITERS if person else _TEXT_DELIMITERS
-                    return str(decode_bytes(text, self.encodings, delimiters))
-            except (UserWarning, ValueError, LookupError):
-                pass  # not valid in the declared character set
+            delimiters = _PERSON_NAME_DELIMITERS if person else _TEXT_DELIMITERS
+            with suppress(ValueError, LookupError), warnings_ignored():
+                decoded = str(decode_bytes(text, self.encodings, delimiters))
+                if _NOT_DECODED.isdisjoint(decoded):
+                    return decoded
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError:

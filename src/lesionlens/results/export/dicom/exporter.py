@@ -7,9 +7,9 @@ Each object is read back and compared after writing.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
+from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import StudyKind
 from lesionlens.results.export.written import Written
@@ -39,7 +39,6 @@ class DicomExporter:
         """Write the objects; see `objects.write_all`."""
         from lesionlens.results.export.dicom import objects  # noqa: PLC0415  (slow to import)
 
-        with warnings.catch_warnings():
-            # Source names and values are copied unchanged, including unusual ones.
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+        # source names and values are copied unchanged, including unusual ones
+        with warnings_ignored(UserWarning, module=r"(pydicom|highdicom)\."):
             return objects.write_all(analysis, staged / "dicom")

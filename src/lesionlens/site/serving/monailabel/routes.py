@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 from urllib3.filepost import encode_multipart_formdata
 
 from lesionlens.base.errors import UnusableInputError
@@ -45,6 +47,24 @@ def make_router() -> APIRouter:
     for add in (_add_auth, _add_info, _add_infer, _add_sessions, _add_datastore, _add_labels):
         add(router)
     return router
+
+
+class _TemporaryFile(FileResponse):
+    """A file, which may be in a scratch folder that is removed afterwards.
+
+    A background task would not be run after a request for a range that the file does not have.
+    """
+
+    def __init__(self, scratch_folder: ScratchFolder, path: Path) -> None:
+        super().__init__(path, media_type=_NIFTI, filename=path.name)
+        self._scratch_folder = scratch_folder
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._scratch_folder.remove()
 
 
 def _add_auth(router: APIRouter) -> None:
@@ -231,8 +251,7 @@ def _add_datastore(router: APIRouter) -> None:
         except BaseException:
             scratch_folder.remove()
             raise
-        cleanup = BackgroundTask(scratch_folder.remove)
-        return FileResponse(path, media_type=_NIFTI, filename=path.name, background=cleanup)
+        return _TemporaryFile(scratch_folder, path)
 
     @router.get("/datastore/image/info", dependencies=[Depends(admitted)])
     def image_notes(adapter: SharedAdapter, image: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 
 import pydicom
@@ -13,6 +14,7 @@ from pydicom.tag import Tag
 from lesionlens.base.labels import Extra, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.testing.simple import Lesion
+from lesionlens.results.export.dicom import copied_attributes
 from lesionlens.results.export.dicom.copied_attributes import Characters
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.values import valid
@@ -224,6 +226,17 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
 )
 def test_a_value_is_corrected_only_where_it_can_mean_one_thing(keyword, vr, text, wanted):
     assert valid(keyword, vr, text) == wanted
+
+
+def test_decoding_makes_no_errors_of_the_warnings_of_other_threads(monkeypatch):
+    """Filters are the process's: a study that was opened meanwhile failed by a warning."""
+
+    def decode(text, *_):
+        warnings.warn("of a study that another thread opens", UserWarning, stacklevel=1)
+        return text.decode("latin-1")
+
+    monkeypatch.setattr(copied_attributes, "decode_bytes", decode)
+    assert Characters(("latin-1",)).decoded(b"M\xc3\xbcller") == "M\xc3\xbcller"
 
 
 def test_text_that_is_not_in_its_declared_set_is_read_nevertheless():
