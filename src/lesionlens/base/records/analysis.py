@@ -20,7 +20,7 @@ from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import CAVITY, Review
 from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
-from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.records.study import PreparationStep, PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 
 
@@ -108,6 +108,9 @@ class RunInfo:
     series: Mapping[MrSequence, str] = field(default_factory=dict)
     """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
     releases and in de-identified ones."""
+    preparation: tuple[PreparationStep, ...] | None = None
+    """Steps of a saved result, whose study may be prepared otherwise when it is reopened; None for
+    those of the prepared study."""
     redrawn: frozenset[str] = frozenset()
     """Tracking UIDs of candidates that were decided on before this analysis, when they had a
     different outline; a later decision or signature confirms the outline."""
@@ -182,6 +185,12 @@ class Analysis:
     def labels(self) -> tuple[Label, ...]:
         """The labels that the sequences can show, and the resection cavity if there is one."""
         return (*self.prepared.labels, *((Label.CAVITY,) if self.volumes.cavity_ml else ()))
+
+    @property
+    def preparation(self) -> tuple[PreparationStep, ...]:
+        """Steps of the preparation of the images that were analysed."""
+        own_steps = self.run.preparation
+        return self.prepared.steps if own_steps is None else own_steps
 
     @property
     def outline_source(self) -> Source:

@@ -105,6 +105,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 run,
                 inputs=(),
                 series={},
+                preparation=_with_clean_messages(analysis.preparation, clean),
                 notices=tuple(map(clean, run.notices)),
                 started=_shift_time(run.started, days),
             ),

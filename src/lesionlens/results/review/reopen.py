@@ -461,6 +461,7 @@ def _run(
         notices=tuple(dict.fromkeys((*warnings, *notices))),
         trained_on=run.trained_on,
         series=run.series,
+        preparation=run.preparation,
         documents=documents,
         redrawn=frozenset(redrawn),
         omitted=run.omitted,
