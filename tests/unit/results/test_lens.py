@@ -38,6 +38,7 @@ from lesionlens.results import lens as lens_module
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
+from lesionlens.results.review.reopen import read_result
 
 pytestmark = pytest.mark.usefixtures("coarse")
 
@@ -279,6 +280,20 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
 @pytest.mark.parametrize(
     "how", [{}, {"orientation": "LPS", "spacing_mm": (4, 4, 6), "tilt_deg": 6}]
 )
+def test_maps_are_those_of_its_files(result, tmp_path):
+    """Measured on other values, the peak of a redrawn outline moved when it was reopened."""
+    result.save(tmp_path / "out")
+    fresh = result.analysis.volumes
+    stored = read_result(tmp_path / "out").volumes
+    assert fresh.probability
+    assert fresh.attention
+    for kind in ("probability", "attention"):
+        for region, volume in getattr(fresh, kind).items():
+            np.testing.assert_array_equal(volume.data, getattr(stored, kind)[region].data)
+    assert fresh.uncertainty is not None
+    np.testing.assert_array_equal(fresh.uncertainty.data, stored.uncertainty.data)
+
+
 def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
     make_study, tmp_path, how
 ):
