@@ -575,6 +575,7 @@ def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(
         "uncertainty",
         "doubtful parts",
         "contributions",
+        "checks of the attention maps",
     ):
         assert unknown in told
 
