@@ -277,9 +277,6 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     assert again.analysis.run.trained_on == (MrSequence.T2,)
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"orientation": "LPS", "spacing_mm": (4, 4, 6), "tilt_deg": 6}]
-)
 def test_maps_are_those_of_its_files(result, tmp_path):
     """Measured on other values, the peak of a redrawn outline moved when it was reopened."""
     result.save(tmp_path / "out")
@@ -294,6 +291,9 @@ def test_maps_are_those_of_its_files(result, tmp_path):
     np.testing.assert_array_equal(fresh.uncertainty.data, stored.uncertainty.data)
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"orientation": "LPS", "spacing_mm": (4, 4, 6), "tilt_deg": 6}]
+)
 def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
     make_study, tmp_path, how
 ):
