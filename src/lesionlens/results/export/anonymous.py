@@ -87,10 +87,9 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
-    prepared = analysis.prepared
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
     renamed = with_uids(analysis, new_uids.__getitem__)
-    run = renamed.run
+    prepared, run = analysis.prepared, renamed.run
     return Anonymous(
         replace(
             renamed,
