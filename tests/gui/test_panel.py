@@ -517,8 +517,7 @@ def test_decisions_of_another_window_in_the_folder_are_not_reported_to_be_missin
     assert reviewed.actions_.export(out)
     wait(qtbot, reviewed)
     assert reviewed.session.state.message == (
-        "Saved in out. Readers' decisions on the earlier result in this folder were kept for 1 "
-        "candidate(s)."
+        "Saved in out. Readers' decisions on the earlier result were kept for 1 candidate(s)."
     )
     assert [event.state for event in load(out).events] == [ReviewState.ACCEPTED]
 

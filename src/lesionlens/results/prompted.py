@@ -25,7 +25,6 @@ from lesionlens.base.records.prompts import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native_grid
 from lesionlens.imaging.preparation.resampling import resample, resample_mask_near
-from lesionlens.results.export.nifti import rounded
 
 PromptSegmenter = Callable[[PromptRequest], PromptResponse]
 
@@ -33,8 +32,8 @@ PromptSegmenter = Callable[[PromptRequest], PromptResponse]
 class AnalysedProbability(Mapping[Region, Floats]):
     """Probability of each region on the working grid, resampled when it is read.
 
-    It comes from the reference grid, rounded as in files, so that the same prompts give the same
-    voxels after a result was saved and reopened.
+    It comes from the reference grid, as in files, so that the same prompts give the same voxels
+    after a result was saved and reopened.
 
     Parameters
     ----------
@@ -52,8 +51,8 @@ class AnalysedProbability(Mapping[Region, Floats]):
 
     @override
     def __getitem__(self, region: Region) -> Floats:
-        prepared, probability = self._prepared, rounded(self._probability[region])
-        return resample(probability, prepared.native, native_grid.source_grid(prepared))
+        source, target = self._prepared.native, native_grid.source_grid(self._prepared)
+        return resample(self._probability[region], source, target)
 
     @override
     def __contains__(self, region: object) -> bool:

@@ -38,6 +38,7 @@ from lesionlens.results import lens as lens_module
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
+from lesionlens.results.review.reopen import read_result
 
 pytestmark = pytest.mark.usefixtures("coarse")
 
@@ -274,6 +275,20 @@ def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     assert any("trained on this study (T2)" in one for one in run["warnings"])
     again = Result.open(tmp_path / "out", copy)
     assert again.analysis.run.trained_on == (MrSequence.T2,)
+
+
+def test_maps_are_those_of_its_files(result, tmp_path):
+    """Measured on other values, the peak of a redrawn outline moved when it was reopened."""
+    result.save(tmp_path / "out")
+    fresh = result.analysis.volumes
+    stored = read_result(tmp_path / "out").volumes
+    assert fresh.probability
+    assert fresh.attention
+    for kind in ("probability", "attention"):
+        for region, volume in getattr(fresh, kind).items():
+            np.testing.assert_array_equal(volume.data, getattr(stored, kind)[region].data)
+    assert fresh.uncertainty is not None
+    np.testing.assert_array_equal(fresh.uncertainty.data, stored.uncertainty.data)
 
 
 @pytest.mark.parametrize(

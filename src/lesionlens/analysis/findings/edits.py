@@ -209,7 +209,7 @@ def _findings(
         components,
         analysis.prepared,
         study_context.head,
-        () if network_findings.hides_reasons else edited_ids,
+        () if network_findings.hides_reasons or analysis.run.omitted else edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
@@ -249,7 +249,8 @@ def _evidence(
     analysis: Analysis, network_candidates: Mapping[int, Candidate], count: int
 ) -> Evidence:
     volumes = analysis.volumes
-    attention = volumes.attention.get(Region.WT)
+    is_complete = not analysis.run.omitted  # the map is of the omitted ones too
+    attention = volumes.attention.get(Region.WT) if is_complete else None
     candidates = map(network_candidates.get, range(1, count + 1))
     scores = [None if candidate is None else candidate.score for candidate in candidates]
     return Evidence(

@@ -104,7 +104,7 @@ def joint_change(before: Side, now: Side, current_to_prior: Affine) -> JointChan
     -------
     JointChange
         Exchanging the examinations inverts it. If it cannot be measured, it has a reason instead of
-        a figure.
+        a figure. Figures are rounded as they are stored, so that a reopened result shows the same.
     """
     shared = np.asarray(before.analysis.prepared.present & now.analysis.prepared.present)
     if not shared.any():
@@ -134,7 +134,7 @@ def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     disagreement = abs(float(outlines) - log_ratio)
     error = _BASE_ERROR + _DISAGREEMENT_ERROR * disagreement + _CHANGE_ERROR * abs(log_ratio)
     ratio = float(np.exp(log_ratio))
-    return JointChange(100 * (ratio - 1), 100 * ratio * error)
+    return JointChange(round(100 * (ratio - 1), 2), round(100 * ratio * error, 2))
 
 
 def _untrainable_reason(masks: _Masks, volume: float) -> Unmeasurable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,6 +24,18 @@ from lesionlens.base.records.review import CAVITY, Review
 from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
 from lesionlens.base.records.study import PreparationStep, PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
+
+_UNTIL_SIGNED = re.compile(
+    r"The candidates have changed: the study must be signed again"
+    r"|\d+ of these candidates now have another outline: check them"
+)
+"""Notices on a review that was continued with a new analysis."""
+
+
+def without_settled(notices: Iterable[str], review: Review) -> tuple[str, ...]:
+    """Return notices, each once, without those that the signature of a review has settled."""
+    signed = review.signed is not None
+    return tuple(n for n in dict.fromkeys(notices) if not (signed and _UNTIL_SIGNED.fullmatch(n)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +201,12 @@ class Analysis:
         return (*self.prepared.labels, *((Label.CAVITY,) if self.volumes.cavity_ml else ()))
 
     @property
+    def preparation(self) -> tuple[PreparationStep, ...]:
+        """Steps of the preparation of the images that were analysed."""
+        own_steps = self.run.preparation
+        return self.prepared.steps if own_steps is None else own_steps
+
+    @property
     def outline_source(self) -> Source:
         """Source of outlines without a candidate: the engine or an imported segmentation."""
         is_imported = self.run.engine.name == MASK or any(
@@ -205,7 +224,7 @@ class Analysis:
             *self.run.notices,
             *self.findings.notices,
         )
-        return tuple(dict.fromkeys((*notices, *failed)))
+        return without_settled((*notices, *failed), self.review)
 
     @property
     def compared(self) -> Comparison | None:

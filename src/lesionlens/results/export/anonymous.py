@@ -106,9 +106,9 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 run,
                 inputs=(),
                 series={},
+                preparation=_with_clean_messages(analysis.preparation, clean),
                 notices=tuple(map(clean, run.notices)),
                 started=_shift_time(run.started, days),
-                preparation=run.preparation and _with_clean_messages(run.preparation, clean),
             ),
             findings=_cleaned_findings(renamed.findings, clean),
             original=renamed.original

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,9 @@ KEPT_WITH_REVIEW = (
     "review_edits",
 )
 """Files that are kept together with an earlier review."""
+_KEPT_NOTICE = re.compile(
+    rf"The earlier review in this folder was replaced: it is kept unchanged in ({KEPT}/[^/,]+), "
+)
 
 
 @dataclass(slots=True)
@@ -57,6 +62,11 @@ class EarlierReview:
             "The earlier review in this folder was replaced: it is kept unchanged in "
             f"{KEPT}/{target.name}, with its findings and outlines",
         )
+
+    def current(self, notices: Iterable[str]) -> tuple[str, ...]:
+        """Return a result's notices without those on reviews that another folder keeps."""
+        matches = ((notice, _KEPT_NOTICE.match(notice)) for notice in notices)
+        return tuple(n for n, kept in matches if kept is None or (self.folder / kept[1]).is_dir())
 
     def check_unchanged(self) -> None:
         """Refuse to replace a review that another process saved since `keep`.

@@ -28,6 +28,7 @@ from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import DOUBTFUL, left_out_warning
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.imaging.reading.dicom.documents import documents_followed
@@ -142,6 +143,7 @@ def write_result(
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_followed(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
+    analysis = _with_current_notices(analysis, earlier)
     with cached_pages():
         record = _run_exporters(analysis, staging, context)
     write_original(analysis, staging)
@@ -149,6 +151,21 @@ def write_result(
     record = replace(record, notices=(*record.notices, *kept_notices))
     write_run(analysis, staging, record)
     return all_warnings(analysis, record)
+
+
+def _with_current_notices(analysis: Analysis, earlier: EarlierReview) -> Analysis:
+    """Return a copy without notices on reviews that the folder of an earlier result keeps."""
+
+    def current(findings: Findings) -> Findings:
+        return replace(findings, notices=earlier.current(findings.notices))
+
+    original = analysis.original
+    return replace(
+        analysis,
+        run=replace(analysis.run, notices=earlier.current(analysis.run.notices)),
+        findings=current(analysis.findings),
+        original=original and replace(original, findings=current(original.findings)),
+    )
 
 
 def _run_exporters(analysis: Analysis, staging: Path, context: RunContext) -> ExportRecord:

@@ -61,7 +61,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         stages=stages,
         seconds=round(sum(s.seconds for s in stages), 4),
         peak_memory_mib=round(max((s.peak_memory_mib for s in stages), default=0.0), 1),
-        preparation=analysis.prepared.steps if run.preparation is None else run.preparation,
+        preparation=analysis.preparation,
         attention=None
         if maps is None
         else AttentionMethod(

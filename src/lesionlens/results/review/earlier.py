@@ -236,8 +236,7 @@ def _notices(before: Review, after: Review, redrawn: set[str]) -> list[str]:
     notices = []
     if retained:
         notices.append(
-            f"Readers' decisions on the earlier result in this folder were kept for "
-            f"{len(retained)} candidate(s)"
+            f"Readers' decisions on the earlier result were kept for {len(retained)} candidate(s)"
         )
     if redrawn_decided:
         notices.append(

@@ -55,9 +55,9 @@ from lesionlens.results.review.sent_notices import identity_notices, omission_no
 from lesionlens.results.review.sent_objects import Objects, find_objects
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
-_NO_AGREEMENT_NOTICE = (
-    "Candidates that no reader accepted were not sent: how much of the attention lies in the "
-    "others is left empty"
+_OMISSION_NOTICE = (
+    "Candidates that no reader accepted were not sent: attention within the others, and their "
+    "appearance, depend on them and are left empty"
 )
 
 _STATED = "Stated in the report that was opened: "
@@ -85,12 +85,12 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     reported = {} if report is None else report_items.candidates_in(report)
     components = identified_components(lesions, grid)
     attention, attention_notices = attention_maps(objects.maps, grid)
-    omits_some = bool(attention) and report is not None and report_items.omitted_count(report) > 0
+    omits_some = report is not None and report_items.omitted_count(report) > 0
     inputs = inputs_of(study)
     measured = measure_components(
         components,
         reported,
-        {} if omits_some else attention,
+        None if omits_some else attention,
         prepared,
         identity_of(study, inputs),
         unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
@@ -102,7 +102,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         *identity_notices(objects, study, prepared, len(segments)),
         *overlap_notices(lesions),
         *attention_notices,
-        *([_NO_AGREEMENT_NOTICE] if omits_some else []),
+        *([_OMISSION_NOTICE] if omits_some else []),
         *omission_notices(report, reported, components.uids),
     )
     run = _run(objects, inputs, notices)

@@ -64,6 +64,9 @@ _TIE_TOLERANCE = np.float32(1 - 2 * HALF)
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
 _OWN_NAME, _OWN_DESCRIPTION = "segmentation.nii.gz", b"LesionLens"
+_OWN_LABELS = (_OWN_NAME, "_dseg.nii.gz")
+_OWN_NUMBERS = ("candidates.nii.gz", "_desc-candidates_dseg.nii.gz")
+"""Endings of the names of a result's labels and numbered candidates, also in a BIDS derivative."""
 
 
 class Meaning(StrEnum):
@@ -95,10 +98,12 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
 
 
 def _meaning_in_file(path: Path, numbers: frozenset[int]) -> Meaning:
+    is_own = open_image(path).header["descrip"].item().startswith(_OWN_DESCRIPTION)
+    if is_own and path.name.endswith(_OWN_NUMBERS):
+        return Meaning.LESIONS
     if not has_ambiguous_cavity(numbers):
         return meaning_of(numbers)
-    header = open_image(path).header
-    if path.name == _OWN_NAME and header["descrip"].item().startswith(_OWN_DESCRIPTION):
+    if is_own and path.name.endswith(_OWN_LABELS):
         return Meaning.TREATED
     if convention_in_name(path.name) or convention_in_name(path.parent.name):
         return Meaning.PARTS

@@ -120,7 +120,7 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
 def measure_components(
     components: IdentifiedComponents,
     reported: Mapping[str, ReportedCandidate],
-    attention: Mapping[Region, NDArray[np.float32]],
+    attention: Mapping[Region, NDArray[np.float32]] | None,
     prepared: PreparedStudy,
     identity: str,
     unknown_by_uid: Mapping[str | None, frozenset[Region]],
@@ -131,8 +131,9 @@ def measure_components(
 
     Parameters
     ----------
-    attention : mapping of Region to (I, J, K) float32
-        Maps, 0 to 1, on the grid of the components; those of WT are measured.
+    attention : mapping of Region to (I, J, K) float32, or None
+        Maps, 0 to 1, on the grid of the components; those of WT are measured. None if the objects
+        omit candidates, on which attention and appearance of the others depend.
     unknown_by_uid : mapping
         Parts that the segments of a tracking UID cannot state.
     """
@@ -147,7 +148,8 @@ def measure_components(
         identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
-    evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
+    omits_some = attention is None
+    evidence = Evidence([s.score for s in statements], attention=(attention or {}).get(Region.WT))
     findings = describe(components.mask, evidence, study_context)
     candidates, unknown = [], {}
     for candidate in findings.candidates:
@@ -157,7 +159,8 @@ def measure_components(
         uid = components.uids[int(components.mask.components[first_voxel]) - 1]
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
         unknown[candidate.id] = unknown_by_uid[uid]
-    with_kind = with_kinds(candidates, findings.components, prepared, study_context.head)
+    only = () if omits_some else None
+    with_kind = with_kinds(candidates, findings.components, prepared, study_context.head, only)
     return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
 
 

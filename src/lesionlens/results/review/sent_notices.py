@@ -65,8 +65,8 @@ def omission_notices(
     by_readers = sum(statement.source is Source.READER for statement in statements)
     notices = [] if scored or by_readers == len(uids) else ["The objects contain no score"]
     notices.append(
-        "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts "
-        "or contributions of sequences"
+        "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts, "
+        "contributions of sequences or checks of the attention maps"
     )
     omitted = 0 if report is None else report_items.omitted_count(report)
     if omitted:

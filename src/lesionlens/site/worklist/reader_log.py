@@ -278,8 +278,17 @@ def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:
 
 
 def _first_aided_day(reads: Iterable[Read]) -> str | None:
-    """Return the day of the first act for which the analysis was visible; None without one."""
-    aided_times = [act.time for read in reads for act in read.acts if act.phase is Phase.AIDED]
+    """Return the day of the first act for which the analysis was visible; None without one.
+
+    Decisions that a read took over do not count: they have the times at which they were made, by
+    any reader, or none.
+    """
+    aided_times = [
+        act.time
+        for read in reads
+        for act in read.acts
+        if act.phase is Phase.AIDED and act.time >= read.begun
+    ]
     return min(aided_times)[:10] if aided_times else None
 
 

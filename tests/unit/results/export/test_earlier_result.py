@@ -42,7 +42,7 @@ from lesionlens.results.review.outline_digests import (
     is_signed_on_other_outlines,
     outlines_of,
 )
-from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.reopen import read_result, reopen
 
 ALONE = UnaidedRead(
     "A. Reader",
@@ -398,6 +398,26 @@ def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path
     _, notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
     assert store.load(tmp_path / "out").signed
     assert not any("another outline" in words for words in notices)
+
+
+def test_notices_on_a_replaced_review_end_with_the_signature_and_stay_in_its_folder(
+    analysis, reviewed, tmp_path
+):
+    """A result that was signed again said in every copy that it must be."""
+    save(reviewed, tmp_path / "out")
+    changed = without_second(analysis)
+    save(changed, tmp_path / "out")
+    for name in ("out", "out", "copy", "copy"):  # the second time, findings.json has them too
+        again = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
+        log = ReviewLog(again.review)
+        if not again.review.signed:
+            assert any("must be signed again" in notice for notice in again.warnings)
+            log.sign("nothing further seen", reader="A. Reader")
+        saved, notices = save(replace(again, review=log.review), tmp_path / name)
+        assert not any("must be signed again" in n for n in (*saved.warnings, *notices))
+        kept = [KEPT in notice for notice in notices]
+        assert any(kept) is (name == "out")
+        assert (KEPT in (tmp_path / name / "report.html").read_text("utf-8")) is (name == "out")
 
 
 def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):

@@ -592,6 +592,7 @@ def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(
         "uncertainty",
         "doubtful parts",
         "contributions",
+        "checks of the attention maps",
     ):
         assert unknown in told
 
@@ -643,9 +644,7 @@ def test_a_part_without_a_segment_of_its_own_is_unknown_and_never_0_ml(
 
 
 @pytest.mark.parametrize("second", [ReviewState.ACCEPTED, ReviewState.REJECTED])
-def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
-    analysed, tmp_path, second
-):
+def test_what_depends_on_all_candidates_is_empty_if_some_were_not_sent(analysed, tmp_path, second):
     """The attention near a rejected candidate counted as outside the nearest other one."""
     analysis = replace(_reviewed(analysed(), ReviewState.ACCEPTED, second), options=ExportOptions())
     rejected = second is ReviewState.REJECTED
@@ -655,10 +654,23 @@ def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
         for candidate in again.findings.candidates:
             agreement = candidate.attention
             assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
+            assert (candidate.kind is None) is rejected
         assert any("were not sent" in text for text in again.run.notices) is rejected
         omitted = [text for text in again.run.notices if "are not in the DICOM objects" in text]
         assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
         analysis = again
+    added = _with_added_lesion(again).findings.candidates[-1]
+    assert (added.kind is None) is (added.attention.peak_inside is None) is rejected
+
+
+def _with_added_lesion(analysis):
+    """Return the analysis with a lesion that a reader added at the centre."""
+    labels = np.zeros_like(analysis.volumes.labels.data)
+    middle = tuple(slice(edge // 2 - 2, edge // 2 + 2) for edge in labels.shape)
+    labels[middle] = np.where(analysis.findings.components[middle], 0, Label.OEDEMA)
+    log = ReviewLog(analysis.review)
+    log.add(Outline.of("2.25.1", labels), DrawingMethod.MANUAL)
+    return applied(replace(analysis, review=log.review))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,24 @@ def test_a_4_without_a_3_is_a_cavity_in_our_files_and_else_refused(analysed, pat
         )
 
 
+def test_labels_and_numbers_of_a_result_and_its_bids_derivative_keep_their_meaning(
+    analysed, tmp_path
+):
+    """Candidates 1 and 2 were read as core and oedema, and a cavity without enhancement refused."""
+    labels, ids = analysed.volumes.labels, analysed.findings.components.astype(np.uint8)
+    treated = np.where(labels.data == Label.ENHANCING, np.uint8(Label.CAVITY), labels.data)
+    for name in ("candidates.nii.gz", "sub-1_desc-candidates_dseg.nii.gz"):
+        file = nifti.write_volume(tmp_path / name, Volume(ids, labels.grid))
+        found = opened(file, analysed)
+        assert found.run.notices[0] == "Opened from a mask: each number a lesion"
+        assert {c.volume_ml[Region.TC] for c in found.findings.candidates} == {None}
+        theirs = mask(tmp_path / f"their_{name}", ids, labels.grid.affine)
+        assert "oedema" in opened(theirs, analysed).run.notices[0]
+    file = nifti.write_volume(tmp_path / "sub-1_dseg.nii.gz", Volume(treated, labels.grid))
+    cavity = opened(file, analysed).volumes.cavity
+    np.testing.assert_array_equal(cavity.data, labels.data == Label.ENHANCING)
+
+
 @pytest.mark.parametrize("orientation", ["RAS", "LPI", "PSR", "AIL"])
 def test_a_mask_of_any_orientation_and_grid_lies_at_the_same_millimetres(
     analysed, patient, tmp_path, orientation

@@ -18,10 +18,14 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import rounded_parts
 from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
+from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.deidentification.profile import Options
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.results.export.anonymous import anonymous
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
 from lesionlens.results.export.tables import findings_json
@@ -343,6 +347,20 @@ def test_a_result_is_named_by_files_of_it_but_not_by_images_beside_them(closed, 
     assert result_of(ours) == result_of([tmp_path / "out"]) == tmp_path / "out"
     assert result_of([*ours, scan]) is result_of([scan]) is None
     assert result_of([ours[0], tmp_path / "segmentation.nii.gz"]) is result_of([]) is None
+
+
+def test_an_export_states_the_preparation_of_the_analysis_not_that_of_reopening(closed, tmp_path):
+    analysis, _ = closed
+    corrected = PreparationStep(
+        StepName.BIAS, MrSequence.T1C, done=True, message="N4", on_request=True
+    )
+    with_bias = replace(analysis, prepared=replace(analysis.prepared, steps=(corrected,)))
+    save(with_bias, tmp_path / "first")
+    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
+    deidentified = anonymous(again, Pseudonyms(b"0123456789abcdef"), Options()).analysis
+    for name, reopened in (("again", again), ("deidentified", deidentified)):
+        save(reopened, tmp_path / name)
+        assert read_run_file(tmp_path / name).preparation == (corrected,)
 
 
 def test_a_result_is_recognised_by_its_files(closed, tmp_path):

@@ -227,7 +227,7 @@ def test_a_range_that_an_image_does_not_have_leaves_no_folder(monkeypatch, tmp_p
     with serving({"quick": quick()}, datastore=store) as server, line(server) as opened:
         opened.sendall(head("GET", "/datastore/image?image=one", f"Range: {requested}"))
         assert status(opened) in (400, 416)
-        assert soon(lambda: not [*temporary.glob(f"{PREFIX}*")])
+        assert becomes_true(lambda: not [*temporary.glob(f"{PREFIX}*")])
 
 
 @pytest.mark.parametrize("begun", ["head", "body", "next head"])

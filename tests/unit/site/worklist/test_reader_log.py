@@ -12,7 +12,7 @@ from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.base.files import user_folders
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
@@ -159,6 +159,24 @@ def test_a_damaged_log_hides_no_decisions_of_another(reviewed, own_log, tmp_path
     assert "The log of your decisions is not used: " in caplog.text
     (here / NAME).write_bytes(b"no database" * 100)
     assert reader_log.recover_review(unreviewed, key, here).review == Review()
+
+
+@pytest.mark.parametrize("made", ["2020-01-05T10:00:00Z", ""], ids=["earlier", "no time"])
+def test_a_reader_saw_no_analysis_when_decisions_were_made_that_the_read_took_over(
+    reviewed, own_log, made
+):
+    """An unaided read stated another reader's day, or none after decisions without a time."""
+    study, log = reviewed.study, reader_log.ReaderLog()
+    key = reader_log.read_key_of_study(study, "A")
+    saved = Review((ReviewEvent("1.2.3", ReviewState.ACCEPTED, "B", made),))
+    session, continued = ReadSession(log.database, key), ReviewLog(saved)
+    session.continue_from("analysis", saved)
+    continued.decide("1.2.4", ReviewState.REJECTED, reader="A")
+    session.store_decisions(continued.review)
+    session.close()
+    assert len(log.database.read(key).verdicts) == 2
+    assert log.shown_before(study, key) == session.read.begun[:10]
+    assert own_log.is_dir()
 
 
 def test_an_unaided_read_beside_a_damaged_log_states_no_day(reviewed, own_log, caplog):

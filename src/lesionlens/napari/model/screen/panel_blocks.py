@@ -148,7 +148,7 @@ def shown_study(state: State, study: Study) -> ShownStudy:
         subtitle=subtitle(study, analysis, state),
         caption=caption(state),
         sequences=_sequences(study, state.choices.sequence),
-        notices=notices_of(study, analysis),
+        notices=notices_of(study, analysis, state.review),
         exchanged=state.exchanged,
         quality=tuple(Fact(load("en").check(c.check), c.outcome, c.message) for c in checks),
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lesionlens.analysis.followup.compare import EARLIER_LEFT_OUT, PRIOR_WAS_COMPARED
 from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
-from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.analysis import Analysis, without_settled
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import counted, isolated
 from lesionlens.imaging.reading.readers import REPORTED
@@ -46,7 +47,7 @@ def in_window(notice: str) -> str:
     return notice
 
 
-def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
+def notices_of(study: Study, analysis: Analysis | None, review: Review) -> tuple[str, ...]:
     """Return the notices of reading and analysis that are shown nowhere else in the panel.
 
     Failed checks are listed under the quality, doubts of a comparison beside it, and redrawn
@@ -68,7 +69,8 @@ def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
             *analysis.run.notices,
             *findings.notices,
         )
-        notices = tuple(notice for notice in dict.fromkeys(all_notices) if notice not in elsewhere)
+        current_notices = without_settled(all_notices, review)
+        notices = tuple(notice for notice in current_notices if notice not in elsewhere)
     return tuple(in_window(notice) for notice in notices)
 
 

@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.review import Review
 from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.napari.model.state.identity import StudyIdentity, identity_of
 from lesionlens.napari.model.wording.titles import notices_of, patient_text
@@ -60,5 +61,5 @@ def test_a_file_of_another_patient_by_now_names_nobody(make_study):
 
 def test_a_study_with_a_report_says_so_before_it_is_analysed(make_study):
     study = open_study(make_study(sequences={"t1c"}))
-    assert REPORTED not in notices_of(study, None)
-    assert REPORTED in notices_of(replace(study, has_report=True), None)
+    assert REPORTED not in notices_of(study, None, Review())
+    assert REPORTED in notices_of(replace(study, has_report=True), None, Review())
