@@ -1091,9 +1091,9 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     reviewed.commands.run("edit_outline")
     assert reviewed.session.state.activity.name == "Keeping the outline"
     assert not layer.editable
-    before = reviewed.session.state.choices.overlay
-    reviewed.actions_.next_overlay()  # the window is alive
-    assert reviewed.session.state.choices.overlay is not before
+    before = reviewed.session.state.choices.sequence
+    reviewed.commands.run("next_sequence")  # the window is alive
+    assert reviewed.session.state.choices.sequence is not before
     reviewed.commands.run("accept")
     reviewed.commands.run("undo")
     reviewed.run.cancel.emit()

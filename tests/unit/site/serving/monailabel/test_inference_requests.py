@@ -137,8 +137,8 @@ def server(tmp_path, make_study, coarse):
     """A server with one study of which nothing is flagged, and a DICOM study."""
 
     class Dim(QuickEngine):
-        def _share(self, prepared):
-            return 0.1 * super()._share(prepared)
+        def _brightness(self, prepared):
+            return 0.1 * super()._brightness(prepared)
 
     for name, dicom in (("one", False), ("dicom", True)):
         shutil.copytree(make_study(dicom=dicom, name=name), tmp_path / "datastore" / name)
