@@ -27,6 +27,17 @@ def capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def case_folded(text: str) -> str:
+    r"""Return text as compared without regard to case and Unicode form.
+
+    Examples
+    --------
+    >>> case_folded("M\u00dcLLER") == case_folded("mu\u0308ller")
+    True
+    """
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def safe_cell(text: str) -> str:
     """Prefix text of a table that a spreadsheet would execute as a formula with an apostrophe.
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.files import access, user_files, user_folders
+from lesionlens.base.files import access, reachable, user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.study import Study
@@ -55,7 +54,7 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
     None if the location is unknown or missing.
     """
     match _load_locations().get(key_of(inputs)):
-        case [root, selection] if os.path.exists(str(root)):  # noqa: PTH110 -- no permission: False
+        case [root, selection] if reachable.exists(str(root)):
             return Path(str(root)), None if selection is None else str(selection)
     return None
 

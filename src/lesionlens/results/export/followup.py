@@ -202,7 +202,8 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
         parts.append(texts.state(lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
         parts.append(texts("fu_rejected_then"))
-    parts += filter(None, (together_text(change, comparison, texts),))
+    if together := together_text(change, comparison, texts):
+        parts.append(together)
     if change.joint is not None:
         parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
     return "; ".join(parts)

@@ -12,7 +12,7 @@ from lesionlens.base.dates import day_of, iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.safe_paths import DEVICES, absolute
-from lesionlens.base.text import counted
+from lesionlens.base.text import case_folded, counted
 from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")
@@ -78,7 +78,7 @@ def refuse_equal_names(names: Iterable[str], next_step: str) -> None:
     UnusableInputError
         Two names differ only in case or Unicode form, or not at all.
     """
-    counts = Counter(normalize("NFC", name).casefold() for name in names)
+    counts = Counter(map(case_folded, names))
     duplicate = next((name for name, count in counts.items() if count > 1), None)
     if duplicate is not None:
         raise UnusableInputError(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
-from unicodedata import normalize
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
+from lesionlens.base.text import case_folded
 from lesionlens.site.database.descriptions import Description, PatientAndDate
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -33,12 +33,12 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
 def _check_names(
     database: WorklistDatabase, entries: Iterable[StudyEntry], known: Set[str]
 ) -> None:
-    listed, known_forms = {e.name: e for e in database.entries()}, set(map(_form, known))
+    listed, known_forms = {e.name: e for e in database.entries()}, set(map(case_folded, known))
     conflicting = [
         e.name
         for e in entries
         if _is_other_folder(listed.get(e.name), e)
-        or (e.name not in known and _form(e.name) in known_forms)
+        or (e.name not in known and case_folded(e.name) in known_forms)
     ]
     if conflicting:
         suffix = f" (and {len(conflicting) - 1} more)" if len(conflicting) > 1 else ""
@@ -50,10 +50,6 @@ def _check_names(
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",
         )
-
-
-def _form(name: str) -> str:
-    return normalize("NFC", name).casefold()
 
 
 def extend_in_place(database: WorklistDatabase, entries: Sequence[StudyEntry]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -21,6 +20,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.http_responses import HTTPS_PORT
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import case_folded
 from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
@@ -293,16 +293,12 @@ def _with_wildcards(tag: str, value: str) -> str:
 def _matches(item: Mapping[str, Any], tag: str, expected: str) -> bool:
     """Return whether an attribute, or any form of a name, matches a value with wildcards."""
     pattern = "".join(
-        {"*": ".*", "?": "."}.get(char, re.escape(char)) for char in _case_folded(expected)
+        {"*": ".*", "?": "."}.get(char, re.escape(char)) for char in case_folded(expected)
     )
     forms: list[str] = []
     for value in _values(item, _FREE_TEXT[tag]):
         forms += map(str, value.values() if isinstance(value, dict) else [value])
-    return any(re.fullmatch(pattern, _case_folded(form)) for form in forms)
-
-
-def _case_folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()
+    return any(re.fullmatch(pattern, case_folded(form)) for form in forms)
 
 
 def _found_study(item: Mapping[str, Any]) -> FoundStudy:
