@@ -156,7 +156,10 @@ class ReviewSession(Choosing):
     def suspend(self) -> None:
         """Set the open study aside while another one is opened, so that no act reaches it."""
         if self._state.study is not None:
-            self._suspended = (self._state, self.result, self._log)
+            choices = self._state.choices
+            views = replace(choices.views, swapped=False, dragged=None)
+            choices = replace(choices, hidden=False, views=views)  # a key or button is released
+            self._suspended = (replace(self._state, choices=choices), self.result, self._log)
             self.result, self._log = None, ReviewLog()
             empty = State(choices=self.defaults, activity=self._state.activity)
             self._set(**_fields_of(empty))

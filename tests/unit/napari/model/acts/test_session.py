@@ -19,6 +19,7 @@ from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
 from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.model.choices.views import DraggedRulers
 from lesionlens.napari.model.overlays import maps as display
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.state.events import PositionVisited
@@ -358,6 +359,21 @@ def test_a_study_is_set_aside_with_the_progress_of_opening_the_next(session):
     assert session.state.activity.name == "Opening b"
     assert session.state.study is None
     assert session.suspended_study is study
+
+
+def test_a_study_that_comes_back_has_no_key_or_button_held(session):
+    """H released while the next study was opened: the overlays stayed hidden after its failure."""
+    session.go_to_candidate(1)
+    session.hold_hidden(hidden=True)
+    session.choose_views(swapped=True, dragged=DraggedRulers(1, ()))
+    session.suspend()
+    session.hold_hidden(hidden=False)
+    session.choose_views(swapped=False, dragged=None)
+    session.restore_suspended()
+    assert not session.state.choices.hidden
+    assert not session.state.choices.views.swapped
+    assert session.state.choices.views.dragged is None
+    assert session.state.choices.candidate == 1
 
 
 def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
