@@ -97,7 +97,7 @@ class DecisionSaver:
             log = self._log.log_of(analysis)
             write(log, reader_log.centroids(analysis))
         except LesionLensError as error:
-            self.all_saved = False
+            self.all_saved = self._warned = False
             self._current.report_unsaved(error, next_step)
             return False
         self.all_saved, self._warned = True, False
@@ -110,11 +110,12 @@ class DecisionSaver:
         return True
 
     def may_leave(self) -> bool:
-        """Retry unsaved decisions; False, with a message, the first time that this fails."""
+        """Retry unsaved decisions; False, with a message, if that fails the first time since."""
+        was_warned = self._warned
         self.retry(self._current.session.state)
-        if self.all_saved or self._warned:
+        self._warned = not self.all_saved
+        if self.all_saved or was_warned:
             return True
-        self._warned = True
         self._current.session.decline(reads.UNSAVED)
         return False
 

@@ -367,7 +367,10 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
             window.session.decide(ReviewState.REJECTED)
             assert not window.saver.may_leave()
             assert "would be lost" in window.session.state.message
+            window.session.decide(ReviewState.DEFERRED)
+            assert not window.saver.may_leave(), "nothing was said of the decision made since"
             assert window.saver.may_leave()
+            assert window.saver.may_leave(), "the study that is not left yet was refused again"
         window.session.decide(ReviewState.ACCEPTED)
         with full_disk(monkeypatch):
             window.session.decide(ReviewState.REJECTED)
