@@ -316,9 +316,12 @@ def test_a_study_of_a_list_that_cannot_be_written_opens_all_the_same(
     assert names() >= {"T1c"}
     assert "The list cannot be written now: Found a full disk" in reads(listed)
     assert highlighted(listed) == ["a"]
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    assert "cannot be written now" not in reads(listed)
+    panel.session.go_to_candidate(1)
+    panel.commands.run("accept")
+    listed.session.refresh()
+    assert "cannot be written now" not in reads(listed), "the decision was stored in it"
+    database = listed.session.database
+    assert database.read_note("place A. Reader") == ["a", 0]
 
 
 def test_a_row_whose_read_cannot_begin_is_refused_before_anything_changes(

@@ -82,6 +82,8 @@ class WorklistSession(ScreenHolder):
         self.reader, self.unaided_first = "", False
         self._all_rows: tuple[WorklistRow, ...] = ()
         self._version: tuple[int, int] | None = None
+        self._unwritten: dict[str, object] = {}
+        """Notes that could not be stored, by their names."""
         self.left: Callable[[], bool] = lambda: False
         """Set by the window: called before a list is closed, while it is still writable.
 
@@ -138,6 +140,7 @@ class WorklistSession(ScreenHolder):
         if self.database is not None and not self.left():
             self.database.close()
         self.database = None
+        self._unwritten.clear()
 
     def refresh(self, *, always: bool = False) -> None:
         """Read changes by this or another process."""
@@ -161,6 +164,15 @@ class WorklistSession(ScreenHolder):
             under_way=under_way,
             message=self._message_without(_UNREADABLE),
         )
+        if self._unwritten:  # the list changed, so that it can probably be written again
+            self._write_again(self.database)
+
+    def _write_again(self, database: WorklistDatabase) -> None:
+        """Store the notes that could not be stored; another failure is no change of the list."""
+        for name, value in tuple(self._unwritten.items()):
+            self._write_note(database, name, value)
+        if self._version is not None:
+            self._version = self._version[0], database.version[1]
 
     def _message_without(self, obstacle: str) -> str:
         """Return the message; empty if it reports an obstacle that no longer exists."""
@@ -235,9 +247,12 @@ class WorklistSession(ScreenHolder):
         try:
             database.write_note(name, value)
         except LesionLensError as error:
+            self._unwritten[name] = value
             self._set(message=f"{_UNWRITABLE} {error}")
         else:
-            self._set(message=self._message_without(_UNWRITABLE))
+            self._unwritten.pop(name, None)
+            if not self._unwritten:
+                self._set(message=self._message_without(_UNWRITABLE))
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""

@@ -194,6 +194,27 @@ def test_a_list_that_cannot_be_read_for_a_while_is_read_again_afterwards(
     assert session.state.message == ""
 
 
+def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
+    session, folder, monkeypatch
+):
+    """The list was said not to be writable, long after decisions had been stored in it."""
+
+    def full(*_):
+        raise ResourceError(found="a full disk", expected="space", next_step="Free some")
+
+    session.open(folder, "A. Reader", unaided_first=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(WorklistDatabase, "write_note", full)
+        session.at(session.row(("b", 0)))
+        session.database.add_studies([StudyEntry("d", "/d")])
+        session.refresh()
+        assert session.state.message.startswith("The list cannot be written now: Found a full disk")
+    session.database.add_studies([StudyEntry("e", "/e")])
+    session.refresh()
+    assert session.state.message == ""
+    assert session.database.read_note("place A. Reader") == ["b", 0]
+
+
 def test_a_session_that_is_locked_names_the_minute_at_which_it_opens(session, folder):
     """It was "before" the very day on which the reader was refused."""
     text = "title = 'x'\nseed = 1\nreaders = ['A. Reader']\nwashout_days = 28"
