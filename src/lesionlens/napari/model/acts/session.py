@@ -193,8 +193,8 @@ class ReviewSession(Choosing):
 
     @override
     def failed(self, problem: Problem) -> None:
-        """Report a failure; study, analysis and review are kept."""
-        self._set(activity=None, problem=problem, **self._preliminary_removed())
+        """Report a failure instead of the last message; study, analysis and review are kept."""
+        self._set(activity=None, problem=problem, message="", **self._preliminary_removed())
 
     def _preliminary_removed(self) -> dict[str, Any]:
         return without_preliminary(self._state, self.defaults.overlay)

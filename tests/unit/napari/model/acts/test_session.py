@@ -316,8 +316,11 @@ def test_a_decision_without_focus_does_nothing(session):
 def test_a_failure_keeps_study_analysis_and_review(session):
     session.go_to_candidate(1)
     session.decide(ReviewState.ACCEPTED)
+    session.begin("Exporting")
+    session.decline("A job is still running.")
     kept = session.state
     session.failed(Problem("Failed", "nothing"))
+    assert session.state.message == "", "no job is running"
     assert session.state.analysis is kept.analysis
     assert session.state.review == kept.review
     session.dismiss()
