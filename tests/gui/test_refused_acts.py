@@ -14,7 +14,7 @@ from tests.gui.window import at_rest, canvas, control, reads, wait
 from tests.helpers import stored_drafts
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.labels import Label, ReviewState
+from lesionlens.base.labels import Label, Region, ReviewState
 from lesionlens.napari.controllers import review_controller
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -172,6 +172,26 @@ def test_where_there_is_no_second_result_none_is_adopted_and_drawing_goes_on(dra
     drawing.commands.run("take_second")
     assert "There is no second result yet" in reads(drawing)
     assert drawing.session.state.editing == 1
+
+
+@pytest.mark.parametrize("name", ["copy_sentence", "copy_study_sentence", "add_layers"])
+def test_what_is_copied_while_an_outline_is_drawn_has_what_is_drawn(drawing, qtbot, name):
+    """The sentence had the size from before the edit, beside an outline of another size."""
+    copied = []
+    drawing.actions_.copy_text = copied.append
+    before = drawing.session.candidate().volume_ml[Region.WT]
+    erase(drawing)
+    drawing.commands.run(name)
+    settled(drawing, qtbot)
+    assert drawing.session.state.editing is None
+    after = drawing.session.candidate().volume_ml[Region.WT]
+    assert after < before
+    if name == "add_layers":
+        layer = drawing.viewer.layers["segmentation"]
+        analysis = drawing.session.state.analysis
+        np.testing.assert_array_equal(layer.data, analysis.volumes.labels.data)
+    else:
+        assert f"{after:.1f} ml" in copied[0]
 
 
 @pytest.mark.parametrize("waiting", ["prompt", "split"])

@@ -148,7 +148,10 @@ class NetworkRequests(MarkActs):
         return self.jobs.start("Running again without it", task, on_result)
 
     def add_layers(self) -> bool:
-        """Add the result to napari as plain layers, for other plugins."""
+        """Add the result to napari as plain layers, for other plugins; a drawn outline with it."""
+        return self.leave_for(self._add_layers)
+
+    def _add_layers(self) -> bool:
         state = self.session.state
         analysis = state.analysis
         if analysis is None:

@@ -42,7 +42,13 @@ class ReportActs(SignActs):
     _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
-        """Copy the candidate in focus as a sentence; else, or if `whole`, the study."""
+        """Copy the candidate in focus as a sentence; else, or if `whole`, the study.
+
+        An outline being drawn is kept first, as the sentence has its measurements.
+        """
+        self.leave_for(lambda: self._copy_sentence(whole=whole))
+
+    def _copy_sentence(self, *, whole: bool) -> None:
         state, candidate = self.session.state, self.session.candidate()
         if state.analysis is None:
             self.session.decline("There is no result to describe in a sentence yet.")
