@@ -152,6 +152,25 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert "Retrieved completely" in dialog.session.state.message
 
 
+def test_a_retrieved_study_that_is_not_opened_says_where_the_reason_is(
+    dialog, peer, panel, qtbot, monkeypatch
+):
+    """The dialog named another job, where a full disk kept the window from leaving its study."""
+
+    def refuse():
+        panel.session.decline("Unsaved decisions would be lost")
+        return False
+
+    monkeypatch.setattr(panel.actions_.read_controller.saver, "may_leave", refuse)
+    search(dialog, qtbot)
+    dialog.table.selectRow(0)
+    control(dialog, "Retrieve").click()
+    wait(qtbot, dialog)
+    assert panel.session.state.study is None
+    assert "It is not opened: the window states why." in dialog.session.state.message
+    assert "Unsaved decisions would be lost" in reads(panel)
+
+
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     search(dialog, qtbot)
     dialog.table.selectRow(0)

@@ -33,7 +33,7 @@ class ArchiveController:
     Parameters
     ----------
     open_study : callable
-        Opens a folder in the window; returns False if another job is running.
+        Opens a folder in the window; returns False if the window reports why it cannot now.
     ask_patient : callable
         Asks whether contradicting files are of one patient, and calls back if confirmed.
     """
@@ -120,7 +120,7 @@ class ArchiveController:
     def _opened(self, folder: Path) -> str:
         if self._open_study(folder):
             return f"Retrieved completely into {folder}. It opens in the window."
-        return f"Retrieved completely into {folder}. Open it when the other job is done."
+        return f"Retrieved completely into {folder}. It is not opened: the window states why."
 
     def _run(
         self,
