@@ -90,7 +90,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
         opened=state.study is not None,
         grid=shown_grid(state),
         series={sequence: scan.description for sequence, scan in series.items()},
-        corner=state.identity.lines if state.choices.views.shows_identity else (),
+        corner=state.identity.corner if state.choices.views.shows_identity else (),
         editing=state.editing is not None,
         analysis=state.analysis,
         preliminary=state.preliminary,

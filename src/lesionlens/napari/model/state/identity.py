@@ -25,6 +25,8 @@ _TAGS = (
     "StudyDate",
     "SOPInstanceUID",
 )
+_KEPT_START, _KEPT_END = 18, 16
+"""Characters of a long name of a study that an image shows: a date and the end of a UID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,21 @@ class StudyIdentity:
         number = f"ID {self.number}" if self.number else ""
         lines = (self.patient, number, self.born, self.date, self.study)
         return tuple(isolated(line) for line in lines if line)
+
+    @property
+    def corner(self) -> tuple[str, ...]:
+        """Lines for the corner of an image; a long name of the study is shortened in the middle.
+
+        A study from an archive is named by its date and Study UID, which would cover the head.
+
+        Examples
+        --------
+        >>> StudyIdentity("2026-01-05 1.2.826.0.1.3680043.8.498.12492410069067").corner
+        ('2026-01-05 1.2.826…8.12492410069067',)
+        """
+        start, end = self.study[:_KEPT_START], self.study[-_KEPT_END:]
+        is_long = len(self.study) > _KEPT_START + _KEPT_END
+        return replace(self, study=f"{start}…{end}" if is_long else self.study).lines
 
     @property
     def text(self) -> str:

@@ -145,6 +145,13 @@ def test_a_patients_identity_is_on_the_views_unless_it_is_hidden():
     assert board_of(replace(hidden, identity=known.identity), ShownScene()).corner == ()
 
 
+def test_the_name_of_a_study_from_an_archive_does_not_cover_the_head():
+    """Its date and Study UID, in one line, were drawn over the brain of each of four views."""
+    patient, uid = "A long name that is never shortened", "1.2.826.0.1.3680043.8." + "7" * 42
+    state = replace(state_of(T1), identity=StudyIdentity(f"2026-01-05 {uid}", patient))
+    assert board_of(state, ShownScene()).corner == (patient, f"2026-01-05 1.2.826…{'7' * 16}")
+
+
 def test_a_study_opens_in_its_plane_of_acquisition_oblique_slices_in_linked_views():
     defaults = Choices(plane=Plane.SAGITTAL, views=ViewChoices(layout=Layout.FOUR))
     found = [
