@@ -194,6 +194,8 @@ class ReadController:
             self.decision_log.continue_from(new.analysis, new.review)
         elif new.review is not old.review:
             self.saver.save(new.analysis, reader_log.with_own_uids(new.analysis, new.review))
+        elif old.activity is not None and new.activity is None and new.problem is None:
+            self.saver.retry(new)  # the job's begin has cleared what was reported
 
     def _change_study(self, old: State, new: State) -> None:
         """End the read of the previous study, and begin that of the new one."""

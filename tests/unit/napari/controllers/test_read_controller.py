@@ -42,6 +42,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.redraw import reviewed
+from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording import reads
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
@@ -381,6 +382,28 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
             window.session.decide(ReviewState.DEFERRED)
             window.session.close()
         assert "decide again on the result that you left" in window.session.state.problem.next_step
+
+
+def test_a_job_does_not_hide_that_decisions_are_not_stored_and_its_end_stores_them(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """After an export the window said "Saved", and no more that a decision was not."""
+    with shown(analysis) as window:
+        with full_disk(monkeypatch):
+            window.session.decide(ReviewState.REJECTED)
+            window.session.begin("Exporting")
+            window.session.ended("Saved in out.")
+            assert window.session.state.problem.title == "This action was not saved"
+            window.session.begin("Exporting")
+            window.session.failed(Problem("Failed", "another failure"))
+            assert window.session.state.problem.title == "Failed"
+        window.session.begin("Exporting")
+        window.session.ended("Saved in out.")
+        assert window.saver.all_saved
+        assert window.session.state.problem is None
+        assert window.session.state.message == "Saved in out."
 
 
 def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_there_is_room(
