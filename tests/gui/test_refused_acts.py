@@ -125,6 +125,23 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
     assert reviewed.session.result is result
 
 
+def test_a_stroke_that_is_stored_does_not_hide_that_a_decision_is_not(reviewed, monkeypatch):
+    """Drafts are in the user's own folder: its room says nothing of the list's."""
+
+    def full(*_):
+        raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
+
+    reviewed.session.go_to_candidate(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadSession, "store_decisions", full)
+        reviewed.commands.run("accept")
+        reviewed.commands.run("edit_outline")
+        erase(reviewed)
+        assert stored_drafts.read(reviewed.session.state.analysis) is not None
+        assert "This action was not saved" in reads(reviewed)
+    reviewed.commands.run("discard_edit")
+
+
 def test_where_no_stroke_was_drawn_none_is_undone(drawing):
     """Nothing was said, and a draft of nothing was stored, which a crash would offer."""
     analysis = drawing.session.state.analysis

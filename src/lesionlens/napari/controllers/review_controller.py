@@ -475,7 +475,8 @@ class ReviewController:
             self.drafts.write(analysis, draft)
         except LesionLensError as error:
             self.session.refused(replace(problem_of(error), cause=SAVING))
-        else:
+            return
+        if self._read_controller.saver.all_saved:  # else a decision is still not stored
             self.session.clear_problem(SAVING)
 
     def _offer_draft(self) -> None:
