@@ -46,6 +46,7 @@ class DecisionSaver:
         self.all_saved = True
         """Whether every decision is on disk."""
         self._warned = False
+        marking.on_stored = lambda: self.retry(self._current.session.state)
 
     def save(self, analysis: Analysis, review: Review, next_step: str = reads.SAVED_LATER) -> None:
         """Store new decisions with their timing; notify if they reopen a signed read.

@@ -30,6 +30,8 @@ class Marking:
         """Confidence of the next mark or decision, 0 to 100; None if not stated."""
         self.in_head: Callable[[Point], bool] = lambda _: True
         """Returns whether a point (RAS+ mm) lies in the head; set by the window."""
+        self.on_stored: Callable[[], object] = lambda: None
+        """Called when an act was stored; set by the saver of decisions."""
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -100,6 +102,7 @@ class Marking:
             self._decline(f"{capitalized(refusal.found)}. {refusal.in_window}.")
             return False
         self._current.session.clear_problem(SAVING)
+        self.on_stored()
         self.show_marks()
         return True
 

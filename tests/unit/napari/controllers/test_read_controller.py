@@ -429,6 +429,31 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     window.release()
 
 
+def test_a_mark_that_is_stored_takes_the_decisions_with_it_that_were_not(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    monkeypatch,
+):
+    """The mark hid that they were not stored, until the study was left."""
+    turn = listed(tmp_path / "list")
+    session = ReviewSession()
+    window = ReadController(session)
+    window.expect(turn)
+    session.open(analysis.study)
+    session.analysed(FakeResult(analysis), overlays_of(analysis))
+    session.go_to_candidate(1)
+    with full_disk(monkeypatch):
+        session.decide(ReviewState.ACCEPTED)
+    assert not window.saver.all_saved
+    window.marking.mark((0.0, 0.0, 0.0))
+    stored = [act.act for act in turn.database.read(turn.key).acts]
+    assert stored == [ReviewAct.BEGIN, ReviewAct.PLACE_MARK, ReviewAct.DECIDE]
+    assert window.saver.all_saved
+    assert session.state.problem is None
+    window.release()
+
+
 def saved_with(analysis, *states):  # noqa: F811
     """Return the analysis as a saved result, reviewed."""
     log = ReviewLog()
