@@ -76,10 +76,7 @@ def without_edits(analysis: Analysis) -> Analysis:
     if original is None:
         return analysis
     volumes = replace(
-        analysis.volumes,
-        labels=original.labels,
-        cavity=original.cavity,
-        doubtful=original.doubtful,
+        analysis.volumes, labels=original.labels, cavity=original.cavity, doubtful=original.doubtful
     )
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 

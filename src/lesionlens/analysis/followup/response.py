@@ -22,12 +22,7 @@ from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.followup import (
-    Comparison,
-    change_text,
-    percent,
-    reached,
-)
+from lesionlens.base.records.followup import Comparison, change_text, percent, reached
 from lesionlens.base.records.response import (
     Clinical,
     Disease,

@@ -33,10 +33,7 @@ from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import display_name_of_series, findings_file
 
-_STATEMENTS = {
-    "nothing further seen": "statement_further",
-    "nothing seen": "statement_nothing",
-}
+_STATEMENTS = {"nothing further seen": "statement_further", "nothing seen": "statement_nothing"}
 """Key of the text of each statement that the window offers to sign."""
 
 

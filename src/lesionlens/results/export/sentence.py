@@ -406,10 +406,7 @@ def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
     if reassuring := REASSURING_WORDS.search(text):
-        _refuse(
-            f"that says {reassuring[0]!r}",
-            "words that exclude nothing: a result never does",
-        )
+        _refuse(f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does")
     return text
 
 

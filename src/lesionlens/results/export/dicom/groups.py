@@ -45,12 +45,7 @@ from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.text import millilitres
 from lesionlens.results.export.dicom import identity, values
-from lesionlens.results.export.dicom.axis import (
-    Axis,
-    axes_of,
-    centre_of,
-    coordinates,
-)
+from lesionlens.results.export.dicom.axis import Axis, axes_of, centre_of, coordinates
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
     reader_item,

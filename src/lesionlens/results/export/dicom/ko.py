@@ -49,9 +49,7 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     )
     mark_separate(content[0])
     selection = KeyObjectSelectionDocument(
-        evidence=key_images,
-        content=content,
-        **identity.of_new_object(analysis, "key_objects"),
+        evidence=key_images, content=content, **identity.of_new_object(analysis, "key_objects")
     )
     # highdicom does this for all other objects
     selection.copy_patient_and_study_information(key_images[0])

@@ -123,10 +123,7 @@ class _Writer:
         self.left_out: dict[str, str] = {}
 
     def write(
-        self,
-        name: str,
-        build: Callable[[], Dataset | None],
-        check: Callable[[Path, Dataset], None],
+        self, name: str, build: Callable[[], Dataset | None], check: Callable[[Path, Dataset], None]
     ) -> Dataset | None:
         """Build, write and verify one object; None if there is none to write."""
         path = self.folder / name
