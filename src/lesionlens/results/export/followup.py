@@ -114,7 +114,13 @@ def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None
         doubtful=alignment_caveat(comparison, texts),
         rows=tuple(_table_row(change, comparison, dates, texts) for change in comparison.changes),
         sums=_sums(comparison, texts),
-        limits=_limits(texts),
+        limits=texts(
+            "fu_limits",
+            low=f"{PRODUCT_LIMITS[0]:.0f}",
+            high=f"{PRODUCT_LIMITS[1]:.0f}",
+            less=f"{VOLUME_LIMITS[0]:.0f}",
+            more=f"{VOLUME_LIMITS[1]:.0f}",
+        ),
         curves=_curves(comparison, dates, texts),
         summary=texts(
             "comparison",
@@ -266,18 +272,6 @@ def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]
             )
         )
     return tuple(rows[: 1 if len(earlier) == 1 else 2])
-
-
-def _limits(texts: ReportTexts) -> str:
-    product_low, product_high = PRODUCT_LIMITS
-    volume_low, volume_high = VOLUME_LIMITS
-    return texts(
-        "fu_limits",
-        low=f"{product_low:.0f}",
-        high=f"{product_high:.0f}",
-        less=f"{volume_low:.0f}",
-        more=f"{volume_high:.0f}",
-    )
 
 
 def curves_of(comparison: Comparison, texts: ReportTexts) -> Curves:

@@ -135,20 +135,27 @@ def _measurement_count(candidate: Candidate, parts: list[Segment]) -> int:
 
 
 def _region_group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
-    candidate = part.candidate
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, part.region)
-        ),
         referenced_segment=_referenced_segment(sources, part, seg),
-        finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
-        finding_type=identity.concept(codes.REGION_TYPES[part.region]),
-        algorithm_id=_algorithm_of(analysis, candidate),
-        finding_sites=_finding_sites(candidate),
-        measurements=_measurements(candidate, part.region),
-        qualitative_evaluations=_qualitative_evaluations(analysis, candidate),
-        time_point_context=_time_point_context(analysis),
+        **_statements(analysis, part.candidate, part.region),
     )
+
+
+def _statements(analysis: Analysis, candidate: Candidate, region: Region | None) -> dict[str, Any]:
+    """Return what a group states of one region of a candidate, or of one without an outline."""
+    finding = codes.LESION_OF_BRAIN if region is None else codes.REGION_TYPES[region]
+    return {
+        "tracking_identifier": TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, region)
+        ),
+        "finding_category": identity.concept(codes.ABNORMAL_STRUCTURE),
+        "finding_type": identity.concept(finding),
+        "algorithm_id": _algorithm_of(analysis, candidate),
+        "finding_sites": _finding_sites(candidate),
+        "measurements": _measurements(candidate, region or Region.WT),
+        "qualitative_evaluations": _qualitative_evaluations(analysis, candidate),
+        "time_point_context": _time_point_context(analysis),
+    }
 
 
 def _cavity_group(
@@ -298,20 +305,9 @@ def _refer_to_attention(group: Any, attention: Dataset | None) -> None:
 def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
     """Return the group of a candidate without an outline (TID 1501), on its best image."""
     dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
+    image = SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
-        ),
-        finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
-        finding_type=identity.concept(codes.LESION_OF_BRAIN),
-        algorithm_id=_algorithm_of(analysis, candidate),
-        finding_sites=_finding_sites(candidate),
-        measurements=_measurements(candidate, Region.WT),
-        qualitative_evaluations=_qualitative_evaluations(analysis, candidate),
-        time_point_context=_time_point_context(analysis),
-        source_images=[
-            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
-        ],
+        source_images=[image], **_statements(analysis, candidate, None)
     )
 
 

@@ -12,7 +12,7 @@ from lesionlens.base.codes import OF_INTEREST
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.containers import mark_separate
+from lesionlens.results.export.dicom.content_items import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 

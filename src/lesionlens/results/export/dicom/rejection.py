@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER, REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.results.export.dicom.containers import mark_separate
+from lesionlens.results.export.dicom.content_items import mark_separate
 from lesionlens.results.export.dicom.identity import concept, of_new_instance
 
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"

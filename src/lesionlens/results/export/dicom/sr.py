@@ -34,11 +34,11 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity, values
-from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
     HAS_PROPERTIES,
     code_item,
+    mark_separate,
     reader_item,
     text_item,
     time_items,
