@@ -31,7 +31,6 @@ from lesionlens.base.records.files import CandidateReference, OutlineRow, Review
 from lesionlens.base.records.parts import is_of_another_version
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
-from lesionlens.results.export.written import UnconditionalExporter
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
 
@@ -228,10 +227,15 @@ def _unreadable(path: Path, error: Exception | None = None) -> ReadError:
     )
 
 
-class ReviewExporter(UnconditionalExporter):
+class ReviewExporter:
     """Writes review.json with a result, empty if unreviewed."""
 
     name = "review"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Return None: nothing is required."""
+        del analysis
+        return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write the log."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -63,26 +62,12 @@ _HIGHEST_PERCENT = 99.99
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferencedObjects:
-    """Objects of the same result that the report refers to."""
-
-    seg: Dataset | None
-    """The Segmentation; None if there is no segment."""
-    attention: Dataset | None
-    """`attention.dcm`, normally of the whole tumour."""
-
-    @property
-    def datasets(self) -> list[Dataset]:
-        """The objects that exist."""
-        return [dataset for dataset in (self.attention, self.seg) if dataset is not None]
-
-
 def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[SegmentMask, ...],
-    referenced: ReferencedObjects,
+    seg: Dataset | None,
+    attention: Dataset | None,
 ) -> list[Any]:
     """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 
@@ -102,20 +87,20 @@ def groups_of(
         for candidate in identity.exported(analysis)
     ]
     for candidate, parts in sorted(rows, key=lambda row: -_measurement_count(*row)):
-        if referenced.seg is None or not parts:
+        if seg is None or not parts:
             groups.append(_without_outline(analysis, sources, candidate))
             continue
         for index, part in enumerate(parts):
-            group = _region_group(analysis, sources, part, referenced.seg)
+            group = _region_group(analysis, sources, part, seg)
             if index == 0:
                 _add_coordinates(group, axes_of(analysis, sources, candidate), sources)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
-            _refer_to_attention(group, referenced.attention)
+            _refer_to_attention(group, attention)
             groups.append(group)
-    if referenced.seg is None:
+    if seg is None:
         return groups
     cavity_groups = [
-        _cavity_group(analysis, sources, segment, referenced.seg)
+        _cavity_group(analysis, sources, segment, seg)
         for segment in segments
         if not isinstance(segment, Segment)
     ]
