@@ -121,7 +121,7 @@ def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None
             less=f"{VOLUME_LIMITS[0]:.0f}",
             more=f"{VOLUME_LIMITS[1]:.0f}",
         ),
-        curves=_curves(comparison, dates, texts),
+        curves=curves_of(comparison, texts, dates),
         summary=texts(
             "comparison",
             which=prior_name,
@@ -274,13 +274,14 @@ def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]
     return tuple(rows[: 1 if len(earlier) == 1 else 2])
 
 
-def curves_of(comparison: Comparison, texts: ReportTexts) -> Curves:
-    """Return the volume curve of every lesion over all examinations."""
-    return _curves(comparison, dates_of(comparison, texts), texts)
+def curves_of(
+    comparison: Comparison, texts: ReportTexts, dates: tuple[str, ...] | None = None
+) -> Curves:
+    """Return the volume curve of every lesion: days across, ml upwards, each named at its end.
 
-
-def _curves(comparison: Comparison, dates: tuple[str, ...], texts: ReportTexts) -> Curves:
-    """Lay out the curves: days across, ml upwards, each line named at its end."""
+    `dates` are those of `dates_of` if some are hidden.
+    """
+    dates = dates or dates_of(comparison, texts)
     latest_first = reversed(comparison.points)
     uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
     curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
