@@ -41,7 +41,7 @@ def remember(inputs: Sequence[tuple[str, str]], study: Study) -> None:
     with suppress(OSError):  # `store` reports it
         access.make_folder(location_file().parent)  # which is locked: the first ones, too
     with folder_lock(location_file().parent):
-        locations: dict[str, Any] = read_object(location_file())
+        locations = _load_locations()
         locations.pop(key_of(inputs), None)
         locations[key_of(inputs)] = [str(study.root.absolute()), study.selection]
         recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
@@ -53,7 +53,11 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
 
     None if the location is unknown or missing.
     """
-    match read_object(location_file()).get(key_of(inputs)):
+    match _load_locations().get(key_of(inputs)):
         case [root, selection] if reachable.exists(str(root)):
             return Path(str(root)), None if selection is None else str(selection)
     return None
+
+
+def _load_locations() -> dict[str, Any]:
+    return read_object(location_file())
