@@ -253,10 +253,7 @@ class _Detection:
 
 
 def _run_engine(
-    engine: Engine,
-    prepared: PreparedStudy,
-    context: RunContext,
-    first: preliminary.Listener | None,
+    engine: Engine, prepared: PreparedStudy, context: RunContext, first: preliminary.Listener | None
 ) -> _Detection:
     """Run all steps that use the engine."""
     preliminary.notify(engine, prepared, context, first)

@@ -25,12 +25,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import Prediction, Trace
-from lesionlens.base.records.prompts import (
-    PromptedVolume,
-    PromptRequest,
-    PromptResponse,
-    Prompts,
-)
+from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, RunContext

@@ -46,6 +46,9 @@ class LesionWise:
         return 2 * self.detected / total if total else None
 
 
+_NOTHING = LesionWise(dice=1.0, hd95_mm=0.0, detected=0, missed=0, false=0)
+
+
 def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     """Compute lesion-wise metrics of two masks.
 
@@ -54,9 +57,10 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     predicted, reference : (I, J, K) bool
         One region; dilations are in voxels, whatever their size, as in the challenge (1 mm).
     """
-    box = bounding_box(predicted | reference, DILATIONS + 1)
+    margin = DILATIONS + 1
+    box = bounding_box(predicted | reference, margin)
     if box is None:
-        return LesionWise(dice=1.0, hd95_mm=0.0, detected=0, missed=0, false=0)
+        return _NOTHING
     predicted, reference = predicted[box], reference[box]
     parts, part_count = ndimage.label(predicted, structure=TOUCHING)
     groups, _ = ndimage.label(_dilated(reference), structure=TOUCHING)
@@ -65,7 +69,6 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     detected = missed = 0
     for number, lesion_box in enumerate(ndimage.find_objects(lesions), 1):
         lesion = lesions == number
-        margin = DILATIONS + 1
         neighbourhood = tuple(
             slice(max(side.start - margin, 0), side.stop + margin) for side in lesion_box
         )
@@ -82,7 +85,7 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     false = part_count - len(matched)
     total = len(overlaps) + false
     if not total:
-        return LesionWise(dice=1.0, hd95_mm=0.0, detected=0, missed=0, false=0)
+        return _NOTHING
     return LesionWise(
         dice=sum(overlaps) / total,
         hd95_mm=(sum(distances) + false * PENALTY_MM) / total,

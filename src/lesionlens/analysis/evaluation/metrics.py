@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,31 +166,29 @@ def candidate_hits(
     return hits, counted
 
 
-class ComponentHits(NamedTuple):
-    """The components of a plain segmentation, matched with reference lesions."""
-
-    detected: set[int]
-    """The reference lesions within `HIT_MM` of a flagged voxel."""
-    n_false: int
-    """Number of components that touch no lesion."""
-    counted: list[int]
-    """The lesions that are large enough to count."""
-
-
-def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> ComponentHits:
+def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> tuple[set[int], list[int], int]:
     """Match the components of a plain segmentation with reference lesions.
 
     Parameters
     ----------
     predicted, reference : (I, J, K) bool
         Whole tumour; components of `predicted` are formed by the same rules as reference lesions.
+
+    Returns
+    -------
+    detected : set of int
+        The reference lesions within `HIT_MM` of a flagged voxel.
+    counted : list of int
+        The lesions that are large enough to count.
+    false : int
+        Number of components that touch no lesion.
     """
     labels, counted = label_lesions(reference, grid)
     nearest = nearest_lesion(labels, grid)
     parts, large_parts = label_lesions(predicted, grid)
     detected = set(np.unique(nearest[predicted]).tolist()) & set(counted)
-    n_false = sum(not nearest[parts == part].any() for part in large_parts)
-    return ComponentHits(detected, n_false, counted)
+    false = sum(not nearest[parts == part].any() for part in large_parts)
+    return detected, counted, false
 
 
 def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:

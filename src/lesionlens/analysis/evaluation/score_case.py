@@ -203,7 +203,7 @@ def _score_plain(score: CaseScore, file: Path, reference: _Reference | None) -> 
     hits = metrics.component_hits(
         predicted[Region.WT], region_mask(reference_labels, Region.WT), grid
     )
-    score.metrics |= _detection_metrics(hits.detected, hits.counted, hits.n_false)
+    score.metrics |= _detection_metrics(*hits)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
 
 

@@ -16,13 +16,7 @@ from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, ReviewState, Source
 from lesionlens.base.records.files import FindingsFile, RunFile
-from lesionlens.base.records.parts import (
-    MAPS,
-    MEASURED,
-    ORIGINAL,
-    AlteredResultError,
-    check_parts,
-)
+from lesionlens.base.records.parts import MAPS, MEASURED, ORIGINAL, AlteredResultError, check_parts
 from lesionlens.base.scan_limits import check_shear
 
 SEGMENTATION = "segmentation.nii.gz"
@@ -84,11 +78,7 @@ def _is_imported_edit(event: Any) -> bool:
 
 
 def without_additions(
-    score: CaseScore,
-    result: Path,
-    labels: NDArray[np.uint8],
-    grid: Grid,
-    findings: FindingsFile,
+    score: CaseScore, result: Path, labels: NDArray[np.uint8], grid: Grid, findings: FindingsFile
 ) -> tuple[NDArray[np.uint8], FindingsFile]:
     """Omit readers' additions of a result without the outlines of the network.
 

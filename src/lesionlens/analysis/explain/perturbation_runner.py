@@ -76,10 +76,7 @@ class PerturbationRunner:
 
 
 def perturbation_runner(
-    engine: object,
-    prepared: PreparedStudy,
-    prediction: Prediction,
-    context: RunContext,
+    engine: object, prepared: PreparedStudy, prediction: Prediction, context: RunContext
 ) -> PerturbationRunner | None:
     """Return the runner of an engine's perturbed predictions; None if it makes none."""
     if Capability.PERTURB not in prediction.engine.capabilities or prediction.unperturbed is None:

@@ -26,11 +26,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
-from lesionlens.base.records.prediction import (
-    InputPerturbation,
-    PerturbedPrediction,
-    Prediction,
-)
+from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
 from lesionlens.engines.perturbation_order import (
     OUTLINED,
     Subset,

@@ -6,7 +6,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from lesionlens.analysis.findings.components import (
     renumbered,
 )
 from lesionlens.base.geometry import Floats, as_vec3
-from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
+from lesionlens.base.labels import Region, RelevanceMeasure
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     LESION_PARTS,
@@ -111,7 +110,7 @@ def describe(
         component_mask.grid.spacing_mm,
     )
     measured = [
-        _candidate(part, evidence, study_context, part.index + 1, agreement)
+        measured_candidate(part, evidence, study_context, agreement)
         for part, agreement in zip(parts, agreements, strict=True)
     ]
     order = sorted(
@@ -204,21 +203,20 @@ def considered(
     return tuple(sorted(regions, key=lambda region: -region.score))
 
 
-def _candidate(
-    part: Component,
-    evidence: Evidence,
-    study_context: StudyContext,
-    rank: int,
-    agreement: MapAgreement,
+def measured_candidate(
+    part: Component, evidence: Evidence, study_context: StudyContext, agreement: MapAgreement
 ) -> Candidate:
+    """Measure a component; its number is the id, and the tracking UID is empty."""
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    sizes = _sizes(part, evidence.enhancing_probability, has_t1c=study_context.has_t1c)
+    volumes_ml, diameters, measurable = _sizes(
+        part, evidence.enhancing_probability, has_t1c=study_context.has_t1c
+    )
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
     by_sequence, classes = evidence.by_sequence, study_context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
     return Candidate(
-        id=rank,
+        id=part.index + 1,
         tracking_uid="",
         score=None if score is None else float(score),
         centroid_mm=as_vec3(points.mean(axis=0)),
@@ -226,10 +224,10 @@ def _candidate(
         peak_mm=None
         if study_context.whole_tumour_probability is None
         else _peak(part, study_context.whole_tumour_probability),
-        volume_ml=sizes.volume_ml,
-        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
-        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
-        rano_measurable=sizes.rano_measurable,
+        volume_ml=volumes_ml,
+        longest_axial_diameter_mm=diameters.longest_mm if diameters else None,
+        perpendicular_diameter_mm=diameters.perpendicular_mm if diameters else None,
+        rano_measurable=measurable,
         location=anatomy.locate(points, study_context.head),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
@@ -242,24 +240,20 @@ def _candidate(
     )
 
 
-def remeasured(
-    candidate: Candidate,
-    part: Component,
-    evidence: Evidence,
-    study_context: StudyContext,
-    agreement: MapAgreement,
-) -> Candidate:
-    """Measure a candidate again with another outline.
+def remeasured(candidate: Candidate, measured: Candidate, part: Component) -> Candidate:
+    """Return a candidate as `measured` with another outline, `part`.
 
     Identity, source, score and relevance are kept. Parts that the earlier outline did not
     distinguish stay unknown until they are outlined, as does an unknown agreement with the map.
     """
-    measured = _candidate(part, evidence, study_context, candidate.id, agreement)
+    attention = (
+        candidate.attention if candidate.attention.peak_inside is None else measured.attention
+    )
     return replace(
         without_unknown_parts(measured, part, candidate),
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
-        attention=agreement if candidate.attention.peak_inside is not None else candidate.attention,
+        attention=attention,
         sequence_relevance=candidate.sequence_relevance,
         relevance_of=candidate.relevance_of,
         score_alone=candidate.score_alone,
@@ -269,22 +263,6 @@ def remeasured(
         drawn=candidate.drawn,
         apart=candidate.apart,
     )
-
-
-def added_candidate(
-    tracking_uid: str,
-    method: DrawingMethod,
-    part: Component,
-    evidence: Evidence,
-    study_context: StudyContext,
-    agreement: MapAgreement,
-) -> Candidate:
-    """Measure a candidate added by a reader.
-
-    It has no score, and its id is its component's number.
-    """
-    measured = _candidate(part, evidence, study_context, part.index + 1, agreement)
-    return replace(measured, tracking_uid=tracking_uid, source=Source.READER, drawn=method)
 
 
 def without_unknown_parts(measured: Candidate, part: Component, earlier: Candidate) -> Candidate:
@@ -305,15 +283,13 @@ def without_unknown_parts(measured: Candidate, part: Component, earlier: Candida
     return measured.without_parts(unknown) if unknown else measured
 
 
-class _Sizes(NamedTuple):
-    volume_ml: Mapping[Region, float | None]
-    diameters: measure.Diameters | None
-    rano_measurable: bool | None
-    """Whether RANO can measure it; None if that is unknown."""
+def _sizes(
+    part: Component, enhancing_probability: Floats | None, *, has_t1c: bool
+) -> tuple[dict[Region, float | None], measure.Diameters | None, bool | None]:
+    """Return volumes in ml, diameters, and whether RANO can measure it; None if that is unknown.
 
-
-def _sizes(part: Component, enhancing_probability: Floats | None, *, has_t1c: bool) -> _Sizes:
-    """Measure a component; diameters are of the enhancing part if there is one."""
+    Diameters are of the enhancing part if there is one.
+    """
     enhancing = part.region(Region.ET)
     has_enhancement = has_t1c and bool(enhancing.any())
     diameters = measure.diameters(
@@ -330,7 +306,7 @@ def _sizes(part: Component, enhancing_probability: Floats | None, *, has_t1c: bo
         measurable = has_enhancement and measure.is_rano_measurable(
             enhancing, part.grid, diameters, local
         )
-    return _Sizes(volumes_ml, diameters, measurable)
+    return volumes_ml, diameters, measurable
 
 
 def _peak(part: Component, whole_tumour: Floats) -> Point:

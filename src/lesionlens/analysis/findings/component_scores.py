@@ -47,9 +47,7 @@ def score_components(
 
 
 def score_by_all_views(
-    scores: Sequence[float],
-    left_out: Sequence[Mapping[str, float | None]] | None,
-    scoring: Scoring,
+    scores: Sequence[float], left_out: Sequence[Mapping[str, float | None]] | None, scoring: Scoring
 ) -> list[float]:
     """Return candidates' scores from the first pass and the agreement between views.
 

@@ -284,10 +284,7 @@ def _flooded(depth: NDArray[np.float64], first: Voxel, second: Voxel) -> Mask:
 
 
 def split_at(
-    labels: Labels,
-    voxel: Voxel,
-    normal: NDArray[np.float64],
-    spacing_mm: NDArray[np.float64],
+    labels: Labels, voxel: Voxel, normal: NDArray[np.float64], spacing_mm: NDArray[np.float64]
 ) -> Mask:
     """Split an outline by the plane through a voxel: return the half from the plane on.
 

@@ -19,8 +19,8 @@ from lesionlens.analysis.findings.candidates import (
     NO_PEAK,
     Evidence,
     StudyContext,
-    added_candidate,
     limit_notices,
+    measured_candidate,
     remeasured,
     without_unknown_parts,
 )
@@ -76,10 +76,7 @@ def without_edits(analysis: Analysis) -> Analysis:
     if original is None:
         return analysis
     volumes = replace(
-        analysis.volumes,
-        labels=original.labels,
-        cavity=original.cavity,
-        doubtful=original.doubtful,
+        analysis.volumes, labels=original.labels, cavity=original.cavity, doubtful=original.doubtful
     )
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
@@ -190,19 +187,18 @@ def _findings(
     emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
     measured = {number: c for number, c in network_candidates.items() if number not in emptied}
     for part in components_of(component_mask):
-        number, agreement = part.index + 1, agreements[part.index]
-        if number in outline_by_id and number in network_candidates:
-            candidate = network_candidates[number]
-            measured[number] = remeasured(candidate, part, evidence, study_context, agreement)
-        elif number in outline_by_id:
-            uid = outline_by_id[number].tracking_uid
-            method = analysis.review.added[uid]
-            measured[number] = added_candidate(
-                uid, method, part, evidence, study_context, agreement
-            )
-            origin = network_findings.candidate_of(analysis.review.split_from(uid))
-            if origin is not None:
-                measured[number] = without_unknown_parts(measured[number], part, origin)
+        number = part.index + 1
+        if number not in outline_by_id:
+            continue
+        candidate = measured_candidate(part, evidence, study_context, agreements[part.index])
+        if number in network_candidates:
+            measured[number] = remeasured(network_candidates[number], candidate, part)
+            continue
+        uid = outline_by_id[number].tracking_uid
+        method = analysis.review.added[uid]
+        added = replace(candidate, tracking_uid=uid, source=Source.READER, drawn=method)
+        origin = network_findings.candidate_of(analysis.review.split_from(uid))
+        measured[number] = added if origin is None else without_unknown_parts(added, part, origin)
     edited_ids = set(outline_by_id) - emptied
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.analysis.findings.components import (
@@ -92,11 +93,7 @@ def split_by_score(
     return Flagged(
         components=keep(components, is_flagged.tolist()),
         scores=scores[is_flagged].tolist(),
-        first_pass_voxels=[
-            voxels
-            for voxels, selected in zip(first_pass_voxels, is_flagged, strict=True)
-            if selected
-        ],
+        first_pass_voxels=list(compress(first_pass_voxels, is_flagged)),
         dismissed=keep(components, (~is_flagged).tolist()),
         dismissed_scores=scores[~is_flagged].tolist(),
     )

@@ -94,9 +94,8 @@ def compare(
     }
     renamed = _with_uids(now, new_uids)
     has_earlier = before.compared is not None and not is_repeated
-    earlier_points = before.compared.points[:-1] if before.compared and has_earlier else ()
     points = (
-        *earlier_points,
+        *(before.compared.points[:-1] if before.compared and has_earlier else ()),
         _prior_point(before, prior.examination),
         _time_point(renamed, examination),
     )
@@ -169,10 +168,8 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
         return replace(findings, notices=without_old(findings.notices))
 
     retained = (notice for notice in (*without_old(analysis.run.notices), *notices) if notice)
-    run, original = replace(analysis.run, notices=tuple(dict.fromkeys(retained))), analysis.original
-    if original is not None:
-        original = replace(original, findings=updated(original.findings))
-    return replace(analysis, run=run, findings=updated(analysis.findings), original=original)
+    run = replace(analysis.run, notices=tuple(dict.fromkeys(retained)))
+    return replace(analysis.with_findings(updated), run=run)
 
 
 def _with_joint_changes(
@@ -310,24 +307,11 @@ def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
 def _with_uids(analysis: Analysis, names: Mapping[str, str]) -> Analysis:
     """Return an analysis under new tracking UIDs, by the current ones."""
     redrawn = frozenset(names.get(uid, uid) for uid in analysis.run.redrawn)
-    original = analysis.original
-    if original is not None:
-        original = replace(original, findings=_findings_with_uids(original.findings, names))
     return replace(
-        analysis,
-        findings=_findings_with_uids(analysis.findings, names),
+        analysis.with_findings(lambda findings: findings.renamed(names)),
         review=analysis.review.renamed(names),
         run=replace(analysis.run, redrawn=redrawn),
-        original=original,
     )
-
-
-def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Findings:
-    candidates = tuple(
-        replace(c, tracking_uid=names.get(c.tracking_uid, c.tracking_uid))
-        for c in findings.candidates
-    )
-    return replace(findings, candidates=candidates)
 
 
 def _prior_point(before: Analysis, examination: Examination) -> TimePoint:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.followup.sharpness import smoothed_within, subsampled_indices
+from lesionlens.analysis.followup.matched_intensity import smoothed_within, subsampled_indices
 from lesionlens.base.array_ops import sigmoid
 from lesionlens.base.geometry import Floats, Mask
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
@@ -101,7 +101,9 @@ def examination_of_result(folder: Path) -> Examination:
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    subjects_and_sessions = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
+    files = (row.get("file") for row in input_rows(folder))
+    input_names = (PurePosixPath(file).name for file in files if isinstance(file, str))
+    subjects_and_sessions = [entities(f"{name}_") for name in (*input_names, folder.name)]
     subject = next((name for name, _ in subjects_and_sessions if name), "")
     if not subject:
         return Examination()
@@ -175,13 +177,10 @@ def _of_header(path: Path, uid: str | None = None) -> Examination:
     )
 
 
-def _input_names(result: Path) -> Iterator[str]:
-    """Yield the names of the files that a result was made of, without folders."""
+def input_rows(result: Path) -> list[dict[str, Any]]:
+    """Return the rows of the files that a result was made of, unchecked; empty if not recorded."""
     inputs = read_object(result / "run.json").get("inputs")
-    for row in inputs if isinstance(inputs, list) else ():
-        name = row.get("file") if isinstance(row, dict) else None
-        if isinstance(name, str):
-            yield PurePosixPath(name).name
+    return [row for row in inputs if isinstance(row, dict)] if isinstance(inputs, list) else []
 
 
 def _order(text: str) -> tuple[str, int] | None:

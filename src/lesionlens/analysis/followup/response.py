@@ -22,12 +22,7 @@ from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.followup import (
-    Comparison,
-    change_text,
-    percent,
-    reached,
-)
+from lesionlens.base.records.followup import Comparison, change_text, percent, reached
 from lesionlens.base.records.response import (
     Clinical,
     Disease,
@@ -57,13 +52,6 @@ class _TargetSums:
     """Sum at each examination, in `case.unit`; 0 where it is unknown."""
     nadir: int
     """Index of the examination with the smallest sum."""
-
-
-class _OtherProgression(NamedTuple):
-    """Whether anything other than the sum of the targets progressed."""
-
-    found: bool
-    lines: tuple[str, ...]
 
 
 class _Outcome(NamedTuple):
@@ -142,8 +130,8 @@ def _single_disease(case: ResponseCase) -> ResponseDraft:
         or _uncounted_target_line(case, targets, assessed)
     )
     if reason or any(sums[n] is None for n in assessed):
-        other = _other_progression(case, targets, reference)
-        return _without_sum(choices, (reason or STEPS["parts"], *other.lines), grown=other.found)
+        grown, lines = _other_progression(case, targets, reference)
+        return _without_sum(choices, (reason or STEPS["parts"], *lines), grown=grown)
     known_sums = tuple(0.0 if value is None else value for value in sums)
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known_sums[n]) if choices.nadir is None else choices.nadir
@@ -325,15 +313,15 @@ def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | N
 
 def _draft(sums: _TargetSums) -> ResponseDraft:
     choices, worse = sums.case.choices, sums.case.choices.clinical is Clinical.WORSE
-    other = _other_progression(sums.case, sums.targets, sums.nadir)
-    if other.found or worse:
+    grown, lines = _other_progression(sums.case, sums.targets, sums.nadir)
+    if grown or worse:
         outcome = _Outcome(Response.PROGRESSION, (STEPS["worse"],) if worse else ())
     elif _sum_progressed(sums):
         outcome = _progressed_by_sum(choices)
     else:
         outcome = _response_by_sum(sums)
     category = outcome.category
-    steps = [*_sum_lines(sums), *other.lines, *outcome.lines]
+    steps = [*_sum_lines(sums), *lines, *outcome.lines]
     if category in (Response.COMPLETE, Response.PARTIAL):
         steps.append(STEPS["confirm"])
     if category is Response.PROGRESSION:
@@ -383,7 +371,7 @@ def _sum_progressed(sums: _TargetSums) -> bool:
 
 def _other_progression(
     case: ResponseCase, targets: tuple[str, ...], nadir: int
-) -> _OtherProgression:
+) -> tuple[bool, tuple[str, ...]]:
     """Return whether something other than the sum of the targets progressed, with the lines.
 
     A target that is absent at the nadir, or did not enhance there, and is present now has returned.
@@ -398,7 +386,7 @@ def _other_progression(
     steps = [progressed(case, lesion, nadir) for uid, lesion in lesions if uid not in known_targets]
     steps += transformed(case, nadir)
     lines = dict.fromkeys(step.line for step in steps if step.line)
-    return _OtherProgression(any(step.progressed for step in steps), tuple(lines))
+    return any(step.progressed for step in steps), tuple(lines)
 
 
 def _progressed_by_sum(choices: ResponseChoices) -> _Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -194,6 +194,13 @@ class Analysis:
             component = getattr(self, name)
             if component is not None:
                 object.__setattr__(self, name, component.without_enhancing())
+
+    def with_findings(self, change: Callable[[Findings], Findings]) -> Analysis:
+        """Return a copy with changed findings, the network's own too."""
+        original = self.original
+        if original is not None:
+            original = replace(original, findings=change(original.findings))
+        return replace(self, findings=change(self.findings), original=original)
 
     @property
     def labels(self) -> tuple[Label, ...]:

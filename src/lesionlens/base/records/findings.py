@@ -420,6 +420,14 @@ class Findings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))
 
+    def renamed(self, new_uids: Mapping[str, str]) -> Findings:
+        """Return a copy with other tracking UIDs, by the old ones; others are unchanged."""
+        candidates = (
+            replace(c, tracking_uid=new_uids.get(c.tracking_uid, c.tracking_uid))
+            for c in self.candidates
+        )
+        return replace(self, candidates=tuple(candidates))
+
     def without_enhancing(self) -> Findings:
         """Return a copy as for a study without T1c."""
         candidates = tuple(candidate.without_enhancing() for candidate in self.candidates)

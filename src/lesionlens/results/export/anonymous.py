@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
 from lesionlens.base.records.response import SignedResponse, in_order
-from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
+from lesionlens.base.records.review import NO_CANDIDATE, Review
 from lesionlens.base.records.study import (
     PreparationStep,
     PreparedStudy,
@@ -95,7 +96,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     notices = (FACES_REMAIN, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
-    renamed = with_uids(analysis, new_uids.__getitem__)
+    renamed = with_uids(analysis, new_uids).with_findings(partial(_cleaned_findings, clean=clean))
     run = renamed.run
     return Anonymous(
         replace(
@@ -109,11 +110,6 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 preparation=_with_clean_messages(analysis.preparation, clean),
                 notices=tuple(map(clean, run.notices)),
                 started=_shift_time(run.started, days),
-            ),
-            findings=_cleaned_findings(renamed.findings, clean),
-            original=renamed.original
-            and replace(
-                renamed.original, findings=_cleaned_findings(renamed.original.findings, clean)
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
             review=_anonymous_review(renamed.review, days, clean),
@@ -283,10 +279,6 @@ def _shift_time(time: str, days: int) -> str:
         return ""
 
 
-NewUid = Callable[[str], str]
-"""Returns the new tracking UID of an old one; deterministic."""
-
-
 def tracking_uids(analysis: Analysis) -> frozenset[str]:
     """Return every tracking UID of candidates and marks, including earlier examinations'."""
     review, original = analysis.review, analysis.original
@@ -307,26 +299,20 @@ def tracking_uids(analysis: Analysis) -> frozenset[str]:
     return frozenset(uids)
 
 
-def with_uids(analysis: Analysis, new_uid: NewUid) -> Analysis:
+def with_uids(analysis: Analysis, new_uids: Mapping[str, str]) -> Analysis:
     """Return an analysis with other tracking UIDs; voxels, findings and decisions are the same.
 
     Parameters
     ----------
-    new_uid : callable
-        Returns the new UID of each of `tracking_uids`.
+    new_uids : mapping of str to str
+        The new UID of each of `tracking_uids`.
     """
-    original, followup = analysis.original, analysis.followup
+    followup, redrawn = analysis.followup, (new_uids[uid] for uid in analysis.run.redrawn)
     return replace(
-        analysis,
-        findings=_findings_with_uids(analysis.findings, new_uid),
-        original=None
-        if original is None
-        else replace(original, findings=_findings_with_uids(original.findings, new_uid)),
-        run=replace(analysis.run, redrawn=frozenset(map(new_uid, analysis.run.redrawn))),
-        review=_review_with_uids(
-            analysis.review, {uid: new_uid(uid) for uid in tracking_uids(analysis)}, new_uid
-        ),
-        followup=None if followup is None else _comparison_with_uids(followup, new_uid),
+        analysis.with_findings(lambda findings: findings.renamed(new_uids)),
+        run=replace(analysis.run, redrawn=frozenset(redrawn)),
+        review=_review_with_uids(analysis.review, new_uids),
+        followup=None if followup is None else _comparison_with_uids(followup, new_uids),
     )
 
 
@@ -336,41 +322,36 @@ def _all_responses(review: Review) -> Iterable[SignedResponse]:
     yield from (e.response for e in review.events if e.response is not None)
 
 
-def _findings_with_uids(findings: Findings, new_uid: NewUid) -> Findings:
-    candidates = (replace(c, tracking_uid=new_uid(c.tracking_uid)) for c in findings.candidates)
-    return replace(findings, candidates=tuple(candidates))
-
-
-def _review_with_uids(review: Review, uid_map: dict[str, str], new_uid: NewUid) -> Review:
-    renamed = review.renamed(uid_map)
+def _review_with_uids(review: Review, new_uids: Mapping[str, str]) -> Review:
+    renamed = review.renamed(new_uids)
     events = (
-        e if e.response is None else replace(e, response=_response_with_uids(e.response, new_uid))
+        e if e.response is None else replace(e, response=_response_with_uids(e.response, new_uids))
         for e in renamed.events
+    )
+    unaided = (
+        replace(read, marks=tuple(replace(m, uid=new_uids[m.uid]) for m in read.marks))
+        for read in review.unaided
     )
     return replace(
         renamed,
         events=tuple(events),
-        unaided=tuple(_read_with_uids(read, new_uid) for read in review.unaided),
-        responses=tuple(_response_with_uids(r, new_uid) for r in review.responses),
+        unaided=tuple(unaided),
+        responses=tuple(_response_with_uids(r, new_uids) for r in review.responses),
     )
 
 
-def _read_with_uids(read: UnaidedRead, new_uid: NewUid) -> UnaidedRead:
-    return replace(read, marks=tuple(replace(m, uid=new_uid(m.uid)) for m in read.marks))
-
-
-def _response_with_uids(response: SignedResponse, new_uid: NewUid) -> SignedResponse:
+def _response_with_uids(response: SignedResponse, new_uids: Mapping[str, str]) -> SignedResponse:
     """Return a response with other tracking UIDs of its measured lesions."""
     measures = (
-        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new_uid(m.tracking_uid))
+        m if m.tracking_uid in NO_CANDIDATE else replace(m, tracking_uid=new_uids[m.tracking_uid])
         for m in response.measures
     )
     return replace(response, measures=in_order(measures))
 
 
-def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison:
+def _comparison_with_uids(comparison: Comparison, new_uids: Mapping[str, str]) -> Comparison:
     def measured(lesion: LesionMeasurement) -> LesionMeasurement:
-        return replace(lesion, tracking_uid=new_uid(lesion.tracking_uid))
+        return replace(lesion, tracking_uid=new_uids[lesion.tracking_uid])
 
     def renamed(change: Change) -> Change:
         before = None if change.before is None else measured(change.before)
@@ -381,7 +362,7 @@ def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison
         replace(
             point,
             lesions=tuple(map(measured, point.lesions)),
-            tangled=tuple(sorted(map(new_uid, point.tangled))),
+            tangled=tuple(sorted(new_uids[uid] for uid in point.tangled)),
         )
         for point in comparison.points
     )
@@ -389,8 +370,6 @@ def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison
         comparison,
         points=tuple(points),
         changes=tuple(map(renamed, comparison.changes)),
-        own_uids={
-            new_uid(prior): new_uid(current) for prior, current in comparison.own_uids.items()
-        },
-        gone=tuple(replace(m, tracking_uid=new_uid(m.tracking_uid)) for m in comparison.gone),
+        own_uids={new_uids[uid]: new_uids[own_uid] for uid, own_uid in comparison.own_uids.items()},
+        gone=tuple(replace(m, tracking_uid=new_uids[m.tracking_uid]) for m in comparison.gone),
     )

@@ -159,13 +159,8 @@ def _with_current_notices(analysis: Analysis, earlier: EarlierReview) -> Analysi
     def current(findings: Findings) -> Findings:
         return replace(findings, notices=earlier.current(findings.notices))
 
-    original = analysis.original
-    return replace(
-        analysis,
-        run=replace(analysis.run, notices=earlier.current(analysis.run.notices)),
-        findings=current(analysis.findings),
-        original=original and replace(original, findings=current(original.findings)),
-    )
+    run = replace(analysis.run, notices=earlier.current(analysis.run.notices))
+    return replace(analysis.with_findings(current), run=run)
 
 
 def _run_exporters(analysis: Analysis, staging: Path, context: RunContext) -> ExportRecord:

@@ -114,8 +114,14 @@ def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None
         doubtful=alignment_caveat(comparison, texts),
         rows=tuple(_table_row(change, comparison, dates, texts) for change in comparison.changes),
         sums=_sums(comparison, texts),
-        limits=_limits(texts),
-        curves=_curves(comparison, dates, texts),
+        limits=texts(
+            "fu_limits",
+            low=f"{PRODUCT_LIMITS[0]:.0f}",
+            high=f"{PRODUCT_LIMITS[1]:.0f}",
+            less=f"{VOLUME_LIMITS[0]:.0f}",
+            more=f"{VOLUME_LIMITS[1]:.0f}",
+        ),
+        curves=curves_of(comparison, texts, dates),
         summary=texts(
             "comparison",
             which=prior_name,
@@ -268,25 +274,14 @@ def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]
     return tuple(rows[: 1 if len(earlier) == 1 else 2])
 
 
-def _limits(texts: ReportTexts) -> str:
-    product_low, product_high = PRODUCT_LIMITS
-    volume_low, volume_high = VOLUME_LIMITS
-    return texts(
-        "fu_limits",
-        low=f"{product_low:.0f}",
-        high=f"{product_high:.0f}",
-        less=f"{volume_low:.0f}",
-        more=f"{volume_high:.0f}",
-    )
+def curves_of(
+    comparison: Comparison, texts: ReportTexts, dates: tuple[str, ...] | None = None
+) -> Curves:
+    """Return the volume curve of every lesion: days across, ml upwards, each named at its end.
 
-
-def curves_of(comparison: Comparison, texts: ReportTexts) -> Curves:
-    """Return the volume curve of every lesion over all examinations."""
-    return _curves(comparison, dates_of(comparison, texts), texts)
-
-
-def _curves(comparison: Comparison, dates: tuple[str, ...], texts: ReportTexts) -> Curves:
-    """Lay out the curves: days across, ml upwards, each line named at its end."""
+    `dates` are those of `dates_of` if some are hidden.
+    """
+    dates = dates or dates_of(comparison, texts)
     latest_first = reversed(comparison.points)
     uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
     curves = {uid: tuple(comparison.curve(uid)) for uid in uids}

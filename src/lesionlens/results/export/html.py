@@ -24,8 +24,7 @@ def _remove_overrides(value: object) -> object:
 
 
 def environment(
-    package: str = _PACKAGE,
-    filters: Mapping[str, Callable[..., object]] | None = None,
+    package: str = _PACKAGE, filters: Mapping[str, Callable[..., object]] | None = None
 ) -> Environment:
     """Return a Jinja environment with the templates of a package and the shared ones.
 

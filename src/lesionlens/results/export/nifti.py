@@ -148,11 +148,7 @@ def rounded(values: NDArray[np.float32], steps: int = STEPS) -> NDArray[np.float
 
 
 def write_volume(
-    path: Path,
-    volume: Volume,
-    *,
-    codes: tuple[int, int] = SCANNER,
-    steps: int | None = None,
+    path: Path, volume: Volume, *, codes: tuple[int, int] = SCANNER, steps: int | None = None
 ) -> Path:
     """Write one volume and verify its header.
 

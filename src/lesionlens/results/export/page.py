@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.attention import AttentionMaps, MapChecks
+from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
@@ -33,10 +33,7 @@ from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import display_name_of_series, findings_file
 
-_STATEMENTS = {
-    "nothing further seen": "statement_further",
-    "nothing seen": "statement_nothing",
-}
+_STATEMENTS = {"nothing further seen": "statement_further", "nothing seen": "statement_nothing"}
 """Key of the text of each statement that the window offers to sign."""
 
 
@@ -220,7 +217,7 @@ def _collect(analysis: Analysis) -> Page:
         missing_sequences=absent,
         set_aside="; ".join(set_aside_names),
         checks={} if analysis.maps is None else analysis.maps.checks,
-        scale=_scale_text(analysis.maps, texts),
+        scale=_scale_text(scene.full_scale(Region.WT), texts),
         quality_checks=tuple(
             replace(check, message=texts.message(check.message))
             for check in analysis.findings.quality
@@ -385,9 +382,8 @@ def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
     return (signed, *map(texts.step, response.steps))
 
 
-def _scale_text(maps: AttentionMaps | None, texts: ReportTexts) -> str:
-    """Return the meaning of the attention map's colours."""
-    scale = 0.0 if maps is None else maps.scale_of(Region.WT)
+def _scale_text(scale: float, texts: ReportTexts) -> str:
+    """Return the meaning of the attention map's colours; `scale` as of `SliceScene.full_scale`."""
     return texts("scale_even", times=texts.number(scale, 0)) if scale > 1 else texts("scale_plain")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -71,22 +69,15 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
     PluginError
         It changed the result.
     """
-    label = f"exporter {name!r}"
-    with _result_unchanged(plugins.name_of(exporter, label), analysis):
-        return _write(exporter, name, analysis, staging)
-
-
-@contextmanager
-def _result_unchanged(who: str, analysis: Analysis) -> Iterator[None]:
-    """Refuse an exporter that changes the result, which may be written again from memory."""
     checksum = _checksum(analysis)
-    yield
-    if _checksum(analysis) != checksum:
+    written = _write(exporter, name, analysis, staging)
+    if _checksum(analysis) != checksum:  # it may be written again from memory
         raise PluginError(
-            who=who,
+            who=plugins.name_of(exporter, f"exporter {name!r}"),
             why="changed the result that it was given",
             expected="an exporter that changes a copy; analyse or open the study again",
         )
+    return written
 
 
 def _checksum(analysis: Analysis) -> tuple[int, ...]:

@@ -263,10 +263,7 @@ class ReportTexts:
         return f"{text} %".replace(".", self("decimal"))
 
     def conclusion(
-        self,
-        candidates: Iterable[Candidate],
-        rejected: Iterable[Candidate] = (),
-        omitted: int = 0,
+        self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = (), omitted: int = 0
     ) -> str:
         """Return how many candidates were flagged and added; never a statement about disease.
 

@@ -89,7 +89,12 @@ def _candidate_section(
     map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     map_reliable = map_checks is None or map_checks.reliable is not False
     trusted = map_reliable and row.attention.peak_inside is not False
-    size, measured = _size_text(row, texts), texts.measured_part(enhancing=candidate.has_enhancing)
+    measured = texts.measured_part(enhancing=candidate.has_enhancing)
+    size = texts(
+        "size_short",
+        long=texts.number(row.longest_axial_diameter_mm, 0),
+        short=texts.number(row.perpendicular_diameter_mm, 0, "mm"),
+    )
     location, state = texts.location_text(candidate.location), texts.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {texts('added')}"
@@ -123,14 +128,6 @@ def _candidate_section(
         bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, texts),
         deciding_sequence_text=_deciding(candidate, texts),
         trusted=trusted,
-    )
-
-
-def _size_text(row: CandidateRow, texts: ReportTexts) -> str:
-    return texts(
-        "size_short",
-        long=texts.number(row.longest_axial_diameter_mm, 0),
-        short=texts.number(row.perpendicular_diameter_mm, 0, "mm"),
     )
 
 

@@ -158,17 +158,11 @@ class Sentences:
 
     def _compute_fields(self, candidate: Candidate) -> dict[str, Any]:
         source, texts = self._source, self._texts
-        diameters_by_region = {
-            region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)
-        }
-        ends = self._longest(
-            candidate, diameters_by_region[Region.ET] or diameters_by_region[Region.WT]
-        )
+        whole, enhancing = (self._diameters(candidate, r) for r in (Region.WT, Region.ET))
+        ends = self._longest(candidate, enhancing or whole)
         number, count = (None, None) if ends is None else axial_slice(ends, source.labels.grid)
-        sizes = {
-            region: _diameters_mm(candidate, region, diameters_by_region[region])
-            for region in diameters_by_region
-        }
+        whole_mm = _diameters_mm(candidate, Region.WT, whole)
+        enhancing_mm = _diameters_mm(candidate, Region.ET, enhancing)
         state = source.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
@@ -182,10 +176,10 @@ class Sentences:
             "score": candidate.score,
             "contrast": source.has_t1c,
             "sequence": source.reference.display_name,
-            "whole_longest_mm": sizes[Region.WT][0],
-            "whole_perpendicular_mm": sizes[Region.WT][1],
-            "enhancing_longest_mm": sizes[Region.ET][0],
-            "enhancing_perpendicular_mm": sizes[Region.ET][1],
+            "whole_longest_mm": whole_mm[0],
+            "whole_perpendicular_mm": whole_mm[1],
+            "enhancing_longest_mm": enhancing_mm[0],
+            "enhancing_perpendicular_mm": enhancing_mm[1],
             "whole_ml": candidate.volume_ml.get(Region.WT),
             "core_ml": candidate.volume_ml.get(Region.TC),
             "enhancing_ml": candidate.volume_ml.get(Region.ET),
@@ -272,23 +266,18 @@ def read_template(path: Path) -> str:
         expected = f"a text file in UTF-8, of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
         _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
     for language in LANGUAGES:
-        _check_blocks(text, language)
+        check_language(language, text)
     return text
 
 
-def check_language(language: str) -> None:
-    """Load a language, and test its sentences.
+def check_language(language: str, template: str = "") -> None:
+    """Load a language, and test its sentences, or a site's template, on examples.
 
     Raises
     ------
     UnusableInputError
         As `report_texts.load`; or a sentence cannot be used, as in `read_template`.
     """
-    _check_blocks("", language)
-
-
-def _check_blocks(template: str, language: str) -> None:
-    """Fill in each block with examples; see `_blocks`."""
     blocks = _blocks(template, load(language))
     for values in _example_values():
         for name in FIELDS:
@@ -361,7 +350,8 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
                 f"with an unknown name for {name}: {', '.join(unknown)}",
                 f"names of {name}: {', '.join(FIELDS[name])}",
             )
-        if printed := _SINGLE_BRACES.search(_literal(tree)):
+        literal_text = "\n".join(data.data for data in tree.find_all(nodes.TemplateData))
+        if printed := _SINGLE_BRACES.search(literal_text):
             _refuse(
                 f"that would print {printed[0]} literally, for {name}",
                 f"fields in double braces, such as {{{{ {FIELDS[name][0]} }}}}",
@@ -371,11 +361,6 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
         _refuse(
             f"whose line {error.lineno} is not valid Jinja ({error.message})", "a template of Jinja"
         )
-
-
-def _literal(tree: nodes.Template) -> str:
-    """Return the text of a template that is printed literally."""
-    return "\n".join(data.data for data in tree.find_all(nodes.TemplateData))
 
 
 _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
@@ -406,10 +391,7 @@ def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
     if reassuring := REASSURING_WORDS.search(text):
-        _refuse(
-            f"that says {reassuring[0]!r}",
-            "words that exclude nothing: a result never does",
-        )
+        _refuse(f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does")
     return text
 
 

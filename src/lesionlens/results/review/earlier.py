@@ -167,13 +167,10 @@ def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str
     new_by_own_uid = {
         new_own_uids.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates
     }
-    own_by_old = {
-        c.tracking_uid: old_own_uids.get(c.tracking_uid, c.tracking_uid) for c in old.candidates
-    }
     new_uids = {
-        uid: new_by_own_uid[own_uid]
-        for uid, own_uid in own_by_old.items()
-        if own_uid in new_by_own_uid
+        c.tracking_uid: new_by_own_uid[own_uid]
+        for c in old.candidates
+        if (own_uid := old_own_uids.get(c.tracking_uid, c.tracking_uid)) in new_by_own_uid
     }
     matched = set(new_uids.values())
     unmatched = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in matched}

@@ -82,10 +82,10 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
     lesions, selection_notices = select_lesions([s for s in segments if not s.cavity])
     report = objects.report
-    reported = {} if report is None else report_items.candidates_in(report)
+    reported = report_items.candidates_in(report)
     components = identified_components(lesions, grid)
     attention, attention_notices = attention_maps(objects.maps, grid)
-    omits_some = report is not None and report_items.omitted_count(report) > 0
+    omits_some = report_items.omitted_count(report) > 0
     inputs = inputs_of(study)
     measured = measure_components(
         components,
@@ -119,9 +119,9 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     return _with_limitations(applied(replace(analysis, review=review)), report)
 
 
-def _with_limitations(analysis: Analysis, report: Dataset | None) -> Analysis:
+def _with_limitations(analysis: Analysis, report: Dataset) -> Analysis:
     """Add the limitations in a LesionLens report that opening the objects again did not find."""
-    if report is None or not report_items.is_builtin(report):
+    if not report_items.is_builtin(report):
         return analysis
     texts = (text.removeprefix(_STATED) for text in report_items.limitations_in(report))
     stated = tuple(
@@ -204,7 +204,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
     )
     digest = re.search(r"[0-9a-f]{64}", str(algorithm.get("AlgorithmParameters", "")))
     documents: tuple[Document, ...] = ()
-    if report is not None:
+    if report:
         documents = (
             *predecessor_documents(report),
             Document(
@@ -220,7 +220,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
             version=str(algorithm.get("AlgorithmVersion", "unknown")),
             weights_sha256=digest[0] if digest else None,
             capabilities=frozenset({Capability.SEGMENT}),
-            calibrated=report is not None and report_items.has(report, codes.PROBABILITY.value),
+            calibrated=report_items.has(report, codes.PROBABILITY.value),
         ),
         device="not known: from DICOM objects",
         stages=(),
@@ -230,8 +230,8 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
         started=_written_at(ds),
         notices=notices,
         documents=documents,
-        omitted=0 if report is None else report_items.omitted_count(report),
-        omitted_decided=0 if report is None else report_items.omitted_decided_count(report),
+        omitted=report_items.omitted_count(report),
+        omitted_decided=report_items.omitted_decided_count(report),
     )
 
 
@@ -291,7 +291,7 @@ def _events_of(
 def _review(
     findings: Findings,
     reported: Mapping[str, ReportedCandidate],
-    report: Dataset | None,
+    report: Dataset,
     edits: Review,
     redrawn: set[str | None],
 ) -> Review:
@@ -301,8 +301,7 @@ def _review(
         statement = reported.get(candidate.tracking_uid)
         if statement is not None:
             events += _events_of(candidate, statement, redrawn=candidate.tracking_uid in redrawn)
-    signed = None if report is None else report_items.signed_of(report)
-    response = None if report is None else report_items.response_of(report)
+    signed, response = report_items.signed_of(report), report_items.response_of(report)
     return Review(
         (*events, *(() if signed is None else (signed,))),
         edits.outlines,

@@ -179,10 +179,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 
 def _measure_components(
-    components: ComponentMask,
-    prepared: PreparedStudy,
-    identity: str,
-    unknown: frozenset[Region],
+    components: ComponentMask, prepared: PreparedStudy, identity: str, unknown: frozenset[Region]
 ) -> Findings:
     """Measure the lesions of a mask that does not distinguish the parts in `unknown`."""
     head = anatomy.head_of(prepared)

@@ -44,10 +44,6 @@ _DIAMETERS: TypeAdapter[DrawnDiameters | None] = TypeAdapter(DrawnDiameters | No
 _UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, reader=None, time="")
 
 
-def _unknown_outlines() -> None:
-    """Return None: the network's outlines are unknown."""
-
-
 class ReviewLog:
     """Records a reader's acts, one after the other.
 
@@ -69,14 +65,13 @@ class ReviewLog:
     def __init__(
         self,
         review: Review | None = None,
-        outlines: Callable[[], Outlines | None] = _unknown_outlines,
+        outlines: Callable[[], Outlines | None] = lambda: None,
     ) -> None:
         self.shown_outlines = outlines
         """Returns the digests of the network's outlines that are shown; None if unknown."""
-        self._events = list((review or Review()).events)
-        self._outlines = dict((review or Review()).outlines)
-        self._unaided = (review or Review()).unaided
-        self._responses = (review or Review()).responses
+        review = review or Review()
+        self._events, self._outlines = list(review.events), dict(review.outlines)
+        self._unaided, self._responses = review.unaided, review.responses
         self._valid, self._undone = valid_and_undone(self._events)
         self._act_start: int | None = None
 
@@ -219,14 +214,13 @@ class ReviewLog:
         current = outline or self.review.outline_of(tracking_uid)
         if current is not None:
             self._outlines[current.sha256] = current
-        digest = None if current is None else current.sha256
         event = ReviewEvent(
             tracking_uid,
             ReviewState(state),
             reader=reader,
             time=now(),
             reason=reason,
-            outline=digest,
+            outline=None if current is None else current.sha256,
             prompts=prompts,
             diameters=self.review.diameters_of(tracking_uid),
             seen=None if outlines is None else decision_digest(self.review, tracking_uid, outlines),

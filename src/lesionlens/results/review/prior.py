@@ -15,6 +15,7 @@ from lesionlens.analysis.followup.patient import (
     check_same_patient,
     examination_of,
     examination_of_result,
+    input_rows,
 )
 from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
 from lesionlens.base.errors import UnusableInputError
@@ -120,7 +121,7 @@ def _earlier_examinations(
         examination = examination_of_result(result)
         is_same_study = examination.study_uid is not None and examination.study_uid == now.study_uid
         is_earlier = not is_same_study and examination.is_after(now) is False
-        if is_earlier and not digests & _inputs_of(result):
+        if is_earlier and digests.isdisjoint(str(row.get("sha256")) for row in input_rows(result)):
             yield _SavedExamination(examination, result)
 
 
@@ -275,15 +276,6 @@ def _last_decision(result: Path) -> str:
     events = read_object(review).get("events") if review.is_file() else None
     times = (event.get("time") for event in events or () if isinstance(event, dict))
     return max((time for time in times if isinstance(time, str)), default="")
-
-
-def _inputs_of(result: Path) -> frozenset[str]:
-    """Return the SHA-256 of the files that a result was made of; empty if not recorded."""
-    inputs = read_object(result / "run.json").get("inputs")
-    items = inputs if isinstance(inputs, list) else []
-    return frozenset(
-        str(item["sha256"]) for item in items if isinstance(item, dict) and "sha256" in item
-    )
 
 
 def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Study:

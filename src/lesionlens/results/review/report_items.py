@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -88,31 +89,23 @@ def response_of(report: Dataset) -> SignedResponse | None:
     item = next(responses, None)
     if item is None:
         return None
-    basis: dict[str, str] = {}
-    steps, reader, time, measures = [], "", "", "[]"
-    for child in item.get("ContentSequence", []):
-        if _name(child) == codes.RESPONSE_BASIS.value and "TextValue" in child:
-            basis = dict(part.partition("=")[::2] for part in _text(child).split("; "))
-        elif _name(child) == codes.RESPONSE_MEASURES.value:
-            measures = _text(child)
-        elif _name(child) == codes.RESPONSE_STEP.value:
-            steps.append(_text(child))
-        elif _name(child) == codes.REVIEW_READER.value:
-            reader = _text(child, "PersonName")
-        elif _name(child) == codes.REVIEW_TIME.value:
-            time = utc(_text(child, "DateTime"))
+    children = item.get("ContentSequence", [])
+    items = {_name(child): child for child in children if not _code(child)}
+    basis_text = _text(items.get(codes.RESPONSE_BASIS.value))
+    basis = dict(part.partition("=")[::2] for part in basis_text.split("; "))
+    measures = items.get(codes.RESPONSE_MEASURES.value)
     value = _code(item)
     proposed = basis.pop("proposed", "none")
-    fields = {
+    fields: dict[str, Any] = {
         **{name: basis.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
         "category": next((r for r, code in codes.RESPONSES.items() if code.value == value), None),
         "proposed": None if proposed == "none" else proposed,
-        "steps": tuple(steps),
-        "reader": reader,
-        "time": time,
+        "steps": tuple(_text(c) for c in children if _name(c) == codes.RESPONSE_STEP.value),
+        "reader": _text(items.get(codes.REVIEW_READER.value), "PersonName"),
+        "time": utc(_text(items.get(codes.REVIEW_TIME.value), "DateTime")),
     }
     try:
-        fields["measures"] = json.loads(measures)
+        fields["measures"] = [] if measures is None else json.loads(_text(measures))
         return TypeAdapter(SignedResponse).validate_python(fields, strict=False)
     except ValueError:
         return None
@@ -134,9 +127,9 @@ def has(report: Dataset, code: str) -> bool:
     return any(_name(item) == code for item in iter_items(report))
 
 
-def is_builtin(report: Dataset | None) -> bool:
-    """Return whether there is a report that was written by LesionLens."""
-    return report is not None and has(report, codes.REVIEW.value)
+def is_builtin(report: Dataset) -> bool:
+    """Return whether a report was written by LesionLens."""
+    return has(report, codes.REVIEW.value)
 
 
 def is_reviewed(report: Dataset) -> bool:

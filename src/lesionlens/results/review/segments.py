@@ -266,10 +266,7 @@ def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]
 
 
 def unknown_parts(
-    segments: Sequence[ReadSegment],
-    reported: Mapping[str, ReportedCandidate],
-    *,
-    by_lesion: bool,
+    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate], *, by_lesion: bool
 ) -> dict[str | None, frozenset[Region]]:
     """Return the regions that the objects do not distinguish, by tracking UID.
 

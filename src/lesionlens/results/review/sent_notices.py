@@ -57,7 +57,7 @@ def identity_notices(
 
 
 def omission_notices(
-    report: Dataset | None, reported: Mapping[str, ReportedCandidate], uids: list[str | None]
+    report: Dataset, reported: Mapping[str, ReportedCandidate], uids: list[str | None]
 ) -> list[str]:
     """Return notices about what the objects do not contain."""
     statements = [reported[u] for u in uids if u is not None and u in reported]
@@ -68,11 +68,10 @@ def omission_notices(
         "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts, "
         "contributions of sequences or checks of the attention maps"
     )
-    omitted = 0 if report is None else report_items.omitted_count(report)
-    if omitted:
+    if omitted := report_items.omitted_count(report):
         notices.append(
             f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
         )
-    if report is not None and report_items.has(report, report_items.TIME_POINT):
+    if report_items.has(report, report_items.TIME_POINT):
         notices.append(NO_COMPARISON)
-    return notices if report is None else [*notices, *report_items.unreadable_statements(report)]
+    return [*notices, *report_items.unreadable_statements(report)]

@@ -32,7 +32,8 @@ class Objects:
     """Objects of a study: newest Segmentation, its report, attention maps."""
 
     seg: Dataset | None
-    report: Dataset | None
+    report: Dataset
+    """Empty if there is none."""
     maps: tuple[Dataset, ...] = ()
     other_count: int = 0
     """Number of further Segmentations of the study, none of which is superseded."""
@@ -84,18 +85,19 @@ def find_objects(path: Path, study: Study) -> Objects:
     return Objects(seg, report, maps, other_count, _other_reviewed_count(reports, report))
 
 
-def _report_of(seg: Dataset, reports: Sequence[Dataset]) -> Dataset | None:
-    """Return the newest report that references a Segmentation, of LesionLens if there is one.
+def _report_of(seg: Dataset, reports: Sequence[Dataset]) -> Dataset:
+    """Return the newest report that references a Segmentation, of LesionLens if possible, or none.
 
     A report by another program may list every object of the study; it has no decisions.
     """
     referencing = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
-    return _newest([ds for ds in referencing if report_items.is_builtin(ds)] or referencing)
+    builtin = [ds for ds in referencing if report_items.is_builtin(ds)]
+    return _newest(builtin or referencing) or Dataset()
 
 
-def _other_reviewed_count(reports: Sequence[Dataset], report: Dataset | None) -> int:
+def _other_reviewed_count(reports: Sequence[Dataset], report: Dataset) -> int:
     """Return how many reviewed LesionLens reports there are besides the one that is used."""
-    if report is None or not report_items.is_builtin(report):
+    if not report_items.is_builtin(report):
         return 0
     reviewed_uids = {str(ds.SOPInstanceUID) for ds in reports if report_items.is_reviewed(ds)}
     return len(reviewed_uids - {str(report.SOPInstanceUID)})
@@ -129,9 +131,9 @@ def _without_superseded(
     return [seg for seg in segs if str(seg.SOPInstanceUID) not in removed_uids]
 
 
-def _current_maps(maps: Sequence[Dataset], report: Dataset | None) -> tuple[Dataset, ...]:
+def _current_maps(maps: Sequence[Dataset], report: Dataset) -> tuple[Dataset, ...]:
     """Return one attention map a label: that which the report references, else the newest."""
-    reported_uids = set() if report is None else referenced(report)
+    reported_uids = referenced(report)
     attention_maps = [ds for ds in maps if map_label(ds).startswith("attention_")]
     by_label = {map_label(ds): ds for ds in sorted(attention_maps, key=_timestamp)}
     by_label |= {

@@ -21,7 +21,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.documents import rejected_objects, sent_objects
 from lesionlens.results.export.dicom.identity import is_unreviewed_description
-from lesionlens.results.export.dicom.rejection import rejection_of
+from lesionlens.results.export.dicom.ko import rejection_of
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
 from lesionlens.site.pacs.intake import Pacs

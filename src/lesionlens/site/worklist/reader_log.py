@@ -183,15 +183,13 @@ def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     for path in dict.fromkeys(map(Path.resolve, folders)):
         with _damaged_log_skipped():
             logs.append(_reviews_in(path, names))
-    reviews = [
+    return [
         review
         for log in logs
         for logged_key, key_reviews in reversed(log)
         if _shares_decisions(logged_key, key)
         for review in key_reviews[::-1]
     ]
-    owner = store.owner_of(key.reader or None, key.session, key.arm.value)
-    return [*reviews, store.autosaved(run, owner)]
 
 
 @contextmanager
@@ -216,12 +214,10 @@ def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) ->
     folder : Path
         Folder that contains the result; it may be a list's.
     """
-    reader_names = tuple(readers)
-    names: Container[str] = {reader or "" for reader in reader_names}
+    names: Container[str] = {reader or "" for reader in readers}
     keys = store.analysis_keys(run)
     logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, keys))
-    last_reviews = [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
-    return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
+    return [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
 
 
 def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:

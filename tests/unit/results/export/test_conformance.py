@@ -5,7 +5,7 @@ from pathlib import Path
 
 from research.make import conformance
 
-from lesionlens.results.export.dicom.rejection import rejection_of
+from lesionlens.results.export.dicom.ko import rejection_of
 
 ROOT = Path(__file__).parents[4]
 

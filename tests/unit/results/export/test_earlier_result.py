@@ -390,7 +390,7 @@ def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
     )
     new = {uid: f"2.25.9{number}" for number, uid in enumerate(sorted(tracking_uids(again)))}
     first = analysis.findings.candidates[0].tracking_uid
-    assert with_new_uids(again, new.__getitem__).run.redrawn == {new[first]}
+    assert with_new_uids(again, new).run.redrawn == {new[first]}
 
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):

@@ -57,7 +57,7 @@ def test_the_decisions_are_those_of_a_report_on_this_segmentation():
     seg = made("1.1", "100000")
     own, later = report("2.1", "100000", "1.1"), report("2.2", "120000", "1.2")
     assert _report_of(seg, [own, later]) is own
-    assert _report_of(seg, [later]) is None
+    assert _report_of(seg, [later]) == Dataset()
     again = report("2.3", "110000", "1.1")
     assert _report_of(seg, [again, own, later]) is again
     of_others = report("2.4", "130000", "1.1", "1.2", state=None)
@@ -93,7 +93,7 @@ def test_only_other_reports_with_decisions_are_counted():
     reports = [used, *others, others[0], unreviewed, of_another_program]
     assert _other_reviewed_count(reports, used) == 3
     assert _other_reviewed_count(reports, of_another_program) == 0
-    assert _other_reviewed_count(reports, None) == 0
+    assert _other_reviewed_count(reports, Dataset()) == 0
 
 
 def test_a_map_without_a_label_has_an_empty_one():

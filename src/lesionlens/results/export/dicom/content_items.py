@@ -1,4 +1,4 @@
-"""Content items of the report under coded concepts."""
+"""Content items of reports and selections, under coded concepts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from highdicom.sr import (
     RelationshipTypeValues,
     TextContentItem,
 )
+from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import REVIEW_READER, REVIEW_TIME, Code
 from lesionlens.results.export.dicom.identity import concept
@@ -43,6 +44,18 @@ def time_items(
     """Return the ISO 8601 UTC time of a decision or signature; empty if it is invalid."""
     text = _dicom_datetime(time)
     return [DateTimeContentItem(concept(REVIEW_TIME), text, relationship)] if text else []
+
+
+def mark_separate(content: Dataset) -> None:
+    """Mark every container of a content tree, root included, as SEPARATE; in place.
+
+    highdicom (0.28) marks them as CONTINUOUS, one running text, in which DCMTK shows values without
+    their names; TID 2010 requires SEPARATE.
+    """
+    if content.ValueType == "CONTAINER":
+        content.ContinuityOfContent = "SEPARATE"
+    for item in content.get("ContentSequence", ()):
+        mark_separate(item)
 
 
 def _dicom_datetime(time: str) -> str:

@@ -133,23 +133,20 @@ class Characters:
             return text.decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class CopiedAttributes:
-    """The attributes of a header to copy."""
-
-    dataset: Dataset
-    """Valid attributes of `COPIED`, in Unicode."""
-    notices: tuple[str, ...]
-    """Which attributes were corrected or omitted, for the user; without their values."""
-
-
-def copied_attributes(header: Dataset) -> CopiedAttributes:
+def copied_attributes(header: Dataset) -> tuple[Dataset, tuple[str, ...]]:
     """Return patient, study and scanner attributes for the objects from a source header.
 
     Parameters
     ----------
     header : Dataset
         Header of any image of the reference series, as read.
+
+    Returns
+    -------
+    Dataset
+        Valid attributes of `COPIED`, in Unicode.
+    tuple of str
+        Which attributes were corrected or omitted, for the user; without their values.
     """
     copier = _AttributeCopier(Characters.of(header))
     copied = copier.copy(header, COPIED)
@@ -162,7 +159,7 @@ def copied_attributes(header: Dataset) -> CopiedAttributes:
             setattr(copied, keyword, "")
     _remove_incomplete_groups(copied)
     copied.SpecificCharacterSet = CHARACTER_SET
-    return CopiedAttributes(copied, tuple(_notices(copier)))
+    return copied, tuple(_notices(copier))
 
 
 class _AttributeCopier:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from highdicom.sr import (
@@ -45,12 +44,7 @@ from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.text import millilitres
 from lesionlens.results.export.dicom import identity, values
-from lesionlens.results.export.dicom.axis import (
-    Axis,
-    axes_of,
-    centre_of,
-    coordinates,
-)
+from lesionlens.results.export.dicom.axis import Axis, axes_of, centre_of, coordinates
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
     reader_item,
@@ -68,26 +62,12 @@ _HIGHEST_PERCENT = 99.99
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferencedObjects:
-    """Objects of the same result that the report refers to."""
-
-    seg: Dataset | None
-    """The Segmentation; None if there is no segment."""
-    attention: Dataset | None
-    """`attention.dcm`, normally of the whole tumour."""
-
-    @property
-    def datasets(self) -> list[Dataset]:
-        """The objects that exist."""
-        return [dataset for dataset in (self.attention, self.seg) if dataset is not None]
-
-
 def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[SegmentMask, ...],
-    referenced: ReferencedObjects,
+    seg: Dataset | None,
+    attention: Dataset | None,
 ) -> list[Any]:
     """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 
@@ -107,20 +87,20 @@ def groups_of(
         for candidate in identity.exported(analysis)
     ]
     for candidate, parts in sorted(rows, key=lambda row: -_measurement_count(*row)):
-        if referenced.seg is None or not parts:
+        if seg is None or not parts:
             groups.append(_without_outline(analysis, sources, candidate))
             continue
         for index, part in enumerate(parts):
-            group = _region_group(analysis, sources, part, referenced.seg)
+            group = _region_group(analysis, sources, part, seg)
             if index == 0:
                 _add_coordinates(group, axes_of(analysis, sources, candidate), sources)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
-            _refer_to_attention(group, referenced.attention)
+            _refer_to_attention(group, attention)
             groups.append(group)
-    if referenced.seg is None:
+    if seg is None:
         return groups
     cavity_groups = [
-        _cavity_group(analysis, sources, segment, referenced.seg)
+        _cavity_group(analysis, sources, segment, seg)
         for segment in segments
         if not isinstance(segment, Segment)
     ]
@@ -140,20 +120,27 @@ def _measurement_count(candidate: Candidate, parts: list[Segment]) -> int:
 
 
 def _region_group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
-    candidate = part.candidate
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, part.region)
-        ),
         referenced_segment=_referenced_segment(sources, part, seg),
-        finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
-        finding_type=identity.concept(codes.REGION_TYPES[part.region]),
-        algorithm_id=_algorithm_of(analysis, candidate),
-        finding_sites=_finding_sites(candidate),
-        measurements=_measurements(candidate, part.region),
-        qualitative_evaluations=_qualitative_evaluations(analysis, candidate),
-        time_point_context=_time_point_context(analysis),
+        **_statements(analysis, part.candidate, part.region),
     )
+
+
+def _statements(analysis: Analysis, candidate: Candidate, region: Region | None) -> dict[str, Any]:
+    """Return what a group states of one region of a candidate, or of one without an outline."""
+    finding = codes.LESION_OF_BRAIN if region is None else codes.REGION_TYPES[region]
+    return {
+        "tracking_identifier": TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, region)
+        ),
+        "finding_category": identity.concept(codes.ABNORMAL_STRUCTURE),
+        "finding_type": identity.concept(finding),
+        "algorithm_id": _algorithm_of(analysis, candidate),
+        "finding_sites": _finding_sites(candidate),
+        "measurements": _measurements(candidate, region or Region.WT),
+        "qualitative_evaluations": _qualitative_evaluations(analysis, candidate),
+        "time_point_context": _time_point_context(analysis),
+    }
 
 
 def _cavity_group(
@@ -303,20 +290,9 @@ def _refer_to_attention(group: Any, attention: Dataset | None) -> None:
 def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
     """Return the group of a candidate without an outline (TID 1501), on its best image."""
     dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
+    image = SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(
-            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
-        ),
-        finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
-        finding_type=identity.concept(codes.LESION_OF_BRAIN),
-        algorithm_id=_algorithm_of(analysis, candidate),
-        finding_sites=_finding_sites(candidate),
-        measurements=_measurements(candidate, Region.WT),
-        qualitative_evaluations=_qualitative_evaluations(analysis, candidate),
-        time_point_context=_time_point_context(analysis),
-        source_images=[
-            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
-        ],
+        source_images=[image], **_statements(analysis, candidate, None)
     )
 
 

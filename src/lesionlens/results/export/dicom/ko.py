@@ -1,19 +1,25 @@
-"""Key Object Selection: the source image on which each candidate is largest."""
+"""Key Object Selections: where each candidate is largest, and which objects are superseded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from pydicom.dataset import Dataset
 
-from lesionlens.base.codes import OF_INTEREST
+from lesionlens.base.codes import MANUFACTURER, OF_INTEREST, REJECTED_FOR_QUALITY
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.containers import mark_separate
+from lesionlens.results.export.dicom.content_items import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
+
+SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
 
 def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> int:
@@ -49,9 +55,7 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
     )
     mark_separate(content[0])
     selection = KeyObjectSelectionDocument(
-        evidence=key_images,
-        content=content,
-        **identity.of_new_object(analysis, "key_objects"),
+        evidence=key_images, content=content, **identity.of_new_object(analysis, "key_objects")
     )
     # highdicom does this for all other objects
     selection.copy_patient_and_study_information(key_images[0])
@@ -73,9 +77,49 @@ def check_ko(path: Path, document: KeyObjectSelectionDocument) -> None:
         )
 
 
-def _referenced_uids(document: pydicom.Dataset) -> list[str]:
+def _referenced_uids(document: Dataset) -> list[str]:
     return [
         str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
         for item in document.ContentSequence
         if item.ValueType == "IMAGE"
     ]
+
+
+def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
+    """Build a note that rejects objects of one study (IHE IOCM).
+
+    An archive that supports IOCM hides them, any other keeps them together with the note.
+
+    Parameters
+    ----------
+    objects : sequence of Dataset
+        Headers of the earlier Segmentation, SR, maps and selections.
+
+    Raises
+    ------
+    UnusableInputError
+        There are no objects, they belong to several studies, or one is not a LesionLens object.
+    """
+    studies = {str(dataset.StudyInstanceUID) for dataset in objects}
+    foreign = [dataset for dataset in objects if dataset.get("Manufacturer") != MANUFACTURER]
+    if len(studies) != 1 or foreign:
+        raise UnusableInputError(
+            found=f"{len(objects)} objects of {len(studies)} studies, {len(foreign)} of them "
+            "not by LesionLens",
+            expected="objects of LesionLens, of one study",
+            next_step="Name the folder of the earlier result's DICOM objects",
+        )
+    content = KeyObjectSelection(
+        document_title=identity.concept(REJECTED_FOR_QUALITY),
+        referenced_objects=objects,
+        description=SUPERSEDED,
+    )
+    mark_separate(content[0])
+    note = KeyObjectSelectionDocument(
+        evidence=objects,
+        content=content,
+        software_versions=metadata.version("lesionlens"),
+        **identity.of_new_instance("rejection"),
+    )
+    note.copy_patient_and_study_information(objects[0])
+    return note

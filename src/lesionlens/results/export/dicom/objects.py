@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Extra
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.results.export.dicom import contours, groups, key_slices, ko, pmap, refs, seg, sr
+from lesionlens.results.export.dicom import contours, key_slices, ko, pmap, refs, seg, sr
 from lesionlens.results.export.written import Written, reason_of
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,7 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
-        return sr.build_sr(
-            analysis, sources, all_segments, groups.ReferencedObjects(segmentation, attention)
-        )
+        return sr.build_sr(analysis, sources, all_segments, segmentation, attention)
 
     writer.write("sr.dcm", build_report, lambda path, _: sr.check_sr(path, analysis, all_segments))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
@@ -123,10 +121,7 @@ class _Writer:
         self.left_out: dict[str, str] = {}
 
     def write(
-        self,
-        name: str,
-        build: Callable[[], Dataset | None],
-        check: Callable[[Path, Dataset], None],
+        self, name: str, build: Callable[[], Dataset | None], check: Callable[[Path, Dataset], None]
     ) -> Dataset | None:
         """Build, write and verify one object; None if there is none to write."""
         path = self.folder / name

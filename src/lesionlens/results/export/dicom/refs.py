@@ -202,8 +202,8 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
     """
     first = _header(files[0], whole=True)
     _check_patient(files[0], first)
-    copied = copied_attributes(first)
-    shared_elements = {element.tag: element for element in copied.dataset}
+    copied, notices = copied_attributes(first)
+    shared_elements = {element.tag: element for element in copied}
     headers = []
     for header in (first, *map(_header, files[1:])):
         geometry_elements = {
@@ -212,7 +212,7 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
             if element is not None
         }
         headers.append(Dataset({**shared_elements, **geometry_elements}))
-    return headers, copied.notices
+    return headers, notices
 
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:

@@ -24,13 +24,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.analysis.findings.candidates import tracking_uids
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.codes import (
-    ABNORMAL_STRUCTURE,
-    BRAIN,
-    LABEL_TYPES,
-    LISTED_APART,
-    REGION_TYPES,
-)
+from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, LISTED_APART, REGION_TYPES
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source

@@ -34,11 +34,11 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity, values
-from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
     HAS_PROPERTIES,
     code_item,
+    mark_separate,
     reader_item,
     text_item,
     time_items,
@@ -53,20 +53,21 @@ def build_sr(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[SegmentMask, ...],
-    referenced: groups.ReferencedObjects,
+    seg: Dataset | None,
+    attention: Dataset | None,
 ) -> Comprehensive3DSR:
     """Build the report.
 
     Parameters
     ----------
-    referenced : groups.ReferencedObjects
-        The Segmentation and the attention map, written before.
+    seg, attention : Dataset or None
+        The Segmentation, if there is a segment, and `attention.dcm`, normally of the whole tumour.
     """
-    root = _root(analysis, groups.groups_of(analysis, sources, segments, referenced))
+    root = _root(analysis, groups.groups_of(analysis, sources, segments, seg, attention))
     root.ContentSequence.append(_summary_container(analysis))
     mark_separate(root)
     return Comprehensive3DSR(
-        evidence=[*sources.datasets, *referenced.datasets],
+        evidence=[*sources.datasets, *(ds for ds in (attention, seg) if ds is not None)],
         content=root,
         is_complete=True,
         is_final=False,

@@ -22,7 +22,7 @@ from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom import refs, seg
 from lesionlens.results.export.dicom.contours import fill_contours, masks_of, outlines
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.dicom.rejection import rejection_of
+from lesionlens.results.export.dicom.ko import rejection_of
 
 EVERY = ExportOptions(also=frozenset(Extra))
 NAMES = ("contours", "key_slices")

@@ -8,7 +8,7 @@ import pytest
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.results.export.dicom.rejection import rejection_of
+from lesionlens.results.export.dicom.ko import rejection_of
 
 
 def _containers(node):
