@@ -161,10 +161,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
             context.progress("loading the network", 0.0)
             lens = self._lens_for(preferences)
             result = lens(
-                study,
-                preferences.preparation,
-                context=context,
-                first=self.jobs.emit_partial,
+                study, preferences.preparation, context=context, first=self.jobs.emit_partial
             )
             context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)

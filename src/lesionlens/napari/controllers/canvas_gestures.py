@@ -10,11 +10,7 @@ from napari.components import ViewerModel
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.viewer.prompt_mouse import (
-    PromptMouse,
-    foreign_tool_idle,
-    has_foreign_tool,
-)
+from lesionlens.napari.viewer.prompt_mouse import PromptMouse, foreign_tool_idle, has_foreign_tool
 
 _NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 

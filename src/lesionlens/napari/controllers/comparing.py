@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.compare import (
-    PATIENT_UNKNOWN,
-    compare,
-    uids_after_comparison,
-)
+from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, compare, uids_after_comparison
 from lesionlens.analysis.followup.patient import Prior, examination_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine

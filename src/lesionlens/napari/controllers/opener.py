@@ -99,10 +99,7 @@ class Opener:
         self.name_check.submit(id(study), task, on_result, on_error)
 
     def handle_error(
-        self,
-        request: Request,
-        error: BaseException,
-        then: Callable[[], object] | None = None,
+        self, request: Request, error: BaseException, then: Callable[[], object] | None = None
     ) -> None:
         """Ask the reader if a decision is missing; otherwise show the error and the old study."""
         count = _count_results(request) if isinstance(error, UnusableInputError) else 0

@@ -98,10 +98,7 @@ class Prompting:
     """
 
     def __init__(
-        self,
-        session: ReviewSession,
-        review_controller: ReviewController,
-        questions: LatestRequest,
+        self, session: ReviewSession, review_controller: ReviewController, questions: LatestRequest
     ) -> None:
         self.session, self.questions = session, questions
         self.review_controller = review_controller

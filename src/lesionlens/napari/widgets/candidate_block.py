@@ -6,13 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import (
-    QHeaderView,
-    QPushButton,
-    QSizePolicy,
-    QSlider,
-    QTableView,
-)
+from qtpy.QtWidgets import QHeaderView, QPushButton, QSizePolicy, QSlider, QTableView
 
 from lesionlens.base.labels import Label
 from lesionlens.napari.commands.editing import EDIT

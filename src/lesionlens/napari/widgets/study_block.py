@@ -6,14 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QFrame,
-    QMenu,
-    QSizePolicy,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, QWidget
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study

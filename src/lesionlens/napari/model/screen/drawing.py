@@ -261,8 +261,7 @@ class TilePainter:
 
         def traced() -> tuple[Line, ...]:
             return lines_around(
-                part.data > 0 if labels is None else np.isin(part.data, labels),
-                part,
+                part.data > 0 if labels is None else np.isin(part.data, labels), part
             )
 
         lines = self._cached((f"{name} lines", id(part), labels), part, traced)

@@ -22,13 +22,7 @@ from lesionlens.base.text import counted
 from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    FoundStudy,
-    StudyQuery,
-    check_uid,
-    name_pattern,
-)
+from lesionlens.site.pacs.peer import LIMIT, FoundStudy, StudyQuery, check_uid, name_pattern
 from lesionlens.site.pacs.server import Server
 
 logger = logging.getLogger(__name__)
