@@ -60,11 +60,9 @@ class ReadBlock(Section):
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
         self._add = push_button("Make it a candidate", self._make_candidate, tip)
-        self.body_layout.addWidget(self._phase_label)
-        self.body_layout.addWidget(self._list)
-        self.body_layout.addLayout(row(label("confidence", "dim"), self._confidence, self._mark))
-        self.body_layout.addLayout(row(self._remove, self._add))
-        self.body_layout.addWidget(self._sign)
+        confidence = row(label("confidence", "dim"), self._confidence, self._mark)
+        acts = row(self._remove, self._add)
+        self.add(self._phase_label, self._list, confidence, acts, self._sign)
         controller.current.changed.connect(self.show_read)
         self.show_read()
 
