@@ -32,7 +32,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.view_model import ViewModel
+from lesionlens.napari.model.screen.view_model import ViewModel, view_model_of
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.painter import WindowPainter
 from lesionlens.napari.preferences import check_enabled, preference_events, read_preferences
@@ -115,17 +115,15 @@ class LesionLens(Panel):
         self._listen()
         self._on_preferences()
         when_idle(self._connect_to_window)
-        self.show_model(self.loop.current_model())
+        self.show_model(view_model_of(session.state))
         for layer in list(viewer.layers):
             self._adopt(layer)
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        self.views.probe_requested.connect(self.actions_.probe)
         self.views.pointer_moved.connect(self.gestures.probe_pointer)
-        self.mark_location_requested.connect(self.views.go_to)
+        self.read_block.go_to_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.lesion_requested.connect(self.actions_.add_lesion_at)
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
@@ -266,6 +264,8 @@ class LesionLens(Panel):
         prompting = self.actions_.prompting
         linked.prompting = lambda: prompting.active
         linked.excluding = lambda: prompting.excluding
+        linked.probe_requested.connect(self.actions_.probe)
+        linked.lesion_requested.connect(self.actions_.add_lesion_at)
         linked.prompted.connect(prompting.add_gesture)
         linked.refused.connect(self.session.decline)
 

@@ -74,7 +74,7 @@ class NetworkRequests(MarkActs):
 
         def on_error(error: BaseException) -> None:
             if self.session.result is result and not moving:
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), i, j, k), self._show_wait
         self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
@@ -119,7 +119,7 @@ class NetworkRequests(MarkActs):
             is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
             if self.session.result is result and is_chosen:
                 self.session.choose_layer(None)
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), layer_choice), self._show_wait
         self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)

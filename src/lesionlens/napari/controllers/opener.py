@@ -94,7 +94,7 @@ class Opener:
 
         def on_error(error: BaseException) -> None:
             if self.session.state.study is study:
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         self.name_check.submit(id(study), task, on_result, on_error)
 
@@ -123,7 +123,7 @@ class Opener:
                 self.session.ended(_CONFIRM_PATIENT)
                 self.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
-                self.session.failed(replace(problem_of(error), cause=OPENING))
+                self.session.failed(problem_of(error, OPENING))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study chosen among several."""
