@@ -32,7 +32,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.view_model import ViewModel, view_model_of
+from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.painter import WindowPainter
 from lesionlens.napari.preferences import check_enabled, preference_events, read_preferences
@@ -115,7 +115,7 @@ class LesionLens(Panel):
         self._listen()
         self._on_preferences()
         when_idle(self._connect_to_window)
-        self.show_model(view_model_of(session.state))
+        self.show_model(self.loop.current_model())
         for layer in list(viewer.layers):
             self._adopt(layer)
 

@@ -165,11 +165,8 @@ class NetworkRequests(MarkActs):
         self.session.notify(f"Added as layers, a copy: {names}.{hint}")
         return True
 
-    def watch_copies(self) -> None:
-        """Rename and hide copies of the study once another one is open."""
-        self.session.changed.connect(self._on_study_with_copies)
-
-    def _on_study_with_copies(self, old: State, new: State) -> None:
+    def set_copies_aside(self, old: State, new: State) -> None:
+        """Rename and hide copies of a study once another one is open."""
         if new.study is not None and new.study is not old.study:
             set_aside(self.viewer.layers, new.study)
 

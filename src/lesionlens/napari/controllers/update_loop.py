@@ -54,6 +54,10 @@ class UpdateLoop:
         self._session.changed.disconnect(self._on_changed)
         self._session.happened.disconnect(self._on_happened)
 
+    def current_model(self) -> ViewModel:
+        """Return the view model of the session's state, for a window that shows nothing yet."""
+        return view_model_of(self._session.state)
+
     def _on_changed(self, _: State, __: State) -> None:
         if self._painting:
             return
