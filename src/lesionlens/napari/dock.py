@@ -88,10 +88,8 @@ class LesionLens(Panel):
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
         self.views.brush = LinkedBrush(editor, adder.add_split_point, session.decline)
-        editor.on_labels_changed, editor.on_layer_added = (
-            self.views.repaint,
-            self.layers.lock_transform,
-        )
+        editor.on_labels_changed = self.views.repaint
+        editor.on_layer_added = self.layers.lock_transform
         self.layers.sequence_revealed = session.choose_sequence
         self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.orientation_restored = self._on_turned

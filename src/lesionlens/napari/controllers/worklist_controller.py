@@ -239,11 +239,8 @@ class WorklistController:
             return added_count
 
         def on_result(added_count: int) -> str | None:
-            return (
-                f"{counted(added_count, 'new study', 'new studies')}."
-                if self.open(folder)
-                else None
-            )
+            added = counted(added_count, "new study", "new studies")
+            return f"{added}." if self.open(folder) else None
 
         return self.jobs.start("Scanning the studies", task, on_result)
 

@@ -75,12 +75,9 @@ class CanvasLines:
         drawing = self._artist.draw(board, tile, viewpoint)
         comparison = board.scene.compared
         if comparison is not None:  # outlines of this study do not belong on its image
-            flagged = comparison.components
-            compared_outlines = (
-                () if flagged is None else self._artist.flagged(board, tile, viewpoint, flagged)
-            )
+            outlines = self._artist.flagged(board, tile, viewpoint, comparison.components)
             marks = drawing.marks if comparison.other_image else ()
-            drawing = replace(drawing, outlines=compared_outlines, box=None, marks=marks)
+            drawing = replace(drawing, outlines=outlines, box=None, marks=marks)
         depth = float(viewpoint.point_mm[sliced])
 
         def to_canvas(line: Line) -> NDArray[np.float32]:

@@ -372,10 +372,8 @@ class Layers:
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         for role in (ATTENTION, EVIDENCE):
-            visible_view = (
-                self._applied["shown"] if view is not None and view.role == role else None
-            )
-            self._apply_map(role, visible_view, name, scene.opacity)
+            is_shown = view is not None and view.role == role
+            self._apply_map(role, self._applied["shown"] if is_shown else None, name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)

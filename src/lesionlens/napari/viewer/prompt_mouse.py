@@ -104,10 +104,8 @@ class PromptMouse:
             return study is self._study() and axes == self._axes()
 
         start, max_distance = np.asarray(event.pos, float), 0.0
-        path, modifiers = (
-            [as_vec3(event.position[-3:])],
-            switched(_held(event), excluding=self._excluding()),
-        )
+        path = [as_vec3(event.position[-3:])]
+        modifiers = switched(_held(event), excluding=self._excluding())
         try:
             yield
             while is_shown():

@@ -131,15 +131,10 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
         No field narrows the search, or a date is invalid.
     """
     first, last = day(fields["first"]), day(fields["last"])
-    ranges = {
-        (True, True): f"{first}-{last}",
-        (True, False): f"{first}-",
-        (False, True): f"-{last}",
-    }
     query = StudyQuery(
         patient_id=fields["patient_id"].strip(),
         patient_name=name_pattern(fields["name"]),
-        study_date=first if first == last else ranges.get((bool(first), bool(last)), ""),
+        study_date=first if first == last else f"{first}-{last}",
         modality=fields["modality"],
     )
     if not (query.patient_id or query.patient_name or query.study_date):
