@@ -192,11 +192,7 @@ class Actions(
         The result is withheld from the window during an unaided read, until the owner of an
         unnamed reader's decisions is known, and while an outline of its study is drawn.
         """
-
-        def retry() -> None:
-            self.show_result(*arguments)
-
-        arguments = (result, overlays, preferences)
+        retry = partial(self.show_result, result, overlays, preferences)
         if (
             self._waits_for_outline(result.analysis.study, retry)
             or self.withhold_until_answered(result.analysis, retry)
