@@ -117,13 +117,11 @@ class Layers:
         Changes of a layer's transform by the user are ignored.
         """
         pictures: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
-        for sequence in MrSequence:
-            layer = self._get(sequence.value)
-            if layer is None:
-                continue
+        for layer in self._pictures():
             metadata = layer.metadata[KEY]
-            if metadata.get("acquired") is not None:
-                pictures[sequence] = (metadata["acquired"].data, metadata["acquired"].grid)
+            sequence, acquired = MrSequence(metadata["sequence"]), metadata.get("acquired")
+            if acquired is not None:
+                pictures[sequence] = (acquired.data, acquired.grid)
             else:
                 pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["transform"]))
         return pictures

@@ -413,10 +413,8 @@ class Views(QObject):
         if self.linked is None:
             return
         pictures = self._layers.pictures()
-        sources = {sequence: picture.source for sequence, picture in self._pictures.items()}
-        if {s: id(data) for s, (data, _) in pictures.items()} != {
-            s: id(d) for s, d in sources.items()
-        }:
+        current = {sequence: id(picture.source) for sequence, picture in self._pictures.items()}
+        if current != {sequence: id(data) for sequence, (data, _) in pictures.items()}:
             self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}
             for view in self._boards():
                 view.set_pictures(self._pictures)
