@@ -283,7 +283,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     window = reviewed.window()
     try:
         settings.font_size = 14
-        qtbot.waitUntil(lambda: not reviewed.dock_layout.is_width_held, timeout=10_000)
+        qtbot.waitUntil(lambda: reviewed.dock_layout._held_width is None, timeout=10_000)
         reviewed.session.go_to_candidate(1)
         reviewed.session.choose_overlay(Overlay.MAP)
         window.resize(1280, 800)
@@ -431,7 +431,7 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
         room = reviewed.dock_layout
-        qtbot.waitUntil(lambda: not room.is_width_held, timeout=10_000)
+        qtbot.waitUntil(lambda: room._held_width is None, timeout=10_000)
         assert window.width() == 1800
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table

@@ -40,8 +40,7 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
-from lesionlens.napari.viewer import canvas_strokes, paint, second_window
-from lesionlens.napari.viewer.canvas_lines import CanvasLines
+from lesionlens.napari.viewer import paint, second_window
 from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import (
     Projection,
@@ -1125,27 +1124,6 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
         QApplication.processEvents()
         assert shown.actions_.viewpoint.current.point_mm == before
     assert viewer.dims.point == pytest.approx(before)
-
-
-def test_outlines_are_a_layer_where_napari_draws_no_overlays_of_ours(shown, monkeypatch):
-    """What napari keeps to itself may be gone in another version."""
-    monkeypatch.setattr(canvas_strokes, "_HAS_OVERLAYS", False)
-    lines = CanvasLines(shown.viewer)
-    shown.session.choose_overlay(Overlay.CONTOUR)
-    shown.session.go_to_candidate(1)
-    board = shown.views._board
-    lines.show(board, shown.actions_.viewpoint.current)
-    (layer,) = [one for one in shown.viewer.layers if one.name == "LesionLens lines"]
-    strokes = shown.views.lines.strokes
-    assert len(layer.data) == len(strokes.pieces) > 20
-    starts = layer.data[:, 0]
-    assert np.allclose(starts[:, 2], shown.viewer.dims.point[2], atol=2.1)
-    right, down = strokes.points[strokes.pieces[:, 0]].T
-    order = shown.viewer.dims.order
-    assert np.allclose(starts[:, order[2]], right)
-    assert np.allclose(starts[:, order[1]], down)
-    lines.release()
-    assert layer not in shown.viewer.layers
 
 
 def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):

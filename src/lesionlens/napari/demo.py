@@ -26,8 +26,7 @@ _SETTLE_S = 0.6
 def demo(
     study: Annotated[Path, typer.Argument(help="A folder of NIfTI or DICOM files.")],
     result: Annotated[
-        Path | None,
-        typer.Option(help="Its saved result, to show instead of analysing again."),
+        Path | None, typer.Option(help="Its saved result, to show instead of analysing again.")
     ] = None,
     screenshot: Annotated[
         Path | None, typer.Option(help="Save a screenshot of the window as PNG and exit.")

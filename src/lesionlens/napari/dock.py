@@ -88,10 +88,8 @@ class LesionLens(Panel):
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
         self.views.brush = LinkedBrush(editor, adder.add_split_point, session.decline)
-        editor.on_labels_changed, editor.on_layer_added = (
-            self.views.repaint,
-            self.layers.lock_transform,
-        )
+        editor.on_labels_changed = self.views.repaint
+        editor.on_layer_added = self.layers.lock_transform
         self.layers.sequence_revealed = session.choose_sequence
         self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.orientation_restored = self._on_turned
@@ -121,11 +119,9 @@ class LesionLens(Panel):
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        self.views.probe_requested.connect(self.actions_.probe)
         self.views.pointer_moved.connect(self.gestures.probe_pointer)
-        self.mark_location_requested.connect(self.views.go_to)
+        self.read_block.go_to_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.lesion_requested.connect(self.actions_.add_lesion_at)
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
@@ -266,6 +262,8 @@ class LesionLens(Panel):
         prompting = self.actions_.prompting
         linked.prompting = lambda: prompting.active
         linked.excluding = lambda: prompting.excluding
+        linked.probe_requested.connect(self.actions_.probe)
+        linked.lesion_requested.connect(self.actions_.add_lesion_at)
         linked.prompted.connect(prompting.add_gesture)
         linked.refused.connect(self.session.decline)
 

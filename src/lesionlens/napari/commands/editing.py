@@ -84,10 +84,7 @@ COMMANDS = (
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command(
-        "brush_ball",
-        "edit: 3-D brush, or 2-D on the slice",
-        "Shift-T",
-        unavailable=_not_editing,
+        "brush_ball", "edit: 3-D brush, or 2-D on the slice", "Shift-T", unavailable=_not_editing
     ),
     Command(
         "brush_limit",
@@ -110,16 +107,8 @@ COMMANDS = (
         "remove the outline's islands",
         run=lambda acts: acts.adder.remove_islands(),
     ),
-    Command(
-        "interpolate",
-        "edit: interpolate the slices between those drawn",
-        "Shift-W",
-    ),
+    Command("interpolate", "edit: interpolate the slices between those drawn", "Shift-W"),
     Command("split", "edit: split between two points, each under the pointer", "Shift-Y"),
     Command(CANCEL, "cancel a split or a mark that waits for a click", "Esc"),
-    Command(
-        "split_here",
-        "edit: split at the slice shown",
-        "Shift-H",
-    ),
+    Command("split_here", "edit: split at the slice shown", "Shift-H"),
 )

@@ -84,26 +84,19 @@ COMMANDS = (
         run=lambda acts: acts.second.adopt(),
     ),
     Command("close_second", "close the second result", run=lambda acts: acts.second.close()),
-    Command(
-        "accept",
-        "accept the candidate",
-        "A",
-        unavailable=no_decision,
-        run=lambda acts: acts.review_controller.decide(ReviewState.ACCEPTED),
-    ),
-    Command(
-        "reject",
-        "reject the candidate",
-        "R",
-        unavailable=no_decision,
-        run=lambda acts: acts.review_controller.decide(ReviewState.REJECTED),
-    ),
-    Command(
-        "defer",
-        "defer the candidate",
-        "D",
-        unavailable=no_decision,
-        run=lambda acts: acts.review_controller.decide(ReviewState.DEFERRED),
+    *(
+        Command(
+            name,
+            f"{name} the candidate",
+            key,
+            unavailable=no_decision,
+            run=lambda acts, to=state: acts.review_controller.decide(to),
+        )
+        for name, key, state in (
+            ("accept", "A", ReviewState.ACCEPTED),
+            ("reject", "R", ReviewState.REJECTED),
+            ("defer", "D", ReviewState.DEFERRED),
+        )
     ),
     Command(
         "type_reason",

@@ -95,58 +95,38 @@ _POSITIONS = (
     Command(
         "previous_slice", "previous slice", "Down", repeats=True, run=lambda acts: acts.scroll(-1)
     ),
-    Command(
-        "crosshair_left",
-        "move the crosshair of linked views to the left",
-        "Control-Shift-Left",
-        repeats=True,
-        run=lambda acts: acts.move_crosshair(-1, 0),
-    ),
-    Command(
-        "crosshair_right",
-        "move it to the right",
-        "Control-Shift-Right",
-        "move the crosshair of linked views to the right",
-        repeats=True,
-        run=lambda acts: acts.move_crosshair(1, 0),
-    ),
-    Command(
-        "crosshair_up",
-        "move it up",
-        "Control-Shift-Up",
-        "move the crosshair of linked views up",
-        repeats=True,
-        run=lambda acts: acts.move_crosshair(0, -1),
-    ),
-    Command(
-        "crosshair_down",
-        "move it down",
-        "Control-Shift-Down",
-        "move the crosshair of linked views down",
-        repeats=True,
-        run=lambda acts: acts.move_crosshair(0, 1),
+    *(
+        Command(
+            f"crosshair_{key.lower()}",
+            words,
+            f"Control-Shift-{key}",
+            f"move the crosshair of linked views {direction}",
+            repeats=True,
+            run=lambda acts, step=step: acts.move_crosshair(*step),
+        )
+        for key, words, direction, step in (
+            ("Left", "move the crosshair of linked views to the left", "to the left", (-1, 0)),
+            ("Right", "move it to the right", "to the right", (1, 0)),
+            ("Up", "move it up", "up", (0, -1)),
+            ("Down", "move it down", "down", (0, 1)),
+        )
     ),
     Command("toggle_cine", "play or stop the slices (cine)", "Shift-C"),
 )
 _PICTURE = (
     Command("hold_comparison", "the previously shown sequence, while held", "I", hold=True),
-    Command(
-        "window_auto",
-        "brightness: initial window",
-        "8",
-        run=lambda acts: acts.apply_window_preset(WindowPreset.AUTO),
-    ),
-    Command(
-        "window_brain",
-        "brightness: brain window",
-        "9",
-        run=lambda acts: acts.apply_window_preset(WindowPreset.BRAIN),
-    ),
-    Command(
-        "window_wide",
-        "brightness: full range",
-        "0",
-        run=lambda acts: acts.apply_window_preset(WindowPreset.WIDE),
+    *(
+        Command(
+            f"window_{window}",
+            f"brightness: {words}",
+            key,
+            run=lambda acts, to=window: acts.apply_window_preset(to),
+        )
+        for window, words, key in (
+            (WindowPreset.AUTO, "initial window", "8"),
+            (WindowPreset.BRAIN, "brain window", "9"),
+            (WindowPreset.WIDE, "full range", "0"),
+        )
     ),
     Command("toggle_slab", "T1c as a maximum intensity projection", "Shift-M"),
     Command("toggle_isolines", "maps as isolines, or in colour", "Shift-G"),
@@ -156,23 +136,13 @@ _RULERS = Command(
 )
 _NAMES = Command("toggle_names", "patient, date and series on linked views, on or off", "Shift-I")
 MEASURES = (
-    Command(
-        "measure_length",
-        "measure a length on a slice, on or off",
-        "F3",
-        run=lambda acts: acts.choose_measure(MeasureKind.RULER),
-    ),
-    Command(
-        "measure_angle",
-        "measure an angle on a slice, on or off",
-        "F4",
-        run=lambda acts: acts.choose_measure(MeasureKind.ANGLE),
-    ),
-    Command(
-        "measure_region",
-        "measure intensities in an ellipse, on or off",
-        "F6",
-        run=lambda acts: acts.choose_measure(MeasureKind.REGION),
+    *(
+        Command(name, f"{words}, on or off", key, run=lambda acts, to=kind: acts.choose_measure(to))
+        for name, words, key, kind in (
+            ("measure_length", "measure a length on a slice", "F3", MeasureKind.RULER),
+            ("measure_angle", "measure an angle on a slice", "F4", MeasureKind.ANGLE),
+            ("measure_region", "measure intensities in an ellipse", "F6", MeasureKind.REGION),
+        )
     ),
     Command("remove_measure", "remove the last measurement", "Shift-F3"),
 )

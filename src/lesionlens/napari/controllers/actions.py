@@ -24,14 +24,13 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.plugin_engines import release
 from lesionlens.imaging import samples
-from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with_prior
+from lesionlens.napari.controllers.comparing import ComparingActs
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
-from lesionlens.napari.controllers.panel_dialogs import PanelDialogs
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
@@ -71,7 +70,9 @@ _LIST_RESULT = (
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
-class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedReadActs):
+class Actions(
+    EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageActs, UnnamedReadActs
+):
     """Every act of the reader.
 
     Parameters
@@ -94,8 +95,6 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondResultController(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
-        self.dialogs: PanelDialogs
-        """Set by the panel."""
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self._lens: tuple[Any, Any] | None = None
@@ -104,8 +103,8 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         self._loading = threading.Lock()
         session.changed.connect(self._release_study)
         session.changed.connect(self._on_outline_done)
+        session.changed.connect(self.set_copies_aside)
         self.watch_unnamed_reads()
-        self.watch_copies()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -161,10 +160,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
             context.progress("loading the network", 0.0)
             lens = self._lens_for(preferences)
             result = lens(
-                study,
-                preferences.preparation,
-                context=context,
-                first=self.jobs.emit_partial,
+                study, preferences.preparation, context=context, first=self.jobs.emit_partial
             )
             context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)
@@ -196,11 +192,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         The result is withheld from the window during an unaided read, until the owner of an
         unnamed reader's decisions is known, and while an outline of its study is drawn.
         """
-
-        def retry() -> None:
-            self.show_result(*arguments)
-
-        arguments = (result, overlays, preferences)
+        retry = partial(self.show_result, result, overlays, preferences)
         if (
             self._waits_for_outline(result.analysis.study, retry)
             or self.withhold_until_answered(result.analysis, retry)
@@ -408,18 +400,6 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
             self.session.decline(f"{missing_analysis_reason(state, 'compare')}.")
         elif not self._notify_if_running():
             self.dialogs.ask_prior()
-
-    def compare(self, path: Path, study: Path | None = None) -> bool:
-        """Compare the open result with an earlier one, and show its images beside."""
-        return self.leave_for(lambda: self._compare(path, study))
-
-    def _compare(self, path: Path, study: Path | None) -> bool:
-        dialogs = PriorDialogs(self.dialogs.ask_prior_images, self.opener.ask_patient)
-        read_controller = self.read_controller
-        choice = PriorChoice(path, study, reader=read_controller.current.reader or "")
-        return compare_with_prior(
-            self.session, self.jobs, choice, read_controller.withheld, dialogs
-        )
 
     def stop(self) -> None:
         """Request cancellation of the running job."""

@@ -35,10 +35,7 @@ class AheadProcess:
         command += ["--bias-correction"] * preferences.bias_correction
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends
         self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
         )
         self._session.ahead(running=True)
 

@@ -108,11 +108,9 @@ class ArchiveController:
                 peer, result, server.address, options=options, context=context
             )
             report.check()
-            already_stored = (
-                f", {report.n_present} of them there before" if report.n_present else ""
-            )
-            objects = counted(len(report.stored), "object")
-            summary = f"{objects} stored in {server.address}{already_stored}."
+            n_present, objects = report.n_present, counted(len(report.stored), "object")
+            before = f", {n_present} of them there before" if n_present else ""
+            summary = f"{objects} stored in {server.address}{before}."
             return "\n".join((summary, *notices))
 
         self._run("Sending", task, str)

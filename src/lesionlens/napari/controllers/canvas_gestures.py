@@ -10,11 +10,7 @@ from napari.components import ViewerModel
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.viewer.prompt_mouse import (
-    PromptMouse,
-    foreign_tool_idle,
-    has_foreign_tool,
-)
+from lesionlens.napari.viewer.prompt_mouse import PromptMouse, foreign_tool_idle, has_foreign_tool
 
 _NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 
@@ -25,7 +21,7 @@ class CanvasGestures:
     def __init__(self, viewer: ViewerModel, acts: Actions) -> None:
         self._viewer, self._acts = viewer, acts
         viewer.mouse_drag_callbacks.insert(0, self._on_click)
-        viewer.mouse_move_callbacks.append(self._on_move)
+        viewer.mouse_move_callbacks.append(self.probe_pointer)
         prompting = acts.prompting
         self._prompt_mouse = PromptMouse(
             viewer,
@@ -39,7 +35,7 @@ class CanvasGestures:
         """Disconnect from the pointer."""
         for callbacks, callback in (
             (self._viewer.mouse_drag_callbacks, self._on_click),
-            (self._viewer.mouse_move_callbacks, self._on_move),
+            (self._viewer.mouse_move_callbacks, self.probe_pointer),
         ):
             if callback in callbacks:
                 callbacks.remove(callback)
@@ -77,10 +73,7 @@ class CanvasGestures:
         elif "Control" in modifiers and self._acts.session.state.editing is None:
             self._acts.add_lesion_at(point)
 
-    def _on_move(self, _: Any, __: Any) -> None:
-        self.probe_pointer()
-
-    def probe_pointer(self) -> None:
+    def probe_pointer(self, *_: object) -> None:
         """Probe the voxel under the pointer, which moved, while the key is held."""
         if self._acts.probing and self._viewer.dims.ndisplay == 2:
             self._acts.probe_pointer(moving=True)

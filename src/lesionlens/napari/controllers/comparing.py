@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.compare import (
-    PATIENT_UNKNOWN,
-    compare,
-    uids_after_comparison,
-)
+from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, compare, uids_after_comparison
 from lesionlens.analysis.followup.patient import Prior, examination_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
@@ -22,10 +19,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.study import StepName, Study
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
-from lesionlens.napari.controllers.opener import AskPatient
-from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.panel_dialogs import PanelDialogs
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition
 from lesionlens.napari.preferences import read_preferences
@@ -41,130 +39,94 @@ _CHOOSE_IMAGES = (
 _TOLERANCE_VOX = 1e-2
 """Maximum offset from the working grid, in voxels, of an image that was not resampled."""
 _STUDY_CHANGED = "Another study is open now: nothing was compared."
+_RESULT_CHANGED = "The comparison was discarded: the result has changed meanwhile. Compare again."
 _OUTLINE_DRAWN = (
     "The comparison was discarded: an outline is being drawn. Finish it and compare again."
 )
 _CONFIRM_PATIENT = "Nothing is compared until you confirm that it is one patient."
 
 
-@dataclass(frozen=True, slots=True)
-class PriorChoice:
-    """The reader's choice of a prior examination."""
+class ComparingActs(MarkActs):
+    """Acts that compare the open result with an earlier one."""
 
-    path: Path
-    """Result folder, or a folder of results."""
-    study: Path | None = None
-    """Study of the result, if it was moved."""
-    same_patient: bool = False
-    """Whether a person confirmed that both are of one patient."""
-    reader: str = ""
-    """Reader whose decisions on it count, including those stored outside the result."""
+    jobs: Jobs
+    opener: Opener
+    dialogs: PanelDialogs
+    """Set by the panel."""
 
+    def compare(self, path: Path, study: Path | None = None) -> bool:
+        """Compare the open result with a prior one, and show its images beside.
 
-@dataclass(frozen=True, slots=True)
-class PriorDialogs:
-    """Dialogs for decisions that only the reader can make."""
+        During an unaided read only the prior's images are shown, no findings of either examination.
 
-    images: Callable[[Path], object]
-    """Asks for the images of a result."""
-    patient: AskPatient | None
-    """Asks about contradicting identities."""
-
-    def ask(
-        self, error: BaseException, choice: PriorChoice, retry: Callable[[PriorChoice], object]
-    ) -> str:
-        """Show the dialog that an error requires; `retry` repeats the comparison with the answer.
-
-        Returns
-        -------
-        str
-            Message that names the missing decision; empty if the error requires none.
+        Parameters
+        ----------
+        path : Path
+            Result folder, or a folder of results.
+        study : Path or None
+            Study of the result, if it was moved.
         """
-        if isinstance(error, PriorImagesError):
-            self.images(choice.path)
-            return _CHOOSE_IMAGES
-        if isinstance(error, PatientConflictError) and self.patient is not None:
-            confirmed = replace(choice, same_patient=True)
-            self.patient(error, lambda: retry(confirmed))
-            return _CONFIRM_PATIENT
-        return ""
+        return self.leave_for(lambda: self._compare(path, study))
 
+    def _compare(self, path: Path, study: Path | None, *, same_patient: bool = False) -> bool:
+        """Compare in the background; a person may have confirmed that both are of one patient."""
+        session, withheld = self.session, self.read_controller.withheld
+        analysis = session.state.analysis or withheld
+        if analysis is None:
+            session.decline("Analyse the study first: the earlier one is registered to its result.")
+            return False
+        reader = self.read_controller.current.reader or ""
+        options = read_preferences().preparation
 
-def compare_with_prior(
-    session: ReviewSession,
-    jobs: Jobs,
-    choice: PriorChoice,
-    withheld: Analysis | None,
-    dialogs: PriorDialogs,
-) -> bool:
-    """Compare the open result with a prior result (or a folder of results), in the background.
+        def task(context: RunContext) -> tuple[Analysis, ComparisonImages]:
+            context.progress("looking for the earlier examination", 0.0)
+            located = find_prior(path, analysis.study, study, same_patient=same_patient)
+            prior = _with_decisions(open_prior(located, context, options), reader)
+            context.progress("registering it to this one", 0.0)
+            current = examination_of(analysis.study)
+            compared = compare(analysis, current, prior, context=context.quiet())
+            return compared, prior_pictures(prior, compared)
 
-    During an unaided read only the prior's images are shown, no findings of either examination.
-    `withheld` is an analysis withheld until the reader has signed.
-    """
-    analysis = session.state.analysis or withheld
-    if analysis is None:
-        session.decline("Analyse the study first: the earlier one is registered to its result.")
-        return False
-    options = read_preferences().preparation
-
-    def task(context: RunContext) -> tuple[Analysis, ComparisonImages]:
-        context.progress("looking for the earlier examination", 0.0)
-        located = find_prior(
-            choice.path, analysis.study, choice.study, same_patient=choice.same_patient
-        )
-        prior = _with_decisions(open_prior(located, context, options), choice.reader)
-        context.progress("registering it to this one", 0.0)
-        compared = compare(analysis, examination_of(analysis.study), prior, context=context.quiet())
-        return compared, prior_pictures(prior, compared)
-
-    def on_result(value: tuple[Analysis, ComparisonImages]) -> str | None:
-        compared, pictures = value
-        if withheld is not None and session.state.analysis is None:
-            if session.state.study is not analysis.study:
-                return "The comparison was discarded: its study is no longer open."
-            pictures = replace(pictures, components=None)
+        def on_result(value: tuple[Analysis, ComparisonImages]) -> str | None:
+            compared, pictures = value
+            if withheld is not None and session.state.analysis is None:
+                if session.state.study is not analysis.study:
+                    return "The comparison was discarded: its study is no longer open."
+                pictures = replace(pictures, components=None)
+                session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+                return "Only its images are shown. Compare again after signing to see the changes."
+            current = session.state.analysis
+            if current is None or current.findings is not analysis.findings:
+                return _RESULT_CHANGED
+            if session.state.editing is not None:
+                return _OUTLINE_DRAWN
+            uid_map = uids_after_comparison(current, compared)
+            # also decisions that were made while the comparison was computed
+            compared = replace(compared, review=current.review.renamed(uid_map))
+            log = ReviewLog(compared.review, cached_outline_digests(compared))
+            session.settle(log, compared, session.state.overlays, uid_map)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return "Only its images are shown. Compare again after signing to see the changes."
-        current = session.state.analysis
-        if current is None or current.findings is not analysis.findings:
-            return "The comparison was discarded: the result has changed meanwhile. Compare again."
-        if session.state.editing is not None:
-            return _OUTLINE_DRAWN
-        uid_map = uids_after_comparison(current, compared)
-        # also decisions that were made while the comparison was computed
-        compared = replace(compared, review=current.review.renamed(uid_map))
-        session.settle(
-            ReviewLog(compared.review, cached_outline_digests(compared)),
-            compared,
-            session.state.overlays,
-            uid_map,
-        )
-        session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-        return None
+            return None
 
-    def retry(confirmed: PriorChoice) -> None:
-        compare_with_prior(session, jobs, confirmed, withheld, dialogs)
+        def retry() -> None:
+            if session.state.study is analysis.study:
+                self._compare(path, study, same_patient=True)
+            else:
+                session.decline(_STUDY_CHANGED)
 
-    def on_error(error: BaseException) -> None:
-        awaited = dialogs.ask(error, choice, _if_open(session, analysis.study, retry))
-        _show_refusal(session, error, awaited)
+        on_error = partial(self._handle_error, path, retry)
+        return self.jobs.start("Comparing", task, on_result, on_error)
 
-    return jobs.start("Comparing", task, on_result, on_error)
-
-
-def _if_open(
-    session: ReviewSession, study: Study, act: Callable[[PriorChoice], object]
-) -> Callable[[PriorChoice], object]:
-    """Wrap an act so that it is refused if `study` is no longer open."""
-
-    def guarded(choice: PriorChoice) -> None:
-        if session.state.study is study:
-            act(choice)
-        else:
-            session.decline(_STUDY_CHANGED)
-
-    return guarded
+    def _handle_error(self, path: Path, retry: Callable[[], object], error: BaseException) -> None:
+        """Ask for the decision that an error requires; otherwise show it, unless cancelled."""
+        if isinstance(error, PriorImagesError):
+            self.dialogs.ask_prior_images(path)
+            self.session.ended(_CHOOSE_IMAGES)
+        elif isinstance(error, PatientConflictError) and self.opener.ask_patient is not None:
+            self.opener.ask_patient(error, retry)
+            self.session.ended(_CONFIRM_PATIENT)
+        elif not isinstance(error, CancelledError):
+            self.session.failed(problem_of(error))
 
 
 def _with_decisions(prior: Prior, reader: str) -> Prior:
@@ -172,14 +134,6 @@ def _with_decisions(prior: Prior, reader: str) -> Prior:
     key = reader_log.read_key_of_study(prior.analysis.study, reader)
     review = reader_log.recover_review(prior.analysis, key, reader_log.own_folder()).review
     return replace(prior, analysis=applied(replace(prior.analysis, review=review)))
-
-
-def _show_refusal(session: ReviewSession, error: BaseException, awaited: str) -> None:
-    """Show what the comparison waits for, else the failure, unless the reader cancelled."""
-    if awaited:
-        session.ended(awaited)
-    elif not isinstance(error, CancelledError):
-        session.failed(problem_of(error))
 
 
 def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from psygnal import Signal
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.review import store
 from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
@@ -42,6 +42,17 @@ def close_log(log: ReadSession | None) -> None:
         log.close()
     except LesionLensError as error:
         logger.warning("The time of leaving a study could not be stored: %s", error.found)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedRead:
+    """The read that begins when a study is opened."""
+
+    database: WorklistDatabase
+    key: ReadKey
+    unaided_first: bool
+    rated: bool = False
+    """Whether every mark needs a rating."""
 
 
 class CurrentRead:

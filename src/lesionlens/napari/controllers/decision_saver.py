@@ -35,11 +35,7 @@ class DecisionSaver:
     """
 
     def __init__(
-        self,
-        current: CurrentRead,
-        log: DecisionLog,
-        marking: Marking,
-        unnamed_reads: UnnamedReads,
+        self, current: CurrentRead, log: DecisionLog, marking: Marking, unnamed_reads: UnnamedReads
     ) -> None:
         self._current, self._log = current, log
         self._marking, self._unnamed_reads = marking, unnamed_reads

@@ -94,7 +94,7 @@ class OutlineEditor:
     def apply(self, old: State, new: State) -> None:
         """Create the layer when an edit begins, remove it when it ends, apply the tools."""
         if new.editing != old.editing:
-            self._end()
+            self.release()
             if new.edit is not None and new.overlays is not None:
                 self._begin(new, new.edit, new.overlays)
         if self._is_open() and self._layer.visible == new.choices.hidden:
@@ -229,35 +229,30 @@ class OutlineEditor:
 
     def undo(self) -> bool:
         """Undo the last stroke, and its prompt; False if there is none."""
-        if not self._is_open():
-            return False
-        before = self._digest()
-        self._layer.undo_stroke()
-        after = self._digest()
-        if after == before:
-            return False
-        step = self._steps[-1] if self._steps else None
-        if step is not None and (before, after) == (step.after, step.before):
-            self._undone_steps.append(self._steps.pop())
-            self.rounds = self.rounds[: -1 if step.prompt else None]
-            self._computed[step.indices] = step.computed_before
-        self._on_stroke()
-        return True
+        return self._replay(back=True)
 
     def redo(self) -> bool:
         """Redo the stroke; False if none was undone."""
+        return self._replay(back=False)
+
+    def _replay(self, *, back: bool) -> bool:
+        """Undo a stroke or redo it, with its prompt; False if there is none."""
         if not self._is_open():
             return False
         before = self._digest()
-        self._layer.redo_stroke()
+        (self._layer.undo_stroke if back else self._layer.redo_stroke)()
         after = self._digest()
         if after == before:
             return False
-        step = self._undone_steps[-1] if self._undone_steps else None
-        if step is not None and (before, after) == (step.before, step.after):
-            self._steps.append(self._undone_steps.pop())
-            self.rounds = self.rounds if step.prompt is None else [*self.rounds, step.prompt]
-            self._computed[step.indices] = step.computed_after
+        done, undone = self._steps, self._undone_steps
+        source, target = (done, undone) if back else (undone, done)
+        step = source[-1] if source else None
+        earlier_and_later = (after, before) if back else (before, after)
+        if step is not None and earlier_and_later == (step.before, step.after):
+            target.append(source.pop())
+            self._computed[step.indices] = step.computed_before if back else step.computed_after
+            if step.prompt is not None:
+                self.rounds = self.rounds[:-1] if back else [*self.rounds, step.prompt]
         self._on_stroke()
         return True
 
@@ -390,9 +385,6 @@ class OutlineEditor:
 
     def release(self) -> None:
         """Remove the layer of the edit; its strokes stay in the draft."""
-        self._end()
-
-    def _end(self) -> None:
         if self._layer is not None:
             self._viewer.layers.events.removed.disconnect(self._on_removed)
             self._layer.events.paint.disconnect(self._on_stroke)

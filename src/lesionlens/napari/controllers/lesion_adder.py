@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from lesionlens.analysis.findings import additions, edit_tools
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.geometry import Labels
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.review import CAVITY, DrawnDiameters
@@ -215,7 +215,7 @@ class LesionAdder:
         try:
             changed = self.editor.change(tool(edited.current), by_hand=by_hand)
         except LesionLensError as error:
-            self.session.refused(replace(problem_of(error), cause=OUTLINE))
+            self.session.refused(problem_of(error, OUTLINE))
         else:
             self.session.clear_problem(OUTLINE)
             self.session.decline("" if changed else unchanged_message)
@@ -284,32 +284,38 @@ class LesionAdder:
             self.session.notify(_POINT_OTHER_HALF)
             return True
         self.session.choose_tools(points=None)
-        first, second = map(self._voxel, points)
-        spacing = self._spacing()
-        self._split(lambda x: edit_tools.split_between(x, first, second, spacing))
+        first_mm, second_mm = points
+
+        def cut(labels: Labels, grid: Grid) -> NDArray[np.bool_]:
+            first, second = _voxel(grid, first_mm), _voxel(grid, second_mm)
+            return edit_tools.split_between(labels, first, second, grid.spacing_mm)
+
+        self._split(cut)
         return True
 
     def split_at(self, point_mm: Point) -> None:
         """Split at the slice through a point, in the shown plane."""
-        state, spacing = self.session.state, self._spacing()
-        voxel, normal = self._voxel(point_mm), frame_of(state).normal(state.choices.plane)
-        self._split(lambda x: edit_tools.split_at(x, voxel, normal, spacing))
+        state = self.session.state
+        normal = frame_of(state).normal(state.choices.plane)
+        self._split(
+            lambda x, grid: edit_tools.split_at(x, _voxel(grid, point_mm), normal, grid.spacing_mm)
+        )
 
-    def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
+    def _split(self, cut: Callable[[Labels, Grid], NDArray[np.bool_]]) -> None:
         edited, candidate = self._edited_labels(), self.session.edited()
-        analysis, reader = self.session.state.analysis, self.review_controller.reader
-        if edited is None or analysis is None:
+        analysis, overlays = self.session.state.analysis, self.session.state.overlays
+        if edited is None or analysis is None or overlays is None:
             return
         if candidate is None:
             is_cavity = self.session.state.edited_uid == CAVITY
             self.session.decline(_CAVITY_IS_WHOLE if is_cavity else _FINISH_FIRST)
             return
-        initial, drawn = edited
+        (initial, drawn), grid, reader = edited, overlays.grid, self.review_controller.reader
         uid, prompts = new_tracking_uid(), tuple(self.editor.rounds)
         reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
         def record(log: ReviewLog) -> None:
-            half = cut(drawn) & (drawn > 0)
+            half = cut(drawn, grid) & (drawn > 0)
             if 2 * np.count_nonzero(half) > np.count_nonzero(drawn):
                 half = ~half  # score and tracking UID stay with the larger part
             smaller = np.where(half, drawn, np.uint8(0))
@@ -317,7 +323,7 @@ class LesionAdder:
             kept, separated = additions.halves(analysis, candidate, uid, (initial, larger, smaller))
             origin = f"split from candidate {candidate.id}"
             diameters = log.review.diameters_of(candidate.tracking_uid)
-            moved = diameters is not None and self._lies_in_half(diameters, smaller, larger)
+            moved = diameters is not None and _lies_in_half(grid, diameters, smaller, larger)
             with log.one_act():
                 if moved:
                     log.place_diameters(candidate.tracking_uid, None, reader=reader)
@@ -337,25 +343,21 @@ class LesionAdder:
             "Splitting", record, lambda: self.review_controller.go_to_uid(uid)
         )
 
-    def _lies_in_half(self, diameters: DrawnDiameters, half: Labels, other: Labels) -> bool:
-        """Whether a reader's diameters run more through one half than through the other."""
-        overlays = self.session.state.overlays
-        if overlays is None:
-            return False
-        points = np.concatenate([np.linspace(*ends, _DIAMETER_SAMPLES) for ends in diameters])
-        voxels = tuple(overlays.grid.nearest_voxel(points, clip=True).T)
-        return bool(np.count_nonzero(half[voxels]) > np.count_nonzero(other[voxels]))
-
     def _spacing(self) -> NDArray[np.float64]:
         overlays = self.session.state.overlays
         return np.ones(3) if overlays is None else overlays.grid.spacing_mm
 
-    def _voxel(self, point_mm: Point) -> tuple[int, int, int]:
-        overlays = self.session.state.overlays
-        if overlays is None:
-            return 0, 0, 0
-        i, j, k = overlays.grid.nearest_voxel(point_mm).tolist()
-        return i, j, k
+
+def _voxel(grid: Grid, point_mm: Point) -> tuple[int, int, int]:
+    i, j, k = grid.nearest_voxel(point_mm).tolist()
+    return i, j, k
+
+
+def _lies_in_half(grid: Grid, diameters: DrawnDiameters, half: Labels, other: Labels) -> bool:
+    """Whether a reader's diameters run more through one half than through the other."""
+    points = np.concatenate([np.linspace(*ends, _DIAMETER_SAMPLES) for ends in diameters])
+    voxels = tuple(grid.nearest_voxel(points, clip=True).T)
+    return bool(np.count_nonzero(half[voxels]) > np.count_nonzero(other[voxels]))
 
 
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:

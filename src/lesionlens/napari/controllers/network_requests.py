@@ -74,7 +74,7 @@ class NetworkRequests(MarkActs):
 
         def on_error(error: BaseException) -> None:
             if self.session.result is result and not moving:
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), i, j, k), self._show_wait
         self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
@@ -119,7 +119,7 @@ class NetworkRequests(MarkActs):
             is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
             if self.session.result is result and is_chosen:
                 self.session.choose_layer(None)
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), layer_choice), self._show_wait
         self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
@@ -168,11 +168,8 @@ class NetworkRequests(MarkActs):
         self.session.notify(f"Added as layers, a copy: {names}.{hint}")
         return True
 
-    def watch_copies(self) -> None:
-        """Rename and hide copies of the study once another one is open."""
-        self.session.changed.connect(self._on_study_with_copies)
-
-    def _on_study_with_copies(self, old: State, new: State) -> None:
+    def set_copies_aside(self, old: State, new: State) -> None:
+        """Rename and hide copies of a study once another one is open."""
         if new.study is not None and new.study is not old.study:
             set_aside(self.viewer.layers, new.study)
 

@@ -94,15 +94,12 @@ class Opener:
 
         def on_error(error: BaseException) -> None:
             if self.session.state.study is study:
-                self.session.refused(replace(problem_of(error), cause=QUESTION))
+                self.session.refused(problem_of(error, QUESTION))
 
         self.name_check.submit(id(study), task, on_result, on_error)
 
     def handle_error(
-        self,
-        request: Request,
-        error: BaseException,
-        then: Callable[[], object] | None = None,
+        self, request: Request, error: BaseException, then: Callable[[], object] | None = None
     ) -> None:
         """Ask the reader if a decision is missing; otherwise show the error and the old study."""
         count = _count_results(request) if isinstance(error, UnusableInputError) else 0
@@ -126,7 +123,7 @@ class Opener:
                 self.session.ended(_CONFIRM_PATIENT)
                 self.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
-                self.session.failed(replace(problem_of(error), cause=OPENING))
+                self.session.failed(problem_of(error, OPENING))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study chosen among several."""

@@ -32,9 +32,7 @@ class OtherImageActs(MarkActs):
     def show_subtraction(self) -> None:
         """Show T1c - T1 beside the shown sequence, or hide it."""
         self._toggle(
-            _SUBTRACTION,
-            lambda prepared, _: subtraction(prepared),
-            (MrSequence.T1, MrSequence.T1C),
+            _SUBTRACTION, lambda prepared, _: subtraction(prepared), (MrSequence.T1, MrSequence.T1C)
         )
 
     def show_other(self, number: int) -> None:

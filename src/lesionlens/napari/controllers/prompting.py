@@ -98,10 +98,7 @@ class Prompting:
     """
 
     def __init__(
-        self,
-        session: ReviewSession,
-        review_controller: ReviewController,
-        questions: LatestRequest,
+        self, session: ReviewSession, review_controller: ReviewController, questions: LatestRequest
     ) -> None:
         self.session, self.questions = session, questions
         self.review_controller = review_controller
@@ -295,7 +292,7 @@ class Prompting:
             self.session.decline(PRESS_AGAIN)
         elif self.session.state.message == _FIRST:
             self.session.notify("")
-        self.session.refused(replace(problem_of(error), cause=OUTLINE))
+        self.session.refused(problem_of(error, OUTLINE))
 
     def _protected_strokes(
         self, queued: _QueuedGesture, labels: NDArray[np.uint8]

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.current_read import CurrentRead
+from lesionlens.napari.controllers.current_read import CurrentRead, ExpectedRead
 from lesionlens.napari.controllers.decision_log import DecisionLog
 from lesionlens.napari.controllers.decision_saver import DecisionSaver
 from lesionlens.napari.controllers.draft_keeper import DraftKeeper
-from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.marking import Marking
 from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
 from lesionlens.napari.model.acts.session import ReviewSession

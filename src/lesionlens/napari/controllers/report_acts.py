@@ -12,15 +12,9 @@ from lesionlens.analysis.followup import response
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.sign_acts import (
-    NAMELESS,
-    NOT_WITHDRAWN,
-    RESULT_CHANGED,
-    STUDY_CHANGED,
-    SignActs,
-    Signature,
-)
+from lesionlens.napari.controllers.sign_acts import RESULT_CHANGED, STUDY_CHANGED, SignActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
@@ -111,29 +105,23 @@ class ReportActs(SignActs):
         self.leave_for(self._ask_to_withdraw)
 
     def _ask_to_withdraw(self) -> None:
-        state, study = self.session.state, self.session.state.study
-        signed = state.review.response
-        if signed is None or state.review.signed is not None:
+        review = self.session.state.review
+        signed = review.response
+        if signed is None or review.signed is not None:
             self.session.decline(
                 "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
             )
             return
-        reader = self.review_controller.reader
-        if not reader:
-            self.session.decline(NAMELESS)
-            return
 
-        def then(reason: str) -> None:
-            review = self.session.state.review
-            is_same = self.session.state.study is study and review.response == signed
-            if is_same and review.signed is None:
-                self.review_controller.withdraw_response(reason)
-                self.session.notify("The response is withdrawn.")
-            else:
-                self.session.decline(NOT_WITHDRAWN)
+        def is_unchanged(review: Review) -> bool:
+            return review.response == signed and review.signed is None
+
+        def withdraw(reason: str) -> None:
+            self.review_controller.withdraw_response(reason)
+            self.session.notify("The response is withdrawn.")
 
         subject = f"response {signed.category}, {signed.reader}"
-        self.ask_signature(Signature(state.identity, subject, reader, withdrawn=True), then)
+        self._ask_reason(subject, is_unchanged, withdraw)
 
     @override
     def keep_rulers(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -66,7 +65,8 @@ class ReviewController:
         self._read_controller = read_controller
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = read_controller.drafts
-        self._changing = self._has_refused = False
+        self.busy = self._has_refused = False
+        """Whether outlines are being changed in a thread; whether an act was refused meanwhile."""
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
@@ -388,7 +388,7 @@ class ReviewController:
             self._set_busy(busy=False)
             dropped = self.take_pending_moves()
             if not isinstance(error, CancelledError):
-                self.session.failed(replace(problem_of(error), cause=OUTLINE))
+                self.session.failed(problem_of(error, OUTLINE))
                 if dropped or self._has_refused:
                     self.session.decline(PRESS_AGAIN)
 
@@ -423,14 +423,14 @@ class ReviewController:
         if not self.notify_if_measuring() and self.answering():
             self.session.decline(BUSY_ANSWERING)
             return True
-        return self._changing
+        return self.busy
 
     def notify_if_measuring(self) -> bool:
         """Whether an outline is being measured; notifies if so."""
-        if self._changing:
+        if self.busy:
             self._has_refused = True
             self.session.decline(_MEASURED)
-        return self._changing
+        return self.busy
 
     def once_ready(self, move: Callable[[], object]) -> None:
         """Go to another candidate when the outline is stored, or its prompts are answered.
@@ -438,7 +438,7 @@ class ReviewController:
         If that were refused, the next decision would be on the candidate that the reader left.
         """
         self._pending_moves.append(move)
-        self.session.notify(_SHOWN_AFTERWARDS if self._changing else _SHOWN_ONCE_ANSWERED)
+        self.session.notify(_SHOWN_AFTERWARDS if self.busy else _SHOWN_ONCE_ANSWERED)
 
     def take_pending_moves(self) -> list[Callable[[], object]]:
         """Return the moves that waited, oldest first, which wait no longer."""
@@ -453,18 +453,13 @@ class ReviewController:
             move()
 
     def _set_busy(self, *, busy: bool) -> None:
-        self._changing = busy
+        self.busy = busy
         self.editor.lock(locked=busy)
-
-    @property
-    def busy(self) -> bool:
-        """Whether outlines are being changed in a thread."""
-        return self._changing
 
     @property
     def holds_focus(self) -> bool:
         """Whether an outline is being measured or prompted, so that no other one is shown yet."""
-        return self._changing or self.answering()
+        return self.busy or self.answering()
 
     def _keep_draft(self, draft: OutlineDraft) -> None:
         """Store the draft after each stroke, so that a crash loses none."""
@@ -474,7 +469,7 @@ class ReviewController:
         try:
             self.drafts.write(analysis, draft)
         except LesionLensError as error:
-            self.session.refused(replace(problem_of(error), cause=SAVING))
+            self.session.refused(problem_of(error, SAVING))
             return
         if self._read_controller.saver.all_saved:  # else a decision is still not stored
             self.session.clear_problem(SAVING)

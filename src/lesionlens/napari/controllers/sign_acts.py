@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_texts import what_is_signed
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 STUDY_CHANGED = "Another study is open now: nothing was signed."
 RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
-NOT_WITHDRAWN = (
+_NOT_WITHDRAWN = (
     "The study or its signatures changed while the dialog was open: nothing was withdrawn."
 )
-NAMELESS = "Enter your name in the preferences first: a reader withdraws."
+_NAMELESS = "Enter your name in the preferences first: a reader withdraws."
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +127,34 @@ class SignActs(MarkActs):
 
     def withdraw(self) -> None:
         """Ask for a reason, then withdraw the signature."""
-        state, study = self.session.state, self.session.state.study
-        signed = state.review.signed
-        if signed is None or study is None:
+        signed = self.session.state.review.signed
+        if signed is None:
             self.session.decline("There is no signature to withdraw.")
             return
-        reader = self.read_controller.current.reader or ""
+
+        def withdraw(reason: str) -> None:
+            self.review_controller.withdraw(reason)
+            self.session.notify("The signature is withdrawn.")
+
+        self._ask_reason(signed, lambda review: review.signed == signed, withdraw)
+
+    def _ask_reason(
+        self,
+        subject: str,
+        is_unchanged: Callable[[Review], bool],
+        withdraw: Callable[[str], object],
+    ) -> None:
+        """Ask for a reason, then withdraw what `subject` names, unless it has changed meanwhile."""
+        state, reader = self.session.state, self.read_controller.current.reader
         if not reader:
-            self.session.decline(NAMELESS)
+            self.session.decline(_NAMELESS)
             return
 
         def then(reason: str) -> None:
-            state = self.session.state
-            if state.study is study and state.review.signed == signed:
-                self.review_controller.withdraw(reason)
-                self.session.notify("The signature is withdrawn.")
+            current = self.session.state
+            if current.study is state.study and is_unchanged(current.review):
+                withdraw(reason)
             else:
-                self.session.decline(NOT_WITHDRAWN)
+                self.session.decline(_NOT_WITHDRAWN)
 
-        self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)
+        self.ask_signature(Signature(state.identity, subject, reader, withdrawn=True), then)

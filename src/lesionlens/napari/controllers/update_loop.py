@@ -64,17 +64,13 @@ class UpdateLoop:
         self._painting = True
         try:
             while self._state is not self._session.state:
-                if not self._is_restored():
-                    self._hang(self._state.study)
+                if self._session.state.study is not self._view_model.suspended_study:
+                    self._hang(self._state.study)  # a restored study keeps its views
                 self._update()
         finally:
             self._painting = False
         while self._pending_events:
             self._handle(self._pending_events.pop(0))
-
-    def _is_restored(self) -> bool:
-        """Whether the open study was set aside until now: its views are as they were."""
-        return self._session.state.study is self._view_model.suspended_study
 
     def _update(self) -> None:
         old, self._state = self._state, self._session.state

@@ -19,7 +19,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.ahead_process import AheadProcess
-from lesionlens.napari.controllers.expected_read import ExpectedRead
+from lesionlens.napari.controllers.current_read import ExpectedRead
 from lesionlens.napari.controllers.list_results import ListResults
 from lesionlens.napari.controllers.next_study import NextStudy
 from lesionlens.napari.controllers.opened_study import (
@@ -239,11 +239,8 @@ class WorklistController:
             return added_count
 
         def on_result(added_count: int) -> str | None:
-            return (
-                f"{counted(added_count, 'new study', 'new studies')}."
-                if self.open(folder)
-                else None
-            )
+            added = counted(added_count, "new study", "new studies")
+            return f"{added}." if self.open(folder) else None
 
         return self.jobs.start("Scanning the studies", task, on_result)
 
@@ -352,7 +349,7 @@ class WorklistController:
             self.session.check(row)
         except LesionLensError as error:
             self._refused = (row, self._step)
-            self.session.refused(replace(problem_of(error), cause=_OPENING))
+            self.session.refused(problem_of(error, _OPENING))
             return False
         self.session.clear_problem(_OPENING)
         return True

@@ -102,11 +102,6 @@ class DockLayout(QObject):
                 dock.setVisible(self._drawing and _has_room(window, dock, panel))
         self._fit_timer.start()
 
-    @property
-    def is_width_held(self) -> bool:
-        """Whether the window keeps its width until a new font has settled."""
-        return self._held_width is not None
-
     def hold_width(self) -> None:
         """Keep the window's width, although its content will need more."""
         window = main_window(self.parent())

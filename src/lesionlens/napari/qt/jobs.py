@@ -234,8 +234,8 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
         messenger.finished.emit(value, error)
 
 
-def problem_of(error: BaseException) -> Problem:
-    """Convert an error to a problem for the panel; a defect keeps its traceback."""
+def problem_of(error: BaseException, cause: str = "") -> Problem:
+    """Convert an error to a problem for the panel (`Problem.cause`); a defect has its traceback."""
     error = environment_error(error) or error
     if isinstance(error, LesionLensError):
         return Problem(
@@ -243,6 +243,7 @@ def problem_of(error: BaseException) -> Problem:
             found=error.found,
             expected=error.expected,
             next_step=error.in_window,
+            cause=cause,
             of_server=isinstance(error, ServerError),
         )
     return Problem(
@@ -251,4 +252,5 @@ def problem_of(error: BaseException) -> Problem:
         expected="no such error",
         next_step="Your study and your decisions are kept. Try again, and report the details",
         details="".join(traceback.format_exception(error)),
+        cause=cause,
     )

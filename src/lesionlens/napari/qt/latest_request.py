@@ -7,7 +7,6 @@ progress or cancellation, and independent of `jobs`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -126,4 +125,4 @@ class LatestRequest(QObject):
                 self._start(waiting)
 
     def _fail(self, error: BaseException) -> None:
-        self._session.refused(replace(problem_of(error), cause=QUESTION))
+        self._session.refused(problem_of(error, QUESTION))

@@ -229,13 +229,10 @@ class BoardView(QWidget):
         if not self.board.opened:
             return None
         comparison = self._comparison_of(tile)
-        if comparison is None:
-            content = self._artist.draw(self.board, tile, self._viewpoint.current)
-            hand_drawn = self._hand_drawn_lines(tile)
-            return (
-                replace(content, outlines=content.outlines + hand_drawn) if hand_drawn else content
-            )
-        return comparison.draw(self.board, tile, self._viewpoint.current)
+        if comparison is not None:
+            return comparison.draw(self.board, tile, self._viewpoint.current)
+        content = self._artist.draw(self.board, tile, self._viewpoint.current)
+        return replace(content, outlines=content.outlines + self._hand_drawn_lines(tile))
 
     def _hand_drawn_lines(self, tile: Tile) -> Lines:
         outline = None if self.brush is None or tile.prior else self.brush.outline
@@ -285,11 +282,9 @@ class BoardView(QWidget):
     def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
         comparison = self._comparison_of(tile)
-        return (
-            self._limits_of(tile.sequence)
-            if comparison is None
-            else comparison.limits[tile.sequence]
-        )
+        if comparison is not None:
+            return comparison.limits[tile.sequence]
+        return self._limits_of(tile.sequence)
 
     def zoom(self) -> float:
         """Return the zoom, pixels per millimetre."""
@@ -336,9 +331,8 @@ class BoardView(QWidget):
         """Emit a prompt on the slice where it was begun."""
         if self._refused_in(drawn.tile):
             return
-        frame, plane, moved, modifiers = (
-            self.board.frame, drawn.tile.plane, drawn.moved, drawn.modifiers
-        )  # fmt: skip
+        frame, plane = self.board.frame, drawn.tile.plane
+        moved, modifiers = drawn.moved, drawn.modifiers
         depth = float(frame.depth(plane, drawn.crosshair_mm))
         points = [
             as_vec3(frame.in_patient(plane, position, depth))

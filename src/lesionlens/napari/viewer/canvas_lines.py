@@ -22,7 +22,7 @@ from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
-from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, create_strokes
+from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 
 RING_MM = 4.0
@@ -38,7 +38,7 @@ class CanvasLines:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._artist = TilePainter({})
-        self._canvas = create_strokes(viewer)
+        self._canvas = CanvasStrokes(viewer)
 
     @property
     def strokes(self) -> Strokes | None:
@@ -47,11 +47,9 @@ class CanvasLines:
 
     def show(self, board: Board, viewpoint: Viewpoint) -> None:
         """Draw a board's lines for napari's slice; nothing in three dimensions."""
-        strokes_and_plane = self._strokes(board, viewpoint)
-        if strokes_and_plane is not None:
-            self._canvas.draw(*strokes_and_plane)
-        elif self.strokes is not None:
-            self._canvas.draw(None, None)
+        strokes = self._strokes(board, viewpoint)
+        if strokes is not None or self.strokes is not None:
+            self._canvas.draw(strokes)
 
     def forget(self) -> None:
         """Release the volumes of a closed study."""
@@ -63,7 +61,7 @@ class CanvasLines:
         self.forget()
         self._canvas.release()
 
-    def _strokes(self, board: Board, viewpoint: Viewpoint) -> tuple[Strokes, ShownPlane] | None:
+    def _strokes(self, board: Board, viewpoint: Viewpoint) -> Strokes | None:
         dims = self._viewer.dims
         extra_dims = dims.ndim - _SPATIAL_DIMS
         sequence = board.scene.sequence
@@ -77,21 +75,16 @@ class CanvasLines:
         drawing = self._artist.draw(board, tile, viewpoint)
         comparison = board.scene.compared
         if comparison is not None:  # outlines of this study do not belong on its image
-            flagged = comparison.components
-            compared_outlines = (
-                () if flagged is None else self._artist.flagged(board, tile, viewpoint, flagged)
-            )
+            outlines = self._artist.flagged(board, tile, viewpoint, comparison.components)
             marks = drawing.marks if comparison.other_image else ()
-            drawing = replace(drawing, outlines=compared_outlines, box=None, marks=marks)
+            drawing = replace(drawing, outlines=outlines, box=None, marks=marks)
         depth = float(viewpoint.point_mm[sliced])
 
         def to_canvas(line: Line) -> NDArray[np.float32]:
             points = board.frame.in_patient(tile.plane, line, depth)
             return points[:, [right, down]].astype(np.float32)
 
-        strokes = strokes_of(drawing, to_canvas)
-        plane = ShownPlane((sliced, down, right), depth)
-        return None if strokes is None else (strokes, plane)
+        return strokes_of(drawing, to_canvas)
 
 
 def strokes_of(

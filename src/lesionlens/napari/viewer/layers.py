@@ -117,13 +117,11 @@ class Layers:
         Changes of a layer's transform by the user are ignored.
         """
         pictures: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
-        for sequence in MrSequence:
-            layer = self._get(sequence.value)
-            if layer is None:
-                continue
+        for layer in self._pictures():
             metadata = layer.metadata[KEY]
-            if metadata.get("acquired") is not None:
-                pictures[sequence] = (metadata["acquired"].data, metadata["acquired"].grid)
+            sequence, acquired = MrSequence(metadata["sequence"]), metadata.get("acquired")
+            if acquired is not None:
+                pictures[sequence] = (acquired.data, acquired.grid)
             else:
                 pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["transform"]))
         return pictures
@@ -195,14 +193,12 @@ class Layers:
         self._viewer.layers.extend(restored)
         self._overlays = None
         self._applied.clear()
-        self._by_role = {role: layer for role, layer in self._by_role.items() if self._has(layer)}
-
-    def _has(self, layer: Any) -> bool:
-        return layer in self._viewer.layers
+        layers = self._viewer.layers
+        self._by_role = {role: layer for role, layer in self._by_role.items() if layer in layers}
 
     def _get(self, role: str) -> Any:
         layer = self._by_role.get(role)
-        return layer if layer is not None and self._has(layer) else None
+        return layer if layer is not None and layer in self._viewer.layers else None
 
     def show_overlays(self, overlays: Overlays | None, study: Any) -> None:
         """Show an analysis: replace overlays, and images of registered sequences.
@@ -317,13 +313,11 @@ class Layers:
     def _show_sequence(self, sequence: MrSequence) -> None:
         self._sequence = sequence
         shows_brain = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
-        for other in MrSequence:
-            layer = self._get(other.value)
-            if layer is not None:
-                put(layer, visible=other is sequence and not shows_brain)
+        layer_to_select, active = self._get(sequence.value), self._viewer.layers.selection.active
+        for layer in self._pictures():
+            put(layer, visible=layer is layer_to_select and not shows_brain)
         if shows_brain:
             self._fill_brain(self._get(BRAIN), sequence)
-        layer_to_select, active = self._get(sequence.value), self._viewer.layers.selection.active
         is_drawing = active is not None and active.metadata.get(KEY, {}).get("role") == "edit"
         if layer_to_select is not None and not is_drawing:  # else the brush would be deselected
             self._viewer.layers.selection.active = layer_to_select
@@ -376,10 +370,8 @@ class Layers:
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         for role in (ATTENTION, EVIDENCE):
-            visible_view = (
-                self._applied["shown"] if view is not None and view.role == role else None
-            )
-            self._apply_map(role, visible_view, name, scene.opacity)
+            is_shown = view is not None and view.role == role
+            self._apply_map(role, self._applied["shown"] if is_shown else None, name, scene.opacity)
 
     def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
         layer = self._get(role)

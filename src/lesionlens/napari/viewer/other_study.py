@@ -51,7 +51,6 @@ class ComparedImages:
         """Return the content of a tile: its own image and outlines, none of the open study's."""
         compared, own_board = self.compared, self.board(board)
         drawing = self.artist.draw(own_board, tile, viewpoint)
-        flagged = compared.components
         title = compared.description if board.views.shows_identity else compared.plain
         plane_name = tile.plane.value if compared.other_image else drawing.lines[0]
         resampled = compared.resampled.get(tile.sequence)
@@ -63,9 +62,7 @@ class ComparedImages:
                 *position,
                 *filter(None, (resampled, *compared.registration.splitlines())),
             ),
-            outlines=()
-            if flagged is None
-            else self.artist.flagged(own_board, tile, viewpoint, flagged),
+            outlines=self.artist.flagged(own_board, tile, viewpoint, compared.components),
             box=None,
         )
 

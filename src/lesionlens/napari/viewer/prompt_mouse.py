@@ -20,7 +20,7 @@ from lesionlens.napari.model.choices.gestures import (
     switched,
     traced,
 )
-from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, create_strokes
+from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
 from lesionlens.napari.viewer.single import SPACE
@@ -55,7 +55,7 @@ class PromptMouse:
     ) -> None:
         self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
         self._excluding, self._study = excluding, study
-        self._trail = create_strokes(viewer, _TRAIL)
+        self._trail = CanvasStrokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         self._double_click = ReplacedCallbacks(
             viewer.mouse_double_click_callbacks, _NAPARI_ZOOM, self._on_double_click
@@ -104,10 +104,8 @@ class PromptMouse:
             return study is self._study() and axes == self._axes()
 
         start, max_distance = np.asarray(event.pos, float), 0.0
-        path, modifiers = (
-            [as_vec3(event.position[-3:])],
-            switched(_held(event), excluding=self._excluding()),
-        )
+        path = [as_vec3(event.position[-3:])]
+        modifiers = switched(_held(event), excluding=self._excluding())
         try:
             yield
             while is_shown():
@@ -125,7 +123,7 @@ class PromptMouse:
         finally:
             camera.mouse_pan = mouse_pan
             if self._trail.strokes is not None:
-                self._trail.draw(None, None)
+                self._trail.draw(None)
         if not is_shown():
             return None
         is_drag = max_distance > STILL_PX
@@ -144,17 +142,17 @@ class PromptMouse:
         return sliced, down, right
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        sliced, down, right = self._axes()
+        _, down, right = self._axes()
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
         segment_starts = np.arange(len(line) - 1, dtype=np.uint32)
-        strokes = Strokes(
-            np.array(line, np.float32),
-            np.tile(colour, (len(line), 1)),
-            np.stack([segment_starts, segment_starts + 1], axis=1),
+        self._trail.draw(
+            Strokes(
+                np.array(line, np.float32),
+                np.tile(colour, (len(line), 1)),
+                np.stack([segment_starts, segment_starts + 1], axis=1),
+            )
         )
-        plane = ShownPlane((sliced, down, right), float(self._viewer.dims.point[-SPACE:][sliced]))
-        self._trail.draw(strokes, plane)
 
 
 def _held(event: Any) -> set[str]:

@@ -61,10 +61,6 @@ class Views(QObject):
         Any widget of the window, to find its canvas.
     """
 
-    probe_requested = Signal(object)
-    """A voxel is to be probed: RAS+ mm."""
-    lesion_requested = Signal(object)
-    """A lesion is to be added: RAS+ mm."""
     pointer_moved = Signal()
     """The pointer moved over a linked view; `viewer.cursor` has its position."""
     layout_changed = Signal(object, object)
@@ -324,8 +320,6 @@ class Views(QObject):
         """Return linked views connected to the window's acts."""
         view = BoardView(self._viewpoint, self._layers.limits, parent)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
-        view.probe_requested.connect(self.probe_requested)
-        view.lesion_requested.connect(self.lesion_requested)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
         view.ends.ruler_dragged.connect(self._acts.drag_rulers)
@@ -419,10 +413,8 @@ class Views(QObject):
         if self.linked is None:
             return
         pictures = self._layers.pictures()
-        sources = {sequence: picture.source for sequence, picture in self._pictures.items()}
-        if {s: id(data) for s, (data, _) in pictures.items()} != {
-            s: id(d) for s, d in sources.items()
-        }:
+        current = {sequence: id(picture.source) for sequence, picture in self._pictures.items()}
+        if current != {sequence: id(data) for sequence, (data, _) in pictures.items()}:
             self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}
             for view in self._boards():
                 view.set_pictures(self._pictures)

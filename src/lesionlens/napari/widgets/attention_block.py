@@ -6,13 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QSizePolicy,
-    QSlider,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
 from lesionlens.napari.model.choices.choices import Overlay
@@ -83,8 +77,8 @@ class Legend(QWidget):
         painter.end()
 
     def _tick(self, painter: QPainter, fraction: float, text: str) -> None:
-        text_width = QFontMetrics(small_font(self)).horizontalAdvance(text) + 8.0
-        width, x = text_width, fraction * self.width()
+        width = QFontMetrics(small_font(self)).horizontalAdvance(text) + 8.0
+        x = fraction * self.width()
         align, left = Qt.AlignmentFlag.AlignHCenter, x - width / 2
         if left < 0:
             align, left = Qt.AlignmentFlag.AlignLeft, x
@@ -141,21 +135,23 @@ class AttentionBlock(Section):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.body_layout.addLayout(row(self._region, self._overlay))
-        self.body_layout.addWidget(self.layer_chooser)
-        self.body_layout.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
-        self.body_layout.addWidget(self._legend)
-        self.body_layout.addLayout(row(self._trust, self._show_unreliable))
-        self.body_layout.addWidget(self._title)
         facts = QVBoxLayout()
         facts.setSpacing(2)
         for pair in (self._facts[:2], self._facts[2:]):
             facts.addLayout(row(*pair, None, spacing=10))
-        self.body_layout.addLayout(facts)
-        self.body_layout.addWidget(self._bars)
-        self.body_layout.addWidget(self._no_bars_label)
-        self.body_layout.addWidget(self._without)
-        self.body_layout.addLayout(row(self._hint, self._probe))
+        self.add(
+            row(self._region, self._overlay),
+            self.layer_chooser,
+            row(label("opacity", "dim"), self._opacity, self._uncertainty),
+            self._legend,
+            row(self._trust, self._show_unreliable),
+            self._title,
+            facts,
+            self._bars,
+            self._no_bars_label,
+            self._without,
+            row(self._hint, self._probe),
+        )
 
     def show_screen(self, screen: Screen, shown: ShownMap) -> None:
         """Show the settings; hidden before the analysis."""

@@ -6,13 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import (
-    QHeaderView,
-    QPushButton,
-    QSizePolicy,
-    QSlider,
-    QTableView,
-)
+from qtpy.QtWidgets import QHeaderView, QPushButton, QSizePolicy, QSlider, QTableView
 
 from lesionlens.base.labels import Label
 from lesionlens.napari.commands.editing import EDIT
@@ -85,18 +79,18 @@ class CandidateBlock(Section):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.body_layout.addWidget(self._count)
-        self.body_layout.addLayout(row(self._cavity_colour, self._cavity, spacing=4))
-        self.body_layout.addWidget(self.table)
-        self.body_layout.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
-        self.body_layout.addWidget(self._costs)
-        self.body_layout.addLayout(
-            row(self._accept, self._reject, self._defer, self._edit, spacing=4)
+        self.add(
+            self._count,
+            row(self._cavity_colour, self._cavity, spacing=4),
+            self.table,
+            row(label("threshold", "dim"), self._slider, self._floor),
+            self._costs,
+            row(self._accept, self._reject, self._defer, self._edit, spacing=4),
+            self.adding,
+            row(self._outline, self._discard),
+            self.tools,
+            row(self.reason, self._undo, self._redo),
         )
-        self.body_layout.addWidget(self.adding)
-        self.body_layout.addLayout(row(self._outline, self._discard))
-        self.body_layout.addWidget(self.tools)
-        self.body_layout.addLayout(row(self.reason, self._undo, self._redo))
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -201,9 +195,7 @@ class CandidateBlock(Section):
         self._slider.setToolTip(screen.threshold.source)
 
     def _on_resized(self, column: int, _: int, __: int) -> None:
-        if (
-            column == LOCATION_COLUMN
-        ):  # which is emitted before a stretched section has its new size
+        if column == LOCATION_COLUMN:  # emitted before a stretched section has its new size
             self._fit_timer.start()
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:

@@ -24,10 +24,8 @@ class ConsideredBlock(Section):
         super().__init__("ALSO CONSIDERED")
         self.lines = PickRows()
         self.lines.picked.connect(self.position_requested)
-        self.body_layout.addWidget(
-            label("Outlined by the network, but scored too low to be flagged.", "dim", wrap=True)
-        )
-        self.body_layout.addWidget(self.lines)
+        hint = "Outlined by the network, but scored too low to be flagged."
+        self.add(label(hint, "dim", wrap=True), self.lines)
         self.heading.setChecked(False)
 
     def show_screen(self, screen: Screen) -> None:

@@ -122,8 +122,7 @@ class FollowupBlock(Section):
         self.lines = PickRows()
         self.lines.picked.connect(self.go_to_requested)
         self.curves = CurvePlot()
-        for widget in (self._title, self._doubt, self.lines, self.curves, self._sums):
-            self.body_layout.addWidget(widget)
+        self.add(self._title, self._doubt, self.lines, self.curves, self._sums)
 
     def show_followup(self, shown: ShownFollowup | None) -> None:
         """Show the changes."""

@@ -5,13 +5,12 @@ No request is sent before a button is pressed; closing the dialog stops the runn
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QDialog,
     QHeaderView,
@@ -28,18 +27,16 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
-    ElidedLabel,
     flat_button,
     label,
     make_read_only,
-    progress_bar,
     push_button,
     row,
     show_text,
     stack,
     verbatim,
 )
-from lesionlens.napari.widgets.run_block import ProblemBlock
+from lesionlens.napari.widgets.run_block import JobProgress, ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
@@ -74,7 +71,6 @@ class PacsDialog(QDialog):
         self.controller = ArchiveController(open_study, ask_patient, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
         self._screen = self.session.screen
-        self._began = 0.0
         self._build()
         self.session.changed.connect(self.show_screen)
         self.session.type_address(self.server.server().address)
@@ -89,17 +85,14 @@ class PacsDialog(QDialog):
         self.table.itemDoubleClicked.connect(lambda _: self.retrieve())
         self.problem = ProblemBlock()
         self.problem.dismissed.connect(self.session.dismiss)
-        self._message, self._stage = label("", "good", wrap=True), ElidedLabel("dim")
-        self._bar = progress_bar()
-        self._cancel = self._button("Cancel", self.jobs.stop)
+        self._message = label("", "good", wrap=True)
+        self._progress = JobProgress(self.jobs.stop, self, staged=False)
         self._folder_button = flat_button("")
         self._folder_button.clicked.connect(lambda _=False: self._ask_folder())
         self._send = self._button("Send a result…", self.ask_send)
         self._retrieve = self._button("Retrieve and open", self.retrieve, "primary")
         self._list = self._button("Make a list of these…", self.make_list, "primary")
         self._list.setVisible(self._make_list is not None)
-        running = row(self._stage, self._cancel, spacing=-1)
-        running.setStretch(0, 1)
         notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
         layout = stack(
             self,
@@ -110,17 +103,14 @@ class PacsDialog(QDialog):
             self.table,
             self.problem,
             self._message,
-            self._bar,
-            running,
+            self._progress.bar,
+            self._progress.line,
             row(self._folder_button, None, self._send, self._retrieve, self._list),
             label(notice, "notice"),
             margins=None,
             spacing=8,
         )
         layout.setStretchFactor(self.table, 1)
-        self._clock = QTimer(self)
-        self._clock.setInterval(500)
-        self._clock.timeout.connect(self._tick)
 
     def _button(self, text: str, act: Callable[[], Any], role: str = "") -> QPushButton:
         button = push_button(text, act, role=role)
@@ -132,14 +122,7 @@ class PacsDialog(QDialog):
     def show_screen(self, screen: archive.ArchiveScreen) -> None:
         """Show a screen."""
         before, self._screen = self._screen, screen
-        running = screen.activity is not None
-        if running and not self._clock.isActive():
-            self._began = time.monotonic()
-            self._clock.start()
-        if not running:
-            self._clock.stop()
-        for widget in (self._bar, self._stage, self._cancel):
-            widget.setVisible(running)
+        self._progress.show_activity(screen.activity)
         self.problem.show_problem(screen.problem)
         show_text(self._message, screen.message)
         for button in (self._search, self._send):
@@ -147,8 +130,7 @@ class PacsDialog(QDialog):
         self._retrieve.setEnabled(screen.ready and screen.chosen is not None)
         self._list.setEnabled(screen.ready and bool(screen.studies))
         self._folder_button.setText(verbatim(f"Keep studies in: {screen.folder}"))
-        self._folder_button.setEnabled(not running)
-        self._tick()
+        self._folder_button.setEnabled(screen.activity is None)
         if screen.studies != before.studies:
             self._show_rows([archive.cells(study) for study in screen.studies])
 
@@ -160,16 +142,6 @@ class PacsDialog(QDialog):
                 self.table.setItem(number, column, QTableWidgetItem(text))
         if len(rows) == 1:
             self.table.selectRow(0)
-
-    def _tick(self) -> None:
-        activity = self._screen.activity
-        if activity is None:
-            return
-        status = "Stopping…" if activity.stopping else activity.name
-        self._stage.show_text(f"{status} · {time.monotonic() - self._began:.0f} s")
-        self._bar.setRange(0, 1000 if activity.fraction else 0)
-        self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
-        self._cancel.setEnabled(not activity.stopping)
 
     # --- forwarded ------------------------------------------------------------------------
 
@@ -233,7 +205,7 @@ class PacsDialog(QDialog):
     def release(self) -> None:
         """Stop the running job and disconnect: the panel is being closed."""
         self.session.changed.disconnect(self.show_screen)
-        self._clock.stop()
+        self._progress.show_activity(None)
         self.jobs.abandon()
         self.reject()
 

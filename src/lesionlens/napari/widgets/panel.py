@@ -83,8 +83,6 @@ _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_lay
 class Panel(AskingPaths, QWidget):
     """The whole panel of one viewer."""
 
-    mark_location_requested = Signal(object)
-    """The views are to go to a mark: RAS+ mm."""
     worklist_requested = Signal()
     """The worklist is to be shown beside the picture."""
 
@@ -208,7 +206,6 @@ class Panel(AskingPaths, QWidget):
         self.read_block.marked.connect(acts.mark_by_mouse)
         self.read_block.unmark_requested.connect(acts.unmark)
         self.read_block.added.connect(acts.mark_to_candidate)
-        self.read_block.go_to_requested.connect(self.mark_location_requested)
         self.read_block.signed.connect(acts.sign)
         self.candidates.go_to_requested.connect(acts.go_to_candidate)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
@@ -323,7 +320,7 @@ class Panel(AskingPaths, QWidget):
         try:
             keep_server(server, model)
         except LesionLensError as error:
-            self.session.refused(replace(problem_of(error), cause=SERVER))
+            self.session.refused(problem_of(error, SERVER))
         else:
             self.session.clear_problem(SERVER)
         self.preparation.show_preferences(read_preferences())

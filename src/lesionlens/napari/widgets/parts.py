@@ -297,6 +297,10 @@ class Section(QWidget):
         heading = row(self.heading, None, *([corner] if corner is not None else []))
         stack(self, rule, heading, self._inside, spacing=6)
 
+    def add(self, *items: QWidget | QLayout) -> None:
+        """Add widgets and rows below each other."""
+        _arrange(self.body_layout, items, None, self.body_layout.spacing())
+
     def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
         self._inside.setVisible(expanded)
         arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow

@@ -53,18 +53,18 @@ class ReadBlock(Section):
         )
         self._mark = push_button(mark.captioned("Mark"), self.marked.emit, tip)
         tip = remove.hint("Remove the selected mark, or the last one")
-        self._remove = push_button(remove.captioned("Remove"), self._unmark, tip)
+        self._remove = push_button(
+            remove.captioned("Remove"), lambda: self.unmark_requested.emit(self._chosen()), tip
+        )
         tip = "Sign your own read under your name; then the analysis is shown"
         caption = BY_NAME["sign"].captioned("Sign")
         self._sign = push_button(caption, self.signed.emit, tip, "primary")
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
-        self._add = push_button("Make it a candidate", self._make_candidate, tip)
-        self.body_layout.addWidget(self._phase_label)
-        self.body_layout.addWidget(self._list)
-        self.body_layout.addLayout(row(label("confidence", "dim"), self._confidence, self._mark))
-        self.body_layout.addLayout(row(self._remove, self._add))
-        self.body_layout.addWidget(self._sign)
+        self._add = push_button("Make it a candidate", lambda: self.added.emit(self._chosen()), tip)
+        confidence = row(label("confidence", "dim"), self._confidence, self._mark)
+        acts = row(self._remove, self._add)
+        self.add(self._phase_label, self._list, confidence, acts, self._sign)
         controller.current.changed.connect(self.show_read)
         self.show_read()
 
@@ -99,12 +99,6 @@ class ReadBlock(Section):
 
     def _on_confidence(self, value: int) -> None:
         self._controller.marking.confidence = None if value == _NOT_STATED else value
-
-    def _unmark(self) -> None:
-        self.unmark_requested.emit(self._chosen())
-
-    def _make_candidate(self) -> None:
-        self.added.emit(self._chosen())
 
     def _chosen(self) -> str:
         item = self._list.currentItem()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QFrame, QWidget
 
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     label,
@@ -20,6 +21,56 @@ from lesionlens.napari.widgets.parts import (
 )
 
 
+class JobProgress(QObject):
+    """The running job: its name, its seconds, a bar, and a button that cancels it.
+
+    Parameters
+    ----------
+    cancel : callable
+        Requests cancellation.
+    staged : bool
+        Whether the job reports stages; without them, the bar is busy until there is progress.
+    """
+
+    def __init__(self, cancel: Callable[[], object], parent: QWidget, *, staged: bool) -> None:
+        super().__init__(parent)
+        self._staged = staged
+        self.bar, self._stage = progress_bar(), ElidedLabel("dim")
+        self.cancel = push_button("Cancel", cancel)
+        self.cancel.setAutoDefault(False)  # Return in a field of a dialog cancels nothing
+        self.line = row(self._stage, self.cancel, spacing=-1)
+        self.line.setStretch(0, 1)
+        self._activity: Activity | None = None
+        self._began = 0.0
+        self._clock = QTimer(self)
+        self._clock.setInterval(500)
+        self._clock.timeout.connect(self._tick)
+
+    def show_activity(self, activity: Activity | None) -> None:
+        """Show a job; None hides everything."""
+        running = activity is not None
+        if running and self._activity is None:
+            self._began = time.monotonic()
+            self._clock.start()
+        if not running:
+            self._clock.stop()
+        self._activity = activity
+        for widget in (self.bar, self._stage, self.cancel):
+            widget.setVisible(running)
+        self._tick()
+
+    def _tick(self) -> None:
+        activity = self._activity
+        if activity is None:
+            return
+        stage = f" · {activity.stage}" if self._staged and activity.stage else ""
+        status = "Stopping…" if activity.stopping else f"{activity.name}{stage}"
+        self._stage.show_text(f"{status} · {time.monotonic() - self._began:.0f} s")
+        self.bar.setRange(0, 1000 if self._staged or activity.fraction else 0)
+        self.bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
+        self.cancel.setEnabled(not activity.stopping)
+
+
 class RunBlock(QWidget):
     """One line: the button, or the running job with progress, seconds and Cancel."""
 
@@ -29,36 +80,21 @@ class RunBlock(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._analyse = push_button("Analyse", self.analyse.emit, role="primary")
-        self._bar, self._stage = progress_bar(), ElidedLabel("dim")
-        self._cancel = push_button("Cancel", self.cancel.emit)
-        line = row(self._stage, self._cancel, spacing=-1)
-        line.setStretch(0, 1)
-        stack(self, self._analyse, line, self._bar, spacing=4)
-        self._began = 0.0
+        self._progress = JobProgress(self.cancel.emit, self, staged=True)
+        stack(self, self._analyse, self._progress.line, self._progress.bar, spacing=4)
         self._unaided_text: str | None = None
         self._screen = Screen()
-        self._clock = QTimer(self)
-        self._clock.setInterval(500)
-        self._clock.timeout.connect(self._tick)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops."""
-        return self._analyse, self._cancel
+        return self._analyse, self._progress.cancel
 
     def show_screen(self, screen: Screen) -> None:
         """Show the running job."""
-        running = screen.activity is not None
-        if running and self._screen.activity is None:
-            self._began = time.monotonic()
-            self._clock.start()
-        if not running:
-            self._clock.stop()
         self._screen = screen
         self._show_button()
-        for widget in (self._bar, self._stage, self._cancel):
-            widget.setVisible(running)
-        self._tick()
-        self.setVisible(running or bool(screen.study.title))
+        self._progress.show_activity(screen.activity)
+        self.setVisible(screen.activity is not None or bool(screen.study.title))
 
     def show_closed(self, text: str | None) -> None:
         """Set the text of the button during an unaided read.
@@ -77,16 +113,6 @@ class RunBlock(QWidget):
         self._analyse.setEnabled(screen.can_analyse)
         self._analyse.setText(closed or ("Analyse again" if screen.analysed else "Analyse"))
         set_role(self._analyse, "" if screen.analysed or closed else "primary")
-
-    def _tick(self) -> None:
-        activity = self._screen.activity
-        if activity is None:
-            return
-        seconds = time.monotonic() - self._began
-        status = "Stopping…" if activity.stopping else f"{activity.name} · {activity.stage}"
-        self._stage.show_text(f"{status.removesuffix(' · ')} · {seconds:.0f} s")
-        self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
-        self._cancel.setEnabled(not activity.stopping)
 
 
 class MessageBlock(QWidget):

@@ -29,10 +29,7 @@ class SecondBlock(Section):
         commands = CommandButtons(run)
         take = commands.add(flat_button(""), "take_second", "adopt this part")
         close = commands.add(flat_button("✕"), "close_second")
-        self.body_layout.addWidget(self._title)
-        self.body_layout.addLayout(row(take, None, close))
-        self.body_layout.addWidget(self._agreement)
-        self.body_layout.addWidget(self.lines)
+        self.add(self._title, row(take, None, close), self._agreement, self.lines)
 
     def show_second(self, shown: ShownSecond | None) -> None:
         """Show the agreement."""

@@ -6,14 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QFrame,
-    QMenu,
-    QSizePolicy,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, QWidget
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
@@ -64,12 +57,9 @@ class StudyBlock(Section):
         self._swap = push_button("Swap names", self._swap_names)
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, ...] = ()
-        for item in (self._title, self._patient, self._subtitle):
-            self.body_layout.addWidget(item)
-        self.body_layout.addLayout(row(self._chips, None, self._change, spacing=-1))
-        self.body_layout.addWidget(self._editor)
-        for item in (self._notices, self._doubt, self._swap):
-            self.body_layout.addWidget(item)
+        chips = row(self._chips, None, self._change, spacing=-1)
+        self.add(self._title, self._patient, self._subtitle, chips, self._editor)
+        self.add(self._notices, self._doubt, self._swap)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops: the sequences are one stop, with arrows between them."""
@@ -185,8 +175,7 @@ class QualityBlock(Section):
         self._passed = label("", "good", wrap=True)
         self._warned = label("", "warn", wrap=True)
         self._undecided = label("", "dim", wrap=True)
-        for item in (self._passed, self._warned, self._undecided):
-            self.body_layout.addWidget(item)
+        self.add(self._passed, self._warned, self._undecided)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the checks; hidden if there are none."""

@@ -5,20 +5,20 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.napari.controllers import comparing
+from lesionlens.napari.controllers import comparing, current_read
 from lesionlens.napari.controllers.comparing import (
-    PriorChoice,
-    PriorDialogs,
-    compare_with_prior,
+    ComparingActs,
     prior_pictures,
     resampling_note,
 )
+from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.preferences import Preferences
 
@@ -79,10 +79,13 @@ def test_a_patient_that_was_confirmed_is_not_compared_with_the_next_study(analys
     """The question was on the study before, which another window's act had replaced meanwhile."""
     session, asked, jobs = ReviewSession(), [], Mock()
     session.open(analysis.study)
-    dialogs = PriorDialogs(lambda _: None, lambda error, then: asked.append(then))
     monkeypatch.setattr(comparing, "read_preferences", Preferences)
-    choice = PriorChoice(analysis.study.root)
-    compare_with_prior(session, jobs, choice, analysis, dialogs)
+    monkeypatch.setattr(current_read, "read_preferences", Preferences)
+    monkeypatch.setattr(ReadController, "withheld", analysis)
+    acts = ComparingActs(session, ViewerModel())
+    acts.jobs, acts.opener = jobs, Mock()
+    acts.opener.ask_patient = lambda error, then: asked.append(then)
+    acts.compare(analysis.study.root)
     (_, _, _, on_error), _ = jobs.start.call_args
     on_error(PatientConflictError(found="x", expected="y", next_step="z", fields=()))
     session.open(replace(analysis.study, name="next"))

@@ -33,7 +33,7 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.napari.controllers import current_read
-from lesionlens.napari.controllers.expected_read import ExpectedRead
+from lesionlens.napari.controllers.current_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_texts import phase_text
 from lesionlens.napari.controllers.review_controller import ReviewController

@@ -204,13 +204,10 @@ class ViewActs(MeasureActs):
         state = self.session.state
         maps = [opinion for opinion in state.second_opinions if opinion.sequence is not None]
         current = state.choices.layer if state.choices.overlay is Overlay.MAP else None
-        index = (
-            maps.index(current) + 1 if isinstance(current, SecondOpinion) and current in maps else 0
-        )
         if state.analysis is not None and len(state.analysis.prepared.sequences) < 2:
             self.session.decline(_ONE_SEQUENCE)
         elif maps:
-            self._show_map(maps[index] if index < len(maps) else None)
+            self._show_map(after((*maps, None), current))
         else:
             self._report_missing_data(_NO_EVIDENCE)
 

@@ -40,9 +40,10 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
         prompts = Prompts.of(box=(voxels.min(axis=0).tolist(), voxels.max(axis=0).tolist()))
     else:
         prompts = Prompts.of(lasso=voxels.tolist())
-    return _inside_grid(prompts.voxels(foreground=True), grid), _inside_grid(
-        prompts.voxels(foreground=False), grid
+    foreground, background = (
+        prompts.voxels(foreground=is_foreground) for is_foreground in (True, False)
     )
+    return _inside_grid(foreground, grid), _inside_grid(background, grid)
 
 
 def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:

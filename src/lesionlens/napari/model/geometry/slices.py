@@ -338,10 +338,8 @@ class Slices:
         `edge_mm` is the voxel edge within a slice.
         """
         through, x, y = _AXES[self.plane]
-        axes, edges = (
-            self.frame.axes[:, [x, y, through]],
-            np.array([edge_mm, edge_mm, self.step_mm]),
-        )
+        axes = self.frame.axes[:, [x, y, through]]
+        edges = np.array([edge_mm, edge_mm, self.step_mm])
         start = np.array([0.0, 0.0, self.first_mm])
         steps = (points_mm @ axes - start) / edges
         first, last = np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0))

@@ -89,10 +89,7 @@ class Overlays:
     def candidate_at(self, at_mm: Point) -> int:
         """Return the id of the candidate at a position (RAS+ mm), 0 if there is none."""
         voxel = self.grid.nearest_voxel(at_mm)
-        if not self.grid.contains(voxel):
-            return 0
-        i, j, k = voxel.tolist()
-        return int(self.components[i, j, k])
+        return int(self.components[tuple(voxel)]) if self.grid.contains(voxel) else 0
 
     def outline(self, region: Region) -> NDArray[np.int32]:
         """Return the candidate id of each voxel of a region, 0 elsewhere."""

@@ -31,12 +31,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
 from lesionlens.engines.plugin_engines import attribute, traced_weights
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
-from lesionlens.napari.model.overlays.maps import (
-    UNIFORM_EVIDENCE,
-    MapView,
-    multiples,
-    onto,
-)
+from lesionlens.napari.model.overlays.maps import UNIFORM_EVIDENCE, MapView, multiples, onto
 
 _ATTENDED_LOCALLY = (
     f"This voxel attended to its surroundings, and uniformly beyond {AROUND_MM:.0f} mm: a map "

@@ -7,12 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import (
-    Candidate,
-    Findings,
-    MapAgreement,
-    conclusion_of,
-)
+from lesionlens.base.records.findings import Candidate, Findings, MapAgreement, conclusion_of
 from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm

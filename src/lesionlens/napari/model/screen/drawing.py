@@ -261,8 +261,7 @@ class TilePainter:
 
         def traced() -> tuple[Line, ...]:
             return lines_around(
-                part.data > 0 if labels is None else np.isin(part.data, labels),
-                part,
+                part.data > 0 if labels is None else np.isin(part.data, labels), part
             )
 
         lines = self._cached((f"{name} lines", id(part), labels), part, traced)
@@ -314,9 +313,11 @@ class TilePainter:
 
         return self._cached(("preliminary", id(components), colours), components, traced)
 
-    def flagged(self, board: Board, tile: Tile, viewpoint: Viewpoint, volume: Volume) -> Outlines:
-        """Return the outlines of candidates of another examination."""
-        if not board.scene.outline.visible:
+    def flagged(
+        self, board: Board, tile: Tile, viewpoint: Viewpoint, volume: Volume | None
+    ) -> Outlines:
+        """Return the outlines of candidates of another examination; None for no candidates."""
+        if volume is None or not board.scene.outline.visible:
             return ()
         view = View(board, tile, viewpoint)
         return self._outlined("flagged", (volume.data, volume.grid), view, PRIOR_COLOUR)

@@ -213,9 +213,8 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
 def shown_signature(state: State, analysis: Analysis) -> ShownSignature:
     """Return the block of the signature."""
     uids, review = [c.tracking_uid for c in analysis.findings.candidates], state.review
-    omitted = (
-        f"{analysis.run.omitted} more not in the DICOM objects" if analysis.run.omitted else ""
-    )
+    n_omitted = analysis.run.omitted
+    omitted = f"{n_omitted} more not in the DICOM objects" if n_omitted else ""
     return ShownSignature(
         progress=" · ".join(filter(None, (review.progress_text(uids), omitted))),
         all_reviewed=bool(uids) and all(review.state_of(uid).decided for uid in uids),
@@ -228,13 +227,11 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
     rows = []
     for sequence in MrSequence:
         series = study.series.get(sequence)
-        evidence = (
-            f"{sequence.display_name}: not in this study"
-            if series is None
-            else (
-                f"{sequence.display_name}: {series.description or 'unnamed'}, recognised by "
-                f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
-            )
-        )
+        evidence = "not in this study"
+        if series is not None:
+            spacing = " × ".join(f"{edge:.3g}" for edge in series.grid.spacing_mm)
+            name = series.description or "unnamed"
+            evidence = f"{name}, recognised by {series.detected_by}; {spacing} mm"
+        evidence = f"{sequence.display_name}: {evidence}"
         rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
     return tuple(rows)

@@ -51,10 +51,10 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
     if screen.scene.probe:
         return screen.maps.probed
     choice = screen.scene.layer_choice if screen.scene.attention is not None else None
-    requested = None if overlays is None or choice is None else (overlays, choice)
     if (
-        requested is not None
-        and requested[0].attention_of(requested[1].region, requested[1]) is None
+        overlays is not None
+        and choice is not None
+        and overlays.attention_of(choice.region, choice) is None
     ):
         return "Being computed; the previous map is shown until then."
     if view is not None and view.statistics:

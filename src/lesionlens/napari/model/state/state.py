@@ -17,7 +17,7 @@ from lesionlens.base.records.preliminary import PreliminaryCandidate, Preliminar
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.series_selection import ListedStudy
-from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion, after
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.overlays.maps import Overlays
@@ -268,9 +268,8 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     previous = choices.previous_sequence
     if previous in available and previous is not choices.sequence:
         return previous
-    if choices.sequence not in available:
-        return choices.sequence
-    return available[(available.index(choices.sequence) + 1) % len(available)]
+    shown = choices.sequence
+    return after(available, shown) if shown in available else shown
 
 
 def second_opinions_of(result: Result) -> tuple[SecondOpinion, ...]:

@@ -22,13 +22,7 @@ from lesionlens.base.text import counted
 from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    FoundStudy,
-    StudyQuery,
-    check_uid,
-    name_pattern,
-)
+from lesionlens.site.pacs.peer import LIMIT, FoundStudy, StudyQuery, check_uid, name_pattern
 from lesionlens.site.pacs.server import Server
 
 logger = logging.getLogger(__name__)
@@ -137,15 +131,10 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
         No field narrows the search, or a date is invalid.
     """
     first, last = day(fields["first"]), day(fields["last"])
-    ranges = {
-        (True, True): f"{first}-{last}",
-        (True, False): f"{first}-",
-        (False, True): f"-{last}",
-    }
     query = StudyQuery(
         patient_id=fields["patient_id"].strip(),
         patient_name=name_pattern(fields["name"]),
-        study_date=first if first == last else ranges.get((bool(first), bool(last)), ""),
+        study_date=first if first == last else f"{first}-{last}",
         modality=fields["modality"],
     )
     if not (query.patient_id or query.patient_name or query.study_date):

@@ -204,42 +204,26 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
     facts: list[Fact] = []
     inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
     if inside is not None:
-        facts.append(
-            Fact(
-                "attention peaks inside" if inside else "attention peaks outside",
-                None if inside else False,
-                "Position of the strongest attention. Inside means that the map agrees with the "
-                "outline, not that this is a tumour.",
-            )
+        text = "attention peaks inside" if inside else "attention peaks outside"
+        tip = (
+            "Position of the strongest attention. Inside means that the map agrees with the "
+            "outline, not that this is a tumour."
         )
+        facts.append(Fact(text, None if inside else False, tip))
     if mass is not None:
-        facts.append(
-            Fact(
-                f"{100 * mass:.0f} % of it inside",
-                None,
-                "Fraction of the attention nearest to this candidate that lies within it.",
-            )
-        )
+        tip = "Fraction of the attention nearest to this candidate that lies within it."
+        facts.append(Fact(f"{100 * mass:.0f} % of it inside", None, tip))
     if candidate.uncertainty is not None:
         unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
-        facts.append(
-            Fact(
-                f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}",
-                False if unsure else None,
-                UNCERTAIN,
-            )
-        )
+        text = f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}"
+        facts.append(Fact(text, False if unsure else None, UNCERTAIN))
     if candidate.kind is not None:
         facts.append(Fact(candidate.kind.text, None, f"{appearance_text(candidate.kind)}."))
     if candidate.apart and candidate.resemblance is not None:
-        classes = class_probabilities_text(candidate.resemblance)
-        facts.append(
-            Fact(
-                "listed apart by the engine",
-                good=False,
-                tooltip=f"Its own classes, not a diagnosis: {classes}.",
-            )
+        tip = (
+            f"Its own classes, not a diagnosis: {class_probabilities_text(candidate.resemblance)}."
         )
+        facts.append(Fact("listed apart by the engine", good=False, tooltip=tip))
     return tuple(facts)
 
 

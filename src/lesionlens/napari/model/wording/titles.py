@@ -79,11 +79,9 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
     text = counted(len(study.series), "sequence")
     if state.request is not None and state.request.date and not state.identity.date:
         text = f"{date_text(state.request.date)} · {text}"
-    reference = (
-        analysis.prepared.reference
-        if analysis is not None
-        else next((s for s in REFERENCE_ORDER if s in study.series), None)
-    )
+    reference = next((s for s in REFERENCE_ORDER if s in study.series), None)
+    if analysis is not None:
+        reference = analysis.prepared.reference
     return text if reference is None else f"{text} · reference {reference.display_name}"
 
 
