@@ -23,12 +23,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lesionlens.base.errors import (
-    INTERRUPTED,
-    LesionLensError,
-    ResourceError,
-    environment_error,
-)
+from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, environment_error
 from lesionlens.base.files import access
 from lesionlens.cli import (
     acceptance,

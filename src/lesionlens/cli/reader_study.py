@@ -12,12 +12,7 @@ from lesionlens.cli.worklist import List
 def plan(folder: List, json: options.Json = False) -> CommandOutput:
     """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.protocol import (
-        FILE,
-        assignments,
-        check_unchanged,
-        read_protocol,
-    )
+    from lesionlens.site.worklist.protocol import FILE, assignments, check_unchanged, read_protocol
 
     with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)

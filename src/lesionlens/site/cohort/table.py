@@ -100,11 +100,7 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     if analysed:
         try:
             candidate_rows = read_rows(out / outcome.name / "findings.csv")
-        except (
-            OSError,
-            ValueError,
-            ReadError,
-        ) as error:  # rows of other studies are kept
+        except (OSError, ValueError, ReadError) as error:  # rows of other studies are kept
             reason = getattr(error, "strerror", None) or error
             study_cells["message"] = (
                 f"{study_cells['message']}; findings.csv cannot be read: {reason}"

@@ -18,14 +18,7 @@ from lesionlens.site.pacs.association import MAX_CONTEXTS, Peer, raise_if_stoppe
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    MAX_IMAGES,
-    Access,
-    FoundStudy,
-    StudyQuery,
-    unreachable,
-)
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
 from lesionlens.site.pacs.retrieve import fetch
 
 _PENDING = (0xFF00, 0xFF01)

@@ -175,10 +175,7 @@ class Intake:
         if study != self._study_uid:
             raise _refusal("an image of another study")
         if uid not in self.listed:
-            raise _refusal(
-                "an image that the archive did not list",
-                _GROWING,
-            )
+            raise _refusal("an image that the archive did not list", _GROWING)
         self._patients.add(patient)
         return uid
 

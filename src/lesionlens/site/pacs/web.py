@@ -27,14 +27,7 @@ from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    MAX_IMAGES,
-    Access,
-    FoundStudy,
-    StudyQuery,
-    unreachable,
-)
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
 from lesionlens.site.pacs.tls import client_context, tls_reason
 from lesionlens.site.pacs.web_session import CHUNK_BYTES, WebSession
 
@@ -232,11 +225,7 @@ class WebPacs(Pacs):
         self._record(batch, stored, failed, ledger)
 
     def _record(
-        self,
-        batch: Sequence[Outgoing],
-        stored: set[str],
-        failed: Mapping[str, str],
-        ledger: Ledger,
+        self, batch: Sequence[Outgoing], stored: set[str], failed: Mapping[str, str], ledger: Ledger
     ) -> None:
         """Record the outcome of a request; a file that the response does not name is unknown."""
         for item in batch:
@@ -273,9 +262,7 @@ class WebPacs(Pacs):
 
     def _not_dicomweb(self, error: Exception) -> ResourceError:
         return unreachable(
-            self.address,
-            _malformed(error),
-            "Check the address: it often ends in /dicom-web or /rs",
+            self.address, _malformed(error), "Check the address: it often ends in /dicom-web or /rs"
         )
 
 

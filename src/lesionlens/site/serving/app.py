@@ -178,12 +178,7 @@ def _add_job_routes(app: FastAPI) -> None:
         next_update = min(deadline, loop.time() + _PROGRESS_INTERVAL_S)
         while not job.done and loop.time() < (deadline if job.version <= seen else next_update):
             await asyncio.sleep(0.01)  # no thread is blocked
-        return {
-            "done": job.done,
-            "stage": job.stage,
-            "fraction": job.fraction,
-            "seen": job.version,
-        }
+        return {"done": job.done, "stage": job.stage, "fraction": job.fraction, "seen": job.version}
 
     @app.get("/v1/sessions/{session}/jobs/{name}/answer")
     def answer(client_session: ClientSession, name: str) -> Response:

@@ -19,11 +19,7 @@ from lesionlens.engines.engine import Engine
 from lesionlens.engines.plugin_engines import release
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
-from lesionlens.site.serving.engine_requests import (
-    EngineRequest,
-    SessionStudy,
-    respond,
-)
+from lesionlens.site.serving.engine_requests import EngineRequest, SessionStudy, respond
 from lesionlens.site.serving.job_queue import Job, JobQueue
 from lesionlens.site.serving.memory_use import held_bytes
 

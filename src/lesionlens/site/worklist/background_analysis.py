@@ -27,10 +27,7 @@ from lesionlens.site.cohort.work import CohortChoice, analyse, identity, save_re
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, is_made_of, is_of_other_files
-from lesionlens.site.database.worklist_database import (
-    WorklistDatabase,
-    existing_worklist_database,
-)
+from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
 

@@ -345,11 +345,7 @@ class ReadSession:
             self.database.add_acts(self.key, acts, analysis, outlines)
 
     def _create_event(
-        self,
-        act: ReviewAct,
-        uid: str,
-        state: ReviewState = ReviewState.UNREVIEWED,
-        **fields: Any,
+        self, act: ReviewAct, uid: str, state: ReviewState = ReviewState.UNREVIEWED, **fields: Any
     ) -> ReviewEvent:
         reader = self.key.reader or None
         return ReviewEvent(

@@ -170,12 +170,7 @@ def network_scores(
 
 def _key_columns(read: Read) -> dict[str, object]:
     key = read.key
-    return {
-        "reader": key.reader,
-        "session": key.session,
-        "case": key.study,
-        "arm": key.arm.value,
-    }
+    return {"reader": key.reader, "session": key.session, "case": key.study, "arm": key.arm.value}
 
 
 def _read_row(read: Read) -> dict[str, object]:

@@ -132,10 +132,7 @@ class LearnOutcome:
 
 
 def learn(
-    job: LearnJob,
-    *,
-    minutes: float | None = None,
-    context: RunContext = SILENT,
+    job: LearnJob, *, minutes: float | None = None, context: RunContext = SILENT
 ) -> LearnOutcome:
     """Fine-tune on signed reviews and propose weights; the same call resumes an interrupted run.
 
@@ -166,12 +163,7 @@ def learn(
     make_folder(job.out)
     _check_same(job.out, parent_info.sha256, recipe)
     _inherit_split(job.out, gathered, WeightsStore(), parent_info.sha256)
-    cases = RealCases(
-        signed_cases,
-        job.out,
-        recipe,
-        context.part(0, 0.1),
-    )
+    cases = RealCases(signed_cases, job.out, recipe, context.part(0, 0.1))
     use_threads(job.network.threads, "lens")
     processes = ProcessGroup(choose(job.network.device))
 
