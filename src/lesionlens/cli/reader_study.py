@@ -32,7 +32,7 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
             {
                 "reader": read.reader,
                 "session": read.session,
-                "case": read.case,
+                "case": read.study,
                 "arm": read.arm.value,
             }
             for read in planned_reads
@@ -40,7 +40,7 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
         return CommandOutput.of_json(rows)
     table = new_table(("reader", "case", "arm", "session"), text_columns=3)
     for read in planned_reads:
-        table.add_row(plain(read.reader), plain(read.case), read.arm.value, str(read.session))
+        table.add_row(plain(read.reader), plain(read.study), read.arm.value, str(read.session))
     return CommandOutput((table, counted(len(planned_reads), "read")))
 
 

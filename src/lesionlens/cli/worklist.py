@@ -18,7 +18,6 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
     STOP,
     CommandOutput,
-    count_of_studies,
     new_table,
     plain,
     progress_bar,
@@ -91,7 +90,7 @@ def scan(
         finally:
             database.close()
     warned_count = sum(bool(entry.warnings) for entry in entries)
-    summary = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
+    summary = f"{counted(len(entries), 'study', 'studies')} in {plain(str(folder))}"
     source_path = Path(source)
     truncated = (
         f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates"
@@ -131,8 +130,8 @@ def show(
     table = new_table(headings, text_columns=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
-    count = count_of_studies(len(rows)) if protocol is None else counted(len(rows), "read")
-    return CommandOutput((table, count))
+    noun = ("study", "studies") if protocol is None else ("read",)
+    return CommandOutput((table, counted(len(rows), *noun)))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
@@ -197,7 +196,9 @@ def ahead(
     notes = ("interrupted; finished results are kept",) if interrupted else ()
     exit_status = CohortRun(outcomes, 0).exit_status
     return CommandOutput(
-        (*lines, f"{count_of_studies(count)} analysed"), notes, 130 if interrupted else exit_status
+        (*lines, f"{counted(count, 'study', 'studies')} analysed"),
+        notes,
+        130 if interrupted else exit_status,
     )
 
 

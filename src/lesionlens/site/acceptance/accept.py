@@ -43,13 +43,8 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
 
-RECORD, PAGE, SUMS, RESULTS, SIGNED = (
-    "acceptance.json",
-    "acceptance.html",
-    "acceptance.sha256",
-    "results",
-    "signed",
-)
+RECORD, PAGE, SUMS = "acceptance.json", "acceptance.html", "acceptance.sha256"
+RESULTS, SIGNED = "results", "signed"
 _ENGINE_KEYS = ("engine", "engine_version", "weights_sha256")
 _ANALYSIS_FRACTION = 0.95  # of the progress bar
 
@@ -101,11 +96,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     )
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
-    failed = {
-        outcome.name: outcome.message
-        for outcome in run.outcomes
-        if outcome.status is not Status.ANALYSED
-    }
+    failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
     if failed and len(failed) == len(run.outcomes):
         raise UnusableInputError(
             found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
@@ -191,7 +182,7 @@ def _report(
                 scanner=fact.scanner,
                 thickness=fact.thickness,
                 metrics=score.metrics,
-                problems=(*_other_release(run), *_other_engine(run, first_run), *score.problems),
+                problems=(*_provenance_problems(run, first_run), *score.problems),
                 inputs_sha256=_inputs(run),
             )
             for score, fact, run in zip(scores, facts, runs, strict=True)
@@ -237,26 +228,22 @@ def _judge(
     )
 
 
-def _other_release(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the problem of a result that another release of LesionLens made; empty if none did."""
+def _provenance_problems(run: Mapping[str, Any], first_run: Mapping[str, Any]) -> list[str]:
+    """Return the problems of a result that another release or network made than the report's."""
+    problems = []
     release, current = run.get("versions", {}).get("lesionlens"), versions()["lesionlens"]
-    if release in (None, current):
-        return ()
-    return (
-        f"its result was made by release {release} of LesionLens, not by {current}: to test "
-        f"{current}, choose another --out",
-    )
-
-
-def _other_engine(run: Mapping[str, Any], first_run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the problem of a result of another network than the report's; empty if it is not."""
-    if not run or all(run.get(key) == first_run.get(key) for key in _ENGINE_KEYS):
-        return ()
-    return (
-        f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of the "
-        "first case: the same command analyses again what another network made, as after "
-        "--fall-back",
-    )
+    if release not in (None, current):
+        problems.append(
+            f"its result was made by release {release} of LesionLens, not by {current}: to test "
+            f"{current}, choose another --out"
+        )
+    if run and any(run.get(key) != first_run.get(key) for key in _ENGINE_KEYS):
+        problems.append(
+            f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of "
+            "the first case: the same command analyses again what another network made, as after "
+            "--fall-back"
+        )
+    return problems
 
 
 def _engine_of(run: Mapping[str, Any]) -> str:

@@ -72,6 +72,14 @@ class _Worker:
     """Pipe ends; their class differs on Windows."""
     job: StudyJob | None = None
 
+    def end(self) -> None:
+        """End the process, at once if it still runs, and close this side's pipes."""
+        self.jobs.close()
+        self.outcomes.close()
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
 
 class _Pool:
     def __init__(self, task: Task, count: int, jobs: Sequence[StudyJob]) -> None:
@@ -106,11 +114,7 @@ class _Pool:
         deadline = time.monotonic() + _JOIN_S
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.outcomes.close()
-            worker.process.close()
+            worker.end()
         self._workers.clear()
 
     @property
@@ -160,7 +164,8 @@ class _Pool:
         try:
             outcome = worker.outcomes.recv()
         except (EOFError, OSError):
-            self._discard(worker)
+            self._workers.remove(worker)
+            worker.end()
             if job is None:
                 return
             if stopping:
@@ -173,14 +178,6 @@ class _Pool:
             return
         worker.job = None
         yield outcome
-
-    def _discard(self, worker: _Worker) -> None:
-        self._workers.remove(worker)
-        worker.jobs.close()
-        worker.outcomes.close()
-        worker.process.kill()
-        worker.process.join()
-        worker.process.close()
 
 
 def _stopped_outcome(job: StudyJob, message: str) -> StudyOutcome:

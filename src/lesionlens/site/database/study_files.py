@@ -42,10 +42,7 @@ def fingerprint(study: Path) -> str:
 
 def analysed_files(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
-    try:
-        run = read_run(result) if is_result(result) else None
-    except (ReadError, OSError):
-        return frozenset()
+    run = run_of(result) if is_result(result) else None
     return frozenset() if run is None else frozenset(sha256 for _, sha256 in run.inputs)
 
 

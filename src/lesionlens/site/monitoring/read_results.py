@@ -275,7 +275,6 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         failed_checks=tuple(check["check"] for check in findings["quality"] if not check["passed"]),
         brain_ml=brain,
         registration=min(registered, default=None),
-        seconds=float(run["seconds"]),
         started=str(run["started"]),
     )
 

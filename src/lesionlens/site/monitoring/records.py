@@ -60,7 +60,6 @@ class MonitoredStudy:
     brain_ml: float | None = None
     registration: float | None = None
     """Volume of the brain; lowest registration quality."""
-    seconds: float = 0.0
     images: Mapping[str, float] = field(default_factory=dict)
     """Image features, see `reading.image_features`; may be empty."""
     started: str = ""

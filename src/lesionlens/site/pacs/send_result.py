@@ -82,14 +82,14 @@ def send_result(
     UnusableInputError
         Earlier objects are to be superseded, but none is known or the result is not reviewed.
     """
+    from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
+
     options = options or SendOptions()
     files = only(files_to_send(result), options.kinds)
     folder = result.resolve().parent if result.resolve().name == "dicom" else result
     earlier: tuple[Dataset, ...] = ()
     notices: tuple[str, ...] = ()
     if options.supersede:
-        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
-
         earlier, notices = supersede.earlier_objects(
             archive, folder, files, address, options.kinds, context
         )
@@ -109,8 +109,6 @@ def send_result(
         notice = f"Earlier objects were not rejected: the archive {verb} some of the new ones."
         recorded = replace(recorded, notices=(*recorded.notices, notice))
     elif earlier:
-        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
-
         note_delivery = supersede.reject(
             archive, earlier, same_patient=options.same_patient, context=context
         )
@@ -118,9 +116,7 @@ def send_result(
         if not note_delivery.refused:
             uids = tuple(str(header.SOPInstanceUID) for header in earlier)
             recorded = _record_delivery(folder, recorded, (), address, uids)
-    from lesionlens.site.pacs.other_reports import other_reports_notices  # noqa: PLC0415  slow: highdicom
-
-    others = other_reports_notices(archive, delivery.stored, context)
+    others = supersede.other_reports_notices(archive, delivery.stored, context)
     return recorded, (*recorded.notices, *notices, *others)
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError, os_reason
@@ -81,14 +81,13 @@ def _run_alone(
     database: WorklistDatabase, choice: CohortChoice, engine: str, context: RunContext
 ) -> tuple[StudyOutcome, ...]:
     outcomes: dict[str, StudyOutcome] = {}
-    run = _AheadRun(database, choice, engine, context)
     remaining = {entry.name for entry in database.entries()}
     while not context.cancel.is_set():
         entry = next((e for e in from_cursor(database) if e.name in remaining), None)
         if entry is None:
             break
         remaining.discard(entry.name)
-        outcome = run.analyse(entry)
+        outcome = _analyse(database, entry, choice, engine, context)
         if outcome is not None:
             outcomes[entry.name] = outcome
     database.write_note(UNDER_WAY, None)
@@ -153,46 +152,41 @@ def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
     yield from entries[:start]
 
 
-@dataclass(frozen=True, slots=True)
-class _AheadRun:
-    """Settings for analysing the studies of a list."""
-
-    database: WorklistDatabase
-    choice: CohortChoice
-    engine: str
-    """Identifier from `cohort.work.engine_identity`."""
-    context: RunContext
-
-    def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
-        """Analyse one study; None if done before, or stopped while it was fetched."""
-        database = self.database
-        try:
-            entry = local_study(database, entry, self.context)
-            path = Path(entry.place)
-            job = StudyJob(entry.name, path, database.folder / entry.name)
-            path.stat()  # raises if it is not available
-            digest = fingerprint(path)
-            job = replace(job, is_new=is_replaced(database, job, digest))
-        except CancelledError:
-            return None
-        except (LesionLensError, OSError) as error:
-            reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
-            database.update(
-                with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
-            )
-            return StudyOutcome(entry.name, Status.FAILED, 2, reason)
-        if _without_unavailable_warning(entry) is not entry:
-            entry = _without_unavailable_warning(entry)
-            database.update(entry)
-        if complete(database, job, digest, self.engine, any_files=True) is not None:
-            if entry.candidates is None:
-                database.update(with_result(entry, job.out))
-            return None
-        database.write_note(UNDER_WAY, entry.name)
-        outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
-        if outcome.status is not Status.STOPPED:
-            store_outcome(database, job, outcome, digest)
-        return outcome
+def _analyse(
+    database: WorklistDatabase,
+    entry: StudyEntry,
+    choice: CohortChoice,
+    engine: str,
+    context: RunContext,
+) -> StudyOutcome | None:
+    """Analyse one study; None if done before, or stopped while it was fetched."""
+    try:
+        entry = local_study(database, entry, context)
+        path = Path(entry.place)
+        job = StudyJob(entry.name, path, database.folder / entry.name)
+        path.stat()  # raises if it is not available
+        digest = fingerprint(path)
+        job = replace(job, is_new=is_replaced(database, job, digest))
+    except CancelledError:
+        return None
+    except (LesionLensError, OSError) as error:
+        reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
+        database.update(
+            with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
+        )
+        return StudyOutcome(entry.name, Status.FAILED, 2, reason)
+    if _without_unavailable_warning(entry) is not entry:
+        entry = _without_unavailable_warning(entry)
+        database.update(entry)
+    if complete(database, job, digest, engine, any_files=True) is not None:
+        if entry.candidates is None:
+            database.update(with_result(entry, job.out))
+        return None
+    database.write_note(UNDER_WAY, entry.name)
+    outcome = analyse(job, choice, context.part(0, 1, f"{entry.name}: {{}}"))
+    if outcome.status is not Status.STOPPED:
+        store_outcome(database, job, outcome, digest)
+    return outcome
 
 
 def _without_unavailable_warning(entry: StudyEntry) -> StudyEntry:

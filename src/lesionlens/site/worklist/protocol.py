@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -68,16 +67,6 @@ class ReadingProtocol:
         return key.reader in self.readers and key.arm in self.arms and is_planned_case
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One read of the protocol: case, session and arm."""
-
-    reader: str
-    session: int
-    case: str
-    arm: Arm
-
-
 def read_protocol(folder: Path) -> ReadingProtocol | None:
     """Return the protocol in a worklist's folder; None if there is none.
 
@@ -104,7 +93,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
 
 def assignments(
     protocol: ReadingProtocol, reader: str, cases: Sequence[str]
-) -> tuple[Assignment, ...]:
+) -> tuple[ReadKey, ...]:
     """Return a reader's reads in their order.
 
     Raises
@@ -135,14 +124,10 @@ def assignments(
             range(len(ordered_cases)),
             key=lambda n: _order_key(protocol, reader, str(session), ordered_cases[n]),
         )
+        arms = [protocol.arms[(n + session + reader_index) % n_arms] for n in order]
         plan += [
-            Assignment(
-                reader,
-                session + 1,
-                ordered_cases[n],
-                protocol.arms[(n + session + reader_index) % n_arms],
-            )
-            for n in order
+            ReadKey(ordered_cases[n], reader, session + 1, arm)
+            for n, arm in zip(order, arms, strict=True)
         ]
     return tuple(plan)
 
@@ -156,11 +141,8 @@ def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iter
         A case was read in a session or arm that the protocol no longer plans.
     """
     keys = [r.key for r in reads if r.key.session and r.key.reader in protocol.readers]
-    planned = {
-        ReadKey(read.case, read.reader, read.session, read.arm)
-        for reader in {key.reader for key in keys}
-        for read in assignments(protocol, reader, cases)
-    }
+    readers = {key.reader for key in keys}
+    planned = {key for reader in readers for key in assignments(protocol, reader, cases)}
     changed = next((key for key in keys if key not in planned), None)
     if changed is not None:
         raise ReadError(

@@ -20,7 +20,7 @@ from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.reads import MERGED, verdict_of
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
-from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, read_protocol
+from lesionlens.site.worklist.protocol import FILE, read_protocol
 
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
@@ -63,16 +63,10 @@ class ReaderStudyTables:
         >>> ReaderStudyTables(Path("r"), Path("m"), 0, ()).progress_text
         'No reads'
         """
-        return ". ".join((self._counts_text, *self.notes))
-
-    @property
-    def _counts_text(self) -> str:
-        if not self.n_reads:
-            return "No reads"
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
         n_complete = sum(count for _, count in self.complete)
-        text = f"{n_complete} of {self.n_reads} reads complete"
-        return f"{text}: {arms}" if arms else text
+        text = f"{n_complete} of {self.n_reads} reads complete" if self.n_reads else "No reads"
+        return ". ".join((f"{text}: {arms}" if arms else text, *self.notes))
 
 
 def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> ReaderStudyTables:
@@ -95,25 +89,14 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
     planned = [read for read in reads if protocol is None or protocol.plans(read.key)]
     arms = Counter(read.key.arm.value for read in planned if read.complete)
     n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
-    notes = (
-        _omitted_text(len(all_reads) - len(reads), protocol),
-        _unplanned_text(len(reads) - len(planned)),
-    )
-    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(filter(None, notes)))
-
-
-def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
-    if not n_omitted:
-        return ""
-    kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
-    return f"Omitted: {counted(n_omitted, 'read')} {kind}"
-
-
-def _unplanned_text(n_unplanned: int) -> str:
-    if not n_unplanned:
-        return ""
-    reads = counted(n_unplanned, "read")
-    return f"Not counted, although in the tables: {reads} of other readers, arms or cases"
+    notes = []
+    if n_omitted := len(all_reads) - len(reads):
+        kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
+        notes.append(f"Omitted: {counted(n_omitted, 'read')} {kind}")
+    if n_unplanned := len(reads) - len(planned):
+        others = f"{counted(n_unplanned, 'read')} of other readers, arms or cases"
+        notes.append(f"Not counted, although in the tables: {others}")
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(notes))
 
 
 def write_tables(

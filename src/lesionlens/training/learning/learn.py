@@ -275,29 +275,13 @@ def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) 
 
 
 @dataclass(frozen=True, slots=True)
-class _WeightsScores:
-    """Scores of one set of weights."""
-
-    cases: Sequence[CaseScore]
-    """One for each held-out review."""
-    synthetic: Sequence[Mapping[str, float]]
-    """Metrics of each synthetic brain."""
-
-
-@dataclass(frozen=True, slots=True)
 class _ComparedScores:
-    """Scores of two sets of weights on the same cases."""
+    """Scores of the initial and of the proposed weights."""
 
-    reviews: Sequence[SignedReview]
-    before: _WeightsScores
-    """Of the initial weights."""
-    after: _WeightsScores
-    """Of the proposed weights."""
-
-    def complete(self) -> list[tuple[SignedReview, CaseScore, CaseScore]]:
-        """Return the held-out reviews that both weights have a usable result of, with scores."""
-        rows = zip(self.reviews, self.before.cases, self.after.cases, strict=True)
-        return [row for row in rows if not (row[1].failed or row[2].failed)]
+    cases: Sequence[tuple[SignedReview, CaseScore, CaseScore]]
+    """Each held-out review, with its score before and after."""
+    synthetic: tuple[Sequence[Mapping[str, float]], ...]
+    """Metrics of each synthetic brain, before and after."""
 
 
 def _score_both(
@@ -313,16 +297,15 @@ def _score_both(
     scorer = HeldOutScorer(job.results, folder, job.network)
     parts = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     with folder_lock(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
-        cases = [
+        before, after = (
             scorer.score(reviews, weights, part)
             for weights, part in zip(compared, parts[:2], strict=True)
-        ]
-        synthetic = [
+        )
+        synthetic = tuple(
             synthetic_metrics(weights, recipe, job.synthetic_volumes, job.network, part)
             for weights, part in zip(compared, parts[2:], strict=True)
-        ]
-    before, after = map(_WeightsScores, cases, synthetic)
-    return _ComparedScores(reviews, before, after)
+        )
+    return _ComparedScores([*zip(reviews, before, after, strict=True)], synthetic)
 
 
 def _metric_changes(
@@ -356,14 +339,13 @@ def _proposal(
     trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
-    before, after = scores.before.cases, scores.after.cases
-    complete = scores.complete()
+    complete = [row for row in scores.cases if not (row[1].failed or row[2].failed)]
     patients = _metric_changes(
         _PATIENT_METRICS,
         [score.metrics for _, score, _ in complete],
         [score.metrics for _, _, score in complete],
     )
-    synthetic = _metric_changes(_SYNTHETIC_METRICS, scores.before.synthetic, scores.after.synthetic)
+    synthetic = _metric_changes(_SYNTHETIC_METRICS, *scores.synthetic)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
     held_out = digests(case.patient for case in parts.validation)
@@ -382,11 +364,9 @@ def _proposal(
         left_out=gathered.left_out,
         patients=patients,
         drawn=synthetic,
-        cases=tuple(
-            _held_out_case(*row) for row in zip(scores.reviews, before, after, strict=True)
-        ),
+        cases=tuple(_held_out_case(*row) for row in scores.cases),
         cautions=(
-            *_failure_cautions(before, after),
+            *_failure_cautions(scores),
             *_repeated_cautions(cases),
             *cautions(
                 patients,
@@ -414,13 +394,13 @@ def _held_out_case(review: SignedReview, before: CaseScore, after: CaseScore) ->
     )
 
 
-def _failure_cautions(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
+def _failure_cautions(scores: _ComparedScores) -> list[str]:
     """List the held-out cases without a usable result on either side, with the reason."""
     return [
         f"{score.case} has no usable result {side} and is in none of the figures; the same command "
         f"tries it again: {score.problems[0]}"
-        for side, scores in (("before", before), ("after", after))
-        for score in scores
+        for side, column in (("before", 1), ("after", 2))
+        for score in [row[column] for row in scores.cases]
         if score.failed
     ]
 
