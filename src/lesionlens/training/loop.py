@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -45,8 +45,11 @@ from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.tensorboard import open_event_writer
 from lesionlens.training.trained_cases import TrainedCases, differing
-from lesionlens.training.training_run import Cases, TrainingRun
+from lesionlens.training.training_run import TrainingRun
 from lesionlens.training.validate import validate
+
+if TYPE_CHECKING:
+    from lesionlens.training.real_cases import RealCases
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
@@ -105,7 +108,7 @@ class TrainOptions:
     process generates its own volumes, so that the effective batch is multiplied; one process
     writes.
     """
-    cases: Cases | None = None
+    cases: RealCases | None = None
     """Train on these instead of synthetic brains."""
     precision: ComputePrecision = ComputePrecision.AUTO
     """"auto" follows the configuration; bfloat16 is refused on a device without it."""

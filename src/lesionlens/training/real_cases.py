@@ -80,7 +80,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
 
 
 class RealCases:
-    """Real cases instead of the generator; see `training.training_run.Cases`.
+    """Real cases instead of the generator.
 
     Parameters
     ----------

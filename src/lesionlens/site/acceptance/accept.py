@@ -103,14 +103,11 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
             expected="cases that `lesionlens analyze` can read",
             next_step="Correct the reported problem, then run the same command",
         )
-    scores = [
-        _score_failed_case(case, failed[case.name], test.out, conventions.of(case))
-        if case.name in failed
-        else score
-        for case, score in zip(
-            cases, evaluate(test.out / RESULTS, cases, conventions.of, context), strict=True
-        )
-    ]
+    scores = evaluate(test.out / RESULTS, cases, conventions.of, context)
+    for number, case in enumerate(cases):
+        if case.name in failed:  # its folder may hold a result of earlier weights
+            scores[number] = score_case(case, test.out / RESULTS / ".none", conventions.of(case))
+            scores[number].problems[0] = f"not analysed: {failed[case.name]}"
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     if previous is not None:
@@ -119,13 +116,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         report = with_history(previous, report)
     _write(report, test.out)
     return report
-
-
-def _score_failed_case(case: Case, reason: str, out: Path, convention: str | None) -> CaseScore:
-    """Score a case whose analysis failed, ignoring results of earlier weights in its folder."""
-    score = score_case(case, out / RESULTS / ".none", convention)
-    score.problems[0] = f"not analysed: {reason}"
-    return score
 
 
 def _cases(root: Path) -> tuple[Case, ...]:

@@ -190,11 +190,9 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
             text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {duration}: {outcome.message}"
-    return (
-        f"{text}; about {duration_text(elapsed_s / n_done * n_remaining)} left"
-        if n_remaining
-        else text
-    )
+    if n_remaining:
+        text += f"; about {duration_text(elapsed_s / n_done * n_remaining)} left"
+    return text
 
 
 def _outcomes(

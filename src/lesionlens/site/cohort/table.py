@@ -20,17 +20,9 @@ LIST_NAME = "cohort.files.json"
 _RESERVED_NAMES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
 _TEXT_COLUMNS = (
-    "study",
-    "status",
-    "message",
-    "tracking_uid",
-    "location_side",
-    "location_region",
-    "review_state",
-    "review_reader",
-    "review_time",
-    "review_reason",
-)
+    "study", "status", "message", "tracking_uid", "location_side", "location_region",
+    "review_state", "review_reader", "review_time", "review_reason",
+)  # fmt: skip
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:

@@ -122,19 +122,15 @@ def send_result(
 
 def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:
     """Combine a result's delivery with that of its rejection note."""
-    rejection_notices = (
-        ()
-        if note_delivery.refused
-        else (f"A rejection note names {counted(count, 'object')} as superseded.",)
-    )
+    notices = [*delivery.notices, *note_delivery.notices]
+    if not note_delivery.refused:
+        notices.append(f"A rejection note names {counted(count, 'object')} as superseded.")
     return replace(
         delivery,
         stored=(*delivery.stored, *note_delivery.stored),
         refused=(*delivery.refused, *note_delivery.refused),
         unlisted=(*delivery.unlisted, *note_delivery.unlisted),
-        notices=tuple(
-            dict.fromkeys((*delivery.notices, *note_delivery.notices, *rejection_notices))
-        ),
+        notices=tuple(dict.fromkeys(notices)),
     )
 
 

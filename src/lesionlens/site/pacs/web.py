@@ -63,13 +63,8 @@ _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumb
 _NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
 _MALFORMED_RESPONSE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    RecursionError,
-    SyntaxError,  # XML
-)
+    ValueError, TypeError, KeyError, AttributeError, RecursionError, SyntaxError,  # the last: XML
+)  # fmt: skip
 _ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -81,11 +76,9 @@ class WebPacs(Pacs):
         credentials = login(address, access.user)
         self._session = WebSession()
         # without explicit authentication, requests would read passwords from ~/.netrc
-        self._session.auth = (
-            HTTPBasicAuth(*(text.encode() for text in credentials))
-            if credentials
-            else lambda request: request
-        )
+        self._session.auth = lambda request: request
+        if credentials:
+            self._session.auth = HTTPBasicAuth(*(text.encode() for text in credentials))
         client_context(access)  # unusable certificates are refused now
         if access.ca is not None:
             self._session.verify = str(access.ca)

@@ -263,11 +263,9 @@ def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:
     Outside reader studies all reads of one reader share decisions. In a reader study each case is
     a separate read, even if two cases have the same images.
     """
-    return (
-        logged_key == key
-        if key.session
-        else (logged_key.reader, logged_key.session) == (key.reader, 0)
-    )
+    if key.session:
+        return logged_key == key
+    return (logged_key.reader, logged_key.session) == (key.reader, 0)
 
 
 def _first_aided_day(reads: Iterable[Read]) -> str | None:

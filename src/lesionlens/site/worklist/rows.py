@@ -96,11 +96,9 @@ def locked_until(
     if not act_times:
         return None
     unlock_time = max(act_times) + timedelta(days=protocol.washout_days)
-    return (
-        None
-        if (now or datetime.now(UTC)) >= unlock_time
-        else f"{unlock_time.astimezone():%Y-%m-%d %H:%M}"
-    )
+    if (now or datetime.now(UTC)) >= unlock_time:
+        return None
+    return f"{unlock_time.astimezone():%Y-%m-%d %H:%M}"
 
 
 def matching(rows: Sequence[WorklistRow], query: str) -> tuple[WorklistRow, ...]:

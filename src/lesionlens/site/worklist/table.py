@@ -18,7 +18,7 @@ from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.reads import MERGED, verdict_of
-from lesionlens.site.database.records import Read
+from lesionlens.site.database.records import Read, ReadKey
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.protocol import FILE, read_protocol
 
@@ -151,15 +151,15 @@ def network_scores(
     return scores
 
 
-def _key_columns(read: Read) -> dict[str, object]:
-    key = read.key
+def key_columns(key: ReadKey) -> dict[str, object]:
+    """Return the columns that name a read."""
     return {"reader": key.reader, "session": key.session, "case": key.study, "arm": key.arm.value}
 
 
 def _read_row(read: Read) -> dict[str, object]:
     verdicts = [verdict_of(act) for act in read.verdicts]
     return {
-        **_key_columns(read),
+        **key_columns(read.key),
         "complete": read.complete,
         "signed_unaided": read.unaided,
         "signed": read.signed,
@@ -178,12 +178,12 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
     for mark in read.marks:
         columns: dict[str, object] = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid}
         columns |= {"rating": mark.confidence, **_position_columns(mark.at_mm)}
-        rows.append({**_key_columns(read), **columns})
+        rows.append({**key_columns(read.key), **columns})
     for verdict in read.verdicts:
         is_rated = verdict.state.confirmed and verdict_of(verdict) != MERGED
         rows.append(
             {
-                **_key_columns(read),
+                **key_columns(read.key),
                 "phase": Phase.AIDED.value,
                 "kind": "candidate",
                 "id": verdict.tracking_uid,

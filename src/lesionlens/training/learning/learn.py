@@ -367,7 +367,10 @@ def _proposal(
         cases=tuple(_held_out_case(*row) for row in scores.cases),
         cautions=(
             *_failure_cautions(scores),
-            *_repeated_cautions(cases),
+            *(
+                f"One scan in the cases {first} and {second} of two patients: both are counted"
+                for first, second in cases.repeated
+            ),
             *cautions(
                 patients,
                 synthetic,
@@ -402,13 +405,6 @@ def _failure_cautions(scores: _ComparedScores) -> list[str]:
         for side, column in (("before", 1), ("after", 2))
         for score in [row[column] for row in scores.cases]
         if score.failed
-    ]
-
-
-def _repeated_cautions(cases: RealCases) -> list[str]:
-    return [
-        f"One scan in the cases {first} and {second} of two patients: both are counted"
-        for first, second in cases.repeated
     ]
 
 

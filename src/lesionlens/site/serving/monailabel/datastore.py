@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,12 +186,9 @@ class Datastore:
 
     def status(self) -> dict[str, Any]:
         """Return the number of images, and of labelled ones."""
-        images = self.images()
-        tags: dict[str, int] = {}
-        for name, path in images.items():
-            for tag in self._labels(path.parent, name, images):
-                tags[tag] = tags.get(tag, 0) + 1
-        return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
+        all_labels = self._all_labels()
+        tags = Counter(tag for labels in all_labels.values() for tag in labels)
+        return {"total": len(all_labels), "completed": tags[FINAL], "label_tags": dict(tags)}
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels in MONAI Label's format."""
@@ -207,12 +205,12 @@ class Datastore:
 
     def unlabelled(self) -> list[str]:
         """Return the images without a final label, in order."""
+        return [name for name, labels in self._all_labels().items() if FINAL not in labels]
+
+    def _all_labels(self) -> dict[str, dict[str, Path]]:
+        """Return the labels of each image by tag."""
         images = self.images()
-        return [
-            name
-            for name, path in images.items()
-            if FINAL not in self._labels(path.parent, name, images)
-        ]
+        return {name: self._labels(path.parent, name, images) for name, path in images.items()}
 
     @contextmanager
     def _locked_folder(self) -> Iterator[Path]:

@@ -24,7 +24,11 @@ from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name
-from lesionlens.site.serving.monailabel.inference import InferenceRequest, RequestedOutput
+from lesionlens.site.serving.monailabel.inference import (
+    InferenceRequest,
+    Inferred,
+    RequestedOutput,
+)
 
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
@@ -172,23 +176,21 @@ def _add_infer(router: APIRouter) -> None:
         finally:
             if upload_name is not None:
                 await run_in_threadpool(adapter.uploads.remove, owner, upload_name)
-        return _response(inferred.params, inferred.file_name, inferred.content, query.output)
+        return _response(inferred, query.output)
 
 
-def _response(
-    params: dict[str, Any], name: str, content: bytes, output: RequestedOutput
-) -> Response:
-    params_json = json.dumps(params).encode()
+def _response(inferred: Inferred, output: RequestedOutput) -> Response:
+    params_json = json.dumps(inferred.params).encode()
     if output is RequestedOutput.JSON:
         return Response(params_json, media_type="application/json")
     if output is not RequestedOutput.ALL:
         media_type = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(content, media_type=media_type, headers=headers)
+        headers = {"Content-Disposition": f'attachment; filename="{inferred.file_name}"'}
+        return Response(inferred.content, media_type=media_type, headers=headers)
     body, media_type = encode_multipart_formdata(
         [
             ("params", (None, params_json, "application/json")),  # type: ignore[list-item]
-            ("image", (name, content, _NIFTI)),
+            ("image", (inferred.file_name, inferred.content, _NIFTI)),
         ]
     )
     return Response(body, media_type=media_type)
