@@ -26,7 +26,7 @@ from lesionlens.base.process.worker_processes import (
     starting_workers,
 )
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
-from lesionlens.training.config import DataConfig, StageConfig
+from lesionlens.training.config import DataConfig, PatchConfig, StageConfig
 
 FIRST_STORED_SEED = 1_500_000_000
 """Seed of the first synthetic brain that is mixed with real ones."""
@@ -472,11 +472,8 @@ def mixed(
     )
 
 
-def patch_stage(stage: StageConfig) -> StageConfig:
+def patch_stage(stage: StageConfig, patches: PatchConfig) -> StageConfig:
     """Return a stage that consists only of another stage's patches."""
-    patches = stage.patches
-    if patches is None:
-        return stage
     return dataclasses.replace(
         stage,
         shape=patches.shape,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -45,11 +45,8 @@ from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.tensorboard import open_event_writer
 from lesionlens.training.trained_cases import TrainedCases, differing
-from lesionlens.training.training_run import TrainingRun
+from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate
-
-if TYPE_CHECKING:
-    from lesionlens.training.real_cases import RealCases
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
@@ -108,7 +105,7 @@ class TrainOptions:
     process generates its own volumes, so that the effective batch is multiplied; one process
     writes.
     """
-    cases: RealCases | None = None
+    cases: Cases | None = None
     """Train on these instead of synthetic brains."""
     precision: ComputePrecision = ComputePrecision.AUTO
     """"auto" follows the configuration; bfloat16 is refused on a device without it."""
@@ -225,7 +222,8 @@ def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
             return run.cases.source(stage_config, config.data, seed, completed)
     if stage_config.patches is None:
         return SynthSource(config.draw, stage_config, config.data, first_volume_seed, completed)
-    patches, patch_seed = patch_stage(stage_config), first_volume_seed + 8 * SEEDS_PER_SOURCE
+    patches = patch_stage(stage_config, stage_config.patches)
+    patch_seed = first_volume_seed + 8 * SEEDS_PER_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, stage_config, config.data, first_volume_seed, n),
         lambda n: SynthSource(config.draw, patches, config.data, patch_seed, n),

@@ -80,7 +80,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
 
 
 class RealCases:
-    """Real cases instead of the generator.
+    """Real cases instead of the generator; see `training.training_run.Cases`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class RealCases:
         """
         if stage.patches is None:
             return self._single_grid_source(stage, config, seed, completed)
-        patches = patch_stage(stage)
+        patches = patch_stage(stage, stage.patches)
         return mixed(
             lambda n: self._single_grid_source(stage, config, seed, n),
             lambda n: self._single_grid_source(patches, config, seed + _SEED_OFFSET, n),

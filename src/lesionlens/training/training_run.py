@@ -1,14 +1,15 @@
-"""State of one training session, saved and restored."""
+"""State of one training session, saved and restored, and the protocol of real cases."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from lesionlens.base.errors import ConfigError, WeightsError
@@ -18,7 +19,8 @@ from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint as checkpoints
-from lesionlens.training.config import StageConfig, TrainConfig
+from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
+from lesionlens.training.data import BatchSource
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import name_of
 from lesionlens.training.optimiser import Optimiser
@@ -31,8 +33,34 @@ from lesionlens.training.trained_cases import (
     to_record,
 )
 
-if TYPE_CHECKING:
-    from lesionlens.training.real_cases import RealCases  # training on synthetic brains needs none
+
+class Cases(Protocol):
+    """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
+
+    @property
+    def training(self) -> TrainedCases:
+        """The training cases."""
+        ...
+
+    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:
+        """Return the validation cases that were in the training data of earlier weights."""
+        ...
+
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> BatchSource:
+        """Return a source of the training cases."""
+        ...
+
+    def validate(
+        self,
+        network: LensNetwork,
+        stage: StageConfig,
+        device: torch.device,
+        precision: ComputePrecision,
+    ) -> dict[str, float]:
+        """Return metrics on the held-out patients."""
+        ...
 
 
 @dataclass(slots=True)
@@ -45,7 +73,7 @@ class TrainingRun:
     network: LensNetwork
     optimiser: Optimiser
     precision: ComputePrecision
-    cases: RealCases | None = None
+    cases: Cases | None = None
     notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Metadata of the initial weights."""
     parent_sha256: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -11,7 +12,6 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from typing_extensions import override
 
-from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.association import MAX_CONTEXTS, PENDING, Peer, raise_if_stopped
@@ -187,16 +187,6 @@ def _text(item: Any, keyword: str) -> str:
 
 
 def _found_study(item: Any) -> FoundStudy:
-    count = _text(item, "NumberOfStudyRelatedInstances")
     modalities = item.get("ModalitiesInStudy") or ()
-    return FoundStudy(
-        study_uid=_text(item, "StudyInstanceUID"),
-        patient_id=_text(item, "PatientID"),
-        patient_name=_text(item, "PatientName"),
-        study_date=_text(item, "StudyDate"),
-        description=_text(item, "StudyDescription"),
-        accession=_text(item, "AccessionNumber"),
-        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
-        instances=int(count) if count.isdecimal() else None,
-        patient=Patient.of(lambda keyword: _text(item, keyword)),
-    )
+    several = (modalities,) if isinstance(modalities, str) else modalities
+    return FoundStudy.of(partial(_text, item), several)

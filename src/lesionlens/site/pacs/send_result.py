@@ -96,14 +96,10 @@ def send_result(
     delivery = archive.send(
         files,
         same_patient=options.same_patient,
-        on_partial=lambda part: _record_delivery(
-            folder, part, part.stored, address, known_notices=part.notices
-        ),
+        on_partial=lambda part: _record_delivery(folder, part, address),
         context=context,
     )
-    recorded = _record_delivery(
-        folder, delivery, delivery.stored, address, known_notices=delivery.notices
-    )
+    recorded = _record_delivery(folder, delivery, address)
     if earlier and (delivery.refused or delivery.unlisted):
         verb = "refused" if delivery.refused else "does not list"
         notice = f"Earlier objects were not rejected: the archive {verb} some of the new ones."
@@ -115,7 +111,7 @@ def send_result(
         recorded = _with_note(recorded, note_delivery, len(earlier))
         if not note_delivery.refused:
             uids = tuple(str(header.SOPInstanceUID) for header in earlier)
-            recorded = _record_delivery(folder, recorded, (), address, uids)
+            recorded = _record_delivery(folder, recorded, address, uids)
     others = supersede.other_reports_notices(archive, delivery.stored, context)
     return recorded, (*recorded.notices, *notices, *others)
 
@@ -135,16 +131,15 @@ def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Deliv
 
 
 def _record_delivery(
-    folder: Path,
-    delivery: Delivery,
-    files: tuple[Path, ...],
-    address: str,
-    rejected_uids: tuple[str, ...] = (),
-    known_notices: tuple[str, ...] = (),
+    folder: Path, delivery: Delivery, address: str, rejected_uids: tuple[str, ...] = ()
 ) -> Delivery:
-    """Record in a result's folder what was sent or rejected; a failure becomes a notice."""
+    """Record in a result's folder what was sent, or only the rejected objects if any are named.
+
+    A failure becomes a notice.
+    """
     if not (folder / "run.json").is_file():
         return delivery
+    files, known_notices = ((), ()) if rejected_uids else (delivery.stored, delivery.notices)
     try:
         notices = record_sent(folder, files, address, utc_now(), rejected_uids, known_notices)
     except ResourceError as error:

@@ -18,7 +18,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.http_responses import HTTPS_PORT
-from lesionlens.base.records.patient import Patient, PatientField
+from lesionlens.base.records.patient import PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import case_folded
 from lesionlens.base.uids import is_uid
@@ -51,14 +51,6 @@ _FIELDS = [
     "NumberOfStudyRelatedInstances",
     *(field.value for field in PatientField),
 ]
-_TAGS = {
-    "study_uid": "0020000D",
-    "patient_id": "00100020",
-    "patient_name": "00100010",
-    "study_date": "00080020",
-    "description": "00081030",
-    "accession": "00080050",
-}
 _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
 _NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
@@ -282,16 +274,12 @@ def _matches(item: Mapping[str, Any], tag: str, expected: str) -> bool:
 
 
 def _found_study(item: Mapping[str, Any]) -> FoundStudy:
-    texts = {name: _text(item, tag) for name, tag in _TAGS.items()}
-    if not is_uid(texts["study_uid"]):
-        raise ValueError("a study without a UID")
-    count = _text(item, "00201208")
-    return FoundStudy(
-        **texts,
-        modalities=tuple(str(value) for value in _values(item, "00080061")),
-        instances=int(count) if count.isdecimal() else None,
-        patient=Patient.of(lambda keyword: _text(item, f"{tag_for_keyword(keyword):08X}")),
+    study = FoundStudy.of(
+        lambda keyword: _text(item, f"{tag_for_keyword(keyword):08X}"), _values(item, "00080061")
     )
+    if not is_uid(study.study_uid):
+        raise ValueError("a study without a UID")
+    return study
 
 
 def _values(item: Mapping[str, Any], tag: str) -> list[Any]:

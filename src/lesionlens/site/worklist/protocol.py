@@ -116,19 +116,14 @@ def assignments(
     ordered_cases = sorted(
         protocol.cases or cases, key=lambda case: _order_key(protocol, "cases", case)
     )
-    reader_index = protocol.readers.index(reader)
-    n_arms = len(protocol.arms)
-    plan = []
-    for session in range(n_arms):
-        order = sorted(
-            range(len(ordered_cases)),
-            key=lambda n: _order_key(protocol, reader, str(session), ordered_cases[n]),
-        )
-        arms = [protocol.arms[(n + session + reader_index) % n_arms] for n in order]
-        plan += [
-            ReadKey(ordered_cases[n], reader, session + 1, arm)
-            for n, arm in zip(order, arms, strict=True)
+    reader_index, arms = protocol.readers.index(reader), protocol.arms
+    plan: list[ReadKey] = []
+    for session in range(len(arms)):
+        keys = [
+            ReadKey(case, reader, session + 1, arms[(n + session + reader_index) % len(arms)])
+            for n, case in enumerate(ordered_cases)
         ]
+        plan += sorted(keys, key=lambda key: _order_key(protocol, reader, str(session), key.study))
     return tuple(plan)
 
 

@@ -29,7 +29,7 @@ from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.threads import use_threads
 from lesionlens.network import weights as weight_files
 from lesionlens.network.versions import WeightsStore
-from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes
+from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
@@ -262,15 +262,14 @@ def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) 
         earlier_state = earlier.state_dict()
         if all(torch.equal(state[name].half().float(), earlier_state[name]) for name in state):
             return NamedWeights(version=earlier_info.version, sha256=earlier_info.sha256)
-    notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     timestamp = datetime.now(UTC).strftime("%Y%m%d.%H%M")
     version = f"{parent_info.version.partition('+')[0]}+tuned.{timestamp}"
     provenance = {
         **info.provenance,
         "data": f"{parent_info.version}, then {description(trained.trained_on)}",
     }
-    proposed_notes = WeightsNotes(**notes | {"version": version, "provenance": provenance})
-    sha256 = weight_files.save(path, network.config, state, proposed_notes, dtype=torch.float16)
+    notes = WeightsNotes(**notes_of(info) | {"version": version, "provenance": provenance})
+    sha256 = weight_files.save(path, network.config, state, notes, dtype=torch.float16)
     return NamedWeights(version=version, sha256=sha256)
 
 
@@ -316,15 +315,7 @@ def _metric_changes(
     keys = [metric.key for metric in metrics]
     figures = {figure.key: figure for figure in paired(before, after, keys)}
     return tuple(
-        MetricChange(
-            title=metric.title,
-            better=metric.better,
-            key=metric.key,
-            cases=figure.cases,
-            before=figure.before,
-            after=figure.after,
-            interval=figure.interval,
-        )
+        MetricChange(title=metric.title, better=metric.better, **dataclasses.asdict(figure))
         for metric in metrics
         if (figure := figures.get(metric.key)) is not None
     )
@@ -402,8 +393,11 @@ def _failure_cautions(scores: _ComparedScores) -> list[str]:
     return [
         f"{score.case} has no usable result {side} and is in none of the figures; the same command "
         f"tries it again: {score.problems[0]}"
-        for side, column in (("before", 1), ("after", 2))
-        for score in [row[column] for row in scores.cases]
+        for side, side_scores in (
+            ("before", [before for _, before, _ in scores.cases]),
+            ("after", [after for _, _, after in scores.cases]),
+        )
+        for score in side_scores
         if score.failed
     ]
 

@@ -131,8 +131,8 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
     went_in = {}
     for reader in PROTOCOL.readers:
         for one in assignments(PROTOCOL, reader, CASES)[: 60 if reader == "A" else 20]:
-            key = ReadKey(one.case, reader, one.session, one.arm)
-            went_in[(reader, str(one.session), one.case, one.arm.value)] = drawn_read(
+            key = ReadKey(one.study, reader, one.session, one.arm)
+            went_in[(reader, str(one.session), one.study, one.arm.value)] = drawn_read(
                 ReadSession(database, key), draw
             )
     reads, marks = write_tables(
