@@ -35,11 +35,7 @@ Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
 
 def in_processes(
-    jobs: Sequence[StudyJob],
-    task: Task,
-    workers: int,
-    context: RunContext,
-    grace_s: float = GRACE_S,
+    jobs: Sequence[StudyJob], task: Task, workers: int, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it completes.
 
@@ -52,12 +48,10 @@ def in_processes(
         Analyses one study in a worker; pickled, never raises.
     context : RunContext
         Checked for cancellation: workers stop at their next step, and waiting studies are skipped.
-    grace_s : float
-        Time for workers to stop, seconds.
     """
     pool = _Pool(task, min(workers, len(jobs)), jobs)
     try:
-        yield from pool.outcomes(context, grace_s)
+        yield from pool.outcomes(context)
     finally:
         pool.end()
 
@@ -88,19 +82,16 @@ class _Pool:
         self._died_once: set[str] = set()
         self._workers: list[_Worker] = []
 
-    def outcomes(self, context: RunContext, grace_s: float) -> Iterator[StudyOutcome]:
+    def outcomes(self, context: RunContext) -> Iterator[StudyOutcome]:
         """Distribute studies and yield outcomes until none is pending."""
         stop_time: float | None = None
         while self._waiting or self._retries or self._busy:
             if stop_time is None and context.cancel.is_set():
                 stop_time = time.monotonic()
                 yield from self._stop()
-            if stop_time is not None and time.monotonic() - stop_time > grace_s:
-                yield from (
-                    _stopped_outcome(worker.job, NOT_STOPPED_IN_TIME)
-                    for worker in self._busy
-                    if worker.job
-                )
+            if stop_time is not None and time.monotonic() - stop_time > GRACE_S:
+                running = [worker.job for worker in self._busy if worker.job]
+                yield from (_stopped_outcome(job, NOT_STOPPED_IN_TIME) for job in running)
                 return
             self._assign_jobs()
             ready = wait([worker.outcomes for worker in self._workers], POLL_S)
