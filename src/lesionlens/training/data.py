@@ -5,12 +5,11 @@ The training loop uses `BatchSource` only, so that real cases can replace the ge
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import queue as queues
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -326,7 +325,7 @@ class SynthSource:
         seed: int,
         completed: int = 0,
     ) -> None:
-        self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+        self._draw = replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         self._stage, self._config = stage, config
         self._rng = np.random.default_rng((seed, completed))
         self._pool: list[Packed] = []
@@ -474,7 +473,7 @@ def mixed(
 
 def patch_stage(stage: StageConfig, patches: PatchConfig) -> StageConfig:
     """Return a stage that consists only of another stage's patches."""
-    return dataclasses.replace(
+    return replace(
         stage,
         shape=patches.shape,
         spacing_mm=patches.spacing_mm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -76,7 +75,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
     """
     init = config.init or str(weights.shipped_path())
     cavity = config.cavity or any(case.cavity for case in cases)
-    return dataclasses.replace(config, init=init, cavity=cavity)
+    return replace(config, init=init, cavity=cavity)
 
 
 class RealCases:
@@ -202,9 +201,7 @@ class RealCases:
 
     def _synthetic_files(self, stage: StageConfig, config: DataConfig) -> list[Path]:
         """Generate and store synthetic volumes of a grid, unless they exist."""
-        draw = dataclasses.replace(
-            self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
-        )
+        draw = replace(self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
         grid_folder = self._out / DRAWN_NAME / key[:12]
         folders = [grid_folder / f"{number:05d}" for number in range(config.drawn_kept)]

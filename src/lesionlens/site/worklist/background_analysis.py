@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity, save_result
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint, is_made_of, is_of_other_files
+from lesionlens.site.database.study_files import fingerprint, holds_files, is_of_other_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
@@ -127,7 +126,7 @@ def _store_result(
     if is_result(job.out) and not is_of_other_files(job.study, job.out):
         return False
     files = fingerprint(job.study)
-    if not is_made_of(analysis.run.inputs, job.study):
+    if not holds_files(job.study, {sha256 for _, sha256 in analysis.run.inputs}):
         raise UnusableInputError(
             found=f"images of {name!r} that differ from those that were analysed",
             expected="images that do not change while they are read",
@@ -237,5 +236,5 @@ def _archive_of(database: WorklistDatabase, name: str) -> Server | None:
 def lower_priority() -> None:
     """Lower this process's priority in favour of the reader's program, if possible."""
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.nice(10)

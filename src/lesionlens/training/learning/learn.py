@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -315,7 +314,7 @@ def _metric_changes(
     keys = [metric.key for metric in metrics]
     figures = {figure.key: figure for figure in paired(before, after, keys)}
     return tuple(
-        MetricChange(title=metric.title, better=metric.better, **dataclasses.asdict(figure))
+        MetricChange(title=metric.title, better=metric.better, **asdict(figure))
         for metric in metrics
         if (figure := figures.get(metric.key)) is not None
     )

@@ -91,11 +91,11 @@ class Datastore:
 
     def labels(self, name: str) -> dict[str, Path]:
         """Return the labels of an image by tag; empty for an unknown name."""
-        if self._folder is None or name not in (images := self.images()):
-            return {}
-        return self._labels(self._folder, name, images)
+        images = self.images()
+        return self._labels(name, images) if name in images else {}
 
-    def _labels(self, folder: Path, name: str, images: Container[str]) -> dict[str, Path]:
+    def _labels(self, name: str, images: Container[str]) -> dict[str, Path]:
+        folder = self._required_folder()
         root, suffixes = folder / _LABELS, _label_suffixes(name, images)
         if not self._is_inside(_LABELS) or not root.is_dir():
             return {}
@@ -192,12 +192,12 @@ class Datastore:
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels in MONAI Label's format."""
-        objects, notes, images = {}, self._all_notes(), self.images()
+        objects, all_notes, images = {}, self._all_notes(), self.images()
         for name, path in images.items():
-            image_notes = notes.get(name, {})
+            image_notes = all_notes.get(name, {})
             labels = {
                 tag: {"ext": _extension(label, name), "info": image_notes.get(tag, {})}
-                for tag, label in self._labels(path.parent, name, images).items()
+                for tag, label in self._labels(name, images).items()
             }
             image = {"ext": _extension(path, name), "info": image_notes.get("", {})}
             objects[name] = {"image": image, "labels": labels}
@@ -210,7 +210,7 @@ class Datastore:
     def _all_labels(self) -> dict[str, dict[str, Path]]:
         """Return the labels of each image by tag."""
         images = self.images()
-        return {name: self._labels(path.parent, name, images) for name, path in images.items()}
+        return {name: self._labels(name, images) for name in images}
 
     @contextmanager
     def _locked_folder(self) -> Iterator[Path]:
@@ -229,9 +229,9 @@ class Datastore:
         return self._folder
 
     def _all_notes(self) -> dict[str, dict[str, Notes]]:
-        if self._folder is None or not self._is_inside(_LABELS, _NOTES):
+        if not self._is_inside(_LABELS, _NOTES):
             return {}
-        file = self._folder / _LABELS / _NOTES
+        file = self._required_folder() / _LABELS / _NOTES
         try:
             return _notes_in(read_json(file)) if file.is_file() else {}
         except (OSError, ValueError, ReadError) as error:
