@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class FolderSource:
         self._files, self._stage, self._config = list(files), stage, config
         self._seed, self._completed = seed, completed
         self._vary_mm = vary_mm
-        self._cache: OrderedDict[Path, Packed] = OrderedDict()
+        self._read = lru_cache(max(1, config.pool))(read)
         self.drawn, self.shown = len(self._files), 0
 
     def batch(self, size: int) -> Batch:
@@ -82,16 +82,6 @@ class FolderSource:
         self.shown += size
         return collate(chosen, rng, self._config)
 
-    def _read(self, file: Path) -> Packed:
-        if file in self._cache:
-            self._cache.move_to_end(file)
-            return self._cache[file]
-        packed = read(file)
-        self._cache[file] = packed
-        while len(self._cache) > max(1, self._config.pool):
-            self._cache.popitem(last=False)
-        return packed
-
     def close(self) -> None:
         """Release memory."""
-        self._cache.clear()
+        self._read.cache_clear()

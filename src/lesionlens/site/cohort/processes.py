@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
@@ -49,11 +49,8 @@ def in_processes(
     context : RunContext
         Checked for cancellation: workers stop at their next step, and waiting studies are skipped.
     """
-    pool = _Pool(task, min(workers, len(jobs)), jobs)
-    try:
+    with closing(_Pool(task, min(workers, len(jobs)), jobs)) as pool:
         yield from pool.outcomes(context)
-    finally:
-        pool.end()
 
 
 @dataclass(eq=False)
@@ -98,7 +95,7 @@ class _Pool:
             for worker in [w for w in self._workers if w.outcomes in ready]:
                 yield from self._receive(worker, stopping=stop_time is not None)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End all processes: by closing their pipes, then by a signal."""
         for worker in self._workers:
             worker.jobs.close()

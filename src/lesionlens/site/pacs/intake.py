@@ -11,6 +11,7 @@ import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -347,10 +348,8 @@ class Pacs(ABC):
                 same_patient=same_patient,
                 context=context,
             )
-            try:
+            with closing(intake):
                 self._fetch(study_uid, intake, context)
-            finally:
-                intake.close()
             notice = intake.check_complete()
             if not self._listing(study_uid, context).keys() <= images.keys():
                 raise _refusal("images that the archive listed only afterwards", _GROWING)
