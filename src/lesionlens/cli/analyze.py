@@ -80,7 +80,6 @@ def analyze(
         analysis = replace(analysis, options=export_options, run=run)
         folder, analysis, notes = options.save(analysis, out, layout, context)
         notes += (*engine_notes, *options.notes_without_dicom(analysis))
-        comparison.remember(analysis)
         if source.named:
             remember(opened_study)
     if json:

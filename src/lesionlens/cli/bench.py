@@ -42,8 +42,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 @with_option_groups(engine_choice=ComputeOptions)
 def bench(
     study: Annotated[
-        Path,
-        typer.Argument(help="A study.", metavar="STUDY", show_default="the sample patient"),
+        Path, typer.Argument(help="A study.", metavar="STUDY", show_default="the sample patient")
     ] = STUDY,
     repeat: Annotated[int, typer.Option(help="Warm runs after the first, cold run.", min=1)] = 3,
     out: Annotated[

@@ -31,19 +31,21 @@ def check_file(file: Path | None, *signatures: bytes) -> None:
         The file is a folder, its folder does not exist or is not writable, or it exists and another
         program wrote it.
     """
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+    if file is None:
+        return
+    if file.is_dir() or not file.absolute().parent.is_dir():
         raise UnusableInputError(
             found=f"{file.name!r}, which is a folder or whose folder does not exist",
             expected="a file in an existing folder",
             next_step="Create the folder first, or choose another",
         )
-    if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+    if not os.access(file.absolute().parent, os.W_OK | os.X_OK):
         raise UnusableInputError(
             found=f"no permission to write {file.name!r} there",
             expected="a file in a writable folder",
             next_step="Choose another folder",
         )
-    if file is not None and os.path.lexists(file) and not _has_signature(file, signatures):
+    if os.path.lexists(file) and not _has_signature(file, signatures):
         raise UnusableInputError(
             found=f"{file.name!r}, which exists and which this command did not write",
             expected="a new name, or an earlier file of the same command",

@@ -120,10 +120,3 @@ def _ml(value: float | None) -> str:
 
 def _percent(value: float | None, limits: tuple[float, float], texts: ReportTexts) -> str:
     return "unknown" if value is None else texts.percent_beside_limits(value, limits)
-
-
-def remember(analysis: Analysis) -> None:
-    """Remember the path of the study, so that a later examination finds its images."""
-    from lesionlens.analysis.followup import study_locations
-
-    study_locations.remember(analysis.run.inputs, analysis.study)

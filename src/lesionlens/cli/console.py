@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import Interrupt
 from lesionlens.base.run_context import Progress, RunContext, no_progress
-from lesionlens.base.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -78,11 +77,6 @@ QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
 """Whether the progress bar is switched off."""
 STOP = StopRequest()
 """Stop request of this process."""
-
-
-def count_of_studies(number: int) -> str:
-    """Return a number of studies in words: "1 study", "2 studies"."""
-    return counted(number, "study", "studies")
 
 
 def plain(text: str) -> str:

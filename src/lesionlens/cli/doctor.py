@@ -180,12 +180,10 @@ def _lines(report: dict[str, Any]) -> list[str]:
 def _in_use_line(in_use: dict[str, Any]) -> str:
     if not in_use["verified"]:
         return f"{'In use':<11} NOT USABLE: {in_use['message']}"
-    acceptance = (
-        f" ({in_use['version']}, accepted by {in_use['accepted_by']})"
-        if "version" in in_use
-        else ""
-    )
-    return f"{'In use':<11} {in_use['name']}{acceptance}"
+    line = f"{'In use':<11} {in_use['name']}"
+    if "version" in in_use:
+        line += f" ({in_use['version']}, accepted by {in_use['accepted_by']})"
+    return line
 
 
 def _weights_line(title: str, weights: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import checks, comparison, options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import (
@@ -85,7 +85,6 @@ def export(
             folder, notes = _save_deidentified(analysis, out, key, map_file, context)
         else:
             folder, analysis, notes = options.save(analysis, out, layout, context)
-            comparison.remember(analysis)
         notes += options.notes_without_dicom(analysis)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.training.learning.learn import LearnOutcome
-    from lesionlens.training.learning.proposal import MetricChange
+    from lesionlens.training.learning.proposal import Proposal
 
 
 @with_option_groups(engine_choice=ComputeOptions)
@@ -127,12 +127,11 @@ def _output(outcome: LearnOutcome, out: Path) -> CommandOutput:
     if proposal is None:
         hint = "stopped; the same command continues"
         return CommandOutput(lines, (*notes, hint), status=130 if STOP.is_set() else 0)
-    table = comparison((*proposal.patients, *proposal.drawn), len(proposal.patients))
     cautions = [f"CAUTION  {plain(caution)}" for caution in proposal.cautions]
     return CommandOutput(
         (
             *lines,
-            table,
+            _comparison(proposal),
             *cautions,
             f"Proposed: {proposal.proposed.version}, in place of {proposal.parent.version}",
             f"Comparison: {plain(str(out / PAGE))}",
@@ -144,16 +143,14 @@ def _output(outcome: LearnOutcome, out: Path) -> CommandOutput:
     )
 
 
-def comparison(rows: tuple[MetricChange, ...], patient_rows: int) -> Table:
-    """Return the figures before and after; rows of patients first, then of synthetic brains."""
+def _comparison(proposal: Proposal) -> Table:
+    """Return the figures before and after, of patients and of synthetic brains."""
     from lesionlens.training.learning.page import compared_row
 
-    headings = ("", "cases", "before", "after", "difference", "95 % interval", "")
-    table = new_table(headings)
-    for index, change in enumerate(rows):
-        if index == patient_rows:
-            table.add_section()
-        title, *cells = compared_row(change)
-        group = "held out" if index < patient_rows else "synthetic"
-        table.add_row(f"{group}: {title}", *cells)
+    table = new_table(("", "cases", "before", "after", "difference", "95 % interval", ""))
+    for group, changes in (("held out", proposal.patients), ("synthetic", proposal.drawn)):
+        for change in changes:
+            title, *cells = compared_row(change)
+            table.add_row(f"{group}: {title}", *cells)
+        table.add_section()
     return table

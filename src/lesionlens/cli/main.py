@@ -23,12 +23,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lesionlens.base.errors import (
-    INTERRUPTED,
-    LesionLensError,
-    ResourceError,
-    environment_error,
-)
+from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, environment_error
 from lesionlens.base.files import access
 from lesionlens.cli import (
     acceptance,
@@ -122,13 +117,9 @@ def run() -> int:
     return 130
 
 
-def _print_error(text: str) -> None:
-    """Print a line to stderr, as `_print_failure` does."""
-    _print_failure(text, sys.stderr)
-
-
-def _print_failure(text: str, stream: TextIO) -> None:
-    """Print text; an error is ignored, as the exit status reports the failure."""
+def _print_error(text: str, stream: TextIO | None = None) -> None:
+    """Print text, by default to stderr; an error is ignored: the exit status reports it."""
+    stream = stream or sys.stderr
     try:
         print(text, file=stream, flush=True)
     except OSError:
@@ -314,7 +305,7 @@ def _report(error: BaseException, *, in_json: bool) -> int:
     _print_error(f"lesionlens: {plain(message)}")
     if in_json:
         content = error_fields(error, status, plain(message))
-        _print_failure(json.dumps(content, indent=1), sys.stdout)
+        _print_error(json.dumps(content, indent=1), sys.stdout)
     return status
 
 

@@ -10,7 +10,7 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.text import counted
 from lesionlens.cli import options
-from lesionlens.cli.console import CommandOutput, count_of_studies, plain, progress_bar
+from lesionlens.cli.console import CommandOutput, plain, progress_bar
 
 
 def monitor(
@@ -56,10 +56,9 @@ def monitor(
         monitoring = watch(results, bounds, baseline_weeks, images=studies, context=context)
     write(monitoring, out)
     monitor_warning.keep(monitoring.violated_rules, out / PAGE)
-    verdicts = sum(group.verdicts for group in monitoring.weeks)
-    counts = f"{count_of_studies(len(monitoring.studies))}, {counted(verdicts, 'verdict')}"
-    week_count = len(monitoring.weeks)
-    lines = [f"{counts} in {counted(week_count, 'week')}"]
+    studies_text = counted(len(monitoring.studies), "study", "studies")
+    verdicts_text = counted(sum(group.verdicts for group in monitoring.weeks), "verdict")
+    lines = [f"{studies_text}, {verdicts_text} in {counted(len(monitoring.weeks), 'week')}"]
     lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.violated_rules]
     if monitoring.not_evaluated:
         lines.append(f"Not evaluated yet: {'; '.join(monitoring.not_evaluated)}")

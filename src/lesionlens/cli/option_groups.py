@@ -59,8 +59,7 @@ def with_option_groups(
 
         declared = inspect.signature(command, eval_str=True).parameters.values()
         set_parameters(
-            with_groups,
-            [new for old in declared for new in expanded.get(old.name, [old])],
+            with_groups, [new for old in declared for new in expanded.get(old.name, [old])]
         )
         return with_groups
 

@@ -180,7 +180,7 @@ def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:
 def save(
     analysis: Analysis, out: Path, layout: ResultLayout, context: RunContext
 ) -> tuple[Path, Analysis, tuple[str, ...]]:
-    """Write a result in a layout.
+    """Write a result in a layout, and remember where its study is, for a later comparison.
 
     Returns
     -------
@@ -188,13 +188,19 @@ def save(
         The folder of the whole result, what was written there (with the review that was continued
         in it), and all warnings.
     """
-    from lesionlens.results.export import exporter
+    from lesionlens.analysis.followup import study_locations
 
     if layout is ResultLayout.OWN:
-        return out, *exporter.save(analysis, out, context=context)
-    from lesionlens.imaging.reading.bids import RESULTS
-    from lesionlens.results.export.bids import save_bids
-    from lesionlens.results.review.earlier import check_result_name
+        from lesionlens.results.export.exporter import save as save_own
 
-    check_result_name(analysis.run.inputs, result_folder := out / RESULTS / analysis.study.name)
-    return result_folder, *save_bids(analysis, out, context=context)
+        folder, (saved, notes) = out, save_own(analysis, out, context=context)
+    else:
+        from lesionlens.imaging.reading.bids import RESULTS
+        from lesionlens.results.export.bids import save_bids
+        from lesionlens.results.review.earlier import check_result_name
+
+        folder = out / RESULTS / analysis.study.name
+        check_result_name(analysis.run.inputs, folder)
+        saved, notes = save_bids(analysis, out, context=context)
+    study_locations.remember(saved.run.inputs, saved.study)
+    return folder, saved, notes

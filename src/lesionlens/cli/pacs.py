@@ -14,7 +14,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import STOP, CommandOutput, count_of_studies, plain, progress_bar
+from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.site.pacs.connect import connect
@@ -128,7 +128,7 @@ def find(
         for s in studies
     ]
     lines = (plain(row.translate(LINE_BREAKS)) for row in rows)
-    return CommandOutput((*lines, count_of_studies(len(studies))), notes)
+    return CommandOutput((*lines, counted(len(studies), "study", "studies")), notes)
 
 
 @with_option_groups(access=AccessOptions)

@@ -12,12 +12,8 @@ from lesionlens.cli.worklist import List
 def plan(folder: List, json: options.Json = False) -> CommandOutput:
     """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.protocol import (
-        FILE,
-        assignments,
-        check_unchanged,
-        read_protocol,
-    )
+    from lesionlens.site.worklist.protocol import FILE, assignments, check_unchanged, read_protocol
+    from lesionlens.site.worklist.table import key_columns
 
     with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)
@@ -33,19 +29,10 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
         read for reader in protocol.readers for read in assignments(protocol, reader, cases)
     ]
     if json:
-        rows = [
-            {
-                "reader": read.reader,
-                "session": read.session,
-                "case": read.case,
-                "arm": read.arm.value,
-            }
-            for read in planned_reads
-        ]
-        return CommandOutput.of_json(rows)
+        return CommandOutput.of_json([key_columns(read) for read in planned_reads])
     table = new_table(("reader", "case", "arm", "session"), text_columns=3)
     for read in planned_reads:
-        table.add_row(plain(read.reader), plain(read.case), read.arm.value, str(read.session))
+        table.add_row(plain(read.reader), plain(read.study), read.arm.value, str(read.session))
     return CommandOutput((table, counted(len(planned_reads), "read")))
 
 

@@ -12,7 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
-from lesionlens.cli import checks, comparison, options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.option_groups import (
     FILES,
@@ -73,7 +73,6 @@ def review(
         if out is not None:
             own_layout = options.ResultLayout.OWN
             _, analysis, save_notices = options.save(analysis, out, own_layout, context)
-            comparison.remember(analysis)
             notes = tuple(dict.fromkeys((*notes, *save_notices)))
     if out is None:
         from lesionlens.results.result import Result

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import threading
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,6 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
     STOP,
     CommandOutput,
-    count_of_studies,
     new_table,
     plain,
     progress_bar,
@@ -81,26 +81,21 @@ def scan(
             archive = Server.of(source, access)
         else:
             studies = studies_at(Path(source), folder)
-        database = open_worklist_database(folder)
-        try:
+        with closing(open_worklist_database(folder)) as database:
             new_count = extend(database, studies)
             if archive is not None:
                 record_archive(database, (study.name for study in studies), archive)
             describe_studies(database, context=context, force=again)
             entries = database.entries()
-        finally:
-            database.close()
     warned_count = sum(bool(entry.warnings) for entry in entries)
-    summary = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
-    source_path = Path(source)
-    truncated = (
-        f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates"
-    )
-    notes = (
-        (truncated,) * (len(studies) == LIMIT)
-        if archive is not None
-        else (*ignored_column_notes(source_path), *left_out(source_path, folder))
-    )
+    summary = f"{counted(len(entries), 'study', 'studies')} in {plain(str(folder))}"
+    notes: tuple[str, ...] = ()
+    if archive is None:
+        notes = (*ignored_column_notes(Path(source)), *left_out(Path(source), folder))
+    elif len(studies) == LIMIT:
+        notes = (
+            f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates",
+        )
     return CommandOutput(
         (f"{summary}, {new_count} of them new, {warned_count} with warnings",), notes
     )
@@ -131,8 +126,8 @@ def show(
     table = new_table(headings, text_columns=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
-    count = count_of_studies(len(rows)) if protocol is None else counted(len(rows), "read")
-    return CommandOutput((table, count))
+    noun = ("study", "studies") if protocol is None else ("read",)
+    return CommandOutput((table, counted(len(rows), *noun)))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
@@ -197,7 +192,9 @@ def ahead(
     notes = ("interrupted; finished results are kept",) if interrupted else ()
     exit_status = CohortRun(outcomes, 0).exit_status
     return CommandOutput(
-        (*lines, f"{count_of_studies(count)} analysed"), notes, 130 if interrupted else exit_status
+        (*lines, f"{counted(count, 'study', 'studies')} analysed"),
+        notes,
+        130 if interrupted else exit_status,
     )
 
 

@@ -5,12 +5,11 @@ The training loop uses `BatchSource` only, so that real cases can replace the ge
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import queue as queues
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,7 +25,7 @@ from lesionlens.base.process.worker_processes import (
     starting_workers,
 )
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
-from lesionlens.training.config import DataConfig, StageConfig
+from lesionlens.training.config import DataConfig, PatchConfig, StageConfig
 
 FIRST_STORED_SEED = 1_500_000_000
 """Seed of the first synthetic brain that is mixed with real ones."""
@@ -326,7 +325,7 @@ class SynthSource:
         seed: int,
         completed: int = 0,
     ) -> None:
-        self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+        self._draw = replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         self._stage, self._config = stage, config
         self._rng = np.random.default_rng((seed, completed))
         self._pool: list[Packed] = []
@@ -472,12 +471,9 @@ def mixed(
     )
 
 
-def patch_stage(stage: StageConfig) -> StageConfig:
+def patch_stage(stage: StageConfig, patches: PatchConfig) -> StageConfig:
     """Return a stage that consists only of another stage's patches."""
-    patches = stage.patches
-    if patches is None:
-        return stage
-    return dataclasses.replace(
+    return replace(
         stage,
         shape=patches.shape,
         spacing_mm=patches.spacing_mm,

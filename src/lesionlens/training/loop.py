@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +221,8 @@ def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
             return run.cases.source(stage_config, config.data, seed, completed)
     if stage_config.patches is None:
         return SynthSource(config.draw, stage_config, config.data, first_volume_seed, completed)
-    patches, patch_seed = patch_stage(stage_config), first_volume_seed + 8 * SEEDS_PER_SOURCE
+    patches = patch_stage(stage_config, stage_config.patches)
+    patch_seed = first_volume_seed + 8 * SEEDS_PER_SOURCE
     return mixed(
         lambda n: SynthSource(config.draw, stage_config, config.data, first_volume_seed, n),
         lambda n: SynthSource(config.draw, patches, config.data, patch_seed, n),
@@ -264,7 +264,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
     model = channels_last(build(run.network.config).to(device))
     model.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
-    grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+    grid = replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
     metrics, picture = validate(model, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
         metrics |= run.cases.validate(model, stage, device, run.precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -49,7 +48,7 @@ from lesionlens.training.data import (
     windows_of,
 )
 from lesionlens.training.references import RealCase, Reference, naming_case, split
-from lesionlens.training.stored_volumes import FolderSource, Start, keep, read
+from lesionlens.training.stored_volumes import FolderSource, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.validate import cavity_dice, dice
 
@@ -76,7 +75,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
     """
     init = config.init or str(weights.shipped_path())
     cavity = config.cavity or any(case.cavity for case in cases)
-    return dataclasses.replace(config, init=init, cavity=cavity)
+    return replace(config, init=init, cavity=cavity)
 
 
 class RealCases:
@@ -115,19 +114,16 @@ class RealCases:
         """Record scans that occur in two cases; refuse one that is trained on and held out."""
         parts, owners = self.parts, dict[str, RealCase]()
         for case in (*parts.training, *parts.validation) if parts.validation else ():
-            scans = self._read_scans(case)
+            self._context.check("reading real cases")
+            self._context.progress(f"reading {case.name}", 0.0)
+            with naming_case(case.name):
+                scans = _scans_of(case, self._out / CASES_NAME)
             others = dict.fromkeys(owners[scan] for scan in scans if scan in owners)
             owners |= {scan: case for scan in scans if scan not in owners}
             for other in (o for o in others if o.patient != case.patient):
                 if case in parts.validation and other in parts.training:
                     raise _leakage_error(other, case)
                 self.repeated.append((other.name, case.name))
-
-    def _read_scans(self, case: RealCase) -> list[str]:
-        self._context.check("reading real cases")
-        self._context.progress(f"reading {case.name}", 0.0)
-        with naming_case(case.name):
-            return _scans_of(case, self._out / CASES_NAME)
 
     @property
     def training(self) -> TrainedCases:
@@ -153,7 +149,7 @@ class RealCases:
         """
         if stage.patches is None:
             return self._single_grid_source(stage, config, seed, completed)
-        patches = patch_stage(stage)
+        patches = patch_stage(stage, stage.patches)
         return mixed(
             lambda n: self._single_grid_source(stage, config, seed, n),
             lambda n: self._single_grid_source(patches, config, seed + _SEED_OFFSET, n),
@@ -166,12 +162,10 @@ class RealCases:
         self, stage: StageConfig, config: DataConfig, seed: int, completed: int
     ) -> BatchSource:
         def real(returned: int) -> BatchSource:
-            start = Start(seed, returned)
-            return FolderSource(files, stage, config, start, _spacing(stage))
+            return FolderSource(files, stage, config, seed, returned, _spacing(stage))
 
         def drawn(returned: int) -> BatchSource:
-            synthetic_files, start = self._synthetic_files(stage, config), Start(seed, returned)
-            return FolderSource(synthetic_files, stage, config, start)
+            return FolderSource(self._synthetic_files(stage, config), stage, config, seed, returned)
 
         files = self._prepared_files(self.parts.training, stage)
         return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_OFFSET, completed)
@@ -207,9 +201,7 @@ class RealCases:
 
     def _synthetic_files(self, stage: StageConfig, config: DataConfig) -> list[Path]:
         """Generate and store synthetic volumes of a grid, unless they exist."""
-        draw = dataclasses.replace(
-            self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
-        )
+        draw = replace(self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
         grid_folder = self._out / DRAWN_NAME / key[:12]
         folders = [grid_folder / f"{number:05d}" for number in range(config.drawn_kept)]
@@ -278,24 +270,24 @@ def read_split(path: Path) -> dict[str, bool]:
     ConfigError
         It cannot be used, as with a misspelt side, whose patients would be trained on.
     """
-    recorded: dict[str, Any] = {}
-    cause = None
     try:
-        recorded = read_json(path) if path.is_file() else {}
-        patients = [patient for side in recorded.values() for patient in side]
-        is_usable = recorded.keys() <= {"training", "validation"} and not any(
-            isinstance(side, str) for side in recorded.values()
-        )
-        is_usable = is_usable and len(patients) == len(set(patients))
+        return _sides_in(read_json(path)) if path.is_file() else {}
     except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
-        is_usable, cause = False, error
-    if not is_usable:
         raise ConfigError(
             found=f"a {SPLIT_NAME} in {path.parent.name!r} that cannot be used",
             expected='lists of patients under "training" and "validation" alone, each patient once',
             next_step="Correct it, or choose another output folder",
-        ) from cause
-    return {p: side == "validation" for side, names in recorded.items() for p in names}
+        ) from error
+
+
+def _sides_in(record: Any) -> dict[str, bool]:
+    """Return whether each patient in a record is held out; ValueError if it is no split."""
+    patients = [patient for side in record.values() for patient in side]
+    is_side_text = any(isinstance(side, str) for side in record.values())
+    has_other_sides = not record.keys() <= {"training", "validation"}
+    if has_other_sides or is_side_text or len(patients) != len(set(patients)):
+        raise ValueError("not a split")
+    return {p: side == "validation" for side, names in record.items() for p in names}
 
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:

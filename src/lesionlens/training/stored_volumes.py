@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +40,6 @@ def read(file: Path) -> Packed:
     return Packed(**fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Starting point of a source's batches, which depend on nothing else.
-
-    Therefore a resumed run gets the same batches as an uninterrupted one.
-    """
-
-    seed: int
-    batches: int = 0
-    """Number of batches returned before."""
-
-
 class FolderSource:
     """Stored cases in random order, augmented; a `training.data.BatchSource`.
 
@@ -60,6 +47,9 @@ class FolderSource:
     ----------
     stage, config
         Window size; augmentation, and number of cases kept in memory.
+    seed, completed : int
+        Seed, and batches returned before. Batches depend on nothing else, so that a resumed run
+        gets the same ones as an uninterrupted one.
     vary_mm : float or None
         Voxel edge of whole real brains, which are augmented (`training.augmentation`) and cropped
         to the stage's window; None for synthetic volumes, which are not augmented.
@@ -70,13 +60,14 @@ class FolderSource:
         files: Sequence[Path],
         stage: StageConfig,
         config: DataConfig,
-        start: Start,
+        seed: int,
+        completed: int,
         vary_mm: float | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
-        self._seed, self._completed = start.seed, start.batches
+        self._seed, self._completed = seed, completed
         self._vary_mm = vary_mm
-        self._cache: OrderedDict[Path, Packed] = OrderedDict()
+        self._read = lru_cache(max(1, config.pool))(read)
         self.drawn, self.shown = len(self._files), 0
 
     def batch(self, size: int) -> Batch:
@@ -91,16 +82,6 @@ class FolderSource:
         self.shown += size
         return collate(chosen, rng, self._config)
 
-    def _read(self, file: Path) -> Packed:
-        if file in self._cache:
-            self._cache.move_to_end(file)
-            return self._cache[file]
-        packed = read(file)
-        self._cache[file] = packed
-        while len(self._cache) > max(1, self._config.pool):
-            self._cache.popitem(last=False)
-        return packed
-
     def close(self) -> None:
         """Release memory."""
-        self._cache.clear()
+        self._read.cache_clear()

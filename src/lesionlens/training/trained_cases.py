@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lesionlens.base.text import counted
@@ -29,7 +28,7 @@ def merged(before: TrainedCases, now: TrainedCases) -> TrainedCases:
     cases = {**before, **now}
     for name in before.keys() & now.keys():
         scans = {*before[name].scans, *now[name].scans}
-        cases[name] = dataclasses.replace(now[name], scans=tuple(sorted(scans)))
+        cases[name] = replace(now[name], scans=tuple(sorted(scans)))
     return cases
 
 
@@ -73,7 +72,7 @@ def data_after(before: str, cases: TrainedCases) -> str:
 
 def to_record(cases: TrainedCases) -> dict[str, Any]:
     """Return the cases as plain JSON."""
-    return {name: dataclasses.asdict(case) for name, case in cases.items()}
+    return {name: asdict(case) for name, case in cases.items()}
 
 
 def from_record(record: Mapping[str, Any]) -> TrainedCases:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -121,7 +120,7 @@ class TrainingRun:
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
         scans = {scan for case in self.trained.values() for scan in case.scans}
-        notes = dataclasses.replace(
+        notes = replace(
             self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
@@ -231,7 +230,7 @@ _MAX_LISTED = 4
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
     """Return a configuration as stored in a checkpoint: plain JSON."""
-    record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    record: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
     return record
 
 

@@ -46,7 +46,7 @@ from lesionlens.training.config import (
 from lesionlens.training.loop import TrainOptions, train
 from lesionlens.training.real_cases import RealCases, config_for_cases, pack_case, split_recorded
 from lesionlens.training.references import find_real_cases, split
-from lesionlens.training.stored_volumes import FolderSource, Start, read
+from lesionlens.training.stored_volumes import FolderSource, read
 
 from .runs import small_recipe
 
@@ -335,9 +335,9 @@ def out(files, tmp_path):
 
 
 def test_batches_repeat_and_a_resumed_source_goes_on(files):
-    whole = FolderSource(files, STAGE, DATA, Start(3, 0))
+    whole = FolderSource(files, STAGE, DATA, 3, 0)
     first, second = whole.batch(2), whole.batch(2)
-    resumed = FolderSource(files, STAGE, DATA, Start(3, 1)).batch(2)
+    resumed = FolderSource(files, STAGE, DATA, 3, 1).batch(2)
     assert torch.equal(second.channels, resumed.channels)
     assert torch.equal(second.labels, resumed.labels)
     assert not torch.equal(first.channels, second.channels)
@@ -345,7 +345,7 @@ def test_batches_repeat_and_a_resumed_source_goes_on(files):
 
 def test_what_is_not_there_is_never_shown(files):
     (partial,) = [file for file in files if not read(file).present.all()]
-    source = FolderSource([partial], STAGE, DATA, Start(0, 0))
+    source = FolderSource([partial], STAGE, DATA, 0, 0)
     for _ in range(8):
         batch = source.batch(1)
         assert batch.present.any()
@@ -355,7 +355,7 @@ def test_what_is_not_there_is_never_shown(files):
 
 def test_windows_are_cut(files):
     stage = dataclasses.replace(STAGE, window=(16, 16, 16))
-    batch = FolderSource(files, stage, DATA, Start(0, 0), 5.0).batch(2)
+    batch = FolderSource(files, stage, DATA, 0, 0, 5.0).batch(2)
     assert batch.labels.shape[2:] == (16, 16, 16)
 
 

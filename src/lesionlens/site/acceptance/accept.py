@@ -43,13 +43,8 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
 
-RECORD, PAGE, SUMS, RESULTS, SIGNED = (
-    "acceptance.json",
-    "acceptance.html",
-    "acceptance.sha256",
-    "results",
-    "signed",
-)
+RECORD, PAGE, SUMS = "acceptance.json", "acceptance.html", "acceptance.sha256"
+RESULTS, SIGNED = "results", "signed"
 _ENGINE_KEYS = ("engine", "engine_version", "weights_sha256")
 _ANALYSIS_FRACTION = 0.95  # of the progress bar
 
@@ -101,25 +96,18 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     )
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
-    failed = {
-        outcome.name: outcome.message
-        for outcome in run.outcomes
-        if outcome.status is not Status.ANALYSED
-    }
+    failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
     if failed and len(failed) == len(run.outcomes):
         raise UnusableInputError(
             found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
             expected="cases that `lesionlens analyze` can read",
             next_step="Correct the reported problem, then run the same command",
         )
-    scores = [
-        _score_failed_case(case, failed[case.name], test.out, conventions.of(case))
-        if case.name in failed
-        else score
-        for case, score in zip(
-            cases, evaluate(test.out / RESULTS, cases, conventions.of, context), strict=True
-        )
-    ]
+    scores = evaluate(test.out / RESULTS, cases, conventions.of, context)
+    for number, case in enumerate(cases):
+        if case.name in failed:  # its folder may hold a result of earlier weights
+            scores[number] = score_case(case, test.out / RESULTS / ".none", conventions.of(case))
+            scores[number].problems[0] = f"not analysed: {failed[case.name]}"
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     if previous is not None:
@@ -128,13 +116,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         report = with_history(previous, report)
     _write(report, test.out)
     return report
-
-
-def _score_failed_case(case: Case, reason: str, out: Path, convention: str | None) -> CaseScore:
-    """Score a case whose analysis failed, ignoring results of earlier weights in its folder."""
-    score = score_case(case, out / RESULTS / ".none", convention)
-    score.problems[0] = f"not analysed: {reason}"
-    return score
 
 
 def _cases(root: Path) -> tuple[Case, ...]:
@@ -191,7 +172,7 @@ def _report(
                 scanner=fact.scanner,
                 thickness=fact.thickness,
                 metrics=score.metrics,
-                problems=(*_other_release(run), *_other_engine(run, first_run), *score.problems),
+                problems=(*_provenance_problems(run, first_run), *score.problems),
                 inputs_sha256=_inputs(run),
             )
             for score, fact, run in zip(scores, facts, runs, strict=True)
@@ -237,26 +218,22 @@ def _judge(
     )
 
 
-def _other_release(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the problem of a result that another release of LesionLens made; empty if none did."""
+def _provenance_problems(run: Mapping[str, Any], first_run: Mapping[str, Any]) -> list[str]:
+    """Return the problems of a result that another release or network made than the report's."""
+    problems = []
     release, current = run.get("versions", {}).get("lesionlens"), versions()["lesionlens"]
-    if release in (None, current):
-        return ()
-    return (
-        f"its result was made by release {release} of LesionLens, not by {current}: to test "
-        f"{current}, choose another --out",
-    )
-
-
-def _other_engine(run: Mapping[str, Any], first_run: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the problem of a result of another network than the report's; empty if it is not."""
-    if not run or all(run.get(key) == first_run.get(key) for key in _ENGINE_KEYS):
-        return ()
-    return (
-        f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of the "
-        "first case: the same command analyses again what another network made, as after "
-        "--fall-back",
-    )
+    if release not in (None, current):
+        problems.append(
+            f"its result was made by release {release} of LesionLens, not by {current}: to test "
+            f"{current}, choose another --out"
+        )
+    if run and any(run.get(key) != first_run.get(key) for key in _ENGINE_KEYS):
+        problems.append(
+            f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of "
+            "the first case: the same command analyses again what another network made, as after "
+            "--fall-back"
+        )
+    return problems
 
 
 def _engine_of(run: Mapping[str, Any]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from lesionlens.analysis.evaluation.cases import (
     PATIENTS_NAME,
@@ -106,41 +105,17 @@ def _scanner(study: Study) -> str:
     source = study.header_file
     if source is None:
         return UNKNOWN
-    file = source.path
-    is_dicom = study.kind is StudyKind.DICOM
     try:
-        scanner = (
-            _scanner_of_header(file)
-            if is_dicom
-            else _scanner_of(read_sidecar(file, []), _SIDECAR_KEYS)
-        )
+        if study.kind is StudyKind.DICOM:
+            with quiet_header(source.path, specific_tags=[*_TAGS]) as header:
+                fields = [header.get(tag) for tag in _TAGS]
+        else:
+            sidecar = read_sidecar(source.path, [])
+            fields = [sidecar.get(key) for key in _SIDECAR_KEYS]
+        manufacturer, model = (str(field or "").strip() for field in fields[:2])
+        field_strength_t = round(float(fields[2] or 0.0), 1)
     except (OSError, *DAMAGED):
         return UNKNOWN
-    parts = [
-        scanner.manufacturer,
-        scanner.model.removeprefix(scanner.manufacturer).strip(),
-        f"{scanner.field_strength_t:g} T" if scanner.field_strength_t else "",
-    ]
-    return " ".join(part for part in parts if part) or UNKNOWN
-
-
-class _Scanner(NamedTuple):
-    """A scanner; empty or 0 where unknown."""
-
-    manufacturer: str
-    model: str
-    field_strength_t: float
-
-
-def _scanner_of_header(file: Path) -> _Scanner:
-    with quiet_header(file, specific_tags=[*_TAGS]) as header:
-        return _scanner_of({tag: header.get(tag) for tag in _TAGS}, _TAGS)
-
-
-def _scanner_of(fields: Mapping[str, Any], keys: tuple[str, ...]) -> _Scanner:
-    manufacturer, model, field_strength_t = (fields.get(key) for key in keys)
-    return _Scanner(
-        str(manufacturer or "").strip(),
-        str(model or "").strip(),
-        round(float(field_strength_t or 0.0), 1),
-    )
+    field_strength = f"{field_strength_t:g} T" if field_strength_t else ""
+    parts = (manufacturer, model.removeprefix(manufacturer).strip(), field_strength)
+    return " ".join(filter(None, parts)) or UNKNOWN

@@ -90,28 +90,24 @@ class AcceptanceReport(FileModel):
     @property
     def broken(self) -> tuple[str, ...]:
         """Reasons for not passing: bounds that are violated, or not judged on all cases."""
-        min_cases = self.bounds.least_cases_in_all
-        has_enough = len(self.cases) >= min_cases
-        shortage = (
-            ()
-            if has_enough
-            else (f"{counted(len(self.cases), 'case')}, fewer than {min_cases} in all",)
-        )
+        reasons, min_cases = [], self.bounds.least_cases_in_all
+        if len(self.cases) < min_cases:
+            reasons.append(f"{counted(len(self.cases), 'case')}, fewer than {min_cases} in all")
         rows = [(group, row) for group in self.groups for row in group.judged]
-        failed = [
+        reasons += [
             f"{group_title(group)}: {_title(row)} {_mean_text(row)}, {_required(row)} required"
             for group, row in rows
             if row.verdict is BoundVerdict.FAILED
         ]
-        undecided = [
+        reasons += [
             f"{group_title(group)}: {_title(row)} known of "
             f"{counted(row.cases, 'case')}, too few to be judged"
             for group, row in rows
             if group.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
         ]
-        reasons = (*shortage, *failed, *undecided)
-        has_passed_bound = any(row.verdict is BoundVerdict.PASSED for _, row in rows)
-        return reasons if reasons or has_passed_bound else ("no bound could be judged",)
+        if not reasons and not any(row.verdict is BoundVerdict.PASSED for _, row in rows):
+            reasons.append("no bound could be judged")
+        return tuple(reasons)
 
     @property
     def history(self) -> tuple[str, ...]:

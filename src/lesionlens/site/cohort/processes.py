@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
@@ -35,11 +35,7 @@ Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
 
 def in_processes(
-    jobs: Sequence[StudyJob],
-    task: Task,
-    workers: int,
-    context: RunContext,
-    grace_s: float = GRACE_S,
+    jobs: Sequence[StudyJob], task: Task, workers: int, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it completes.
 
@@ -52,14 +48,9 @@ def in_processes(
         Analyses one study in a worker; pickled, never raises.
     context : RunContext
         Checked for cancellation: workers stop at their next step, and waiting studies are skipped.
-    grace_s : float
-        Time for workers to stop, seconds.
     """
-    pool = _Pool(task, min(workers, len(jobs)), jobs)
-    try:
-        yield from pool.outcomes(context, grace_s)
-    finally:
-        pool.end()
+    with closing(_Pool(task, min(workers, len(jobs)), jobs)) as pool:
+        yield from pool.outcomes(context)
 
 
 @dataclass(eq=False)
@@ -72,6 +63,14 @@ class _Worker:
     """Pipe ends; their class differs on Windows."""
     job: StudyJob | None = None
 
+    def end(self) -> None:
+        """End the process, at once if it still runs, and close this side's pipes."""
+        self.jobs.close()
+        self.outcomes.close()
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
 
 class _Pool:
     def __init__(self, task: Task, count: int, jobs: Sequence[StudyJob]) -> None:
@@ -80,37 +79,30 @@ class _Pool:
         self._died_once: set[str] = set()
         self._workers: list[_Worker] = []
 
-    def outcomes(self, context: RunContext, grace_s: float) -> Iterator[StudyOutcome]:
+    def outcomes(self, context: RunContext) -> Iterator[StudyOutcome]:
         """Distribute studies and yield outcomes until none is pending."""
         stop_time: float | None = None
         while self._waiting or self._retries or self._busy:
             if stop_time is None and context.cancel.is_set():
                 stop_time = time.monotonic()
                 yield from self._stop()
-            if stop_time is not None and time.monotonic() - stop_time > grace_s:
-                yield from (
-                    _stopped_outcome(worker.job, NOT_STOPPED_IN_TIME)
-                    for worker in self._busy
-                    if worker.job
-                )
+            if stop_time is not None and time.monotonic() - stop_time > GRACE_S:
+                running = [worker.job for worker in self._busy if worker.job]
+                yield from (_stopped_outcome(job, NOT_STOPPED_IN_TIME) for job in running)
                 return
             self._assign_jobs()
             ready = wait([worker.outcomes for worker in self._workers], POLL_S)
             for worker in [w for w in self._workers if w.outcomes in ready]:
                 yield from self._receive(worker, stopping=stop_time is not None)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """End all processes: by closing their pipes, then by a signal."""
         for worker in self._workers:
             worker.jobs.close()
         deadline = time.monotonic() + _JOIN_S
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.outcomes.close()
-            worker.process.close()
+            worker.end()
         self._workers.clear()
 
     @property
@@ -160,7 +152,8 @@ class _Pool:
         try:
             outcome = worker.outcomes.recv()
         except (EOFError, OSError):
-            self._discard(worker)
+            self._workers.remove(worker)
+            worker.end()
             if job is None:
                 return
             if stopping:
@@ -173,14 +166,6 @@ class _Pool:
             return
         worker.job = None
         yield outcome
-
-    def _discard(self, worker: _Worker) -> None:
-        self._workers.remove(worker)
-        worker.jobs.close()
-        worker.outcomes.close()
-        worker.process.kill()
-        worker.process.join()
-        worker.process.close()
 
 
 def _stopped_outcome(job: StudyJob, message: str) -> StudyOutcome:

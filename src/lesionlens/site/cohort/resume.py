@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,13 +138,10 @@ def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     ResourceError
         The folder cannot be written, or its disk supports no file locks.
     """
-    connection = open_database(out, LOCK, 0.0)
-    try:
+    with closing(open_database(out, LOCK, 0.0)) as connection:
         with database_errors(out, LOCK):
             _lock(connection, out, "BEGIN" if beside_shards else "BEGIN EXCLUSIVE")
         yield
-    finally:
-        connection.close()
 
 
 def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:

@@ -19,20 +19,8 @@ from lesionlens.base.text import counted
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
-from lesionlens.site.cohort.resume import (
-    complete,
-    is_replaced,
-    locked_folder,
-    store_outcome,
-)
-from lesionlens.site.cohort.studies import (
-    SHARD_PREFIX,
-    WHOLE,
-    Shard,
-    StudyJob,
-    find_jobs,
-    listed,
-)
+from lesionlens.site.cohort.resume import complete, is_replaced, locked_folder, store_outcome
+from lesionlens.site.cohort.studies import SHARD_PREFIX, WHOLE, Shard, StudyJob, find_jobs, listed
 from lesionlens.site.cohort.table import check_names
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.add_studies import extend_in_place
@@ -202,11 +190,9 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
             text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {duration}: {outcome.message}"
-    return (
-        f"{text}; about {duration_text(elapsed_s / n_done * n_remaining)} left"
-        if n_remaining
-        else text
-    )
+    if n_remaining:
+        text += f"; about {duration_text(elapsed_s / n_done * n_remaining)} left"
+    return text
 
 
 def _outcomes(

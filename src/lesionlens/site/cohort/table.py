@@ -20,17 +20,9 @@ LIST_NAME = "cohort.files.json"
 _RESERVED_NAMES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
 _TEXT_COLUMNS = (
-    "study",
-    "status",
-    "message",
-    "tracking_uid",
-    "location_side",
-    "location_region",
-    "review_state",
-    "review_reader",
-    "review_time",
-    "review_reason",
-)
+    "study", "status", "message", "tracking_uid", "location_side", "location_region",
+    "review_state", "review_reader", "review_time", "review_reason",
+)  # fmt: skip
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
@@ -100,11 +92,7 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     if analysed:
         try:
             candidate_rows = read_rows(out / outcome.name / "findings.csv")
-        except (
-            OSError,
-            ValueError,
-            ReadError,
-        ) as error:  # rows of other studies are kept
+        except (OSError, ValueError, ReadError) as error:  # rows of other studies are kept
             reason = getattr(error, "strerror", None) or error
             study_cells["message"] = (
                 f"{study_cells['message']}; findings.csv cannot be read: {reason}"

@@ -159,14 +159,13 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
         return StudyOutcome(job.name, Status.STOPPED, 130, "not started")
     start = time.perf_counter()
     try:
-        outcome = _analyse(job, choice, context)
+        return _analyse(job, choice, context)
     except Exception as error:
         logger.debug("a study of the cohort failed", exc_info=True)
         status, message = failure(error)
         state = Status.STOPPED if status == 130 else Status.FAILED
         seconds = time.perf_counter() - start
         return StudyOutcome(job.name, state, status, encodable(message), seconds)
-    return outcome
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:

@@ -83,11 +83,7 @@ def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:
 def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry) -> None:
     """Update a study's folder, and its patient and date if the source names any."""
     description = Description.of(database, existing.name)
-    listed = (
-        PatientAndDate(existing.patient, existing.date)
-        if description is None
-        else description.listed
-    )
+    listed = description.listed if description else PatientAndDate(existing.patient, existing.date)
     named = PatientAndDate(entry.patient or listed.patient, entry.date or listed.date)
     path = entry.place or existing.place
     if named == listed and path == existing.place:

@@ -139,8 +139,8 @@ def refresh_entry(
     listed = PatientAndDate(entry.patient, entry.date) if previous is None else previous.listed
     try:
         study = open_study(path, study_uid=entry.study_uid or None, recall=True)
-        fields = fields_of(study)
-        contents = "" if fields.get("PatientID") else _contents_of(study)
+        images = patient_and_date_of(study)
+        contents = "" if images.patient else joint_sha256(inputs_of(study).series.values())
     except (LesionLensError, OSError) as error:
         if was_described and previous is None:
             return entry
@@ -151,13 +151,8 @@ def refresh_entry(
         reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
         updated = replace(entry, warnings=(f"cannot be used: {reason}",))
     else:
-        description, updated = _described(
-            database,
-            replace(entry, patient=listed.patient, date=listed.date),
-            study,
-            fields,
-            contents,
-        )
+        as_listed = replace(entry, patient=listed.patient, date=listed.date)
+        description, updated = _described(database, as_listed, study, images, contents)
         description = replace(description, files=files)
         if was_described and previous is None:
             patient, date = (
@@ -179,21 +174,17 @@ def _described(
     database: WorklistDatabase,
     entry: StudyEntry,
     study: Study,
-    fields: Mapping[str, str],
+    images: PatientAndDate,
     contents: str,
 ) -> tuple[Description, StudyEntry]:
-    """Return a study's description and updated entry; `entry` holds the list's own identity.
-
-    `fields` and `contents` are those of the images.
-    """
+    """Return a study's description and updated entry; `entry` holds the list's own identity."""
     listed = PatientAndDate(entry.patient, entry.date)
-    images = PatientAndDate(fields.get("PatientID", ""), fields.get("StudyDate", ""))
     previous = Description.of(database, entry.name)
     read_as, read_contents = _images_when_read(database, entry.name, previous)
     change_warnings = _image_change_warnings(read_as, images)
     if not change_warnings and read_contents and contents and read_contents != contents:
         change_warnings = (OTHER_IMAGES,)
-    warnings = (*_contradictions(entry, study, fields), *change_warnings)
+    warnings = (*_contradictions(entry, study, images), *change_warnings)
     updated = replace(
         entry,
         patient=entry.patient or images.patient,
@@ -204,10 +195,6 @@ def _described(
     if not change_warnings:
         read_as = read_contents = None
     return Description("", listed, images, read_as, warnings, contents, read_contents), updated
-
-
-def _contents_of(study: Study) -> str:
-    return joint_sha256(inputs_of(study).series.values())
 
 
 def _images_when_read(
@@ -241,7 +228,7 @@ def _has_decisions(database: WorklistDatabase, name: str) -> bool:
     return any(state_of(read, analysed=False) is not StudyState.NEW for read in reads)
 
 
-def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) -> tuple[str, ...]:
+def _contradictions(entry: StudyEntry, study: Study, images: PatientAndDate) -> tuple[str, ...]:
     """Return a warning for each attribute of a list that a DICOM study, once open, contradicts.
 
     It names no value, as a list may hold pseudonyms.
@@ -252,45 +239,35 @@ def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) 
     warnings = tuple(
         f"its {attribute} in the list is not that of the images"
         for attribute, listed, actual in (
-            ("patient ID", _patient_id(entry.patient), fields.get("PatientID")),
-            ("date", date, fields.get("StudyDate")),
+            ("patient ID", _patient_id(entry.patient), images.patient),
+            ("date", date, images.date),
         )
         if listed and actual and listed != actual
     )
-    has_unparsed_date = bool(entry.date and not date and fields.get("StudyDate"))
+    has_unparsed_date = entry.date and not date and images.date
     return (*warnings, NO_DATE) if has_unparsed_date else warnings
 
 
-def fields_of(study: Study) -> Mapping[str, str]:
-    """Return the patient's identifier and the date, YYYY-MM-DD, if available.
-
-    Returns
-    -------
-    mapping of str to str
-        Keys PatientID and StudyDate, as in DICOM.
-    """
+def patient_and_date_of(study: Study) -> PatientAndDate:
+    """Return the patient's identifier and the date as the images name them."""
     source = study.header_file
     if source is None:
-        return {}
-    file = source.path
-    fields: dict[str, Any] = {}
+        return _UNKNOWN
+    patient, date = None, None
     try:
         if study.kind is StudyKind.DICOM:
-            header = read_dicom(file, stop_before_pixels=True, specific_tags=list(_TAGS))
-            fields = {tag: str(header.get(tag) or "") for tag in _TAGS}
+            header = read_dicom(source.path, stop_before_pixels=True, specific_tags=[*_TAGS])
+            patient, date = (str(header.get(tag) or "") for tag in _TAGS)
         else:
-            sidecar = read_sidecar(file, [])
-            fields = {
-                "PatientID": sidecar.get("PatientID"),
-                "StudyDate": sidecar.get("StudyDate") or sidecar.get("AcquisitionDateTime"),
-            }
+            sidecar = read_sidecar(source.path, [])
+            patient = sidecar.get("PatientID")
+            date = sidecar.get("StudyDate") or sidecar.get("AcquisitionDateTime")
     except (OSError, *DAMAGED):
         logger.warning("patient and date of a study could not be read")
-    date = _DATE.match(str(fields.get("StudyDate") or ""))
-    return {
-        "PatientID": _patient_id(fields.get("PatientID")),
-        "StudyDate": "-".join(date.groups()) if date else "",
-    }
+    written_date = _DATE.match(str(date or ""))
+    return PatientAndDate(
+        _patient_id(patient), "-".join(written_date.groups()) if written_date else ""
+    )
 
 
 def _patient_id(value: object) -> str:

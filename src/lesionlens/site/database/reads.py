@@ -8,13 +8,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
-from lesionlens.base.records.review import (
-    NO_CANDIDATE,
-    WHOLE_STUDY,
-    Outline,
-    Review,
-    ReviewEvent,
-)
+from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.site.database.records import Mark, Read, ReadKey, StudyState
 
 ACT = TypeAdapter(ReviewEvent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,10 +42,7 @@ def fingerprint(study: Path) -> str:
 
 def analysed_files(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
-    try:
-        run = read_run(result) if is_result(result) else None
-    except (ReadError, OSError):
-        return frozenset()
+    run = run_of(result) if is_result(result) else None
     return frozenset() if run is None else frozenset(sha256 for _, sha256 in run.inputs)
 
 
@@ -83,15 +80,11 @@ def holds_inputs_of(study: Path, result: Path) -> bool:
     archive).
     """
     analysed = analysed_files(result)
-    return bool(analysed) and _holds(study, analysed)
+    return bool(analysed) and holds_files(study, analysed)
 
 
-def is_made_of(inputs: Iterable[tuple[str, str]], study: Path) -> bool:
-    """Return whether a study has all files of an analysis, given as name and SHA-256."""
-    return _holds(study, frozenset(sha256 for _, sha256 in inputs))
-
-
-def _holds(study: Path, digests: frozenset[str]) -> bool:
+def holds_files(study: Path, digests: Set[str]) -> bool:
+    """Return whether a study has all files with these SHA-256."""
     return digests <= {sha256_of(path) for path in study_files(study)}
 
 

@@ -441,17 +441,9 @@ def _entry(row: tuple[Any, ...]) -> StudyEntry:
     warnings = tuple(text.removeprefix(_OF_ANALYSIS) for text in stored)
     analysis_warnings = tuple(text[1:] for text in stored if text.startswith(_OF_ANALYSIS))
     return StudyEntry(
-        name,
-        place,
-        patient,
-        date,
-        tuple(sequences.split()),
-        uid,
-        candidates,
-        highest,
-        warnings,
+        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, warnings,
         analysis_warnings,
-    )
+    )  # fmt: skip
 
 
 def _outline_row(outline: Outline) -> tuple[str, str, str, str, bytes]:

@@ -28,11 +28,7 @@ from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 from lesionlens.site.cohort.studies import study_paths_by_name
-from lesionlens.site.monitoring.records import (
-    MonitoredCandidate,
-    MonitoredStudy,
-    PromptEffort,
-)
+from lesionlens.site.monitoring.records import MonitoredCandidate, MonitoredStudy, PromptEffort
 
 _TEST_RESULTS = {
     "acceptance.json": ("results", "the results of an acceptance test"),
@@ -122,10 +118,7 @@ def _remove_test_results(name: str, folders: list[str], files: Sequence[str]) ->
 
 
 def add_image_features(
-    studies: Sequence[MonitoredStudy],
-    folder: Path,
-    *,
-    context: RunContext = SILENT,
+    studies: Sequence[MonitoredStudy], folder: Path, *, context: RunContext = SILENT
 ) -> tuple[list[MonitoredStudy], list[str]]:
     """Add image features of the studies that `batch` was given, by the names of their results.
 
@@ -282,7 +275,6 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         failed_checks=tuple(check["check"] for check in findings["quality"] if not check["passed"]),
         brain_ml=brain,
         registration=min(registered, default=None),
-        seconds=float(run["seconds"]),
         started=str(run["started"]),
     )
 

@@ -60,7 +60,6 @@ class MonitoredStudy:
     brain_ml: float | None = None
     registration: float | None = None
     """Volume of the brain; lowest registration quality."""
-    seconds: float = 0.0
     images: Mapping[str, float] = field(default_factory=dict)
     """Image features, see `reading.image_features`; may be empty."""
     started: str = ""
@@ -69,11 +68,7 @@ class MonitoredStudy:
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
         """The network's candidates, without those that are listed apart."""
-        return tuple(
-            candidate
-            for candidate in self.candidates
-            if not (candidate.added or candidate.is_other_finding)
-        )
+        return tuple(c for c in self.candidates if not (c.added or c.is_other_finding))
 
     @property
     def other_findings(self) -> tuple[MonitoredCandidate, ...]:

@@ -110,39 +110,25 @@ def _group(
     def counts(reader: str) -> bool:
         return only_reader is None or reader == only_reader
 
-    states: Counter[ReviewState] = Counter()
-    for study in studies:
-        for candidate in study.flagged:
-            states.update(state for reader, state in candidate.verdicts.items() if counts(reader))
-    efforts = [
-        effort
-        for study in studies
-        for candidate in study.candidates
-        for reader, effort in candidate.prompt_efforts.items()
-        if counts(reader)
-    ]
+    candidates = [c for study in studies for c in study.candidates]
+    flagged = [c for study in studies for c in study.flagged]
+    other = [c for study in studies for c in study.other_findings]
+    states = Counter(s for c in flagged for reader, s in c.verdicts.items() if counts(reader))
+    efforts = [e for c in candidates for reader, e in c.prompt_efforts.items() if counts(reader)]
     return Group(
         name=name,
         studies=len(studies),
-        candidates=sum(len(s.flagged) for s in studies),
+        candidates=len(flagged),
         accepted=states[ReviewState.ACCEPTED],
         edited=states[ReviewState.EDITED],
         rejected=states[ReviewState.REJECTED],
-        added=sum(
-            candidate.added_by is not None and counts(candidate.added_by)
-            for s in studies
-            for candidate in s.candidates
-        ),
+        added=sum(c.added_by is not None and counts(c.added_by) for c in candidates),
         pointed=len(efforts),
         prompts=_median([effort.prompts for effort in efforts]),
         prompt_seconds=_median([effort.seconds for effort in efforts]),
-        other=sum(len(s.other_findings) for s in studies),
+        other=len(other),
         other_accepted=sum(
-            state.confirmed
-            for s in studies
-            for candidate in s.other_findings
-            for reader, state in candidate.verdicts.items()
-            if counts(reader)
+            s.confirmed for c in other for reader, s in c.verdicts.items() if counts(reader)
         ),
     )
 

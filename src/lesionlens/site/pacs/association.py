@@ -23,6 +23,8 @@ from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, t
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
 MAX_CONTEXTS = 127
+PENDING = (0xFF00, 0xFF01)
+"""Statuses of a response that others follow."""
 _ABORT_WAIT_SECONDS = 2.0
 _PROBE_SECONDS = 3.0
 

@@ -195,10 +195,6 @@ class Ledger:
             )
         return Delivery(tuple(stored), self._n_present, refused, self._unlisted, notices)
 
-    def stopped_error(self) -> DeliveryStoppedError:
-        """Return the error of a delivery that the user stopped, with the number of stored files."""
-        return DeliveryStoppedError(self.count, len(self._items))
-
     def incomplete_error(self, error: UnreachableError, *, is_listed: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
         count_text = f"it has {self.count}" if is_listed else f"it confirmed {self.count}"

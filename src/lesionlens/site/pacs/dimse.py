@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -11,24 +12,15 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from typing_extensions import override
 
-from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
-from lesionlens.site.pacs.association import MAX_CONTEXTS, Peer, raise_if_stopped
+from lesionlens.site.pacs.association import MAX_CONTEXTS, PENDING, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    MAX_IMAGES,
-    Access,
-    FoundStudy,
-    StudyQuery,
-    unreachable,
-)
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
 from lesionlens.site.pacs.retrieve import fetch
 
-_PENDING = (0xFF00, 0xFF01)
 _NO_RESOURCES = 0xA700
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
 """Success, and warnings with which a data set was stored."""
@@ -51,15 +43,9 @@ class DimsePacs(Pacs):
         identifier.NumberOfStudyRelatedInstances = None
         identifier.IssuerOfPatientID = identifier.PatientBirthDate = identifier.PatientSex = ""
         with self._find_association(context) as assoc:
-            studies = [
-                _found_study(item) for item in self._matches(assoc, identifier, context, LIMIT)
-            ]
-        return tuple(
-            sorted(
-                (study for study in studies if is_uid(study.study_uid)),
-                key=lambda study: study.study_date,
-            )
-        )
+            found = map(_found_study, self._matches(assoc, identifier, context, LIMIT))
+            studies = [study for study in found if is_uid(study.study_uid)]
+        return tuple(sorted(studies, key=lambda study: study.study_date))
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
@@ -108,7 +94,7 @@ class DimsePacs(Pacs):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
                     raise self._peer.connection_lost(n_before + count)
-                if status.Status in _PENDING and item is not None:
+                if status.Status in PENDING and item is not None:
                     count += 1
                     if count > limit:
                         assoc.abort()  # further matches are not needed
@@ -201,16 +187,6 @@ def _text(item: Any, keyword: str) -> str:
 
 
 def _found_study(item: Any) -> FoundStudy:
-    count = _text(item, "NumberOfStudyRelatedInstances")
     modalities = item.get("ModalitiesInStudy") or ()
-    return FoundStudy(
-        study_uid=_text(item, "StudyInstanceUID"),
-        patient_id=_text(item, "PatientID"),
-        patient_name=_text(item, "PatientName"),
-        study_date=_text(item, "StudyDate"),
-        description=_text(item, "StudyDescription"),
-        accession=_text(item, "AccessionNumber"),
-        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
-        instances=int(count) if count.isdecimal() else None,
-        patient=Patient.of(lambda keyword: _text(item, keyword)),
-    )
+    several = (modalities,) if isinstance(modalities, str) else modalities
+    return FoundStudy.of(partial(_text, item), several)

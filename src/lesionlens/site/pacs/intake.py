@@ -11,6 +11,7 @@ import shutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from lesionlens.base.records.patient import Patient, PatientField, conflict_amon
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header
-from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
+from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing
 from lesionlens.site.pacs.peer import (
     FoundStudy,
@@ -171,14 +172,16 @@ class Intake:
 
     def _identity(self, path: Path) -> str:
         """Return the SOP Instance UID of a requested file."""
-        uid, study, patient = _read_identity(path)
+        try:
+            with quiet_header(path, specific_tags=[*_IDENTITY]) as header:
+                uid, study = str(header.SOPInstanceUID), str(header.StudyInstanceUID)
+                patient = Patient.of(header.get)
+        except DAMAGED as error:
+            raise _refusal("a part that is not a DICOM file") from error
         if study != self._study_uid:
             raise _refusal("an image of another study")
         if uid not in self.listed:
-            raise _refusal(
-                "an image that the archive did not list",
-                _GROWING,
-            )
+            raise _refusal("an image that the archive did not list", _GROWING)
         self._patients.add(patient)
         return uid
 
@@ -230,7 +233,7 @@ class Pacs(ABC):
             if on_partial is not None and ledger.sent:
                 on_partial(ledger.delivery())
             if ledger.has_begun and isinstance(error, (CancelledError, KeyboardInterrupt)):
-                raise ledger.stopped_error() from error
+                raise DeliveryStoppedError(ledger.count, len(items)) from error
             raise
 
     def _settle_patients(
@@ -345,10 +348,8 @@ class Pacs(ABC):
                 same_patient=same_patient,
                 context=context,
             )
-            try:
+            with closing(intake):
                 self._fetch(study_uid, intake, context)
-            finally:
-                intake.close()
             notice = intake.check_complete()
             if not self._listing(study_uid, context).keys() <= images.keys():
                 raise _refusal("images that the archive listed only afterwards", _GROWING)
@@ -367,16 +368,6 @@ def _without_reduced_name(listed: Patient, patients: Iterable[Patient]) -> Patie
         for errors in ("ignore", "replace")
     )
     return replace(listed, name="") if listed.name in reduced else listed
-
-
-def _read_identity(path: Path) -> tuple[str, str, Patient]:
-    """Return a file's SOP Instance UID, Study UID and patient."""
-    try:
-        with quiet_header(path, specific_tags=[*_IDENTITY]) as header:
-            patient = Patient.of(header.get)
-            return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
-    except DAMAGED as error:
-        raise _refusal("a part that is not a DICOM file") from error
 
 
 def _refusal(found: str, next_step: str = "Tell the archive's administrator") -> ReadError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -138,6 +139,22 @@ class FoundStudy:
     accession: str = field(default="", repr=False)
     patient: Patient = field(default_factory=Patient, repr=False)
     """Patient attributes in the archive, for comparison with files."""
+
+    @classmethod
+    def of(cls, text: Callable[[str], str], modalities: Iterable[object]) -> FoundStudy:
+        """Build a study from its attributes as text, by keyword; empty if absent."""
+        count = text("NumberOfStudyRelatedInstances")
+        return cls(
+            study_uid=text("StudyInstanceUID"),
+            patient_id=text("PatientID"),
+            patient_name=text("PatientName"),
+            study_date=text("StudyDate"),
+            description=text("StudyDescription"),
+            accession=text("AccessionNumber"),
+            modalities=tuple(map(str, modalities)),
+            instances=int(count) if count.isdecimal() else None,
+            patient=Patient.of(text),
+        )
 
 
 def check_address(address: str) -> str:

@@ -39,6 +39,7 @@ from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.site.pacs.association import (
     MAX_CONTEXTS,
     MAX_PDU_BYTES,
+    PENDING,
     WITHOUT_DELAYS,
     Peer,
     abort_association,
@@ -63,7 +64,6 @@ FIRST_KINDS = (
 LATE_SECONDS = 30.0
 """How long images may still arrive after C-MOVE reported completion."""
 _NOT_OFFERED = (0x0122, 0x0211, 0xA900)
-_PENDING = (0xFF00, 0xFF01)
 _SUCCESS, _REFUSED = 0x0000, 0xC000
 
 
@@ -153,7 +153,7 @@ def _await_responses(
             return False  # Orthanc's response if C-GET is not allowed
         if not status:
             raise peer.connection_lost(intake.count)
-        if status.Status in _PENDING or status.Status == _SUCCESS:
+        if status.Status in PENDING or status.Status == _SUCCESS:
             continue
         if status.Status in _NOT_OFFERED:
             return False

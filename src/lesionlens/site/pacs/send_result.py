@@ -82,77 +82,64 @@ def send_result(
     UnusableInputError
         Earlier objects are to be superseded, but none is known or the result is not reviewed.
     """
+    from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
+
     options = options or SendOptions()
     files = only(files_to_send(result), options.kinds)
     folder = result.resolve().parent if result.resolve().name == "dicom" else result
     earlier: tuple[Dataset, ...] = ()
     notices: tuple[str, ...] = ()
     if options.supersede:
-        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
-
         earlier, notices = supersede.earlier_objects(
             archive, folder, files, address, options.kinds, context
         )
     delivery = archive.send(
         files,
         same_patient=options.same_patient,
-        on_partial=lambda part: _record_delivery(
-            folder, part, part.stored, address, known_notices=part.notices
-        ),
+        on_partial=lambda part: _record_delivery(folder, part, address),
         context=context,
     )
-    recorded = _record_delivery(
-        folder, delivery, delivery.stored, address, known_notices=delivery.notices
-    )
+    recorded = _record_delivery(folder, delivery, address)
     if earlier and (delivery.refused or delivery.unlisted):
         verb = "refused" if delivery.refused else "does not list"
         notice = f"Earlier objects were not rejected: the archive {verb} some of the new ones."
         recorded = replace(recorded, notices=(*recorded.notices, notice))
     elif earlier:
-        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
-
         note_delivery = supersede.reject(
             archive, earlier, same_patient=options.same_patient, context=context
         )
         recorded = _with_note(recorded, note_delivery, len(earlier))
         if not note_delivery.refused:
             uids = tuple(str(header.SOPInstanceUID) for header in earlier)
-            recorded = _record_delivery(folder, recorded, (), address, uids)
-    from lesionlens.site.pacs.other_reports import other_reports_notices  # noqa: PLC0415  slow: highdicom
-
-    others = other_reports_notices(archive, delivery.stored, context)
+            recorded = _record_delivery(folder, recorded, address, uids)
+    others = supersede.other_reports_notices(archive, delivery.stored, context)
     return recorded, (*recorded.notices, *notices, *others)
 
 
 def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:
     """Combine a result's delivery with that of its rejection note."""
-    rejection_notices = (
-        ()
-        if note_delivery.refused
-        else (f"A rejection note names {counted(count, 'object')} as superseded.",)
-    )
+    notices = [*delivery.notices, *note_delivery.notices]
+    if not note_delivery.refused:
+        notices.append(f"A rejection note names {counted(count, 'object')} as superseded.")
     return replace(
         delivery,
         stored=(*delivery.stored, *note_delivery.stored),
         refused=(*delivery.refused, *note_delivery.refused),
         unlisted=(*delivery.unlisted, *note_delivery.unlisted),
-        notices=tuple(
-            dict.fromkeys((*delivery.notices, *note_delivery.notices, *rejection_notices))
-        ),
+        notices=tuple(dict.fromkeys(notices)),
     )
 
 
 def _record_delivery(
-    folder: Path,
-    delivery: Delivery,
-    files: tuple[Path, ...],
-    address: str,
-    rejected_uids: tuple[str, ...] = (),
-    known_notices: tuple[str, ...] = (),
+    folder: Path, delivery: Delivery, address: str, rejected_uids: tuple[str, ...] = ()
 ) -> Delivery:
-    """Record in a result's folder what was sent or rejected; a failure becomes a notice."""
+    """Record in a result's folder what was sent, or only the rejected objects if any are named.
+
+    A failure becomes a notice.
+    """
     if not (folder / "run.json").is_file():
         return delivery
+    files, known_notices = ((), ()) if rejected_uids else (delivery.stored, delivery.notices)
     try:
         notices = record_sent(folder, files, address, utc_now(), rejected_uids, known_notices)
     except ResourceError as error:

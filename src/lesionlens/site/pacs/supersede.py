@@ -1,9 +1,10 @@
-"""Find and reject earlier, unreviewed objects when a reviewed result is sent.
+"""LesionLens objects that an archive holds of a study when a result is sent there.
 
-A rejection note (IHE IOCM) names them. They are known from the record of sent objects, otherwise
-from the series descriptions in the archive, which state whether a LesionLens object was reviewed.
-Others that the archive lists beside the recorded ones are named in a notice: they may be of an
-interrupted delivery, or of another analysis.
+Earlier, unreviewed ones are rejected by a note (IHE IOCM) when a reviewed result is sent. They are
+known from the record of sent objects, otherwise from the series descriptions in the archive, which
+state whether a LesionLens object was reviewed. Others that the archive lists beside the recorded
+ones are named in a notice: they may be of an interrupted delivery, or of another analysis. So are
+other readers' reports, which the sent one does not replace.
 """
 
 from __future__ import annotations
@@ -19,8 +20,16 @@ from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.dicom.documents import rejected_objects, sent_objects
-from lesionlens.results.export.dicom.identity import is_unreviewed_description
+from lesionlens.imaging.reading.dicom.documents import (
+    own_header,
+    predecessors_of,
+    rejected_objects,
+    sent_objects,
+)
+from lesionlens.results.export.dicom.identity import (
+    is_reviewed_report_description,
+    is_unreviewed_description,
+)
 from lesionlens.results.export.dicom.ko import rejection_of
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
@@ -156,3 +165,38 @@ def _header(document: Document, new_header: Dataset) -> Dataset:
     if kind_of(document.sop_class_uid) in _IMAGE_KINDS:
         header.Rows = header.Columns = 1  # otherwise the note would classify it as an image
     return header
+
+
+def other_reports_notices(
+    archive: Pacs, sent: Iterable[Path], context: RunContext
+) -> tuple[str, ...]:
+    """Return a notice if an archive holds reviewed reports that the sent ones do not replace.
+
+    Two readers may continue one study at the same time; whoever opens it then sees the newest
+    report. The archive's series descriptions tell whether a report was reviewed.
+
+    Parameters
+    ----------
+    sent : iterable of Path
+        Files that the archive has now.
+    """
+    headers = [header for header in map(own_header, sent) if header is not None]
+    reports = [header for header in headers if header.Modality == "SR"]
+    known = {str(report.SOPInstanceUID) for report in reports}.union(*map(predecessors_of, reports))
+    try:
+        listed = {
+            document.sop_instance_uid
+            for study in sorted({str(report.StudyInstanceUID) for report in reports})
+            for document in archive.objects_of(
+                study, is_reviewed_report_description, context=context
+            )
+        }
+    except LesionLensError:
+        return ("Whether the archive holds other reports of this study could not be checked.",)
+    count = len(listed - known)
+    if not count:
+        return ()
+    return (
+        "The archive holds other reviewed LesionLens reports of this study, which this one does "
+        f"not replace ({count}). Whoever opens the study sees the newest report: compare them.",
+    )

@@ -18,7 +18,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.http_responses import HTTPS_PORT
-from lesionlens.base.records.patient import Patient, PatientField
+from lesionlens.base.records.patient import PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import case_folded
 from lesionlens.base.uids import is_uid
@@ -27,14 +27,7 @@ from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
-from lesionlens.site.pacs.peer import (
-    LIMIT,
-    MAX_IMAGES,
-    Access,
-    FoundStudy,
-    StudyQuery,
-    unreachable,
-)
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
 from lesionlens.site.pacs.tls import client_context, tls_reason
 from lesionlens.site.pacs.web_session import CHUNK_BYTES, WebSession
 
@@ -58,25 +51,12 @@ _FIELDS = [
     "NumberOfStudyRelatedInstances",
     *(field.value for field in PatientField),
 ]
-_TAGS = {
-    "study_uid": "0020000D",
-    "patient_id": "00100020",
-    "patient_name": "00100010",
-    "study_date": "00080020",
-    "description": "00081030",
-    "accession": "00080050",
-}
 _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
 _NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
 _MALFORMED_RESPONSE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    RecursionError,
-    SyntaxError,  # XML
-)
+    ValueError, TypeError, KeyError, AttributeError, RecursionError, SyntaxError,  # the last: XML
+)  # fmt: skip
 _ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -88,11 +68,9 @@ class WebPacs(Pacs):
         credentials = login(address, access.user)
         self._session = WebSession()
         # without explicit authentication, requests would read passwords from ~/.netrc
-        self._session.auth = (
-            HTTPBasicAuth(*(text.encode() for text in credentials))
-            if credentials
-            else lambda request: request
-        )
+        self._session.auth = lambda request: request
+        if credentials:
+            self._session.auth = HTTPBasicAuth(*(text.encode() for text in credentials))
         client_context(access)  # unusable certificates are refused now
         if access.ca is not None:
             self._session.verify = str(access.ca)
@@ -232,11 +210,7 @@ class WebPacs(Pacs):
         self._record(batch, stored, failed, ledger)
 
     def _record(
-        self,
-        batch: Sequence[Outgoing],
-        stored: set[str],
-        failed: Mapping[str, str],
-        ledger: Ledger,
+        self, batch: Sequence[Outgoing], stored: set[str], failed: Mapping[str, str], ledger: Ledger
     ) -> None:
         """Record the outcome of a request; a file that the response does not name is unknown."""
         for item in batch:
@@ -273,9 +247,7 @@ class WebPacs(Pacs):
 
     def _not_dicomweb(self, error: Exception) -> ResourceError:
         return unreachable(
-            self.address,
-            _malformed(error),
-            "Check the address: it often ends in /dicom-web or /rs",
+            self.address, _malformed(error), "Check the address: it often ends in /dicom-web or /rs"
         )
 
 
@@ -302,16 +274,12 @@ def _matches(item: Mapping[str, Any], tag: str, expected: str) -> bool:
 
 
 def _found_study(item: Mapping[str, Any]) -> FoundStudy:
-    texts = {name: _text(item, tag) for name, tag in _TAGS.items()}
-    if not is_uid(texts["study_uid"]):
-        raise ValueError("a study without a UID")
-    count = _text(item, "00201208")
-    return FoundStudy(
-        **texts,
-        modalities=tuple(str(value) for value in _values(item, "00080061")),
-        instances=int(count) if count.isdecimal() else None,
-        patient=Patient.of(lambda keyword: _text(item, f"{tag_for_keyword(keyword):08X}")),
+    study = FoundStudy.of(
+        lambda keyword: _text(item, f"{tag_for_keyword(keyword):08X}"), _values(item, "00080061")
     )
+    if not is_uid(study.study_uid):
+        raise ValueError("a study without a UID")
+    return study
 
 
 def _values(item: Mapping[str, Any], tag: str) -> list[Any]:

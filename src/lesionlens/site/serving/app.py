@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -27,8 +27,8 @@ from lesionlens.engines.remote.messages import Header, serialise_info
 from lesionlens.site.serving.admission import Admission, admitted
 from lesionlens.site.serving.error_responses import error_response, system_error, too_large
 from lesionlens.site.serving.middleware import Gate
+from lesionlens.site.serving.monailabel import routes
 from lesionlens.site.serving.monailabel.adapter import Adapter
-from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
 logger = logging.getLogger(__name__)
@@ -73,15 +73,15 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     )
     app.state.sessions, app.state.admission = sessions, admission
     app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_MAX_CONCURRENT)
-    app.include_router(make_router())
+    app.include_router(routes.open_router)
+    app.include_router(routes.router)
+    app.add_api_route("/healthz", _health)
+    app.include_router(router)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
     app.add_middleware(Gate, admission=admission, sessions=sessions)  # around it: it keeps the log
     for error_type in (LesionLensError, OSError, HTTPException, RequestValidationError):
         app.add_exception_handler(error_type, _error_response)
-    _add_server_routes(app)
-    _add_session_routes(app)
-    _add_job_routes(app)
     return app
 
 
@@ -97,106 +97,105 @@ def _session(request: Request, session: str, owner: Annotated[str, Depends(admit
 AllSessions = Annotated[Sessions, Depends(_sessions)]
 ClientSession = Annotated[Session, Depends(_session)]
 Owner = Annotated[str, Depends(admitted)]
+router = APIRouter(dependencies=[Depends(admitted)])
 
 
-def _add_server_routes(app: FastAPI) -> None:
-    @app.get("/healthz")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/v1/about", dependencies=[Depends(admitted)])
-    def about(sessions: AllSessions) -> dict[str, Any]:
-        return {
-            "product": "LesionLens",
-            "version": version("lesionlens"),
-            "protocol": PROTOCOL,
-            "models": [*sessions.models],
-        }
-
-    @app.get("/v1/state", dependencies=[Depends(admitted)])
-    def state(sessions: AllSessions) -> dict[str, Any]:
-        return sessions.state()
-
-    @app.post("/v1/sessions")
-    def open_session(
-        sessions: AllSessions, owner: Owner, model: Annotated[str | None, Body(embed=True)] = None
-    ) -> dict[str, Any]:
-        session = sessions.open(owner, model)
-        engine: Engine = sessions.models[session.model]
-        return {
-            "session": session.name,
-            "model": session.model,
-            "version": version("lesionlens"),
-            "engine": serialise_info(engine.info),
-            "first_look": isinstance(engine, SupportsFirstPass),
-            "heartbeat_s": sessions.limits.heartbeat_s,
-        }
+async def _health() -> dict[str, str]:
+    return {"status": "ok"}
 
 
-def _add_session_routes(app: FastAPI) -> None:
-    @app.post("/v1/sessions/{session}/heartbeat", status_code=204)
-    def heartbeat(client_session: ClientSession) -> None:
-        del client_session  # finding it marks it as used
-
-    @app.delete("/v1/sessions/{session}", status_code=204)
-    def close_session(sessions: AllSessions, client_session: ClientSession) -> None:
-        sessions.close(client_session)
-
-    @app.put("/v1/sessions/{session}/parts/{name}", status_code=204)
-    async def add_part(
-        sessions: AllSessions, client_session: ClientSession, name: str, request: Request
-    ) -> None:
-        part = await read_body(request, sessions.limits.memory_bytes // 4)
-        await _run_in_pool(request, sessions.add_part, client_session, name, part)
-
-    @app.post("/v1/sessions/{session}/studies")
-    async def add_study(
-        sessions: AllSessions, client_session: ClientSession, manifest: Header, request: Request
-    ) -> dict[str, Any]:
-        return {
-            "missing": await _run_in_pool(request, sessions.add_study, client_session, manifest)
-        }
+@router.get("/v1/about")
+def _about(sessions: AllSessions) -> dict[str, Any]:
+    return {
+        "product": "LesionLens",
+        "version": version("lesionlens"),
+        "protocol": PROTOCOL,
+        "models": [*sessions.models],
+    }
 
 
-def _add_job_routes(app: FastAPI) -> None:
-    @app.put("/v1/sessions/{session}/jobs/{name}", status_code=204)
-    async def ask(
-        sessions: AllSessions, client_session: ClientSession, name: str, request: Request
-    ) -> None:
-        message = await read_body(request, 2**26)
-        await _run_in_pool(request, sessions.ask, client_session, name, message)
+@router.get("/v1/state")
+def _state(sessions: AllSessions) -> dict[str, Any]:
+    return sessions.state()
 
-    @app.get("/v1/sessions/{session}/jobs/{name}")
-    async def progress(
-        client_session: ClientSession, name: str, wait: float = 0.0, seen: int = 0
-    ) -> dict[str, Any]:
-        job = client_session.jobs.get(name)
-        if job is None:
-            raise GoneError("study")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(wait, _MAX_WAIT_S)
-        next_update = min(deadline, loop.time() + _PROGRESS_INTERVAL_S)
-        while not job.done and loop.time() < (deadline if job.version <= seen else next_update):
-            await asyncio.sleep(0.01)  # no thread is blocked
-        return {
-            "done": job.done,
-            "stage": job.stage,
-            "fraction": job.fraction,
-            "seen": job.version,
-        }
 
-    @app.get("/v1/sessions/{session}/jobs/{name}/answer")
-    def answer(client_session: ClientSession, name: str) -> Response:
-        job = client_session.jobs.get(name)
-        if job is None:
-            raise GoneError("study")
-        if job.error is not None:
-            raise job.error
-        return Response(job.response or b"", media_type=_OCTETS)
+@router.post("/v1/sessions")
+def _open_session(
+    sessions: AllSessions, owner: Owner, model: Annotated[str | None, Body(embed=True)] = None
+) -> dict[str, Any]:
+    session = sessions.open(owner, model)
+    engine: Engine = sessions.models[session.model]
+    return {
+        "session": session.name,
+        "model": session.model,
+        "version": version("lesionlens"),
+        "engine": serialise_info(engine.info),
+        "first_look": isinstance(engine, SupportsFirstPass),
+        "heartbeat_s": sessions.limits.heartbeat_s,
+    }
 
-    @app.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
-    def drop_job(sessions: AllSessions, client_session: ClientSession, name: str) -> None:
-        sessions.drop_job(client_session, name)
+
+@router.post("/v1/sessions/{session}/heartbeat", status_code=204)
+def _heartbeat(client_session: ClientSession) -> None:
+    del client_session  # finding it marks it as used
+
+
+@router.delete("/v1/sessions/{session}", status_code=204)
+def _close_session(sessions: AllSessions, client_session: ClientSession) -> None:
+    sessions.close(client_session)
+
+
+@router.put("/v1/sessions/{session}/parts/{name}", status_code=204)
+async def _add_part(
+    sessions: AllSessions, client_session: ClientSession, name: str, request: Request
+) -> None:
+    part = await read_body(request, sessions.limits.memory_bytes // 4)
+    await _run_in_pool(request, sessions.add_part, client_session, name, part)
+
+
+@router.post("/v1/sessions/{session}/studies")
+async def _add_study(
+    sessions: AllSessions, client_session: ClientSession, manifest: Header, request: Request
+) -> dict[str, Any]:
+    return {"missing": await _run_in_pool(request, sessions.add_study, client_session, manifest)}
+
+
+@router.put("/v1/sessions/{session}/jobs/{name}", status_code=204)
+async def _ask(
+    sessions: AllSessions, client_session: ClientSession, name: str, request: Request
+) -> None:
+    message = await read_body(request, 2**26)
+    await _run_in_pool(request, sessions.ask, client_session, name, message)
+
+
+@router.get("/v1/sessions/{session}/jobs/{name}")
+async def _progress(
+    client_session: ClientSession, name: str, wait: float = 0.0, seen: int = 0
+) -> dict[str, Any]:
+    job = client_session.jobs.get(name)
+    if job is None:
+        raise GoneError("study")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(wait, _MAX_WAIT_S)
+    next_update = min(deadline, loop.time() + _PROGRESS_INTERVAL_S)
+    while not job.done and loop.time() < (deadline if job.version <= seen else next_update):
+        await asyncio.sleep(0.01)  # no thread is blocked
+    return {"done": job.done, "stage": job.stage, "fraction": job.fraction, "seen": job.version}
+
+
+@router.get("/v1/sessions/{session}/jobs/{name}/answer")
+def _answer(client_session: ClientSession, name: str) -> Response:
+    job = client_session.jobs.get(name)
+    if job is None:
+        raise GoneError("study")
+    if job.error is not None:
+        raise job.error
+    return Response(job.response or b"", media_type=_OCTETS)
+
+
+@router.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
+def _drop_job(sessions: AllSessions, client_session: ClientSession, name: str) -> None:
+    sessions.drop_job(client_session, name)
 
 
 async def _run_in_pool(request: Request, work: Callable[..., T], *args: object) -> T:

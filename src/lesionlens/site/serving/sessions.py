@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +18,7 @@ from lesionlens.engines.engine import Engine
 from lesionlens.engines.plugin_engines import release
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
-from lesionlens.site.serving.engine_requests import (
-    EngineRequest,
-    SessionStudy,
-    respond,
-)
+from lesionlens.site.serving.engine_requests import EngineRequest, SessionStudy, respond
 from lesionlens.site.serving.job_queue import Job, JobQueue
 from lesionlens.site.serving.memory_use import held_bytes
 
@@ -121,7 +116,7 @@ class Session:
     name: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     last_seen: float = field(default_factory=time.monotonic)
     parts: dict[str, bytes] = field(default_factory=dict)
-    studies: OrderedDict[str, _StoredStudy] = field(default_factory=OrderedDict)
+    studies: dict[str, _StoredStudy] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
 
     @property

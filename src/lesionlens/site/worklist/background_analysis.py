@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError, os_reason
@@ -26,11 +25,8 @@ from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity, save_result
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint, is_made_of, is_of_other_files
-from lesionlens.site.database.worklist_database import (
-    WorklistDatabase,
-    existing_worklist_database,
-)
+from lesionlens.site.database.study_files import fingerprint, holds_files, is_of_other_files
+from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
 
@@ -84,14 +80,13 @@ def _run_alone(
     database: WorklistDatabase, choice: CohortChoice, engine: str, context: RunContext
 ) -> tuple[StudyOutcome, ...]:
     outcomes: dict[str, StudyOutcome] = {}
-    run = _AheadRun(database, choice, engine, context)
     remaining = {entry.name for entry in database.entries()}
     while not context.cancel.is_set():
         entry = next((e for e in from_cursor(database) if e.name in remaining), None)
         if entry is None:
             break
         remaining.discard(entry.name)
-        outcome = run.analyse(entry)
+        outcome = _analyse(database, entry, choice, engine, context)
         if outcome is not None:
             outcomes[entry.name] = outcome
     database.write_note(UNDER_WAY, None)
@@ -131,7 +126,7 @@ def _store_result(
     if is_result(job.out) and not is_of_other_files(job.study, job.out):
         return False
     files = fingerprint(job.study)
-    if not is_made_of(analysis.run.inputs, job.study):
+    if not holds_files(job.study, {sha256 for _, sha256 in analysis.run.inputs}):
         raise UnusableInputError(
             found=f"images of {name!r} that differ from those that were analysed",
             expected="images that do not change while they are read",
@@ -156,46 +151,41 @@ def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
     yield from entries[:start]
 
 
-@dataclass(frozen=True, slots=True)
-class _AheadRun:
-    """Settings for analysing the studies of a list."""
-
-    database: WorklistDatabase
-    choice: CohortChoice
-    engine: str
-    """Identifier from `cohort.work.engine_identity`."""
-    context: RunContext
-
-    def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
-        """Analyse one study; None if done before, or stopped while it was fetched."""
-        database = self.database
-        try:
-            entry = local_study(database, entry, self.context)
-            path = Path(entry.place)
-            job = StudyJob(entry.name, path, database.folder / entry.name)
-            path.stat()  # raises if it is not available
-            digest = fingerprint(path)
-            job = replace(job, is_new=is_replaced(database, job, digest))
-        except CancelledError:
-            return None
-        except (LesionLensError, OSError) as error:
-            reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
-            database.update(
-                with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
-            )
-            return StudyOutcome(entry.name, Status.FAILED, 2, reason)
-        if _without_unavailable_warning(entry) is not entry:
-            entry = _without_unavailable_warning(entry)
-            database.update(entry)
-        if complete(database, job, digest, self.engine, any_files=True) is not None:
-            if entry.candidates is None:
-                database.update(with_result(entry, job.out))
-            return None
-        database.write_note(UNDER_WAY, entry.name)
-        outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
-        if outcome.status is not Status.STOPPED:
-            store_outcome(database, job, outcome, digest)
-        return outcome
+def _analyse(
+    database: WorklistDatabase,
+    entry: StudyEntry,
+    choice: CohortChoice,
+    engine: str,
+    context: RunContext,
+) -> StudyOutcome | None:
+    """Analyse one study; None if done before, or stopped while it was fetched."""
+    try:
+        entry = local_study(database, entry, context)
+        path = Path(entry.place)
+        job = StudyJob(entry.name, path, database.folder / entry.name)
+        path.stat()  # raises if it is not available
+        digest = fingerprint(path)
+        job = replace(job, is_new=is_replaced(database, job, digest))
+    except CancelledError:
+        return None
+    except (LesionLensError, OSError) as error:
+        reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
+        database.update(
+            with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
+        )
+        return StudyOutcome(entry.name, Status.FAILED, 2, reason)
+    if _without_unavailable_warning(entry) is not entry:
+        entry = _without_unavailable_warning(entry)
+        database.update(entry)
+    if complete(database, job, digest, engine, any_files=True) is not None:
+        if entry.candidates is None:
+            database.update(with_result(entry, job.out))
+        return None
+    database.write_note(UNDER_WAY, entry.name)
+    outcome = analyse(job, choice, context.part(0, 1, f"{entry.name}: {{}}"))
+    if outcome.status is not Status.STOPPED:
+        store_outcome(database, job, outcome, digest)
+    return outcome
 
 
 def _without_unavailable_warning(entry: StudyEntry) -> StudyEntry:
@@ -246,5 +236,5 @@ def _archive_of(database: WorklistDatabase, name: str) -> Server | None:
 def lower_priority() -> None:
     """Lower this process's priority in favour of the reader's program, if possible."""
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.nice(10)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -68,16 +67,6 @@ class ReadingProtocol:
         return key.reader in self.readers and key.arm in self.arms and is_planned_case
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """One read of the protocol: case, session and arm."""
-
-    reader: str
-    session: int
-    case: str
-    arm: Arm
-
-
 def read_protocol(folder: Path) -> ReadingProtocol | None:
     """Return the protocol in a worklist's folder; None if there is none.
 
@@ -104,7 +93,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
 
 def assignments(
     protocol: ReadingProtocol, reader: str, cases: Sequence[str]
-) -> tuple[Assignment, ...]:
+) -> tuple[ReadKey, ...]:
     """Return a reader's reads in their order.
 
     Raises
@@ -127,23 +116,14 @@ def assignments(
     ordered_cases = sorted(
         protocol.cases or cases, key=lambda case: _order_key(protocol, "cases", case)
     )
-    reader_index = protocol.readers.index(reader)
-    n_arms = len(protocol.arms)
-    plan = []
-    for session in range(n_arms):
-        order = sorted(
-            range(len(ordered_cases)),
-            key=lambda n: _order_key(protocol, reader, str(session), ordered_cases[n]),
-        )
-        plan += [
-            Assignment(
-                reader,
-                session + 1,
-                ordered_cases[n],
-                protocol.arms[(n + session + reader_index) % n_arms],
-            )
-            for n in order
+    reader_index, arms = protocol.readers.index(reader), protocol.arms
+    plan: list[ReadKey] = []
+    for session in range(len(arms)):
+        keys = [
+            ReadKey(case, reader, session + 1, arms[(n + session + reader_index) % len(arms)])
+            for n, case in enumerate(ordered_cases)
         ]
+        plan += sorted(keys, key=lambda key: _order_key(protocol, reader, str(session), key.study))
     return tuple(plan)
 
 
@@ -156,11 +136,8 @@ def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iter
         A case was read in a session or arm that the protocol no longer plans.
     """
     keys = [r.key for r in reads if r.key.session and r.key.reader in protocol.readers]
-    planned = {
-        ReadKey(read.case, read.reader, read.session, read.arm)
-        for reader in {key.reader for key in keys}
-        for read in assignments(protocol, reader, cases)
-    }
+    readers = {key.reader for key in keys}
+    planned = {key for reader in readers for key in assignments(protocol, reader, cases)}
     changed = next((key for key in keys if key not in planned), None)
     if changed is not None:
         raise ReadError(

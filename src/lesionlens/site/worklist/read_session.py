@@ -104,12 +104,9 @@ class ReadSession:
         """Statement of an unaided signature: marks, and when the analysis was visible before."""
         count = len(self.read.marks_of(Phase.UNAIDED))
         marks_text = f"{count} marked" if count else EMPTY_REFERENCE
-        first_shown = self.shown_before
-        return (
-            f"{marks_text}; opened on {first_shown} with the analysis not hidden"
-            if first_shown
-            else marks_text
-        )
+        if first_shown := self.shown_before:
+            marks_text += f"; opened on {first_shown} with the analysis not hidden"
+        return marks_text
 
     def mark(self, at_mm: Point, confidence: int | None = None) -> Mark:
         """Add a mark; return it.
@@ -163,15 +160,11 @@ class ReadSession:
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
         reviewed_uids = {event.tracking_uid for event in review.events}  # merged ones too
-        shown_log = (
-            logged
-            if candidate_uids is None
-            else logged.restricted_to(reviewed_uids.union(candidate_uids))
-        )
+        shown_log = logged
+        if candidate_uids is not None:
+            shown_log = logged.restricted_to(reviewed_uids.union(candidate_uids))
         self._analysis, self._review = analysis, review
-        self._hidden_events = tuple(
-            event for event in logged.events if event not in shown_log.events
-        )
+        self._hidden_events = tuple(e for e in logged.events if e not in shown_log.events)
         decisions = tuple(as_stored(event.decision) for event in review.events)
         self._replaces_log = not (
             shown_log.events[: len(decisions)] == decisions
@@ -345,11 +338,7 @@ class ReadSession:
             self.database.add_acts(self.key, acts, analysis, outlines)
 
     def _create_event(
-        self,
-        act: ReviewAct,
-        uid: str,
-        state: ReviewState = ReviewState.UNREVIEWED,
-        **fields: Any,
+        self, act: ReviewAct, uid: str, state: ReviewState = ReviewState.UNREVIEWED, **fields: Any
     ) -> ReviewEvent:
         reader = self.key.reader or None
         return ReviewEvent(

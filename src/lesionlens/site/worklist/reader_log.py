@@ -138,15 +138,8 @@ def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[obje
 
 def _logged_reviews_of_candidates(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
     """Return the logged reviews without decisions on candidates that this analysis lacks."""
-    to_own = own_uids(analysis.followup)
-    candidate_uids = {
-        to_own.get(candidate.tracking_uid, candidate.tracking_uid)
-        for candidate in analysis.findings.candidates
-    }
-    return [
-        review.restricted_to(candidate_uids)
-        for review in _logged_reviews(analysis.run, key, folder)
-    ]
+    reviews = _logged_reviews(analysis.run, key, folder)
+    return [review.restricted_to(centroids(analysis)) for review in reviews]
 
 
 def _all_decisions(reviews: Iterable[Review]) -> frozenset[object]:
@@ -266,11 +259,9 @@ def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:
     Outside reader studies all reads of one reader share decisions. In a reader study each case is
     a separate read, even if two cases have the same images.
     """
-    return (
-        logged_key == key
-        if key.session
-        else (logged_key.reader, logged_key.session) == (key.reader, 0)
-    )
+    if key.session:
+        return logged_key == key
+    return (logged_key.reader, logged_key.session) == (key.reader, 0)
 
 
 def _first_aided_day(reads: Iterable[Read]) -> str | None:

@@ -12,12 +12,7 @@ import numpy as np
 from lesionlens.site.database.reads import state_of, verdict_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
-from lesionlens.site.worklist.protocol import (
-    Assignment,
-    ReadingProtocol,
-    assignments,
-    check_unchanged,
-)
+from lesionlens.site.worklist.protocol import ReadingProtocol, assignments, check_unchanged
 
 SAME_PLACE_MM = 10.0
 """Maximum distance of two readers' marks for the same position."""
@@ -55,9 +50,7 @@ def rows_of(
     if protocol is not None:
         check_unchanged(protocol, tuple(entries), reads.values())
         plan = assignments(protocol, reader, tuple(entries))
-        return tuple(
-            _assigned_row(entries[assignment.case], assignment, reads) for assignment in plan
-        )
+        return tuple(_assigned_row(entries[key.study], key, reads) for key in plan)
     other_reads: dict[str, list[Read]] = {}
     for read in reads.values():
         if read.key.reader != reader and not read.key.session:
@@ -76,14 +69,9 @@ def rows_of(
     return tuple(rows)
 
 
-def _assigned_row(
-    entry: StudyEntry, assignment: Assignment, reads: dict[ReadKey, Read]
-) -> WorklistRow:
-    read = reads.get(
-        ReadKey(assignment.case, assignment.reader, assignment.session, assignment.arm)
-    )
-    state = state_of(read, analysed=entry.candidates is not None)
-    return WorklistRow(without_findings(entry), state, (), assignment.session, assignment.arm)
+def _assigned_row(entry: StudyEntry, key: ReadKey, reads: dict[ReadKey, Read]) -> WorklistRow:
+    state = state_of(reads.get(key), analysed=entry.candidates is not None)
+    return WorklistRow(without_findings(entry), state, (), key.session, key.arm)
 
 
 def locked_until(
@@ -108,11 +96,9 @@ def locked_until(
     if not act_times:
         return None
     unlock_time = max(act_times) + timedelta(days=protocol.washout_days)
-    return (
-        None
-        if (now or datetime.now(UTC)) >= unlock_time
-        else f"{unlock_time.astimezone():%Y-%m-%d %H:%M}"
-    )
+    if (now or datetime.now(UTC)) >= unlock_time:
+        return None
+    return f"{unlock_time.astimezone():%Y-%m-%d %H:%M}"
 
 
 def matching(rows: Sequence[WorklistRow], query: str) -> tuple[WorklistRow, ...]:

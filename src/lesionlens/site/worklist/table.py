@@ -18,9 +18,9 @@ from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.reads import MERGED, verdict_of
-from lesionlens.site.database.records import Read
+from lesionlens.site.database.records import Read, ReadKey
 from lesionlens.site.database.worklist_database import existing_worklist_database
-from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, read_protocol
+from lesionlens.site.worklist.protocol import FILE, read_protocol
 
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
@@ -63,16 +63,10 @@ class ReaderStudyTables:
         >>> ReaderStudyTables(Path("r"), Path("m"), 0, ()).progress_text
         'No reads'
         """
-        return ". ".join((self._counts_text, *self.notes))
-
-    @property
-    def _counts_text(self) -> str:
-        if not self.n_reads:
-            return "No reads"
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
         n_complete = sum(count for _, count in self.complete)
-        text = f"{n_complete} of {self.n_reads} reads complete"
-        return f"{text}: {arms}" if arms else text
+        text = f"{n_complete} of {self.n_reads} reads complete" if self.n_reads else "No reads"
+        return ". ".join((f"{text}: {arms}" if arms else text, *self.notes))
 
 
 def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> ReaderStudyTables:
@@ -95,25 +89,14 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
     planned = [read for read in reads if protocol is None or protocol.plans(read.key)]
     arms = Counter(read.key.arm.value for read in planned if read.complete)
     n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
-    notes = (
-        _omitted_text(len(all_reads) - len(reads), protocol),
-        _unplanned_text(len(reads) - len(planned)),
-    )
-    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(filter(None, notes)))
-
-
-def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
-    if not n_omitted:
-        return ""
-    kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
-    return f"Omitted: {counted(n_omitted, 'read')} {kind}"
-
-
-def _unplanned_text(n_unplanned: int) -> str:
-    if not n_unplanned:
-        return ""
-    reads = counted(n_unplanned, "read")
-    return f"Not counted, although in the tables: {reads} of other readers, arms or cases"
+    notes = []
+    if n_omitted := len(all_reads) - len(reads):
+        kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
+        notes.append(f"Omitted: {counted(n_omitted, 'read')} {kind}")
+    if n_unplanned := len(reads) - len(planned):
+        others = f"{counted(n_unplanned, 'read')} of other readers, arms or cases"
+        notes.append(f"Not counted, although in the tables: {others}")
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(notes))
 
 
 def write_tables(
@@ -168,20 +151,15 @@ def network_scores(
     return scores
 
 
-def _key_columns(read: Read) -> dict[str, object]:
-    key = read.key
-    return {
-        "reader": key.reader,
-        "session": key.session,
-        "case": key.study,
-        "arm": key.arm.value,
-    }
+def key_columns(key: ReadKey) -> dict[str, object]:
+    """Return the columns that name a read."""
+    return {"reader": key.reader, "session": key.session, "case": key.study, "arm": key.arm.value}
 
 
 def _read_row(read: Read) -> dict[str, object]:
     verdicts = [verdict_of(act) for act in read.verdicts]
     return {
-        **_key_columns(read),
+        **key_columns(read.key),
         "complete": read.complete,
         "signed_unaided": read.unaided,
         "signed": read.signed,
@@ -200,12 +178,12 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
     for mark in read.marks:
         columns: dict[str, object] = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid}
         columns |= {"rating": mark.confidence, **_position_columns(mark.at_mm)}
-        rows.append({**_key_columns(read), **columns})
+        rows.append({**key_columns(read.key), **columns})
     for verdict in read.verdicts:
         is_rated = verdict.state.confirmed and verdict_of(verdict) != MERGED
         rows.append(
             {
-                **_key_columns(read),
+                **key_columns(read.key),
                 "phase": Phase.AIDED.value,
                 "kind": "candidate",
                 "id": verdict.tracking_uid,

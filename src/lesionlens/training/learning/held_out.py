@@ -16,7 +16,6 @@ from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.files.access import make_folder, restrict
 from lesionlens.base.files.atomic_file import atomic_file
-from lesionlens.base.records.files import RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.device import choose, choose_precision
@@ -111,11 +110,18 @@ class HeldOutScorer:
         return True
 
     def _is_comparable(self, path: Path, weights: ScoredWeights) -> bool:
-        """Return whether a folder holds the result that an analysis here would write."""
-        return _is_complete(path, weights) and self._computed_alike(read_run_file(path))
-
-    def _computed_alike(self, run: RunFile) -> bool:
-        """Return whether a result has the precision and the preparation of an analysis here."""
+        """Return whether a folder holds the intact result that an analysis here would write."""
+        try:
+            run = read_run_file(path)
+            made_by = run.weights_sha256, run.versions.get("lesionlens")
+            if made_by != (weights.sha256, version("lesionlens")):
+                return False
+            check_parts(path, run, _SCORED)
+        except ReadError:
+            return False
+        written = {row.file for row in run.files or ()}
+        if not all((path / part).is_file() for part in written.intersection(_SCORED)):
+            return False
         precision = choose_precision(choose(self.network.device), self.network.precision)
         return run.precision == precision and not any(step.on_request for step in run.preparation)
 
@@ -127,20 +133,6 @@ class HeldOutScorer:
             with atomic_file(path) as temporary:
                 nib.save(nib.Nifti1Image(labels, grid.affine), temporary)
         return Case(review.case.name, review.case.patient, {}, path, _CONVENTION)
-
-
-def _is_complete(path: Path, weights: ScoredWeights) -> bool:
-    """Return whether a folder holds an intact result of these weights and this version."""
-    try:
-        run = read_run_file(path)
-        made_by = run.weights_sha256, run.versions.get("lesionlens")
-        if made_by != (weights.sha256, version("lesionlens")):
-            return False
-        check_parts(path, run, _SCORED)
-    except ReadError:
-        return False
-    written = {row.file for row in run.files or ()}
-    return all((path / part).is_file() for part in written.intersection(_SCORED))
 
 
 def synthetic_metrics(

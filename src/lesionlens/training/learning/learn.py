@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,7 +28,7 @@ from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.threads import use_threads
 from lesionlens.network import weights as weight_files
 from lesionlens.network.versions import WeightsStore
-from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes
+from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
@@ -132,10 +131,7 @@ class LearnOutcome:
 
 
 def learn(
-    job: LearnJob,
-    *,
-    minutes: float | None = None,
-    context: RunContext = SILENT,
+    job: LearnJob, *, minutes: float | None = None, context: RunContext = SILENT
 ) -> LearnOutcome:
     """Fine-tune on signed reviews and propose weights; the same call resumes an interrupted run.
 
@@ -166,12 +162,7 @@ def learn(
     make_folder(job.out)
     _check_same(job.out, parent_info.sha256, recipe)
     _inherit_split(job.out, gathered, WeightsStore(), parent_info.sha256)
-    cases = RealCases(
-        signed_cases,
-        job.out,
-        recipe,
-        context.part(0, 0.1),
-    )
+    cases = RealCases(signed_cases, job.out, recipe, context.part(0, 0.1))
     use_threads(job.network.threads, "lens")
     processes = ProcessGroup(choose(job.network.device))
 
@@ -270,42 +261,25 @@ def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) 
         earlier_state = earlier.state_dict()
         if all(torch.equal(state[name].half().float(), earlier_state[name]) for name in state):
             return NamedWeights(version=earlier_info.version, sha256=earlier_info.sha256)
-    notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     timestamp = datetime.now(UTC).strftime("%Y%m%d.%H%M")
     version = f"{parent_info.version.partition('+')[0]}+tuned.{timestamp}"
     provenance = {
         **info.provenance,
         "data": f"{parent_info.version}, then {description(trained.trained_on)}",
     }
-    proposed_notes = WeightsNotes(**notes | {"version": version, "provenance": provenance})
-    sha256 = weight_files.save(path, network.config, state, proposed_notes, dtype=torch.float16)
+    notes = WeightsNotes(**notes_of(info) | {"version": version, "provenance": provenance})
+    sha256 = weight_files.save(path, network.config, state, notes, dtype=torch.float16)
     return NamedWeights(version=version, sha256=sha256)
 
 
 @dataclass(frozen=True, slots=True)
-class _WeightsScores:
-    """Scores of one set of weights."""
-
-    cases: Sequence[CaseScore]
-    """One for each held-out review."""
-    synthetic: Sequence[Mapping[str, float]]
-    """Metrics of each synthetic brain."""
-
-
-@dataclass(frozen=True, slots=True)
 class _ComparedScores:
-    """Scores of two sets of weights on the same cases."""
+    """Scores of the initial and of the proposed weights."""
 
-    reviews: Sequence[SignedReview]
-    before: _WeightsScores
-    """Of the initial weights."""
-    after: _WeightsScores
-    """Of the proposed weights."""
-
-    def complete(self) -> list[tuple[SignedReview, CaseScore, CaseScore]]:
-        """Return the held-out reviews that both weights have a usable result of, with scores."""
-        rows = zip(self.reviews, self.before.cases, self.after.cases, strict=True)
-        return [row for row in rows if not (row[1].failed or row[2].failed)]
+    cases: Sequence[tuple[SignedReview, CaseScore, CaseScore]]
+    """Each held-out review, with its score before and after."""
+    synthetic: tuple[Sequence[Mapping[str, float]], ...]
+    """Metrics of each synthetic brain, before and after."""
 
 
 def _score_both(
@@ -321,16 +295,15 @@ def _score_both(
     scorer = HeldOutScorer(job.results, folder, job.network)
     parts = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     with folder_lock(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
-        cases = [
+        before, after = (
             scorer.score(reviews, weights, part)
             for weights, part in zip(compared, parts[:2], strict=True)
-        ]
-        synthetic = [
+        )
+        synthetic = tuple(
             synthetic_metrics(weights, recipe, job.synthetic_volumes, job.network, part)
             for weights, part in zip(compared, parts[2:], strict=True)
-        ]
-    before, after = map(_WeightsScores, cases, synthetic)
-    return _ComparedScores(reviews, before, after)
+        )
+    return _ComparedScores([*zip(reviews, before, after, strict=True)], synthetic)
 
 
 def _metric_changes(
@@ -341,15 +314,7 @@ def _metric_changes(
     keys = [metric.key for metric in metrics]
     figures = {figure.key: figure for figure in paired(before, after, keys)}
     return tuple(
-        MetricChange(
-            title=metric.title,
-            better=metric.better,
-            key=metric.key,
-            cases=figure.cases,
-            before=figure.before,
-            after=figure.after,
-            interval=figure.interval,
-        )
+        MetricChange(title=metric.title, better=metric.better, **asdict(figure))
         for metric in metrics
         if (figure := figures.get(metric.key)) is not None
     )
@@ -364,14 +329,13 @@ def _proposal(
     trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
-    before, after = scores.before.cases, scores.after.cases
-    complete = scores.complete()
+    complete = [row for row in scores.cases if not (row[1].failed or row[2].failed)]
     patients = _metric_changes(
         _PATIENT_METRICS,
         [score.metrics for _, score, _ in complete],
         [score.metrics for _, _, score in complete],
     )
-    synthetic = _metric_changes(_SYNTHETIC_METRICS, scores.before.synthetic, scores.after.synthetic)
+    synthetic = _metric_changes(_SYNTHETIC_METRICS, *scores.synthetic)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
     held_out = digests(case.patient for case in parts.validation)
@@ -390,12 +354,13 @@ def _proposal(
         left_out=gathered.left_out,
         patients=patients,
         drawn=synthetic,
-        cases=tuple(
-            _held_out_case(*row) for row in zip(scores.reviews, before, after, strict=True)
-        ),
+        cases=tuple(_held_out_case(*row) for row in scores.cases),
         cautions=(
-            *_failure_cautions(before, after),
-            *_repeated_cautions(cases),
+            *_failure_cautions(scores),
+            *(
+                f"One scan in the cases {first} and {second} of two patients: both are counted"
+                for first, second in cases.repeated
+            ),
             *cautions(
                 patients,
                 synthetic,
@@ -422,21 +387,17 @@ def _held_out_case(review: SignedReview, before: CaseScore, after: CaseScore) ->
     )
 
 
-def _failure_cautions(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
+def _failure_cautions(scores: _ComparedScores) -> list[str]:
     """List the held-out cases without a usable result on either side, with the reason."""
     return [
         f"{score.case} has no usable result {side} and is in none of the figures; the same command "
         f"tries it again: {score.problems[0]}"
-        for side, scores in (("before", before), ("after", after))
-        for score in scores
+        for side, side_scores in (
+            ("before", [before for _, before, _ in scores.cases]),
+            ("after", [after for _, _, after in scores.cases]),
+        )
+        for score in side_scores
         if score.failed
-    ]
-
-
-def _repeated_cautions(cases: RealCases) -> list[str]:
-    return [
-        f"One scan in the cases {first} and {second} of two patients: both are counted"
-        for first, second in cases.repeated
     ]
 
 

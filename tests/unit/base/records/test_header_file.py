@@ -10,7 +10,7 @@ from lesionlens.napari.model.state.identity import identity_of
 from lesionlens.results.export.anonymous import _patient_of
 from lesionlens.results.export.page import _dicom_header
 from lesionlens.site.acceptance.case_attributes import _scanner
-from lesionlens.site.database.descriptions import fields_of
+from lesionlens.site.database.descriptions import patient_and_date_of
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def mixed() -> Study:
 
 
 @pytest.mark.parametrize(
-    "read", [_patient_of, _dicom_header, _scanner, examination_of, fields_of, identity_of]
+    "read", [_patient_of, _dicom_header, _scanner, examination_of, patient_and_date_of, identity_of]
 )
 def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
     dicom_only = open_study(samples.DICOM_STUDY)
@@ -48,7 +48,7 @@ def test_a_series_that_is_named_from_an_earlier_study_gives_no_date(make_study):
     study = open_study(folder, named={"t1": earlier})
     examination = examination_of(study)
     assert (examination.date, examination.study_uid) == ("2026-01-05", study.uid)
-    assert identity_of(study).date == fields_of(study)["StudyDate"] == "2026-01-05"
+    assert identity_of(study).date == patient_and_date_of(study).date == "2026-01-05"
     assert _dicom_header(study)["StudyDate"] == "20260105"
 
 

@@ -100,8 +100,8 @@ def jobs(folder, names="abc"):
     return [StudyJob(name, folder, folder) for name in names]
 
 
-def answers(tmp_path, task, context=SILENT, **more):
-    found = in_processes(jobs(tmp_path), task, 2, context, **more)
+def answers(tmp_path, task, context=SILENT):
+    found = in_processes(jobs(tmp_path), task, 2, context)
     return {one.name: one for one in found}
 
 
@@ -211,6 +211,7 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path, t
 
 def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
     monkeypatch.setattr("lesionlens.site.cohort.processes._JOIN_S", 0.1)
+    monkeypatch.setattr("lesionlens.site.cohort.processes.GRACE_S", 0.2)
     stop = threading.Event()
     begun = threading.Thread(
         target=lambda: (
@@ -219,7 +220,7 @@ def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
         )
     )
     begun.start()
-    found = answers(tmp_path, tasks.hears_nothing, RunContext(cancel=stop), grace_s=0.2)
+    found = answers(tmp_path, tasks.hears_nothing, RunContext(cancel=stop))
     begun.join()
     assert {one.exit_status for one in found.values()} == {130}
     assert all(gone(int(file.read_text())) for file in tmp_path.glob("*.pid"))

@@ -18,7 +18,7 @@ from lesionlens.imaging.reading import readers
 from lesionlens.site.database.descriptions import (
     Description,
     describe_studies,
-    fields_of,
+    patient_and_date_of,
     with_result,
 )
 from lesionlens.site.database.records import StudyEntry
@@ -39,7 +39,7 @@ def test_a_sidecar_names_patient_and_date_however_the_ending_is_written(tmp_path
         description=name,
     )
     study = Study("one", StudyKind.NIFTI, {MrSequence.T1: series}, tmp_path)
-    assert fields_of(study) == {"PatientID": "P7", "StudyDate": "2026-01-05"}
+    assert patient_and_date_of(study) == ("P7", "2026-01-05")
 
 
 def test_a_result_that_cannot_be_read_is_said_once_and_no_longer_when_it_can(tmp_path):

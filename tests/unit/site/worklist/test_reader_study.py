@@ -35,19 +35,19 @@ PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))
 @pytest.mark.parametrize("reader", PROTOCOL.readers)
 def test_every_case_comes_once_in_every_arm_and_once_a_session(reader):
     plan = assignments(PROTOCOL, reader, CASES)
-    assert Counter((one.case, one.arm) for one in plan) == Counter(
+    assert Counter((one.study, one.arm) for one in plan) == Counter(
         (case, arm) for case in CASES for arm in Arm
     )
     for session in (1, 2, 3):
         mine = [one for one in plan if one.session == session]
-        assert sorted(one.case for one in mine) == sorted(CASES)
+        assert sorted(one.study for one in mine) == sorted(CASES)
         assert max(Counter(one.arm for one in mine).values()) <= 7
 
 
 def test_the_order_is_the_same_again_and_another_for_each_reader_session_and_seed():
     def order(protocol, reader, session=1):
         plan = assignments(protocol, reader, CASES)
-        return [one.case for one in plan if one.session == session]
+        return [one.study for one in plan if one.session == session]
 
     assert order(PROTOCOL, "A") == order(PROTOCOL, "A")
     other = ReadingProtocol(title="drawn", seed=8, readers=("A", "B"))
@@ -62,7 +62,7 @@ def test_the_order_is_the_same_again_and_another_for_each_reader_session_and_see
 
 def test_no_case_keeps_its_arm_for_both_readers_in_a_session():
     a, b = (
-        {(one.session, one.case): one.arm for one in assignments(PROTOCOL, reader, CASES)}
+        {(one.session, one.study): one.arm for one in assignments(PROTOCOL, reader, CASES)}
         for reader in "AB"
     )
     assert all(a[key] is not b[key] for key in a)
@@ -131,8 +131,8 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
     went_in = {}
     for reader in PROTOCOL.readers:
         for one in assignments(PROTOCOL, reader, CASES)[: 60 if reader == "A" else 20]:
-            key = ReadKey(one.case, reader, one.session, one.arm)
-            went_in[(reader, str(one.session), one.case, one.arm.value)] = drawn_read(
+            key = ReadKey(one.study, reader, one.session, one.arm)
+            went_in[(reader, str(one.session), one.study, one.arm.value)] = drawn_read(
                 ReadSession(database, key), draw
             )
     reads, marks = write_tables(

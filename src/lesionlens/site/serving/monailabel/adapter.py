@@ -190,15 +190,13 @@ class Adapter:
 
     def inference(self, model: str, request: InferenceRequest, start: bytes | None) -> Inference:
         """Return the job for a request; `start` is the outline to correct."""
-        is_analysis = model in self.sessions.models
-        job = (
-            Inference(request)
-            if is_analysis
-            else PromptInference(request, self.prompted_studies, start)
-        )
-        name = model if is_analysis else model.removesuffix(SUFFIX)
-        job.on_start = partial(self.sessions.use, name, str(request.image))
-        return job
+        if model in self.sessions.models:
+            inference, name = Inference(request), model
+        else:
+            inference = PromptInference(request, self.prompted_studies, start)
+            name = model.removesuffix(SUFFIX)
+        inference.on_start = partial(self.sessions.use, name, str(request.image))
+        return inference
 
     async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
         """Run an inference in turn and return its result; cancelled if the client disconnects.

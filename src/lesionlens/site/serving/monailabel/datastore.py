@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,11 +91,11 @@ class Datastore:
 
     def labels(self, name: str) -> dict[str, Path]:
         """Return the labels of an image by tag; empty for an unknown name."""
-        if self._folder is None or name not in (images := self.images()):
-            return {}
-        return self._labels(self._folder, name, images)
+        images = self.images()
+        return self._labels(name, images) if name in images else {}
 
-    def _labels(self, folder: Path, name: str, images: Container[str]) -> dict[str, Path]:
+    def _labels(self, name: str, images: Container[str]) -> dict[str, Path]:
+        folder = self._required_folder()
         root, suffixes = folder / _LABELS, _label_suffixes(name, images)
         if not self._is_inside(_LABELS) or not root.is_dir():
             return {}
@@ -185,21 +186,18 @@ class Datastore:
 
     def status(self) -> dict[str, Any]:
         """Return the number of images, and of labelled ones."""
-        images = self.images()
-        tags: dict[str, int] = {}
-        for name, path in images.items():
-            for tag in self._labels(path.parent, name, images):
-                tags[tag] = tags.get(tag, 0) + 1
-        return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
+        all_labels = self._all_labels()
+        tags = Counter(tag for labels in all_labels.values() for tag in labels)
+        return {"total": len(all_labels), "completed": tags[FINAL], "label_tags": dict(tags)}
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels in MONAI Label's format."""
-        objects, notes, images = {}, self._all_notes(), self.images()
+        objects, all_notes, images = {}, self._all_notes(), self.images()
         for name, path in images.items():
-            image_notes = notes.get(name, {})
+            image_notes = all_notes.get(name, {})
             labels = {
                 tag: {"ext": _extension(label, name), "info": image_notes.get(tag, {})}
-                for tag, label in self._labels(path.parent, name, images).items()
+                for tag, label in self._labels(name, images).items()
             }
             image = {"ext": _extension(path, name), "info": image_notes.get("", {})}
             objects[name] = {"image": image, "labels": labels}
@@ -207,12 +205,12 @@ class Datastore:
 
     def unlabelled(self) -> list[str]:
         """Return the images without a final label, in order."""
+        return [name for name, labels in self._all_labels().items() if FINAL not in labels]
+
+    def _all_labels(self) -> dict[str, dict[str, Path]]:
+        """Return the labels of each image by tag."""
         images = self.images()
-        return [
-            name
-            for name, path in images.items()
-            if FINAL not in self._labels(path.parent, name, images)
-        ]
+        return {name: self._labels(name, images) for name in images}
 
     @contextmanager
     def _locked_folder(self) -> Iterator[Path]:
@@ -231,9 +229,9 @@ class Datastore:
         return self._folder
 
     def _all_notes(self) -> dict[str, dict[str, Notes]]:
-        if self._folder is None or not self._is_inside(_LABELS, _NOTES):
+        if not self._is_inside(_LABELS, _NOTES):
             return {}
-        file = self._folder / _LABELS / _NOTES
+        file = self._required_folder() / _LABELS / _NOTES
         try:
             return _notes_in(read_json(file)) if file.is_file() else {}
         except (OSError, ValueError, ReadError) as error:

@@ -103,12 +103,6 @@ class PromptedStudies:
                 total_bytes -= self._cached.popitem(last=False)[1].bytes
         return cached
 
-    @property
-    def bytes(self) -> int:
-        """Memory held by all of them."""
-        with self._lock:
-            return sum(study.bytes for study in self._cached.values())
-
     def drop_missing(self) -> list[Path]:
         """Release studies whose image was removed; return these images."""
         with self._lock:

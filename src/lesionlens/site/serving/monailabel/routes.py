@@ -24,7 +24,11 @@ from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name
-from lesionlens.site.serving.monailabel.inference import InferenceRequest, RequestedOutput
+from lesionlens.site.serving.monailabel.inference import (
+    InferenceRequest,
+    Inferred,
+    RequestedOutput,
+)
 
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
@@ -41,12 +45,10 @@ def _adapter(request: Request) -> Adapter:
 SharedAdapter = Annotated[Adapter, Depends(_adapter)]
 
 
-def make_router() -> APIRouter:
-    """Return all routes."""
-    router = APIRouter()
-    for add in (_add_auth, _add_info, _add_infer, _add_sessions, _add_datastore, _add_labels):
-        add(router)
-    return router
+open_router = APIRouter()
+"""Routes that a client needs before it has a key."""
+router = APIRouter(dependencies=[Depends(admitted)])
+"""All other routes."""
 
 
 class _TemporaryFile(FileResponse):
@@ -67,54 +69,53 @@ class _TemporaryFile(FileResponse):
             self._scratch_folder.remove()
 
 
-def _add_auth(router: APIRouter) -> None:
-    @router.get("/auth/")
-    def enabled(request: Request) -> dict[str, Any]:
-        admission: Admission = request.app.state.admission
-        return {"enabled": bool(admission.keys), "client_id": "lesionlens", "realm": ""}
-
-    @router.post("/auth/token")
-    def token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
-        admission: Admission = request.app.state.admission
-        if not admission.opens(password):
-            raise no_key()
-        return {"access_token": password, "token_type": "bearer"}
-
-    @router.get("/auth/token/valid", dependencies=[Depends(admitted)])
-    def valid() -> dict[str, Any]:
-        return {}
+@open_router.get("/auth/")
+def _enabled(request: Request) -> dict[str, Any]:
+    admission: Admission = request.app.state.admission
+    return {"enabled": bool(admission.keys), "client_id": "lesionlens", "realm": ""}
 
 
-def _add_info(router: APIRouter) -> None:
-    @router.get("/info/", dependencies=[Depends(admitted)])
-    def info(adapter: SharedAdapter) -> dict[str, Any]:
-        return adapter.info()
+@open_router.post("/auth/token")
+def _token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
+    admission: Admission = request.app.state.admission
+    if not admission.opens(password):
+        raise no_key()
+    return {"access_token": password, "token_type": "bearer"}
 
-    @router.post("/activelearning/{strategy}", dependencies=[Depends(admitted)])
-    async def next_sample(
-        adapter: SharedAdapter,
-        request: Request,
-        strategy: str,
-        params: Annotated[dict[str, Any] | None, Body()] = None,
-    ) -> dict[str, Any]:
-        client = encodable(str((params or {}).get("client_id") or ""))
-        return await asyncio.get_running_loop().run_in_executor(
-            request.app.state.heavy, adapter.next_sample, strategy, client
-        )
 
-    @router.get("/train/", dependencies=[Depends(admitted)])
-    def training() -> None:
-        raise _no_training()
+@router.get("/auth/token/valid")
+def _valid() -> dict[str, Any]:
+    return {}
 
-    @router.post("/train/", dependencies=[Depends(admitted)])
-    @router.post("/train/{model}", dependencies=[Depends(admitted)])
-    def train(model: str = "") -> None:
-        del model
-        raise _no_training()
 
-    @router.delete("/train/", dependencies=[Depends(admitted)])
-    def stop() -> dict[str, Any]:
-        return {}
+@router.get("/info/")
+def _info(adapter: SharedAdapter) -> dict[str, Any]:
+    return adapter.info()
+
+
+@router.post("/activelearning/{strategy}")
+async def _next_sample(
+    adapter: SharedAdapter,
+    request: Request,
+    strategy: str,
+    params: Annotated[dict[str, Any] | None, Body()] = None,
+) -> dict[str, Any]:
+    client = encodable(str((params or {}).get("client_id") or ""))
+    return await asyncio.get_running_loop().run_in_executor(
+        request.app.state.heavy, adapter.next_sample, strategy, client
+    )
+
+
+@router.api_route("/train/", methods=["GET", "POST"])
+@router.post("/train/{model}")
+def _train(model: str = "") -> None:
+    del model
+    raise _no_training()
+
+
+@router.delete("/train/")
+def _stop() -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,161 +144,162 @@ async def _only_form_fields(request: Request) -> None:
     )
 
 
-def _add_infer(router: APIRouter) -> None:
-    @router.post("/infer/{model}", dependencies=[Depends(_only_form_fields)])
-    async def run(
-        adapter: SharedAdapter,
-        owner: Owner,
-        request: Request,
-        model: str,
-        query: Annotated[InferenceQuery, Depends()],
-        params: Annotated[str, Form()] = "{}",
-        file: Annotated[UploadFile | None, File()] = None,
-        label: Annotated[UploadFile | None, File()] = None,
-    ) -> Response:
-        engine = adapter.engine(model)
-        request_params, upload_name, session_id = _parse_params(params), None, query.session_id
-        if file is not None and not session_id:
-            upload_name, _ = await run_in_threadpool(
-                adapter.uploads.add, owner, [_name_and_content(file)], 0
-            )
-            session_id = upload_name
-        try:
-            image = adapter.image(owner, query.image, session_id)
-            async with contextmanager_in_threadpool(image) as path:
-                start = None if label is None else await label.read()
-                inference_request = InferenceRequest(engine, path, request_params, query.output)
-                inference = adapter.inference(model, inference_request, start)
-                inferred = await adapter.infer(request, owner, inference)
-        finally:
-            if upload_name is not None:
-                await run_in_threadpool(adapter.uploads.remove, owner, upload_name)
-        return _response(inferred.params, inferred.file_name, inferred.content, query.output)
-
-
-def _response(
-    params: dict[str, Any], name: str, content: bytes, output: RequestedOutput
+@router.post("/infer/{model}", dependencies=[Depends(_only_form_fields)])
+async def _run(
+    adapter: SharedAdapter,
+    owner: Owner,
+    request: Request,
+    model: str,
+    query: Annotated[InferenceQuery, Depends()],
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
-    params_json = json.dumps(params).encode()
+    engine = adapter.engine(model)
+    request_params, upload_name, session_id = _parse_params(params), None, query.session_id
+    if file is not None and not session_id:
+        upload_name, _ = await run_in_threadpool(
+            adapter.uploads.add, owner, [_name_and_content(file)], 0
+        )
+        session_id = upload_name
+    try:
+        image = adapter.image(owner, query.image, session_id)
+        async with contextmanager_in_threadpool(image) as path:
+            start = None if label is None else await label.read()
+            inference_request = InferenceRequest(engine, path, request_params, query.output)
+            inference = adapter.inference(model, inference_request, start)
+            inferred = await adapter.infer(request, owner, inference)
+    finally:
+        if upload_name is not None:
+            await run_in_threadpool(adapter.uploads.remove, owner, upload_name)
+    return _response(inferred, query.output)
+
+
+def _response(inferred: Inferred, output: RequestedOutput) -> Response:
+    params_json = json.dumps(inferred.params).encode()
     if output is RequestedOutput.JSON:
         return Response(params_json, media_type="application/json")
     if output is not RequestedOutput.ALL:
         media_type = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(content, media_type=media_type, headers=headers)
+        headers = {"Content-Disposition": f'attachment; filename="{inferred.file_name}"'}
+        return Response(inferred.content, media_type=media_type, headers=headers)
     body, media_type = encode_multipart_formdata(
         [
             ("params", (None, params_json, "application/json")),  # type: ignore[list-item]
-            ("image", (name, content, _NIFTI)),
+            ("image", (inferred.file_name, inferred.content, _NIFTI)),
         ]
     )
     return Response(body, media_type=media_type)
 
 
-def _add_sessions(router: APIRouter) -> None:
-    @router.put("/session/")
-    def create(
-        adapter: SharedAdapter,
-        owner: Owner,
-        files: Annotated[list[UploadFile], File()],
-        expiry: int = 0,
-    ) -> dict[str, Any]:
-        name, upload = adapter.uploads.add(
-            owner, [_name_and_content(file) for file in files], expiry
+@router.put("/session/")
+def _create(
+    adapter: SharedAdapter,
+    owner: Owner,
+    files: Annotated[list[UploadFile], File()],
+    expiry: int = 0,
+) -> dict[str, Any]:
+    name, upload = adapter.uploads.add(owner, [_name_and_content(file) for file in files], expiry)
+    return {"session_id": name, "session_info": upload.info(name)}
+
+
+@router.get("/session/{session_id}")
+def _find(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
+    return adapter.uploads.find(owner, session_id).info(session_id)
+
+
+@router.delete("/session/{session_id}")
+def _remove_session(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
+    return adapter.uploads.remove(owner, session_id).info(session_id)
+
+
+@router.get("/datastore/")
+def _listing(adapter: SharedAdapter, output: str = "stats") -> Any:
+    store = adapter.datastore
+    if output == "train":
+        images = [name for name in store.images() if FINAL in store.labels(name)]
+        return [{"image": name, "label": name} for name in images]
+    return store.listing() if output == "all" else store.status()
+
+
+@router.put("/datastore/")
+@router.put("/datastore/image")
+def _add(
+    adapter: SharedAdapter,
+    file: Annotated[UploadFile, File()],
+    image: str = "",
+    params: Annotated[str, Form()] = "{}",
+) -> dict[str, Any]:
+    name, content = _name_and_content(file)
+    notes = _parse_params(params)
+    stored_name = adapter.datastore.add_image(image or image_name(name), name, content)
+    if notes:
+        adapter.datastore.note(stored_name, notes)
+    return {"image": stored_name}
+
+
+@router.api_route("/datastore/image", methods=["GET", "HEAD"])
+async def _image(adapter: SharedAdapter, image: str, request: Request) -> Response:
+    scratch_folder = ScratchFolder()
+    try:
+        path = await asyncio.get_running_loop().run_in_executor(
+            request.app.state.heavy,
+            lambda: as_volume(adapter.datastore.image(image), scratch_folder.path),
         )
-        return {"session_id": name, "session_info": upload.info(name)}
-
-    @router.get("/session/{session_id}")
-    def find(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
-        return adapter.uploads.find(owner, session_id).info(session_id)
-
-    @router.delete("/session/{session_id}")
-    def remove(adapter: SharedAdapter, owner: Owner, session_id: str) -> dict[str, Any]:
-        return adapter.uploads.remove(owner, session_id).info(session_id)
+    except BaseException:
+        scratch_folder.remove()
+        raise
+    return _TemporaryFile(scratch_folder, path)
 
 
-def _add_datastore(router: APIRouter) -> None:
-    @router.get("/datastore/", dependencies=[Depends(admitted)])
-    def listing(adapter: SharedAdapter, output: str = "stats") -> Any:
-        store = adapter.datastore
-        if output == "train":
-            images = [name for name in store.images() if FINAL in store.labels(name)]
-            return [{"image": name, "label": name} for name in images]
-        return store.listing() if output == "all" else store.status()
-
-    @router.put("/datastore/", dependencies=[Depends(admitted)])
-    @router.put("/datastore/image", dependencies=[Depends(admitted)])
-    def add(
-        adapter: SharedAdapter,
-        file: Annotated[UploadFile, File()],
-        image: str = "",
-        params: Annotated[str, Form()] = "{}",
-    ) -> dict[str, Any]:
-        name, content = _name_and_content(file)
-        notes = _parse_params(params)
-        stored_name = adapter.datastore.add_image(image or image_name(name), name, content)
-        if notes:
-            adapter.datastore.note(stored_name, notes)
-        return {"image": stored_name}
-
-    @router.api_route("/datastore/image", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
-    async def image(adapter: SharedAdapter, image: str, request: Request) -> Response:
-        scratch_folder = ScratchFolder()
-        try:
-            path = await asyncio.get_running_loop().run_in_executor(
-                request.app.state.heavy,
-                lambda: as_volume(adapter.datastore.image(image), scratch_folder.path),
-            )
-        except BaseException:
-            scratch_folder.remove()
-            raise
-        return _TemporaryFile(scratch_folder, path)
-
-    @router.get("/datastore/image/info", dependencies=[Depends(admitted)])
-    def image_notes(adapter: SharedAdapter, image: str) -> dict[str, Any]:
-        adapter.datastore.image(image)
-        return adapter.datastore.notes(image)
-
-    @router.put("/datastore/image/info", dependencies=[Depends(admitted)])
-    def note_image(
-        adapter: SharedAdapter, image: str, info: Annotated[str, Form()] = "{}"
-    ) -> dict[str, Any]:
-        adapter.datastore.image(image)
-        adapter.datastore.note(image, _parse_params(info))
-        return adapter.datastore.notes(image)
+@router.get("/datastore/image/info")
+def _image_notes(adapter: SharedAdapter, image: str) -> dict[str, Any]:
+    adapter.datastore.image(image)
+    return adapter.datastore.notes(image)
 
 
-def _add_labels(router: APIRouter) -> None:
-    @router.put("/datastore/label", dependencies=[Depends(admitted)])
-    def save(
-        adapter: SharedAdapter,
-        image: str,
-        label: Annotated[UploadFile, File()],
-        tag: str = FINAL,
-        params: Annotated[str, Form()] = "{}",
-    ) -> dict[str, Any]:
-        name, content = _name_and_content(label)
-        stored_name = adapter.datastore.save_label(
-            image, tag or FINAL, name, content, _parse_params(params)
-        )
-        return {"image": image, "label": stored_name}
+@router.put("/datastore/image/info")
+def _note_image(
+    adapter: SharedAdapter, image: str, info: Annotated[str, Form()] = "{}"
+) -> dict[str, Any]:
+    adapter.datastore.image(image)
+    adapter.datastore.note(image, _parse_params(info))
+    return adapter.datastore.notes(image)
 
-    @router.api_route("/datastore/label", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
-    def get_label(
-        adapter: SharedAdapter, label: str = "", tag: str = FINAL, image: str = ""
-    ) -> Response:
-        path = adapter.datastore.label(label or image, tag)
-        return FileResponse(path, media_type=_NIFTI, filename=path.name)
 
-    @router.delete("/datastore/label", dependencies=[Depends(admitted)])
-    def remove(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
-        adapter.datastore.label(id, tag).unlink()
-        return {}
+@router.put("/datastore/label")
+def _save(
+    adapter: SharedAdapter,
+    image: str,
+    label: Annotated[UploadFile, File()],
+    tag: str = FINAL,
+    params: Annotated[str, Form()] = "{}",
+) -> dict[str, Any]:
+    name, content = _name_and_content(label)
+    stored_name = adapter.datastore.save_label(
+        image, tag or FINAL, name, content, _parse_params(params)
+    )
+    return {"image": image, "label": stored_name}
 
-    @router.get("/datastore/label/info", dependencies=[Depends(admitted)])
-    def notes(adapter: SharedAdapter, label: str, tag: str = FINAL) -> dict[str, Any]:
-        adapter.datastore.label(label, tag)
-        return adapter.datastore.notes(label, tag)
+
+@router.api_route("/datastore/label", methods=["GET", "HEAD"])
+def _get_label(
+    adapter: SharedAdapter, label: str = "", tag: str = FINAL, image: str = ""
+) -> Response:
+    path = adapter.datastore.label(label or image, tag)
+    return FileResponse(path, media_type=_NIFTI, filename=path.name)
+
+
+@router.delete("/datastore/label")
+def _remove_label(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
+    adapter.datastore.label(id, tag).unlink()
+    return {}
+
+
+@router.get("/datastore/label/info")
+def _notes(adapter: SharedAdapter, label: str, tag: str = FINAL) -> dict[str, Any]:
+    adapter.datastore.label(label, tag)
+    return adapter.datastore.notes(label, tag)
 
 
 def _name_and_content(file: UploadFile) -> tuple[str, BinaryIO]:
