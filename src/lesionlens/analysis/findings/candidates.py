@@ -108,7 +108,7 @@ def describe(
         component_mask.components,
         component_mask.count,
         evidence.attention,
-        component_mask.grid.spacing_mm,
+        component_mask.grid.nominal_spacing_mm,
     )
     measured = [
         _candidate(part, evidence, study_context, part.index + 1, agreement)
