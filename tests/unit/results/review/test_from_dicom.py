@@ -673,6 +673,22 @@ def _with_added_lesion(analysis):
     return applied(replace(analysis, review=log.review))
 
 
+def test_a_lesion_that_a_reader_added_does_not_change_what_the_others_look_like(analysed, tmp_path):
+    """It counted as one more lesion, and the attention near it was no longer theirs."""
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    flagged = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    added = _with_added_lesion(flagged)
+    again = reopen_folder(_sent(added, tmp_path), analysis.study, analysis.prepared)
+    before, after = flagged.findings.candidates, again.findings.candidates
+    assert len(after) == len(before) + 1
+    for was, now in zip(before, after, strict=False):
+        assert was.kind is not None
+        assert (now.tracking_uid, now.kind) == (was.tracking_uid, was.kind)
+        assert now.attention == was.attention
+    was, now = (a.findings.candidates[-1] for a in (added, again))
+    assert (now.kind, now.attention) == (was.kind, was.attention)
+
+
 @pytest.mark.parametrize(
     ("second", "review", "words"),
     [
