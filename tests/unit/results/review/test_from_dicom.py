@@ -397,6 +397,24 @@ def test_an_unreviewed_report_is_not_named_as_unused(analysed, tmp_path):
     assert not any("reviewed ones" in text for text in again.run.notices)
 
 
+def test_decisions_that_belong_to_no_segment_are_not_lost_in_silence(analysed, tmp_path):
+    """As after a program that replaces UIDs in the Segmentation, but not in the report."""
+    states = ReviewState.ACCEPTED, ReviewState.UNREVIEWED
+    analysis = _reviewed(analysed(), *states)
+    folder, notice = _sent(analysis, tmp_path), "does not contain were left out: 1"
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert not any(notice in text for text in again.run.notices)
+    seg = pydicom.dcmread(folder / "seg.dcm")
+    for number, segment in enumerate(seg.SegmentSequence):
+        segment.TrackingUID = f"1.2.3.{number}"
+    seg.save_as(folder / "seg.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert {again.review.state_of(c.tracking_uid) for c in again.findings.candidates} == {
+        ReviewState.UNREVIEWED
+    }
+    assert any(notice in text for text in again.run.notices)
+
+
 def test_a_later_report_of_another_program_does_not_hide_the_decisions(analysed, tmp_path):
     """Its evidence lists every object of the study."""
     analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
