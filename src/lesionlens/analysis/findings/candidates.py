@@ -107,7 +107,7 @@ def describe(
         component_mask.components,
         component_mask.count,
         evidence.attention,
-        component_mask.grid.spacing_mm,
+        component_mask.grid.nominal_spacing_mm,
     )
     measured = [
         measured_candidate(part, evidence, study_context, agreement)

@@ -182,7 +182,7 @@ def _findings(
     labels = analysis.volumes.labels
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
     agreements = pointing_game.of_components(
-        components, count, evidence.attention, labels.grid.spacing_mm
+        components, count, evidence.attention, labels.grid.nominal_spacing_mm
     )
     emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
     measured = {number: c for number, c in network_candidates.items() if number not in emptied}

@@ -31,7 +31,8 @@ def of_components(
     attention : (I, J, K) float32 or None
         Non-negative, same grid; zero outside the brain.
     spacing_mm : (3,) float64
-        Voxel edges.
+        Voxel edges, as `Grid.nominal_spacing_mm` has them: blocks of a grid that was read from a
+        float32 header have the same size.
 
     Returns
     -------

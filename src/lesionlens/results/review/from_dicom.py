@@ -36,12 +36,14 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segment_candidates import (
+    ReaderOutlines,
     identified_components,
     measure_components,
     overlap_notices,
     renumbered,
     select_lesions,
     with_origins,
+    with_surroundings,
 )
 from lesionlens.results.review.segments import (
     ReadSegment,
@@ -87,6 +89,8 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     attention, attention_notices = attention_maps(objects.maps, grid)
     omits_some = report_items.omitted_count(report) > 0
     inputs = inputs_of(study)
+    is_own = _is_builtin(objects.seg) or report_items.is_builtin(report)
+    sources = sources_of(lesions, reported) if is_own else {}
     measured = measure_components(
         components,
         reported,
@@ -95,8 +99,10 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         identity_of(study, inputs),
         unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
-    is_own = _is_builtin(objects.seg) or report_items.is_builtin(report)
-    findings = _with_statements(measured, objects, lesions, reported, is_own=is_own)
+    if not omits_some:
+        by_readers = _reader_outlines(lesions, sources)
+        measured = with_surroundings(measured, attention.get(Region.WT), prepared, by_readers)
+    findings = _with_statements(measured, objects, lesions, reported, sources)
     notices = (
         *selection_notices,
         *identity_notices(objects, study, prepared, len(segments)),
@@ -137,21 +143,12 @@ def _with_statements(
     objects: Objects,
     lesions: Sequence[ReadSegment],
     reported: Mapping[str, ReportedCandidate],
-    *,
-    is_own: bool,
+    sources: Mapping[str | None, Source],
 ) -> Findings:
-    """Restore what the objects state of each candidate: origin, number, whether listed apart.
-
-    Origins are taken from LesionLens objects only (`is_own`).
-    """
+    """Restore what the objects state of each candidate: origin, number, whether listed apart."""
     listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
     listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
-    findings = with_origins(
-        measured,
-        sources_of(lesions, reported) if is_own else {},
-        drawing_methods(lesions),
-        listed_apart,
-    )
+    findings = with_origins(measured, sources, drawing_methods(lesions), listed_apart)
     return renumbered(findings, _stored_numbers(objects, lesions, reported))
 
 
@@ -260,6 +257,15 @@ def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
         CAVITY, ReviewState.EDITED, reader=None, time=analysis.run.started, outline=outline.sha256
     )
     return Review((event,), {outline.sha256: outline})
+
+
+def _reader_outlines(
+    lesions: Sequence[ReadSegment], sources: Mapping[str | None, Source]
+) -> ReaderOutlines:
+    """Return which candidates readers added, and which of the network's they redrew."""
+    added = frozenset(uid for uid, source in sources.items() if source is Source.READER)
+    flagged = {uid for uid, source in sources.items() if source is Source.NETWORK}
+    return ReaderOutlines(added, frozenset(_redrawn_uids(lesions) & flagged))
 
 
 def _redrawn_uids(lesions: Sequence[ReadSegment]) -> set[str | None]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings import anatomy, pointing_game
 from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
@@ -117,6 +117,15 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
         yield None, segments  # parts of lesions with their own identifiers
 
 
+class ReaderOutlines(NamedTuple):
+    """Tracking UIDs of the candidates whose outlines are a reader's."""
+
+    added: frozenset[str | None] = frozenset()
+    """Candidates that a reader added."""
+    redrawn: frozenset[str | None] = frozenset()
+    """Candidates of the network that a reader redrew."""
+
+
 def measure_components(
     components: IdentifiedComponents,
     reported: Mapping[str, ReportedCandidate],
@@ -148,7 +157,6 @@ def measure_components(
         identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
-    omits_some = attention is None
     evidence = Evidence([s.score for s in statements], attention=(attention or {}).get(Region.WT))
     findings = describe(components.mask, evidence, study_context)
     candidates, unknown = [], {}
@@ -159,9 +167,45 @@ def measure_components(
         uid = components.uids[int(components.mask.components[first_voxel]) - 1]
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
         unknown[candidate.id] = unknown_by_uid[uid]
-    only = () if omits_some else None
-    with_kind = with_kinds(candidates, findings.components, prepared, study_context.head, only)
-    return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
+    return as_stored(without_parts(replace(findings, candidates=tuple(candidates)), unknown))
+
+
+def with_surroundings(
+    findings: Findings,
+    attention: NDArray[np.float32] | None,
+    prepared: PreparedStudy,
+    by_readers: ReaderOutlines,
+) -> Findings:
+    """Describe the appearance of each candidate, and the attention in it, among the others.
+
+    The network's candidates that no reader redrew were measured before a reader added others.
+
+    Parameters
+    ----------
+    attention : (I, J, K) float32 or None
+        Map of WT, 0 to 1, on the grid of the components.
+    by_readers : ReaderOutlines
+        Of LesionLens objects; empty for those of another program.
+    """
+    components, candidates = findings.components, findings.candidates
+    count, head = len(candidates), anatomy.head_of(prepared)
+    added_ids = [c.id for c in candidates if c.tracking_uid in by_readers.added]
+    flagged = np.where(np.isin(components, added_ids), 0, components) if added_ids else components
+    unchanged_ids = {
+        c.id for c in candidates if c.tracking_uid not in by_readers.added | by_readers.redrawn
+    }
+    if added_ids and unchanged_ids:
+        agreements = pointing_game.of_components(
+            flagged, count, attention, prepared.native.nominal_spacing_mm
+        )
+        candidates = tuple(
+            replace(c, attention=agreements[c.id - 1]) if c.id in unchanged_ids else c
+            for c in candidates
+        )
+    candidates = with_kinds(candidates, flagged, prepared, head, unchanged_ids)
+    changed_ids = {c.id for c in candidates} - unchanged_ids
+    candidates = with_kinds(candidates, components, prepared, head, changed_ids)
+    return as_stored(replace(findings, candidates=candidates))
 
 
 def with_origins(

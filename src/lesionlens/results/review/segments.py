@@ -37,9 +37,11 @@ _SIZE_TOLERANCE = 2e-3
 """Maximum difference of a pixel's edges from a voxel's, in voxels."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
-    r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
+    r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et|ncr|netc?|snfh|ed)\b"
 )
 CAVITY = re.compile(r"(resection|surgical|operative).?cavity")
+_SHORT_CAVITY = re.compile(r"\brc\b")
+"""The cavity's name in BraTS 2024; anatomy may have it too."""
 ANATOMY = frozenset({"123037004", "T-D0050"})
 """Category "Anatomical Structure" (SCT, SRT) of organs."""
 
@@ -65,10 +67,14 @@ _BY_CODE = {
     codes.LABEL_TYPES[Label.ENHANCING].value: Part.ENHANCING,
 }
 _BY_NAME = (
-    (re.compile(r"non.?enhanc|necro|\bcore\b|\btc\b|\bncr\b"), Part.CORE),
+    (re.compile(r"edema|flair|\b(snfh|ed)\b"), Part.OEDEMA),
+    (re.compile(r"non.?enhanc|necro|\bcore\b|\b(tc|ncr|netc?)\b"), Part.CORE),
     (re.compile(r"enhanc|\bet\b"), Part.ENHANCING),
-    (re.compile(r"o?edema|infiltrat|flair|peritumo|\bed\b"), Part.OEDEMA),
+    (re.compile(r"infiltrat|peritumo"), Part.OEDEMA),
 )
+"""Parts by words of a segment's name, those of the BraTS challenges among them ("surrounding
+non-enhancing FLAIR hyperintensity"); the first that fits counts.
+"""
 
 
 class Frame(NamedTuple):
@@ -248,7 +254,9 @@ def _segment(
         resampled=not fits,
         drawing_method=method,
         is_networks=has_identification and method is DrawingMethod.AUTOMATIC,
-        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
+        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value
+        or CAVITY.search(text) is not None
+        or (_SHORT_CAVITY.search(text) is not None and category[0] not in ANATOMY),
         listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
         frames=() if fits else tuple(frames),

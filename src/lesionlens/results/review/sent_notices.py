@@ -72,6 +72,12 @@ def omission_notices(
         notices.append(
             f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
         )
+    lost_count = sum(c.decided for uid, c in reported.items() if uid not in uids)
+    if lost_count:
+        notices.append(
+            "Decisions in the report on candidates that the Segmentation does not contain were "
+            f"left out: {lost_count}"
+        )
     if report_items.has(report, report_items.TIME_POINT):
         notices.append(NO_COMPARISON)
     return [*notices, *report_items.unreadable_statements(report)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -389,6 +390,20 @@ def test_every_bit_of_attention_is_some_candidates(seed, edges):
     inside = [attention[components == n + 1].sum() for n in range(len(numbers))]
     around = [mass / fit.mass_inside for mass, fit in zip(inside, found, strict=True)]
     assert sum(around) == pytest.approx(attention.sum(), rel=1e-3)
+
+
+def test_a_grid_from_a_float32_header_has_the_same_agreement_with_the_map():
+    """Blocks for the nearest candidate were two voxels wide instead of three at 1.0000001 mm."""
+    rng = np.random.default_rng(3)
+    attention = rng.random(SHAPE).astype(np.float32)
+    marked = segment_components(drawn(((12, 25, 20), 7), ((45, 20, 12), 5)), make_grid())
+    evidence = Evidence([0.9, 0.8], attention=attention)
+    found = [
+        describe(replace(marked, grid=make_grid(spacing=edge)), evidence, context_of(drawn()))
+        for edge in (1.0, 1.0000001)
+    ]
+    exact, rounded = ([c.attention for c in one.candidates] for one in found)
+    assert rounded == exact
 
 
 def test_agreement_asks_whether_the_map_points_at_the_candidate():

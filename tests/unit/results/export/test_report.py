@@ -179,6 +179,14 @@ def test_hostile_texts_stay_texts(make):
     assert len(page.tags) - len(plain.tags) < 40
 
 
+def test_time_and_memory_of_an_analysis_made_elsewhere_are_not_stated_as_zero(make):
+    analysis = make()
+    opened = replace(analysis, run=replace(analysis.run, stages=(), device="not known"))
+    assert "GiB of memory" in report_html(analysis)
+    assert "<dt>Device</dt><dd>not known</dd>" in report_html(opened)
+    assert "<dt>Stages</dt>" not in report_html(opened)
+
+
 def test_every_tag_is_closed(make):
     void = {"meta", "input", "br", "image", "path", "rect"}
     stack = []

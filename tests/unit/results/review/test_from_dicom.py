@@ -397,6 +397,24 @@ def test_an_unreviewed_report_is_not_named_as_unused(analysed, tmp_path):
     assert not any("reviewed ones" in text for text in again.run.notices)
 
 
+def test_decisions_that_belong_to_no_segment_are_not_lost_in_silence(analysed, tmp_path):
+    """As after a program that replaces UIDs in the Segmentation, but not in the report."""
+    states = ReviewState.ACCEPTED, ReviewState.UNREVIEWED
+    analysis = _reviewed(analysed(), *states)
+    folder, notice = _sent(analysis, tmp_path), "does not contain were left out: 1"
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert not any(notice in text for text in again.run.notices)
+    seg = pydicom.dcmread(folder / "seg.dcm")
+    for number, segment in enumerate(seg.SegmentSequence):
+        segment.TrackingUID = f"1.2.3.{number}"
+    seg.save_as(folder / "seg.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert {again.review.state_of(c.tracking_uid) for c in again.findings.candidates} == {
+        ReviewState.UNREVIEWED
+    }
+    assert any(notice in text for text in again.run.notices)
+
+
 def test_a_later_report_of_another_program_does_not_hide_the_decisions(analysed, tmp_path):
     """Its evidence lists every object of the study."""
     analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
@@ -671,6 +689,22 @@ def _with_added_lesion(analysis):
     log = ReviewLog(analysis.review)
     log.add(Outline.of("2.25.1", labels), DrawingMethod.MANUAL)
     return applied(replace(analysis, review=log.review))
+
+
+def test_a_lesion_that_a_reader_added_does_not_change_what_the_others_look_like(analysed, tmp_path):
+    """It counted as one more lesion, and the attention near it was no longer theirs."""
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    flagged = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    added = _with_added_lesion(flagged)
+    again = reopen_folder(_sent(added, tmp_path), analysis.study, analysis.prepared)
+    before, after = flagged.findings.candidates, again.findings.candidates
+    assert len(after) == len(before) + 1
+    for was, now in zip(before, after, strict=False):
+        assert was.kind is not None
+        assert (now.tracking_uid, now.kind) == (was.tracking_uid, was.kind)
+        assert now.attention == was.attention
+    was, now = (a.findings.candidates[-1] for a in (added, again))
+    assert (now.kind, now.attention) == (was.kind, was.attention)
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,23 @@ def test_a_segment_without_codes_is_read_as_drawn():
         ("necrosis", Part.CORE),
         ("Peritumoral_edema", Part.OEDEMA),
         ("Tumor", Part.WHOLE),
+        ("Surrounding non-enhancing FLAIR hyperintensity", Part.OEDEMA),
+        ("SNFH", Part.OEDEMA),
+        ("NETC", Part.CORE),
+        ("ET", Part.ENHANCING),
+        ("Enhancing tumor and edema", Part.OEDEMA),
     ],
 )
 def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
     found = read(label)
     assert (found.part, found.lesion) == (part, True)
+
+
+def test_the_short_name_of_the_resection_cavity_is_read_unless_it_is_anatomy():
+    assert read("RC", "49755003").cavity
+    assert read("Resection_cavity").cavity
+    assert not read("RC", "123037004").cavity
+    assert not read("ARC", "49755003").cavity
 
 
 def test_anatomy_is_no_lesion_unless_it_is_named_one():
