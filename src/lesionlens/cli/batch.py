@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.site.cohort.run import CohortRun
+    from lesionlens.site.database.records import StudyOutcome
 
 
 @with_option_groups(
@@ -159,17 +160,24 @@ def _table(cohort_run: CohortRun) -> Table:
 
 def _json_content(cohort_run: CohortRun) -> dict[str, Any]:
     """Return what `--json` prints."""
-    rows = [
-        {
-            "study": outcome.name,
-            "status": outcome.status.value,
-            "exit_status": outcome.exit_status,
-            "message": outcome.message,
-            "candidates": outcome.candidates,
-            "other_findings": outcome.other_findings,
-            "seconds": round(outcome.seconds, 2),
-            "peak_memory_mib": round(outcome.peak_memory_mib, 1),
-        }
-        for outcome in cohort_run.outcomes
-    ]
-    return {"studies": rows, "kept": cohort_run.n_skipped}
+    return {
+        "studies": [_json_row(outcome) for outcome in cohort_run.outcomes],
+        "kept": cohort_run.n_skipped,
+    }
+
+
+def _json_row(outcome: StudyOutcome) -> dict[str, Any]:
+    """Return a study's row; counts and memory are null if it has no result."""
+    from lesionlens.site.database.records import Status
+
+    analysed = outcome.status is Status.ANALYSED
+    return {
+        "study": outcome.name,
+        "status": outcome.status.value,
+        "exit_status": outcome.exit_status,
+        "message": outcome.message,
+        "candidates": outcome.candidates if analysed else None,
+        "other_findings": outcome.other_findings if analysed else None,
+        "seconds": round(outcome.seconds, 2),
+        "peak_memory_mib": round(outcome.peak_memory_mib, 1) if analysed else None,
+    }
