@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _STUDY_TYPES = {
     "candidates": "integer",
     "other_findings": "integer",
 }
-_CONVERTERS = {
+_CONVERTERS: Mapping[str, Callable[[str], object]] = {
     "string": str,
     "number": float,
     "integer": int,
