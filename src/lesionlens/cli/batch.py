@@ -90,7 +90,7 @@ def batch(
             mixed_result_notes,
         )
         from lesionlens.site.cohort.study_table import ignored_column_notes
-        from lesionlens.site.cohort.table import check_tables, write_table
+        from lesionlens.site.cohort.table import check_tables, unread_result_notes, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias=bias_correction)
@@ -112,6 +112,7 @@ def batch(
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
         table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
+        notes += unread_result_notes(results, cohort_run.outcomes) if table_files else ()
     return _output(cohort_run, notes, table_files, json=json)
 
 

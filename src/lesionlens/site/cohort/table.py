@@ -10,7 +10,7 @@ from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json, read_rows
 from lesionlens.base.files.manifest import check_free, listed, rows_in, write_listed
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.text import safe_cell
+from lesionlens.base.text import abbreviated_list, safe_cell
 from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.tables import column_types
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -60,6 +60,17 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
         ) from error
 
 
+def unread_result_notes(out: Path, outcomes: Iterable[StudyOutcome]) -> tuple[str, ...]:
+    """Return a note that names the studies whose candidates are missing in the table."""
+    names = [outcome.name for outcome in outcomes if _readable_rows(out, outcome)[1]]
+    if not names:
+        return ()
+    return (
+        f"Candidates of {abbreviated_list(names, 10)} are not in {CSV_NAME}: its column `message` "
+        "says why their findings.csv cannot be read",
+    )
+
+
 def check_tables(out: Path) -> None:
     """Refuse a folder in which the tables would overwrite foreign or edited files.
 
@@ -98,23 +109,23 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
         "candidates": outcome.candidates if analysed else "",
         "other_findings": outcome.other_findings if analysed else "",
     }
-    candidate_rows: list[dict[str, str]] = []
-    if analysed:
-        try:
-            candidate_rows = _candidate_rows(out / outcome.name)
-        except (
-            OSError,
-            ValueError,
-            ReadError,
-        ) as error:  # rows of other studies are kept
-            reason = getattr(error, "strerror", None) or error
-            study_cells["message"] = (
-                f"{study_cells['message']}; findings.csv cannot be read: {reason}"
-            )
+    candidate_rows, reason = _readable_rows(out, outcome)
+    if reason:
+        study_cells["message"] = f"{study_cells['message']}; findings.csv cannot be read: {reason}"
     for row in candidate_rows:
         yield {**study_cells, **row}
     if not candidate_rows:
         yield study_cells
+
+
+def _readable_rows(out: Path, outcome: StudyOutcome) -> tuple[list[dict[str, str]], str]:
+    """Return a study's rows, or why they cannot be read: rows of other studies are kept."""
+    if outcome.status is not Status.ANALYSED:
+        return [], ""
+    try:
+        return _candidate_rows(out / outcome.name), ""
+    except (OSError, ValueError, ReadError) as error:
+        return [], str(getattr(error, "strerror", None) or error)
 
 
 def _candidate_rows(result: Path) -> list[dict[str, str]]:

@@ -48,7 +48,7 @@ from lesionlens.site.cohort.batch import batch
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
-from lesionlens.site.cohort.table import write_table
+from lesionlens.site.cohort.table import unread_result_notes, write_table
 from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database import study_files
 from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
@@ -356,6 +356,8 @@ def test_a_changed_findings_table_is_named_and_not_copied(
     assert "findings.csv cannot be read" in rows["a"]["message"]
     assert reason in rows["a"]["message"]
     assert (rows["a"]["candidates"], rows["a"]["id"]) == ("1", "")
+    (note,) = unread_result_notes(out, done.outcomes)
+    assert note.startswith("Candidates of a are not in cohort.csv")
     assert rows["c"]["score"]
 
 
