@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.site.cohort.run import CohortRun
+    from lesionlens.site.database.records import StudyOutcome
 
 
 @with_option_groups(
@@ -89,7 +90,7 @@ def batch(
             mixed_result_notes,
         )
         from lesionlens.site.cohort.study_table import ignored_column_notes
-        from lesionlens.site.cohort.table import check_tables, write_table
+        from lesionlens.site.cohort.table import check_tables, unread_result_notes, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias=bias_correction)
@@ -111,6 +112,7 @@ def batch(
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
         table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
+        notes += unread_result_notes(results, cohort_run.outcomes) if table_files else ()
     return _output(cohort_run, notes, table_files, json=json)
 
 
@@ -159,17 +161,24 @@ def _table(cohort_run: CohortRun) -> Table:
 
 def _json_content(cohort_run: CohortRun) -> dict[str, Any]:
     """Return what `--json` prints."""
-    rows = [
-        {
-            "study": outcome.name,
-            "status": outcome.status.value,
-            "exit_status": outcome.exit_status,
-            "message": outcome.message,
-            "candidates": outcome.candidates,
-            "other_findings": outcome.other_findings,
-            "seconds": round(outcome.seconds, 2),
-            "peak_memory_mib": round(outcome.peak_memory_mib, 1),
-        }
-        for outcome in cohort_run.outcomes
-    ]
-    return {"studies": rows, "kept": cohort_run.n_skipped}
+    return {
+        "studies": [_json_row(outcome) for outcome in cohort_run.outcomes],
+        "kept": cohort_run.n_skipped,
+    }
+
+
+def _json_row(outcome: StudyOutcome) -> dict[str, Any]:
+    """Return a study's row; counts and memory are null if it has no result."""
+    from lesionlens.site.database.records import Status
+
+    analysed = outcome.status is Status.ANALYSED
+    return {
+        "study": outcome.name,
+        "status": outcome.status.value,
+        "exit_status": outcome.exit_status,
+        "message": outcome.message,
+        "candidates": outcome.candidates if analysed else None,
+        "other_findings": outcome.other_findings if analysed else None,
+        "seconds": round(outcome.seconds, 2),
+        "peak_memory_mib": round(outcome.peak_memory_mib, 1) if analysed else None,
+    }

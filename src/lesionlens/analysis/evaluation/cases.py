@@ -27,6 +27,7 @@ from lesionlens.base.files.bounded_read import open_regular, read_json, read_row
 from lesionlens.base.files.nifti_names import NIFTI_SUFFIXES, is_nifti_name, without_nifti_suffix
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.imaging.reading.sequences import (
@@ -135,6 +136,10 @@ def find_cases(root: Path) -> tuple[Case, ...]:
             is_source = root.is_dir() and not _is_result(root)
             segmentations = segmentations_in(root) if is_source else {}
             cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases
+        else:
+            for case in (c for c in cases if not c.images):
+                files = _named_segmentations(_folder_of(case))
+                _check_single_segmentation(f"in the case {case.name!r}", files)
     if not cases:
         raise ConfigError(
             found=f"no case in {root.name!r}"
@@ -224,7 +229,8 @@ def _check_single_segmentation(context: str, files: Sequence[Path]) -> None:
     """Refuse several segmentations of one case."""
     if _are_distinct(files):
         raise ConfigError(
-            found=f"{len(files)} segmentations {context}: {', '.join(p.name for p in files)}",
+            found=f"{len(files)} segmentations {context}: "
+            f"{abbreviated_list([path.name for path in files], 6)}",
             expected="one segmentation for each case",
             next_step="Move the others out of the folder",
         )
@@ -260,11 +266,14 @@ def _by_case(
     return {name: paths[-1] for name, paths in files_by_case.items()}
 
 
+def _named_segmentations(folder: Path) -> list[Path]:
+    return [p for p in _nifti_files(folder) if _SEGMENTATION_WORDS & set(words_of(p.name))]
+
+
 def segmentation_of(folder: Path) -> Path | None:
     """Return the segmentation in a case's folder: the one named so, else the only file."""
-    files = _nifti_files(folder)
-    named_files = [p for p in files if _SEGMENTATION_WORDS & set(words_of(p.name))]
-    return next((matches[0] for matches in (named_files, files) if len(matches) == 1), None)
+    candidates = _named_segmentations(folder), _nifti_files(folder)
+    return next((files[0] for files in candidates if len(files) == 1), None)
 
 
 def _cases_of_dataset(root: Path) -> list[Case]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -78,18 +79,26 @@ def display_name_of_series(series: Series) -> str:
 @cache
 def columns() -> tuple[str, ...]:
     """Return the columns of findings.csv: the JSON names, nested ones joined by `_`."""
+    return tuple(column_types())
+
+
+@cache
+def column_types() -> MappingProxyType[str, str]:
+    """Return the JSON type of each column: `string`, `number`, `integer` or `boolean`."""
     schema = _ROW.json_schema()
-    return tuple(_columns(schema, schema["$defs"]))
+    return MappingProxyType(dict(_columns(schema, schema["$defs"])))
 
 
-def _columns(node: dict[str, Any], models: dict[str, Any], name: str = "") -> Iterator[str]:
-    """Yield the names of the single values below a node of the schema."""
+def _columns(
+    node: dict[str, Any], models: dict[str, Any], name: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield name and type of the single values below a node of the schema."""
     node = next((kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"), node)
     node = models[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     points = node.get("prefixItems", ())
     parts = node.get("properties") or dict(zip(_PARTS.get(len(points), ()), points, strict=True))
     if not parts:
-        yield name
+        yield name, node["type"]
     for inner, child in parts.items():
         yield from _columns(child, models, f"{name}_{inner}" if name else inner)
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_rows
-from lesionlens.base.files.manifest import check_free, listed, write_listed
-from lesionlens.base.text import safe_cell
+from lesionlens.base.files.bounded_read import read_json, read_rows
+from lesionlens.base.files.manifest import check_free, listed, rows_in, write_listed
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.text import abbreviated_list, safe_cell
 from lesionlens.results.export.cells import csv_text
-from lesionlens.results.export.tables import columns
+from lesionlens.results.export.tables import column_types
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import NAME as DATABASE
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 LIST_NAME = "cohort.files.json"
 _RESERVED_NAMES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
-STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
-_TEXT_COLUMNS = (
-    "study", "status", "message", "tracking_uid", "location_side", "location_region",
-    "review_state", "review_reader", "review_time", "review_reason",
-)  # fmt: skip
+_STUDY_TYPES = {
+    "study": "string",
+    "status": "string",
+    "message": "string",
+    "seconds": "number",
+    "candidates": "integer",
+    "other_findings": "integer",
+}
+_CONVERTERS: Mapping[str, Callable[[str], object]] = {
+    "string": str,
+    "number": float,
+    "integer": int,
+    "boolean": ("true", "false").index,
+}
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
@@ -33,7 +43,7 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     ResourceError
         The disk is full or the folder cannot be written; the results are kept.
     """
-    names = (*STUDY_COLUMNS, *columns())
+    names = (*_STUDY_TYPES, *column_types())
     rows = (row for outcome in outcomes for row in _rows(out, outcome))
     text = csv_text(names, ([row.get(name, "") for name in names] for row in rows))
     contents: dict[str, str | bytes] = {CSV_NAME: text}
@@ -48,6 +58,17 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
             next_step="Free some space, then run it with --resume: the results of the studies "
             "are kept",
         ) from error
+
+
+def unread_result_notes(out: Path, outcomes: Iterable[StudyOutcome]) -> tuple[str, ...]:
+    """Return a note that names the studies whose candidates are missing in the table."""
+    names = [outcome.name for outcome in outcomes if _readable_rows(out, outcome)[1]]
+    if not names:
+        return ()
+    return (
+        f"Candidates of {abbreviated_list(names, 10)} are not in {CSV_NAME}: its column `message` "
+        "says why their findings.csv cannot be read",
+    )
 
 
 def check_tables(out: Path) -> None:
@@ -88,31 +109,59 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
         "candidates": outcome.candidates if analysed else "",
         "other_findings": outcome.other_findings if analysed else "",
     }
-    candidate_rows: list[dict[str, str]] = []
-    if analysed:
-        try:
-            candidate_rows = read_rows(out / outcome.name / "findings.csv")
-        except (OSError, ValueError, ReadError) as error:  # rows of other studies are kept
-            reason = getattr(error, "strerror", None) or error
-            study_cells["message"] = (
-                f"{study_cells['message']}; findings.csv cannot be read: {reason}"
-            )
-    exported = set(columns())
+    candidate_rows, reason = _readable_rows(out, outcome)
+    if reason:
+        study_cells["message"] = f"{study_cells['message']}; findings.csv cannot be read: {reason}"
     for row in candidate_rows:
-        yield {**study_cells, **{key: cell for key, cell in row.items() if key in exported}}
+        yield {**study_cells, **row}
     if not candidate_rows:
         yield study_cells
 
 
+def _readable_rows(out: Path, outcome: StudyOutcome) -> tuple[list[dict[str, str]], str]:
+    """Return a study's rows, or why they cannot be read: rows of other studies are kept."""
+    if outcome.status is not Status.ANALYSED:
+        return [], ""
+    try:
+        return _candidate_rows(out / outcome.name), ""
+    except (OSError, ValueError, ReadError) as error:
+        return [], str(getattr(error, "strerror", None) or error)
+
+
+def _candidate_rows(result: Path) -> list[dict[str, str]]:
+    """Return the rows of a result's findings.csv; ValueError if they were changed since."""
+    path = result / "findings.csv"
+    digest = rows_in(read_json(result / "run.json")).get(path.name)
+    if digest is not None and digest != sha256_of(path):
+        raise ValueError("it was changed since it was written")
+    types = column_types()
+    rows = [
+        {name: value for name, value in row.items() if name in types} for row in read_rows(path)
+    ]
+    for row in rows:
+        for name, value in row.items():
+            if value:
+                _CONVERTERS[types[name]](value)
+    return rows
+
+
 def _parquet(text: str) -> bytes:
-    """Convert the table to Parquet: text columns stay text, empty cells are null."""
+    """Convert the table to Parquet: the same column types for every cohort, empty cells null."""
     import pyarrow as pa  # noqa: PLC0415  (an extra)
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
-    column_types = dict.fromkeys(_TEXT_COLUMNS, pa.string())
+    arrow_types = {
+        "string": pa.string(),
+        "number": pa.float64(),
+        "integer": pa.int64(),
+        "boolean": pa.bool_(),
+    }
+    types = {**_STUDY_TYPES, **column_types()}
     options = arrow_csv.ConvertOptions(
-        column_types=column_types, strings_can_be_null=True, null_values=[""]
+        column_types={name: arrow_types[kind] for name, kind in types.items()},
+        strings_can_be_null=True,
+        null_values=[""],
     )
     parse_options = arrow_csv.ParseOptions(newlines_in_values=True)
     stream = pa.py_buffer(text.encode("utf-8"))

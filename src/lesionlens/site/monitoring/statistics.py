@@ -18,7 +18,7 @@ from lesionlens.site.monitoring.records import MonitoredStudy
 
 _FREQUENT_FRACTION = 0.1  # a value with a larger fraction of the data gets its own bin
 _RESAMPLES = 1000  # of verdicts
-_MIN_VALUES = 20  # minimum number of values on either side for a drift test
+MIN_VALUES = 20  # minimum number of values on either side for a drift test
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ def _values(
 
 
 def _drift_of(name: str, before: list[float], after: list[float]) -> Drift:
-    if min(len(before), len(after)) < _MIN_VALUES:
+    if min(len(before), len(after)) < MIN_VALUES:
         return Drift(name, len(before), len(after), None, None)
     p = float(stats.ks_2samp(before, after).pvalue)
     return Drift(name, len(before), len(after), stability_index(before, after), p)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.site.monitoring.statistics import Drift, Group, ScoreReliability
+from lesionlens.site.monitoring.statistics import MIN_VALUES, Drift, Group, ScoreReliability
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +87,9 @@ def not_evaluated(
     pending = [text for count, text in rules if count < MIN_COUNT]
     if not any(drift.stability is not None for drift in drifts):
         pending.append("drift: too few studies before or after the baseline")
+    elif few := [d.name for d in drifts if d.stability is None and (d.before or d.after)]:
+        pending.append(
+            f"drift of {', '.join(few)}: fewer than {MIN_VALUES} values before or after the "
+            "baseline"
+        )
     return tuple(pending)

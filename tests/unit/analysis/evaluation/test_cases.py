@@ -83,6 +83,16 @@ def test_two_references_of_one_case_are_refused(tmp_path):
         find_cases(tmp_path)
 
 
+def test_two_references_of_a_case_without_images_are_refused(tmp_path):
+    """Without images beside them the first of two readers was scored, without a word."""
+    for case in ("one", "two"):
+        put(tmp_path / case / f"{case}_seg_reader1.nii.gz")
+    assert [case.name for case in find_cases(tmp_path)] == ["one", "two"]
+    put(tmp_path / "two" / "two_seg_reader2.nii.gz")
+    with pytest.raises(ConfigError, match=r"2 segmentations in the case 'two': two_seg_reader1"):
+        find_cases(tmp_path)
+
+
 def test_two_segmentations_side_by_side_that_are_named_after_one_case_are_refused(tmp_path):
     """Neither of a reference, nor of what is scored, does the order of names choose one."""
     for name in ("one.nii.gz", "two.nii.gz", "two.nii"):

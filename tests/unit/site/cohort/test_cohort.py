@@ -48,7 +48,7 @@ from lesionlens.site.cohort.batch import batch
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
-from lesionlens.site.cohort.table import write_table
+from lesionlens.site.cohort.table import unread_result_notes, write_table
 from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database import study_files
 from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
@@ -330,6 +330,37 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
     assert rows["c"]["score"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "old", "new", "reason"),
+    [
+        (True, "left", "right", "it was changed since it was written"),
+        (False, ".", "x", "could not convert string to float"),
+        (False, "false", "no", "no"),
+    ],
+)
+def test_a_changed_findings_table_is_named_and_not_copied(
+    quick, studies, tmp_path, listed, old, new, reason
+):
+    """Values that a spreadsheet rewrote stood in cohort.csv as those of the analysis."""
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    path, run_path = out / "a" / "findings.csv", out / "a" / "run.json"
+    content = json.loads(run_path.read_text())
+    content["files"] = [{"file": path.name, "sha256": sha256_of(path)}] if listed else None
+    run_path.write_text(json.dumps(content))
+    header, rest = path.read_text().split("\n", 1)
+    assert old in rest
+    path.write_text(f"{header}\n{rest.replace(old, new)}")
+    with write_table(out, done.outcomes)[0].open(newline="") as lines:
+        rows = {row["study"]: row for row in csv.DictReader(lines)}
+    assert "findings.csv cannot be read" in rows["a"]["message"]
+    assert reason in rows["a"]["message"]
+    assert (rows["a"]["candidates"], rows["a"]["id"]) == ("1", "")
+    (note,) = unread_result_notes(out, done.outcomes)
+    assert note.startswith("Candidates of a are not in cohort.csv")
+    assert rows["c"]["score"]
+
+
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_result_that_may_not_be_read_stops_no_other_study(
     quick, studies, tmp_path, monkeypatch, resume
@@ -565,6 +596,19 @@ def test_parquet_holds_the_same_as_csv(tmp_path):
     assert table[0]["message"] == "'=1+1"
 
 
+def test_parquet_has_the_same_types_with_and_without_candidates(quick, studies, tmp_path):
+    """Columns without a value had no type, so that a data set of two cohorts could not be read."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="lesionlens[cohort] is not installed")
+    done = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    (tmp_path / "none").mkdir()
+    failed = [StudyOutcome("x", Status.FAILED, 2, "")]
+    written = write_table(tmp_path / "out", done.outcomes), write_table(tmp_path / "none", failed)
+    first, second = (parquet.read_schema(paths[1]) for paths in written)
+    assert first == second
+    kinds = {name: str(first.field(name).type) for name in ("id", "drawn", "apart", "score")}
+    assert kinds == {"id": "int64", "drawn": "string", "apart": "bool", "score": "double"}
+
+
 @pytest.mark.parametrize("name", ["NA", "null", "nan", "N/A", "1.#QNAN", "true", "2026-01-05"])
 def test_a_study_whose_name_is_a_word_for_nothing_keeps_it_in_parquet(tmp_path, name):
     """Arrow reads such words as missing values; a study called NA had no name there."""
@@ -741,6 +785,16 @@ def test_a_table_in_another_encoding_is_advised_to_be_saved_again(tmp_path):
         match=r"no path in the row below the headings.*Enter the path of a study",
     ):
         find_jobs(table, tmp_path / "out")
+
+
+def test_json_counts_no_candidates_of_a_study_without_a_result(quick, studies, tmp_path):
+    """A study that failed had 0 candidates there, and so lowered a mean over the cohort."""
+    (text,) = batch_command(studies, tmp_path / "out", workers=1, json=True).output
+    rows = {row["study"]: row for row in json.loads(text)["studies"]}
+    unknown = ("candidates", "other_findings", "peak_memory_mib")
+    assert rows["b"]["status"] == "failed"
+    assert {rows["b"][name] for name in unknown} == {None}
+    assert (rows["a"]["candidates"], rows["a"]["other_findings"]) == (1, 0)
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):

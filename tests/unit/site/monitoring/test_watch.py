@@ -548,6 +548,20 @@ def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
     assert few[0].stability is None
 
 
+def test_figures_with_too_few_values_for_drift_are_named(tmp_path):
+    """A shift of all brains went unjudged without a word: candidates were more than twenty."""
+    for n in range(40):
+        late = n >= 15
+        day = START + timedelta(weeks=6 * late)
+        result(tmp_path, n, [[], []], day=day, brain=1500.0 if late else 1300.0)
+    watched = watch(tmp_path, BOUNDS)
+    assert not watched.violated_rules
+    assert [words for words in watched.not_evaluated if words.startswith("drift")] == [
+        "drift of brain volume (ml), quality checks failed, candidates a study: fewer than 20 "
+        "values before or after the baseline"
+    ]
+
+
 def head(folder, number, gain=1.0, noise=0.0, thick=4.0):
     """Write one sequence of a small head as scanned: its contrast, noise and slices."""
     rng = np.random.default_rng(number)
