@@ -64,7 +64,7 @@ class Prompts:
                 tuple(
                     (tuple(map(_voxel, line)), _kind(foreground)) for line, foreground in scribbles
                 ),
-                None if box is None else _box_corners(*map(_voxel, box)),
+                None if box is None else _box_corners(tuple(map(_voxel, box))),
                 _checked_lasso(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
@@ -180,8 +180,10 @@ def _box_voxels(box: tuple[Voxel, Voxel], *, foreground: bool) -> list[Voxel]:
     return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != centre]
 
 
-def _box_corners(first: Voxel, second: Voxel) -> tuple[Voxel, Voxel]:
-    return first, second
+def _box_corners(corners: tuple[Voxel, ...]) -> tuple[Voxel, Voxel]:
+    if len(corners) != 2:
+        raise ValueError(f"a box has two opposite corners, not {len(corners)}")
+    return corners
 
 
 def _checked_lasso(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
