@@ -159,8 +159,13 @@ def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"points": [((1, 2), True)]}, "prompts that cannot be read"),
-        ({"points": [((1.5, 2, 3), True)]}, "prompts that cannot be read"),
+        ({"points": [((1, 2), True)]}, r"\(1, 2\), a tuple, is not a voxel"),
+        ({"points": [((1.5, 2, 3), True)]}, r"\(1.5, 2, 3\), a tuple, is not a voxel"),
+        ({"points": [((float("nan"), 2, 3), True)]}, "is not a voxel"),
+        ({"points": [(5, True)]}, "5, an int, is not a voxel"),
+        ({"points": [(1, 2, 3)]}, r"\(1, 2, 3\), a tuple, does not come with True or False"),
+        ({"points": (1, 2, 3)}, "1, an int, does not come with True or False"),
+        ({"scribbles": [((1, 2, 3), True)]}, "1, an int, is not a voxel"),
         ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
         ({"box": ((1, 2, 3),)}, "two opposite corners, not 1"),
         ({"box": ((1, 2, 3), (4, 5, 6), (7, 8, 9))}, "two opposite corners, not 3"),
