@@ -26,26 +26,30 @@ def path_of(value: object, label: str) -> Path:
     Raises
     ------
     UnusableInputError
-        It is empty, which would mean the working folder, no path at all, or too long a name.
+        It is empty, which would mean the working folder, no path at all, or a name that the
+        system cannot hold.
 
     Examples
     --------
     >>> path_of("out/demo", "the folder for the result").name
     'demo'
     """
-    if not isinstance(value, str | os.PathLike):
+    name = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(name, str):  # bytes, too: a path of them mixes with no other
         raise _no_path(f"{brief(value)} instead of a path", label)
-    path = Path(value)
-    if not str(value).strip():
+    path = Path(name)
+    if not name.strip():
         raise _no_path("an empty name of a file or folder", label)
-    if "\0" in str(path):
+    if "\0" in name:
         raise _no_path("a path with a null character", label)
     try:
         path.lstat()
+    except UnicodeEncodeError as error:
+        raise _no_path(f"{brief(name)}, with characters that no file name has", label) from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _no_path(
-                f"a name that is too long for this system: {str(value)[:_MAX_MESSAGE_LENGTH]!r}…",
+                f"a name that is too long for this system: {name[:_MAX_MESSAGE_LENGTH]!r}…",
                 label,
             ) from error
     return path

@@ -48,7 +48,9 @@ Weights = Annotated[
         metavar="FILE|synthetic",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.", metavar="DEVICE")
+]
 BrainExtraction = Annotated[
     Stripping,
     typer.Option(

@@ -32,7 +32,7 @@ class Preferences:
     opacity: float = 0.6
     """Opacity of maps, 0 to 1."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N, xpu or mps."""
+    """auto, cpu, cuda, cuda:N, xpu, xpu:N or mps."""
     server: str = ""
     """Address of the server that runs the network; empty for this machine."""
     server_model: str = ""

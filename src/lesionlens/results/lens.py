@@ -97,7 +97,8 @@ class Lens:
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        is_engine = hasattr(engine, "predict") and not isinstance(engine, type)
+        has_protocol = hasattr(engine, "predict") and hasattr(engine, "info")
+        is_engine = has_protocol and not isinstance(engine, type)
         if not isinstance(engine, Future) and not is_engine:
             check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
         check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')

@@ -224,6 +224,12 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
             next_step="Resample it to the grid of the reference sequence first",
         )
     outline = np.asarray(start)
+    if isinstance(start, np.ma.MaskedArray) or outline.dtype.kind == "V":
+        raise UnusableInputError(
+            found="a masked or structured array as an outline to start from",
+            expected="a mask: True or 1 inside",
+            next_step="Give a plain array, such as `start.filled(0)` of a masked one",
+        )
     if outline.shape != grid.shape:
         raise UnusableInputError(
             found=f"an outline of {outline.shape} voxels to start from",

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens import Lens, Result, batch, evaluate, open_study
+from lesionlens import Lens, Result, RunContext, batch, evaluate, open_study
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, MrSequence, Region
@@ -21,7 +21,18 @@ def result(tmp_path_factory):
     return Result(make_analysis(patient, write_study(patient, tmp_path_factory.mktemp("head"))))
 
 
-NO_PATHS = [None, "", " ", 3, 2.5, b"x", {"a": 1}, [None], "a\0b", "x" * 5000]
+class PathOfBytes:
+    """A path by its protocol, such as an entry of `os.scandir(b".")`, but of bytes."""
+
+    def __fspath__(self):
+        return b"x"
+
+
+NO_PATHS = [
+    *(None, "", " ", 3, 2.5, b"x", {"a": 1}, [None], "a\0b", "x" * 5000),
+    PathOfBytes(),
+    "lone surrogate \ud800",
+]
 
 
 @pytest.mark.parametrize("given", NO_PATHS, ids=lambda value: repr(value)[:12])
@@ -69,6 +80,7 @@ def test_a_batch_from_python_writes_nothing_into_the_studies(tmp_path):
         {"precision": None},
         {"engine": None},
         {"engine": 3},
+        {"engine": SimpleNamespace(predict=None)},
         {"server": 3},
         {"weights": ""},
     ],
@@ -126,7 +138,7 @@ def test_what_a_result_cannot_be_asked_is_named(result, call, found):
 
 @pytest.mark.parametrize("first", [5, "print"])
 def test_what_cannot_be_called_is_not_told_of_preliminary_candidates(result, first):
-    engine = SimpleNamespace(predict=None)
+    engine = SimpleNamespace(predict=None, info=None)
     with pytest.raises(UnusableInputError, match="preliminary"):
         Lens(engine=engine)(result.analysis.study, first=first)
 
@@ -135,6 +147,39 @@ def test_what_cannot_be_called_is_not_told_of_preliminary_candidates(result, fir
 def test_files_are_named_by_sequence(tmp_path, named):
     with pytest.raises(UnusableInputError, match=r"mapping|t1c"):
         open_study(tmp_path, named=named)
+
+
+@pytest.mark.parametrize("value", [None, b"t1c.nii.gz", 3, ""], ids=repr)
+def test_a_sequence_is_named_by_a_path_or_a_uid(value):
+    """None was sought as a file of the name 'None'."""
+    with pytest.raises(UnusableInputError, match="a file, a folder or a Series UID of that seq"):
+        open_study(samples.STUDY, named={"t1c": value})
+
+
+def test_a_sequence_may_be_named_by_any_path(tmp_path):
+    class Named:
+        def __fspath__(self):
+            return str(samples.STUDY / "t1c.nii.gz")
+
+    study = open_study(samples.STUDY / "t1c.nii.gz", named={"t2": Named()})
+    assert [*study] == [MrSequence.T2]
+
+
+def test_a_study_or_an_open_file_is_no_path(tmp_path):
+    """They were iterated: the message named a sequence, or the file's first bytes."""
+    study = open_study(samples.STUDY)
+    with pytest.raises(UnusableInputError, match="a Study instead of a path"):
+        open_study(study)
+    with (samples.STUDY / "t1c.nii.gz").open("rb") as file:
+        pass
+    with pytest.raises(UnusableInputError, match="BufferedReader instead of a path"):
+        open_study(file)
+
+
+@pytest.mark.parametrize("context", [None, print, RunContext], ids=repr)
+def test_a_study_is_opened_in_a_run_context_only(context):
+    with pytest.raises(UnusableInputError, match="Expected a `RunContext`"):
+        open_study(samples.STUDY, context=context)
 
 
 def test_an_unknown_region_is_a_missing_key():

@@ -159,11 +159,16 @@ def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"points": [((1, 2), True)]}, "prompts that cannot be read"),
-        ({"points": [((1.5, 2, 3), True)]}, "prompts that cannot be read"),
+        ({"points": [((1, 2), True)]}, r"\(1, 2\), a tuple, is not a voxel"),
+        ({"points": [((1.5, 2, 3), True)]}, r"\(1.5, 2, 3\), a tuple, is not a voxel"),
+        ({"points": [((float("nan"), 2, 3), True)]}, "is not a voxel"),
+        ({"points": [(5, True)]}, "5, an int, is not a voxel"),
+        ({"points": [(1, 2, 3)]}, r"\(1, 2, 3\), a tuple, does not come with True or False"),
+        ({"points": (1, 2, 3)}, "1, an int, does not come with True or False"),
+        ({"scribbles": [((1, 2, 3), True)]}, "1, an int, is not a voxel"),
         ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
-        ({"box": ((1, 2, 3),)}, "prompts that cannot be read"),
-        ({"box": ((1, 2, 3), (4, 5, 6), (7, 8, 9))}, "prompts that cannot be read"),
+        ({"box": ((1, 2, 3),)}, "two opposite corners, not 1"),
+        ({"box": ((1, 2, 3), (4, 5, 6), (7, 8, 9))}, "two opposite corners, not 3"),
         ({"points": [((1, 2, 3), "no")]}, "'no' is neither True nor False"),
         ({"scribbles": [([(1, 2, 3)], 0.4)]}, "0.4 is neither True nor False"),
     ],
@@ -202,6 +207,17 @@ def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepa
     assert segment_prompts(point, prepared, cube_round, Volume(mask, prepared.native)).mask[
         30, 30, 2
     ]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [np.ma.masked_array(np.ones(NATIVE, bool), mask=True), np.zeros(NATIVE, [("inside", bool)])],
+    ids=["masked", "structured"],
+)
+def test_a_masked_or_structured_array_is_no_outline_to_start_from(prepared, start):
+    """What lies below the mask was inside."""
+    with pytest.raises(UnusableInputError, match="masked or structured"):
+        segment_prompts(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, start)
 
 
 def test_a_probability_is_no_outline_to_start_from(prepared):

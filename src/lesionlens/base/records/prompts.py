@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.file_fields import STRICT, Decimals, stored_as
 from lesionlens.base.geometry import Affine, Box, Shape3, filled_polygon, nearest
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
 
+T = TypeVar("T")
 Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
 CORRECTION_RADIUS_MM = 48.0
@@ -60,11 +62,12 @@ class Prompts:
         """
         try:
             return cls(
-                tuple((_voxel(voxel), _kind(foreground)) for voxel, foreground in points),
+                tuple((_voxel(voxel), foreground) for voxel, foreground in _with_kinds(points)),
                 tuple(
-                    (tuple(map(_voxel, line)), _kind(foreground)) for line, foreground in scribbles
+                    (tuple(map(_voxel, line)), foreground)
+                    for line, foreground in _with_kinds(scribbles)
                 ),
-                None if box is None else _box_corners(*map(_voxel, box)),
+                None if box is None else _box_corners(tuple(map(_voxel, box))),
                 _checked_lasso(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
@@ -152,10 +155,30 @@ def _unreadable(reason: str) -> UnusableInputError:
 
 
 def _voxel(index: Sequence[int]) -> Voxel:
-    i, j, k = index
-    if any(int(v) != v for v in (i, j, k)):
-        raise ValueError(f"{tuple(index)} is not a voxel")
-    return int(i), int(j), int(k)
+    try:
+        numbers = tuple(index)
+        i, j, k = map(int, numbers)
+        if (i, j, k) == numbers:
+            return i, j, k
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{brief(index)}, is not a voxel")
+
+
+def _with_kinds(prompts: Iterable[tuple[T, bool]]) -> Iterator[tuple[T, bool]]:
+    """Yield points or lines, each with True or False.
+
+    Raises
+    ------
+    ValueError
+        An item is not such a pair.
+    """
+    for item in prompts:
+        try:
+            prompt, foreground = item
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{brief(item)}, does not come with True or False") from error
+        yield prompt, _kind(foreground)
 
 
 def _kind(foreground: object) -> bool:
@@ -180,8 +203,10 @@ def _box_voxels(box: tuple[Voxel, Voxel], *, foreground: bool) -> list[Voxel]:
     return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != centre]
 
 
-def _box_corners(first: Voxel, second: Voxel) -> tuple[Voxel, Voxel]:
-    return first, second
+def _box_corners(corners: tuple[Voxel, ...]) -> tuple[Voxel, Voxel]:
+    if len(corners) != 2:
+        raise ValueError(f"a box has two opposite corners, not {len(corners)}")
+    return corners
 
 
 def _checked_lasso(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:

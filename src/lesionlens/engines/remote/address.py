@@ -66,6 +66,7 @@ def _host(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
+        usable = usable and not (parts.query or parts.fragment)
     except ValueError:  # brackets or a port that no address has
         return None
     return parts.hostname if usable else None

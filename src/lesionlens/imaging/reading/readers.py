@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from io import IOBase
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import ReadError, UnusableInputError, unreadable
@@ -115,9 +116,9 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    raw_paths = (
-        path if isinstance(path, Iterable) and not isinstance(path, str | bytes) else (path,)
-    )
+    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
+    is_one = isinstance(path, str | bytes | IOBase | Study) or not isinstance(path, Iterable)
+    raw_paths = cast("Iterable[object]", (path,) if is_one else path)
     paths = tuple(path_of(item, "the folder or file of a study") for item in raw_paths)
     context.check("opening the study")
     context.progress("open", 0.0)
@@ -128,7 +129,8 @@ def open_study(
     root = paths[0] if len(paths) == 1 else _common_folder(paths)
     check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
     requested = {
-        member_of(MrSequence, key, "a sequence"): str(value) for key, value in (named or {}).items()
+        member_of(MrSequence, key, "a sequence"): _series_name(value)
+        for key, value in (named or {}).items()
     }
     reader, notices = select_reader(paths)
     if reader is None:
@@ -141,6 +143,12 @@ def open_study(
     study = _read(reader, root, requested, options, recall=recall and not requested)
     context.progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study
+
+
+def _series_name(value: str | Path) -> str:
+    """Return the name of a series as the user wrote it; refuse what cannot be one."""
+    path_of(value, "a file, a folder or a Series UID of that sequence")
+    return os.fspath(value)
 
 
 def _read(

@@ -35,13 +35,17 @@ from lesionlens.imaging.deidentification.clean import (
     identifying_words,
     patient_id,
 )
-from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
+from lesionlens.imaging.deidentification.folder import deidentify_files
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import quiet_header
 from lesionlens.results.export.names import names_of, replace_names
 
+PICTURES_OF_THE_HEAD = (
+    "The pictures in this result show slices of the head as scanned: no face was removed from them "
+    "(Clean Recognizable Visual Features, 113102, was not applied)"
+)
 _Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 _QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'(?:[^\'\\]|\\.)*\'(?!\w)')
@@ -93,7 +97,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
         return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
 
     all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
-    notices = (FACES_REMAIN, *map(clean, study.notices))
+    notices = (PICTURES_OF_THE_HEAD, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
     renamed = with_uids(analysis, new_uids).with_findings(partial(_cleaned_findings, clean=clean))

@@ -316,7 +316,11 @@ def test_http_to_another_machine_is_refused_unless_allowed():
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:a", "http://me:secret@host"]
+    "url",
+    [
+        *("http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:a", "http://me:secret@host"),
+        *("http://127.0.0.1:8000?model=lens", "http://127.0.0.1:8000/lens#model"),
+    ],
 )
 def test_an_address_that_is_none_is_refused_without_a_password(url):
     with pytest.raises(UnusableInputError, match="as a server's address") as refused:

@@ -57,7 +57,7 @@ from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
-from lesionlens.results.export.anonymous import anonymous
+from lesionlens.results.export.anonymous import PICTURES_OF_THE_HEAD, anonymous
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
@@ -172,7 +172,8 @@ def test_no_name_is_in_any_byte(analysis, tmp_path):
     assert review.response.reader == "reader 2"
     assert review.response.steps == (f"nadir {then['date']}: 3.5 → 3.6 ml",)
     assert len(review.responses) == 2
-    assert any("Faces remain" in warning for warning in reported["warnings"])
+    assert PICTURES_OF_THE_HEAD in reported["warnings"]
+    assert not any("surface of the head" in warning for warning in reported["warnings"])
 
 
 def outline_of(uid, labels):

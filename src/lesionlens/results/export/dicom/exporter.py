@@ -17,6 +17,8 @@ from lesionlens.results.export.written import Written
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 """Classic MR Image Storage: one slice per instance."""
 
+NOT_DICOM = "the study is not DICOM: there are no source images to refer to"
+
 
 class DicomExporter:
     """Writes seg.dcm, sr.dcm, attention*.dcm and key_objects.dcm into `dicom`, for DICOM input."""
@@ -26,7 +28,7 @@ class DicomExporter:
     def missing(self, analysis: Analysis) -> str | None:
         """Return why no object can be written: there are no source instances to refer to."""
         if analysis.study.kind is not StudyKind.DICOM:
-            return "the study is not DICOM: there are no source images to refer to"
+            return NOT_DICOM
         if not analysis.prepared.native.frame_uid:
             return "the reference series names no Frame of Reference"
         series = analysis.study.series[analysis.prepared.reference]

@@ -275,12 +275,24 @@ def _write_notes(folder: Path, all_notes: dict[str, dict[str, Notes]]) -> None:
 
 @contextmanager
 def _stored(path: Path, content: BinaryIO) -> Iterator[None]:
-    """Replace a file after the block, which is run when the new content is complete."""
+    """Replace a file after the block, which is run when the new content is complete.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no content: it would replace a label, or take the name of an image.
+    """
     with atomic_file(path) as temporary:
         with temporary.open("wb") as file:
             shutil.copyfileobj(content, file, _CHUNK_BYTES)
             file.flush()
             os.fsync(file.fileno())
+        if temporary.stat().st_size == 0:
+            raise UnusableInputError(
+                found="an empty file",
+                expected="an image or a label",
+                next_step="Save it again and send that file",
+            )
         yield
 
 

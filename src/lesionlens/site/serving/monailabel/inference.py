@@ -13,10 +13,11 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import TUMOUR_LABELS
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
 from lesionlens.results.export import nifti, tables
-from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.exporter import NOT_DICOM, DicomExporter
 from lesionlens.results.lens import Lens
 from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.monailabel.images import study_of
@@ -85,6 +86,8 @@ class Inference:
     def _run(self, scratch_folder: Path, context: RunContext) -> Inferred:
         request = self._request
         study = study_of(request.image, request.request_params, scratch_folder, context)
+        if request.output is RequestedOutput.DICOM_SEG and study.kind is not StudyKind.DICOM:
+            raise _no_segmentation(NOT_DICOM)
         start = time.perf_counter()
         result = Lens(engine=request.engine)(study, context=context)
         return _inferred(result.analysis, request.output, time.perf_counter() - start)
@@ -115,11 +118,7 @@ def _dicom_segmentation(analysis: Analysis, folder: Path) -> bytes:
     if reason is None and not analysis.findings.candidates:
         reason = "no region is flagged, and a segmentation without a segment is invalid"
     if reason is not None:
-        raise UnusableInputError(
-            found=f"no DICOM Segmentation: {reason}",
-            expected="a DICOM study with a flagged region",
-            next_step="Request output=image or output=json",
-        )
+        raise _no_segmentation(reason)
     exporter.write(analysis, folder)
     path = next(folder.rglob("seg.dcm"), None)
     if path is None:
@@ -129,3 +128,11 @@ def _dicom_segmentation(analysis: Analysis, folder: Path) -> bytes:
             next_step="Request output=image",
         )
     return path.read_bytes()
+
+
+def _no_segmentation(reason: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"no DICOM Segmentation: {reason}",
+        expected="a DICOM study with a flagged region",
+        next_step="Request output=image or output=json",
+    )

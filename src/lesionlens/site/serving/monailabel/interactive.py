@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.file_state import file_state
@@ -248,7 +249,11 @@ def _box(roi: Any) -> Any:
     if not roi:
         return None
     if not isinstance(roi, list) or len(roi) != 6:
-        return roi  # `Prompts.of` reports the problem
+        raise UnusableInputError(
+            found=f"{brief(roi)}, as a roi",
+            expected="six whole numbers: the lowest and highest i, j and k",
+            next_step='Send "roi": [i, i, j, j, k, k] in the params: voxels of the image',
+        )
     return roi[::2], roi[1::2]
 
 

@@ -196,6 +196,20 @@ def test_an_upload_that_breaks_off_leaves_the_label_and_its_metadata(tmp_path):
     assert store.notes("case", "final")["reader"] == "A"
 
 
+def test_an_empty_file_replaces_no_label_and_takes_no_name(tmp_path):
+    """A reader's label was lost to it, and the name of an image could not be used again."""
+    (tmp_path / "case.nii").write_bytes(b"image")
+    store = Datastore(tmp_path)
+    store.save_label("case", "final", "label.nii.gz", io.BytesIO(b"first"), {"by": "A"})
+    with pytest.raises(UnusableInputError, match="an empty file"):
+        store.save_label("case", "final", "label.nii.gz", io.BytesIO(), {"by": "B"})
+    assert store.label("case", "final").read_bytes() == b"first"
+    assert store.notes("case", "final")["by"] == "A"
+    with pytest.raises(UnusableInputError, match="an empty file"):
+        store.add_image("new", "new.nii.gz", io.BytesIO())
+    store.add_image("new", "new.nii.gz", io.BytesIO(b"image"))
+
+
 def test_without_a_folder_there_is_nothing_and_nothing_is_stored():
     store = Datastore(None)
     assert (store.images(), store.unlabelled(), store.listing()["objects"]) == ({}, [], {})

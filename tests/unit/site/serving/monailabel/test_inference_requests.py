@@ -15,6 +15,7 @@ from tests.helpers.local_server import QuickEngine, becomes_true, serving
 from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.records.prediction import Capability
+from lesionlens.results.lens import Lens
 from lesionlens.site.serving.monailabel import interactive
 from lesionlens.site.serving.sessions import Limits
 
@@ -104,7 +105,10 @@ def test_what_is_no_label_map_is_refused_before_the_preparation(url, content):
         ("output=dicom_seg&image=one", POINTS, "a request for a DICOM Segmentation with points"),
         ("output=json", POINTS, "neither an image nor a file nor a session"),
         ("output=json&image=one", "{", "params that are not a JSON object"),
-        ("output=json&image=one", {"foreground": [[1, 2]]}, "prompts that cannot be read"),
+        ("output=json&image=one", {"foreground": [[1, 2]]}, "[1, 2], a list, is not a voxel"),
+        ("output=json&image=one", {"foreground": "ab"}, "'ab', a str, is not a voxel"),
+        ("output=json&image=one", {"foreground": [[1, None, 3]]}, "is not a voxel"),
+        ("output=json&image=one", {"roi": [1, 2]}, "[1, 2], a list, as a roi"),
     ],
 )
 def test_what_a_request_lacks_is_named(url, query, params, says):
@@ -157,6 +161,17 @@ def test_a_segmentation_that_would_be_empty_or_of_no_images_is_refused(server, i
 
 def bytes_of(prompted_studies):
     return sum(study.bytes for study in [*prompted_studies._cached.values()])
+
+
+def test_a_segmentation_of_no_dicom_study_is_refused_before_the_analysis(server, monkeypatch):
+    """The whole study was analysed first."""
+
+    def analyse(lens, study, **_):
+        raise AssertionError("analysed")
+
+    monkeypatch.setattr(Lens, "__call__", analyse)
+    answer = requests.post(f"{server.url}/infer/dim?image=one&output=dicom_seg", timeout=60)
+    assert "the study is not DICOM" in refusal(answer)
 
 
 def test_prompts_on_a_study_in_memory_are_answered_and_checked_too(server):
