@@ -15,7 +15,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.pass_output import PassOutput
-from lesionlens.engines.network_input import coarser
 
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
@@ -64,7 +63,7 @@ class AttentionRollout:
         coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._layers, self._grid = layers, coarser(coarse, _TOKEN_VOX, tokens)
+        self._layers, self._grid = layers, coarse.scaled(_TOKEN_VOX, tokens)
         self._working, self._brain = prepared.working, prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
@@ -123,7 +122,7 @@ class CrossAttentionMaps:
         head_weights = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
-        grid = coarser(self._coarse, scale, shape)
+        grid = self._coarse.scaled(scale, shape)
         matrices = separable.matrices(grid, self._working, antialias=False)
         resampled = to_numpy(separable.apply(head_weights, matrices)) * self._brain
         return separable.with_sum_one(resampled)

@@ -9,7 +9,7 @@ from lesionlens.base.array_ops import Array, floats, sigmoid, to_numpy
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import ClassProbabilities, PerturbedPrediction
 from lesionlens.engines import separable
-from lesionlens.engines.network_input import NetworkInput, coarser
+from lesionlens.engines.network_input import NetworkInput
 
 
 class PassOutput(Protocol):
@@ -76,4 +76,4 @@ def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | Non
         return None
     probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
     i, j, k = probabilities.shape[1:]
-    return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
+    return ClassProbabilities(probabilities, grid.scaled(2, (i, j, k)))

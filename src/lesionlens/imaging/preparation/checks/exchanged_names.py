@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import combinations, permutations
 from types import MappingProxyType
 
@@ -23,6 +22,7 @@ from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
+from lesionlens.base.shipped_arrays import shipped_arrays
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.checks import duplicate_image
 
@@ -270,8 +270,5 @@ def _log_likelihood(features: Features, model: Model) -> float:
 @cache
 def load_model() -> Model:
     """Load the shipped model."""
-    with (files("lesionlens.imaging.preparation.checks") / "exchanged_names.npz").open(
-        "rb"
-    ) as stream:
-        stored = np.load(stream)
+    with shipped_arrays("lesionlens.imaging.preparation.checks", "exchanged_names.npz") as stored:
         return [str(n) for n in stored["names"]], stored["means"], stored["covariance"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
@@ -154,6 +154,14 @@ class DicomSlice:
     def uid(self) -> str:
         """SOP Instance UID."""
         return self.text("SOPInstanceUID")
+
+
+def grouped(slices: Iterable[DicomSlice], keyword: str) -> dict[str, list[DicomSlice]]:
+    """Return slices by the text of an attribute."""
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        groups[item.text(keyword)].append(item)
+    return groups
 
 
 def _parts(value: Any) -> Iterable[Any]:
