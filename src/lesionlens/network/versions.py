@@ -172,8 +172,8 @@ class WeightsStore:
                 in_window=f"Use {existing.name}",
             )
         number = max((int(version.name[1:]) for version in log.versions), default=0) + 1
-        while self._is_taken(self.path(f"v{number}"), digest):
-            number += 1
+        while (path := self.path(f"v{number}")).exists() and sha256_of(path) != digest:
+            number += 1  # a file that no version names holds other weights
         accepted = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
@@ -196,14 +196,6 @@ class WeightsStore:
         self._write(_Log(versions=(*log.versions, accepted), acts=(*log.acts, activation)))
         return accepted
 
-    @staticmethod
-    def _is_taken(path: Path, digest: str) -> bool:
-        """Return whether a file that no version names holds other weights.
-
-        That of a log replaced by an older one is kept; that of an interrupted acceptance is used.
-        """
-        return path.exists() and sha256_of(path) != digest
-
     def use(self, name: str, *, by: str, why: str = "") -> None:
         """Activate a version; `SHIPPED_NAME` for the shipped weights.
 
@@ -224,9 +216,8 @@ class WeightsStore:
                         next_step="Choose one of them: lesionlens weights list",
                     )
                 self.verified(by_name[name])
-            self._write(
-                _Log(versions=log.versions, acts=(*log.acts, self._activation(name, by, why)))
-            )
+            activation = UseAct(use=name, by=by, time=utc_now(), why=why)
+            self._write(_Log(versions=log.versions, acts=(*log.acts, activation)))
 
     def parent_of(self, version: WeightsVersion) -> str | None:
         """Return the name of the weights that a version was trained from; None if not kept here."""
@@ -287,9 +278,6 @@ class WeightsStore:
             raise _write_failed(error) from error
         with folder_lock(self.folder):
             yield self._log()
-
-    def _activation(self, name: str, by: str, why: str) -> UseAct:
-        return UseAct(use=name, by=by, time=utc_now(), why=why)
 
     def _log(self) -> _Log:
         path = self.folder / LOG_NAME

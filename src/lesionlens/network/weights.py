@@ -24,7 +24,6 @@ from lesionlens.network.weights_metadata import (
     WeightsNotes,
     from_json,
     notes_of,
-    sizes_from_json,
 )
 
 DEFAULT_NAME = "default"
@@ -139,7 +138,7 @@ def load(
         )
     try:
         state, metadata = read_tensors(path)
-        config = sizes_from_json(metadata["network"])
+        config = from_json(NetworkConfig, metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = _with_tensors(config, state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

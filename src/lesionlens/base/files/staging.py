@@ -146,7 +146,8 @@ def staged(
         whole = not folder.exists() or (not shared and can_exchange(folder))
         with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
-            access.restrict_tree(work.new)
+            for path in (work.new, *work.new.rglob("*")):
+                access.restrict(path)
             with folder_lock(folder.parent):
                 owned = own_files(folder) if own_files else {}
                 files, obsolete = _plan(work, folder, owned)

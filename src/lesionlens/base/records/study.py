@@ -205,6 +205,11 @@ def passed_check(check: str, message: str) -> QualityCheck:
     return QualityCheck(check, passed=True, message=message)
 
 
+def undecided_check(check: str, message: str) -> QualityCheck:
+    """Return a check that found no answer."""
+    return QualityCheck(check, passed=True, message=message, undecided=True)
+
+
 def failed_check(check: str, message: str) -> QualityCheck:
     """Return a check that is shown as a warning."""
     return QualityCheck(check, passed=False, message=message)

@@ -48,7 +48,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.engines import perturbation_order, separable, windows
 from lesionlens.engines.lens import (
-    cavity,
     ensemble,
     outline_refinement,
     patch_refinement,
@@ -63,7 +62,13 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput, class_probabilities
+from lesionlens.engines.lens.pass_output import (
+    CAVITY_NOTICE,
+    EnsembleOutput,
+    PassOutput,
+    cavity_probability,
+    class_probabilities,
+)
 from lesionlens.engines.lens.small_lesions import T1C, LastSearch, SmallLesions, search_notice
 from lesionlens.engines.network_input import (
     FinerInput,
@@ -267,7 +272,7 @@ class LensMethod(ABC):
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
         network_input, out = first_pass.network_input, first_pass.all_sequences
-        cavity_probability = first_pass.cavity_probability
+        cavity = first_pass.cavity_probability
         box, box_grid = network_input.box, network_input.box_grid
         brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(network_input.grid, box_grid, antialias=False)
@@ -285,7 +290,7 @@ class LensMethod(ABC):
         )
         del nested
         region_thresholds = self._thresholds(network_input.present, probability[1])
-        notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
+        notices = self._notices if cavity is None else (*self._notices, CAVITY_NOTICE)
         if search_result is not None:
             probability = search_result.added_to(
                 probability, box_grid, prepared.channels[T1C][box], prepared.brain[box]
@@ -293,9 +298,8 @@ class LensMethod(ABC):
             notices = (*notices, search_notice(len(search_result.lesions)))
         probabilities = _by_region(paste_box(probability, prepared, box))
         del probability
-        if cavity_probability is not None:
-            cavity_probability = separable.apply(cavity_probability, matrices) * brain
-            cavity_probability = paste_box(cavity_probability, prepared, box)[0]
+        if cavity is not None:
+            cavity = paste_box(separable.apply(cavity, matrices) * brain, prepared, box)[0]
         attention = region_attention(out.attention[0, : len(Region)], matrices, brain, refined)
         maps = _by_region(paste_box(attention, prepared, box))
         method = METHOD if refined is None else REFINED_METHOD
@@ -308,7 +312,7 @@ class LensMethod(ABC):
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=class_probabilities(out, network_input.grid),
-            cavity=cavity_probability,
+            cavity=cavity,
         )
 
     def _first_pass(self, network_input: NetworkInput, context: RunContext) -> EnsembleOutput:
@@ -341,8 +345,9 @@ class LensMethod(ABC):
         for other in others:
             sums[0] += other[0]
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        cavity_probability = cavity.mean_probability(out, mirrored)
-        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity_probability)
+        return EnsembleOutput(
+            network_input, out, logit(mean, _EDGE), cavity_probability(out, mirrored)
+        )
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""

@@ -78,7 +78,7 @@ class Face:
 def load_template() -> FaceTemplate:
     """Load the shipped template."""
     with shipped_arrays("lesionlens.imaging.deidentification", "face.npz") as stored:
-        brain = stored["brain"].astype(np.float32) / 255
+        brain = stored["brain"].astype(np.float32) / np.float32(255)
         zone = np.unpackbits(stored["zone"], count=brain.size).reshape(brain.shape).astype(bool)
         return FaceTemplate(brain, zone, Grid(brain.shape, stored["affine"].astype(np.float64)))
 

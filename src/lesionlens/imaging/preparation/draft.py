@@ -13,7 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import PreparationStep, Series, Study
+from lesionlens.base.records.study import PreparationStep, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache, skull_stripping
 from lesionlens.imaging.preparation.registration import Registration
@@ -146,6 +146,19 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.mask_grid = self.working = self.native
+
+    def add_step(
+        self,
+        step: StepName,
+        sequence: MrSequence | None,
+        message: str,
+        *,
+        done: bool = True,
+        figure: float | None = None,
+        on_request: bool = False,
+    ) -> None:
+        """Record a step; see `PreparationStep`."""
+        self.steps.append(PreparationStep(step, sequence, done, message, figure, on_request))
 
     @property
     def native(self) -> Grid:
