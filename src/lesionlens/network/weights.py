@@ -19,12 +19,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.weights_metadata import (
-    WeightsInfo,
-    WeightsNotes,
-    from_json,
-    notes_of,
-)
+from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes, from_json, notes_of
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"

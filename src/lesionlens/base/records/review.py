@@ -447,9 +447,7 @@ def _in_order_of_signing(
     return whole or tuple(sorted(every, key=lambda signed: signed.time))
 
 
-def valid_and_undone(
-    events: Sequence[ReviewEvent],
-) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+def valid_and_undone(events: Sequence[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
     """Return the valid acts and the undone ones, from the events alone."""
     _, valid, undone = _replayed(events)
     return [events[index] for index in valid], [events[index] for index in undone]

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 
@@ -79,10 +78,9 @@ from lesionlens.engines.network_input import (
 )
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network import small_lesions as small_lesion_network
+from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import WeightsInfo
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 SEARCH = "searching for small lesions"
@@ -163,8 +161,8 @@ class LensMethod(ABC):
         """Return a context in which passes report progress and can be cancelled."""
 
     def _map_passes(
-        self, run: Callable[[_T], _R], inputs: Sequence[_T], last_threads: int = 2
-    ) -> Iterator[_R]:
+        self, run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2
+    ) -> Iterator[R]:
         """Yield results of independent passes; where they run in pairs, an odd last one alone."""
         del last_threads
         return map(run, inputs)
@@ -320,7 +318,8 @@ class LensMethod(ABC):
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *other_views = ensemble.whole_tumour_views(ensemble.subset_of(network_input.present))
+        present = ensemble.subset_of(network_input.present)
+        _, *other_views = ensemble.whole_tumour_views(present)
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
         def run(perturbation: InputPerturbation) -> PassOutput:
@@ -330,7 +329,7 @@ class LensMethod(ABC):
 
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
-        all_sequences = InputPerturbation.showing(ensemble.subset_of(network_input.present))
+        all_sequences = InputPerturbation.showing(present)
         xp = namespace(out.logits)
         original, reflected, *others = (
             sigmoid(self._calibrated(output.logits))[0]
@@ -345,9 +344,8 @@ class LensMethod(ABC):
         for other in others:
             sums[0] += other[0]
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        return EnsembleOutput(
-            network_input, out, logit(mean, _EDGE), cavity_probability(out, mirrored)
-        )
+        cavity = cavity_probability(out, mirrored)
+        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""

@@ -33,12 +33,7 @@ from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.pixels import load_stack
 from lesionlens.imaging.reading.dicom.scan import DicomSlice, frames_of, grouped, scan
-from lesionlens.imaging.reading.dicom.series import (
-    Stack,
-    geometry_problem,
-    is_mosaic,
-    sort_series,
-)
+from lesionlens.imaging.reading.dicom.series import Stack, geometry_problem, is_mosaic, sort_series
 from lesionlens.imaging.reading.dicom.shared_positions import component
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")

@@ -62,11 +62,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
 
 
 def _brain_of_head(
-    draft: Draft,
-    scan: Loaded,
-    mask: Mask,
-    content: OutlineContent,
-    context: RunContext,
+    draft: Draft, scan: Loaded, mask: Mask, content: OutlineContent, context: RunContext
 ) -> brains.BrainMask | None:
     """Return the brain if the object of a stripped image is a head, None if it is the brain.
 

@@ -272,10 +272,7 @@ def register(
     # Few samples first, then more samples: half the error of one descent of the same cost
     # (research/experiments.md).
     pair = fixed.fine, moving.fine
-    steps = [
-        (pair, _method(0.03, 200, 1.0, 3e-4, filtered=False)),
-        (pair, _method(0.12, 20, 0.05)),
-    ]
+    steps = [(pair, _method(0.03, 200, 1.0, 3e-4, filtered=False)), (pair, _method(0.12, 20, 0.05))]
     if fixed.finest is not None and moving.finest is not None:
         steps.append(((fixed.finest, moving.finest), _method(0.06, 40, 0.2)))
     for levels, method in steps:
@@ -310,9 +307,7 @@ def _register_coarse(
 
 
 def _optimise(
-    pair: tuple[Level, Level],
-    start: sitk.Euler3DTransform,
-    method: sitk.ImageRegistrationMethod,
+    pair: tuple[Level, Level], start: sitk.Euler3DTransform, method: sitk.ImageRegistrationMethod
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     """Optimise from one start; None if the images do not overlap."""
     transform = sitk.Euler3DTransform(start)

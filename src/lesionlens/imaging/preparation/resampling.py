@@ -97,11 +97,7 @@ def resample_mask(mask: Mask, source: Grid, target: Grid, *, moved: Affine | Non
 
 
 def resample_mask_near(
-    mask: Mask,
-    source: Grid,
-    target: Grid,
-    points: NDArray[np.int64],
-    reach_mm: float,
+    mask: Mask, source: Grid, target: Grid, points: NDArray[np.int64], reach_mm: float
 ) -> Mask:
     """Resample a mask to another grid in the same space, only near given points; else False.
 

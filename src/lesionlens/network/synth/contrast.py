@@ -55,16 +55,9 @@ def _sample_palette(streams: RandomStreams, sequence: MrSequence) -> Palette:
 
 def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
     """Derive T1c from T1: the same protocol before and after contrast agent."""
-    out = dict(t1c)
-    for name, max_change in (
-        ("cortex", 0.08),
-        ("csf", 0.08),
-        ("oedema", 0.08),
-        ("solid", 0.15),
-        ("necrosis", 0.2),
-    ):
-        out[name] = t1[name] + streams.uniform(0, max_change)
-    return out
+    max_changes = {"cortex": 0.08, "csf": 0.08, "oedema": 0.08, "solid": 0.15, "necrosis": 0.2}
+    changed = {n: t1[n] + streams.uniform(0, change) for n, change in max_changes.items()}
+    return t1c | changed
 
 
 def _weak_uptake(streams: RandomStreams, palette: Palette) -> Palette:

@@ -27,12 +27,7 @@ from lesionlens.imaging.reading.dicom.scan import (
     looks_like_dicom,
     walk,
 )
-from lesionlens.imaging.reading.dicom.series import (
-    Stack,
-    gap_problem,
-    repetitions,
-    sort_series,
-)
+from lesionlens.imaging.reading.dicom.series import Stack, gap_problem, repetitions, sort_series
 from lesionlens.imaging.reading.nifti import folder, reader
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
@@ -341,11 +336,7 @@ def _lies_below(series: Series, path: Path) -> bool:
 
 
 def _series_outside(
-    path: Path,
-    series: list[Series],
-    root: Path,
-    options: ReadOptions,
-    outside: _OutsideStudy,
+    path: Path, series: list[Series], root: Path, options: ReadOptions, outside: _OutsideStudy
 ) -> list[Series]:
     """Read the series of a file or folder outside the study; add them to `series`."""
     files = [path] if path.is_file() else list(walk(path))

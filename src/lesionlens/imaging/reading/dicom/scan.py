@@ -29,12 +29,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
-from lesionlens.imaging.reading.dicom.bounded import (
-    DAMAGED,
-    TooLargeError,
-    read_dicom,
-    read_meta,
-)
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, TooLargeError, read_dicom, read_meta
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
