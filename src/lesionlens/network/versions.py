@@ -185,11 +185,8 @@ class WeightsStore:
             trained_on=lineage.trained_on,
             held_out=lineage.held_out,
         )
-        try:
-            with atomic_file(self.path(accepted.name)) as temporary:
-                shutil.copyfile(file, temporary)
-        except OSError as error:
-            raise _write_failed(error) from error
+        with _writing(), atomic_file(self.path(accepted.name)) as temporary:
+            shutil.copyfile(file, temporary)
         activation = UseAct(
             use=accepted.name, by=by, time=accepted.accepted, why=_reason("accepted", note)
         )
@@ -272,10 +269,8 @@ class WeightsStore:
     @contextmanager
     def _changing(self) -> Iterator[_Log]:
         """Hold the log within the block: of two acceptances at a time one would be lost."""
-        try:
+        with _writing():
             access.make_folder(self.folder)
-        except OSError as error:
-            raise _write_failed(error) from error
         with folder_lock(self.folder):
             yield self._log()
 
@@ -294,19 +289,21 @@ class WeightsStore:
             ) from error
 
     def _write(self, log: _Log) -> None:
-        try:
+        with _writing():
             write_atomically(self.folder / LOG_NAME, log.file_text())
-        except OSError as error:
-            raise _write_failed(error) from error
 
 
 def _reason(action: str, why: str) -> str:
     return f"{action}: {why}" if why else action
 
 
-def _write_failed(error: OSError) -> ResourceError:
-    return ResourceError(
-        found=f"accepted weights that could not be stored ({error.strerror or error})",
-        expected="free space and permission in your data folder",
-        next_step="Free some space and try again; the weights in use have not changed",
-    )
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            found=f"accepted weights that could not be stored ({error.strerror or error})",
+            expected="free space and permission in your data folder",
+            next_step="Free some space and try again; the weights in use have not changed",
+        ) from error

@@ -19,7 +19,13 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes, from_json, notes_of
+from lesionlens.network.weights_metadata import (
+    WeightsInfo,
+    WeightsNotes,
+    from_json,
+    notes_of,
+    sizes_from_json,
+)
 
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
@@ -133,7 +139,7 @@ def load(
         )
     try:
         state, metadata = read_tensors(path)
-        config = from_json(NetworkConfig, metadata["network"])
+        config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = _with_tensors(config, state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

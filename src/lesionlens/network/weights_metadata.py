@@ -65,6 +65,21 @@ def notes_of(notes: WeightsNotes) -> dict[str, Any]:
     return {item.name: getattr(notes, item.name) for item in fields(WeightsNotes)}
 
 
+def sizes_from_json(text: str) -> NetworkConfig:
+    """Read the network configuration stored with weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not such a record, or one of weights that use T1 only if T1c or FLAIR is missing, as some
+        before version 0.3.
+    """
+    table = parse_json(text)
+    if table.pop("t1_in_reserve", False):
+        raise ValueError("weights that hold T1 back, of version 0.3 or before")
+    return _record(NetworkConfig, table)
+
+
 def from_json(kind: Callable[..., _T], text: str) -> _T:
     """Read a record of tuples and numbers from JSON.
 
@@ -73,5 +88,8 @@ def from_json(kind: Callable[..., _T], text: str) -> _T:
     TypeError, ValueError
         Not JSON, or another record's.
     """
-    table = parse_json(text)
+    return _record(kind, parse_json(text))
+
+
+def _record(kind: Callable[..., _T], table: Mapping[str, Any]) -> _T:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

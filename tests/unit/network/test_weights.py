@@ -171,6 +171,19 @@ def test_weights_that_are_not_finite_are_refused(saved, tmp_path, value):
         weights.load(tmp_path / "odd.safetensors")
 
 
+def test_weights_that_hold_t1_back_are_refused_and_those_declared_otherwise_load(saved, tmp_path):
+    _, _, path, _ = saved
+    with safe_open(path, "pt") as stream:
+        metadata = stream.metadata()
+    for held_back in (False, True):
+        sizes = json.loads(metadata["network"]) | {"t1_in_reserve": held_back}
+        older = tmp_path / f"{held_back}.safetensors"
+        save_file(load_file(path), older, metadata | {"network": json.dumps(sizes)})
+    assert weights.load(tmp_path / "False.safetensors")[1].config == weights.load(path)[1].config
+    with pytest.raises(WeightsError, match="hold T1 back"):
+        weights.load(tmp_path / "True.safetensors")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"no file gone\.safetensors"):
         weights.load(tmp_path / "gone.safetensors")

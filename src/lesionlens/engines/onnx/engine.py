@@ -19,7 +19,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.lens.method import LensMethod
-from lesionlens.network.config import NetworkConfig
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import (
@@ -28,6 +27,7 @@ from lesionlens.network.weights_metadata import (
     WeightsNotes,
     from_json,
     notes_of,
+    sizes_from_json,
 )
 
 _STRIDE, _MIN_VOX = 8, 16
@@ -203,7 +203,7 @@ def _weights_info(path: Path, session: OnnxSession) -> WeightsInfo:
     if session.inputs != _INPUTS:
         raise _unusable_file(path, "whose inputs were changed")
     try:
-        config = from_json(NetworkConfig, session.metadata["network"])
+        config = sizes_from_json(session.metadata["network"])
         notes = from_json(WeightsNotes, session.metadata["notes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unusable_file(path, "with damaged metadata") from error
