@@ -30,7 +30,7 @@ from torch.nn import functional
 
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
-from lesionlens.network.prompt.weights import FORMAT, load_file, load_shipped
+from lesionlens.network.prompt.weights import FORMAT, PromptNotes, load_file, load_shipped
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 from research.prompts.batches import Batch, BatchQueue, BatchSettings
@@ -119,7 +119,7 @@ class Training:
         tensors = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
         metadata = {
             "format": FORMAT, "network": json.dumps(asdict(self.network.config)),
-            "steps": str(self.step),
+            "notes": json.dumps(asdict(PromptNotes("?", "?", self.step))),
         }  # fmt: skip
         save_file(tensors, self._out / "prompt.tmp", metadata)
         (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.folded_unet import FoldedUNet
-from lesionlens.network.onnx_export import export_unet
 from lesionlens.training import checkpoint
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 from research.training import run_state
+from research.training.unet_export import export_unet
 
 WEIGHTS = Path(__file__).parents[2] / "src/lesionlens/network/weight_files"
 CHECKPOINT_S = 120.0

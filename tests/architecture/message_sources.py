@@ -25,8 +25,9 @@ LISTS = {"notices", "remarks", "notice", "problems", "told"}
 ARGUMENTS = {
     "QualityCheck": {2: "message"},
     "passed_check": {1: "message"},
+    "undecided_check": {1: "message"},
     "failed_check": {1: "message"},
-    "PreparationStep": {3: "message"},
+    "add_step": {2: "message"},
     "Guess": {1: "evidence"},
     "BrainMask": {2: "method", 3: "doubtful"},
     "stage": {0: "name"},
@@ -109,7 +110,7 @@ def check_names() -> set[str]:
         for module in _modules().values()
         for node in module.nodes
         if isinstance(node, ast.Call)
-        and _called(node) in ("QualityCheck", "passed_check", "failed_check")
+        and _called(node) in ("QualityCheck", "passed_check", "undecided_check", "failed_check")
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }

@@ -132,7 +132,5 @@ _MAX_MESSAGE_LENGTH = 60
 
 def _no_path(found: str, label: str) -> UnusableInputError:
     return UnusableInputError(
-        found=found,
-        expected=label,
-        next_step="Name it; '.' is the working folder",
+        found=found, expected=label, next_step="Name it; '.' is the working folder"
     )

@@ -100,6 +100,13 @@ class Grid:
         """Return which of (..., 3) voxel indices lie in the grid, as (...) bool."""
         return geometry.is_inside(voxel, self.shape)
 
+    def scaled(self, factors: ArrayLike, shape: Shape3) -> Grid:
+        """Return the grid whose voxel edges are multiples of these, from the same outer corner."""
+        factors = np.broadcast_to(np.asarray(factors, np.float64), 3)
+        affine = self.affine @ np.diag([*factors, 1.0])
+        affine[:3, 3] = self.to_mm((factors - 1) / 2)
+        return Grid(shape, affine, self.frame_uid)
+
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Return whether both grids have the same voxels at the same positions."""
         return self.shape == other.shape and bool(

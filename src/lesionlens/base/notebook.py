@@ -115,11 +115,12 @@ def axial_picture(
     pixels, ratio
         (rows, columns, 3) uint8, and the height of a pixel divided by its width.
     """
+    from nibabel.orientations import apply_orientation, io_orientation  # noqa: PLC0415  (as scipy)
     from scipy.ndimage import binary_erosion  # noqa: PLC0415  (slow to import; pages alone need it)
 
-    order, flips, spacing = _to_ras(grid)
-    image = voxels.transpose(order)[flips]
-    oriented_mask = np.zeros(image.shape, bool) if mask is None else mask.transpose(order)[flips]
+    axes = io_orientation(grid.affine)
+    image = apply_orientation(voxels, axes)
+    oriented_mask = np.zeros(image.shape, bool) if mask is None else apply_orientation(mask, axes)
     areas = oriented_mask.sum(axis=(0, 1))
     slice_index = int(areas.argmax()) if areas.any() else image.shape[2] // 2
     grey = _windowed(image[:, :, slice_index])
@@ -127,21 +128,8 @@ def axial_picture(
     rgb = np.repeat(grey[..., None], 3, axis=2)
     rgb[shape & ~binary_erosion(shape)] = _OUTLINE
     oriented: NDArray[np.uint8] = np.ascontiguousarray(rgb[::-1, ::-1].transpose(1, 0, 2))
-    return oriented, float(spacing[1] / spacing[0])
-
-
-def _to_ras(grid: Grid) -> tuple[list[int], tuple[slice, ...], NDArray[np.float64]]:
-    """Return axis order and flips that bring a volume closest to RAS+."""
-    direction = grid.affine[:3, :3] / grid.spacing_mm
-    order = [-1, -1, -1]
-    for axis in np.argsort(-np.abs(direction).max(axis=0)):
-        free = [patient for patient in range(3) if order[patient] < 0]
-        order[max(free, key=lambda patient: abs(direction[patient, axis]))] = int(axis)
-    flips = tuple(
-        slice(None, None, -1 if direction[patient, axis] < 0 else 1)
-        for patient, axis in enumerate(order)
-    )
-    return order, flips, grid.spacing_mm[order]
+    across, along, _ = grid.spacing_mm[np.argsort(axes[:, 0])]
+    return oriented, float(along / across)
 
 
 def _windowed(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +34,10 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
             candidates.append(module)
 
     layers = [m for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
-    hooks = [layer.register_forward_hook(record_layer) for layer in layers]
-    try:
-        with torch.inference_mode():
-            network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(record_layer))
+        network(x)
     return candidates[-1] if candidates else layers[-1]
 
 
@@ -82,12 +80,8 @@ def maps(
         del module, inputs
         outputs.append(output)
 
-    hook = layer.register_forward_hook(record_output)
-    try:
-        with torch.enable_grad():
-            logits = network(x.detach().requires_grad_())
-    finally:
-        hook.remove()
+    with layer.register_forward_hook(record_output), torch.enable_grad():
+        logits = network(x.detach().requires_grad_())
     features = outputs[-1]
     cam_by_region = {}
     for region, channel in channels.items():

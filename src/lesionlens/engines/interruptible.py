@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Lock, local
 
 from torch import nn
@@ -64,9 +64,11 @@ def interruptible(
             completed += 1
             context.progress(stage, min(completed / total, 1.0))
 
-    hooks = [leaf.register_forward_pre_hook(report_layer) for leaf in leaves]
     try:
-        yield
+        with ExitStack() as hooks:
+            for leaf in leaves:
+                hooks.enter_context(leaf.register_forward_pre_hook(report_layer))
+            yield
     except (MemoryError, RuntimeError) as error:  # PyTorch's own error is a RuntimeError
         if not is_out_of_memory(error):
             raise
@@ -76,6 +78,3 @@ def interruptible(
             next_step="Close other programs, or use --device cpu",
             in_window="Close other programs, or choose cpu in Preferences → LesionLens",
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -105,17 +105,6 @@ def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
     return Grid(shape, affine)
 
 
-def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
-    """Return the grid of a feature map that is `factor` times coarser along each axis.
-
-    Because the network's input is padded, it may extend beyond `grid` at the high ends.
-    """
-    affine = grid.affine.copy()
-    affine[:3, :3] *= factor
-    affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
-    return Grid(shape, affine)
-
-
 def make_network_input(
     prepared: PreparedStudy, spacing_mm: float, device: Device, *, robust: bool = True
 ) -> NetworkInput:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
+
+from lesionlens.base.process.shared_block import SharedBlock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,41 +36,19 @@ _outer_setting = _ThreadSetting()
 """The number of threads outside the blocks of this thread."""
 
 
-class _ProcessThreads:
-    """The number of threads of the process outside all blocks.
+_process_threads = SharedBlock(torch.get_num_threads, lambda _: None)
+"""The number of threads of the process outside all blocks.
 
-    Torch gives a new thread the number that any thread set last: within a block of another thread,
-    that of the block.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks = self._threads = 0
-
-    @property
-    def count(self) -> int:
-        """The number for this thread, which is in no block."""
-        return self._threads if self._blocks else torch.get_num_threads()
-
-    def begin(self) -> int:
-        """Begin the outermost block of a thread; return `count`."""
-        with self._lock:
-            self._threads = self.count
-            self._blocks += 1
-            return self._threads
-
-    def end(self) -> None:
-        """End the outermost block of a thread."""
-        with self._lock:
-            self._blocks -= 1
-
-
-_process_threads = _ProcessThreads()
+Torch gives a new thread the number that any thread set last: within a block of another thread, that
+of the block.
+"""
 
 
 def thread_count() -> int:
     """Return the number of threads set outside `fixed_threads`; in a worker its own."""
-    return _outer_setting.threads or _process_threads.count
+    if _outer_setting.threads is not None:
+        return _outer_setting.threads
+    return _process_threads.before if _process_threads.is_active else torch.get_num_threads()
 
 
 def set_threads_of_worker(count: int) -> None:
@@ -87,13 +67,11 @@ def restored_threads() -> Iterator[int]:
         The number that this thread has again afterwards.
     """
     is_outermost = _outer_setting.threads is None
-    threads = _process_threads.begin() if is_outermost else torch.get_num_threads()
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
-        if is_outermost:
-            _process_threads.end()
+    with _process_threads if is_outermost else nullcontext(torch.get_num_threads()) as threads:
+        try:
+            yield threads
+        finally:
+            torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -129,41 +107,27 @@ def _no_default_device() -> Iterator[None]:
             torch.set_default_device(previous)
 
 
-class _FullPrecision:
-    """Products of matrices in float32, in the whole process, while any block lasts.
-
-    Programs often allow less for the whole process, by `torch.set_float32_matmul_precision`: they
-    then have the digits of bfloat16 on a CPU, and of TF32 on a GPU.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._blocks = 0
-        self._previous = "highest"
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._blocks += 1
-            if self._blocks == 1:
-                self._previous = _matmul_precision()
-                if self._previous != "highest":
-                    torch.set_float32_matmul_precision("highest")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if self._blocks == 0 and self._previous != "highest":
-                torch.set_float32_matmul_precision(self._previous)
-
-
-def _matmul_precision() -> str:
+def _require_full_precision() -> str:
     try:
-        return torch.get_float32_matmul_precision()
+        before = torch.get_float32_matmul_precision()
     except RuntimeError:  # set by torch's newer interface, with which this one must not be mixed
         return "highest"
+    if before != "highest":
+        torch.set_float32_matmul_precision("highest")
+    return before
 
 
-_full_precision = _FullPrecision()
+def _restore_precision(before: str) -> None:
+    if before != "highest":
+        torch.set_float32_matmul_precision(before)
+
+
+_full_precision = SharedBlock(_require_full_precision, _restore_precision)
+"""Products of matrices in float32, in the whole process, while any block lasts.
+
+Programs often allow less for the whole process, by `torch.set_float32_matmul_precision`: they then
+have the digits of bfloat16 on a CPU, and of TF32 on a GPU.
+"""
 
 
 def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:

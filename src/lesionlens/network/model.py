@@ -76,12 +76,7 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(
-        self,
-        x: Tensor,
-        *,
-        place: Tensor | None = None,
-        trace: bool = False,
-        lesions: bool = True,
+        self, x: Tensor, *, place: Tensor | None = None, trace: bool = False, lesions: bool = True
     ) -> LensOutput:
         """Predict a batch.
 

@@ -24,15 +24,12 @@ from typing_extensions import override
 from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.process.ignored_warnings import warnings_ignored
-from lesionlens.base.provenance import sha256_of
 from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
-from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput, PromptNetwork
 from lesionlens.network.prompt.model import MULTIPLE as PROMPT_MULTIPLE
 from lesionlens.network.prompt.weights import PromptNotes
-from lesionlens.network.shipped_unet import MULTIPLE
 from lesionlens.network.weights_metadata import ONNX_FORMAT, WeightsInfo, notes_of
 
 OPSET = 18
@@ -153,31 +150,8 @@ def export_lens(
         "weights_sha256": info.sha256,
         "precision": precision.value,
     }
-    _write(_onnx_model(_Lens(network), {"x": x, "place": place}, names, STRIDE), path, metadata,
+    write_model(onnx_model(_Lens(network), {"x": x, "place": place}, names, STRIDE), path, metadata,
            precision)  # fmt: skip
-
-
-def export_unet(network: FoldedUNet, channels: int, weights: Path, format_name: str) -> Path:
-    """Export a shipped U-Net: `image` (1, channels, I, J, K), multiples of 16, to `logit`.
-
-    Parameters
-    ----------
-    network : FoldedUNet
-        In evaluation mode.
-    weights : Path
-        Its weights in float16, safetensors. The ONNX file, which is written beside them, refers to
-        them, so that the package holds them once.
-    format_name : str
-        Name of the format, for the metadata.
-    """
-    image = torch.zeros(1, channels, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
-    model = _onnx_model(network, {"image": image}, ["logit"], MULTIPLE)
-    path = weights.with_suffix(".onnx")
-    _write(
-        model, path, {"format": format_name, "weights_sha256": sha256_of(weights)}, Precision.FP16
-    )
-    refer_to_weights(path, weights)
-    return path
 
 
 class _Prompted(nn.Module):
@@ -214,13 +188,13 @@ def export_prompt(network: PromptNetwork, notes: PromptNotes, digest: str, path:
     """
     maps = torch.zeros(1, MAPS, 5 * PROMPT_MULTIPLE, 3 * PROMPT_MULTIPLE, 4 * PROMPT_MULTIPLE)
     inputs = {"maps": maps, "facts": torch.zeros(1, FACTS)}
-    model = _onnx_model(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
+    model = onnx_model(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
     fields = {name: str(value) for name, value in dataclasses.asdict(notes).items()}
     metadata = {"format": PROMPT_FORMAT, **fields, "weights_sha256": digest}
-    _write(model, path, metadata, Precision.FP16)
+    write_model(model, path, metadata, Precision.FP16)
 
 
-def _onnx_model(
+def onnx_model(
     network: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], multiple: int
 ) -> Any:
     """Return the ONNX model with dynamic axes of the first input, in multiples of `multiple`."""
@@ -260,7 +234,8 @@ def _onnx_model(
     return program.model_proto
 
 
-def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Precision) -> None:
+def write_model(model: Any, path: Path, metadata: Mapping[str, str], precision: Precision) -> None:
+    """Write a model with metadata, its large weights in `precision`."""
     import onnx  # noqa: PLC0415  an extra
 
     if precision is not Precision.FP32:
@@ -272,10 +247,6 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
-    _save(model, path)
-
-
-def _save(model: Any, path: Path) -> None:
     try:
         write_atomically(path, model.SerializeToString())
     except OSError as error:
@@ -316,41 +287,3 @@ def shrink(model: Any, precision: Precision) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*widened, *nodes])
-
-
-def refer_to_weights(path: Path, weights: Path) -> None:
-    """Replace the float16 weights inside an ONNX file by references to a file beside it.
-
-    ONNX calls this external data: a file name, an offset and a length. safetensors stores each
-    tensor as it is in memory, so both formats can share one file.
-
-    Parameters
-    ----------
-    path : Path
-        ONNX file with its weights inside; replaced.
-    weights : Path
-        The same weights as safetensors in the same folder.
-
-    Raises
-    ------
-    ValueError
-        A weight inside the ONNX file is not in `weights`, or differs.
-    """
-    import onnx  # noqa: PLC0415  an extra
-
-    data = weights.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    tensors = json.loads(data[8:start])
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT16:
-            continue
-        name = tensor.name.removesuffix(f".{Precision.FP16}")
-        first, last = tensors.get(name, {"data_offsets": (0, 0)})["data_offsets"]
-        if tensor.raw_data != data[start + first : start + last]:
-            raise ValueError(f"{weights.name} does not hold {name} of {path.name}")
-        onnx.external_data_helper.set_external_data(
-            tensor, weights.name, offset=start + first, length=last - first
-        )
-        tensor.ClearField("raw_data")
-    _save(model, path)

@@ -172,8 +172,8 @@ class WeightsStore:
                 in_window=f"Use {existing.name}",
             )
         number = max((int(version.name[1:]) for version in log.versions), default=0) + 1
-        while self._is_taken(self.path(f"v{number}"), digest):
-            number += 1
+        while (path := self.path(f"v{number}")).exists() and sha256_of(path) != digest:
+            number += 1  # a file that no version names holds other weights
         accepted = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
@@ -185,24 +185,13 @@ class WeightsStore:
             trained_on=lineage.trained_on,
             held_out=lineage.held_out,
         )
-        try:
-            with atomic_file(self.path(accepted.name)) as temporary:
-                shutil.copyfile(file, temporary)
-        except OSError as error:
-            raise _write_failed(error) from error
+        with _writing(), atomic_file(self.path(accepted.name)) as temporary:
+            shutil.copyfile(file, temporary)
         activation = UseAct(
             use=accepted.name, by=by, time=accepted.accepted, why=_reason("accepted", note)
         )
         self._write(_Log(versions=(*log.versions, accepted), acts=(*log.acts, activation)))
         return accepted
-
-    @staticmethod
-    def _is_taken(path: Path, digest: str) -> bool:
-        """Return whether a file that no version names holds other weights.
-
-        That of a log replaced by an older one is kept; that of an interrupted acceptance is used.
-        """
-        return path.exists() and sha256_of(path) != digest
 
     def use(self, name: str, *, by: str, why: str = "") -> None:
         """Activate a version; `SHIPPED_NAME` for the shipped weights.
@@ -224,9 +213,8 @@ class WeightsStore:
                         next_step="Choose one of them: lesionlens weights list",
                     )
                 self.verified(by_name[name])
-            self._write(
-                _Log(versions=log.versions, acts=(*log.acts, self._activation(name, by, why)))
-            )
+            activation = UseAct(use=name, by=by, time=utc_now(), why=why)
+            self._write(_Log(versions=log.versions, acts=(*log.acts, activation)))
 
     def parent_of(self, version: WeightsVersion) -> str | None:
         """Return the name of the weights that a version was trained from; None if not kept here."""
@@ -281,15 +269,10 @@ class WeightsStore:
     @contextmanager
     def _changing(self) -> Iterator[_Log]:
         """Hold the log within the block: of two acceptances at a time one would be lost."""
-        try:
+        with _writing():
             access.make_folder(self.folder)
-        except OSError as error:
-            raise _write_failed(error) from error
         with folder_lock(self.folder):
             yield self._log()
-
-    def _activation(self, name: str, by: str, why: str) -> UseAct:
-        return UseAct(use=name, by=by, time=utc_now(), why=why)
 
     def _log(self) -> _Log:
         path = self.folder / LOG_NAME
@@ -306,19 +289,21 @@ class WeightsStore:
             ) from error
 
     def _write(self, log: _Log) -> None:
-        try:
+        with _writing():
             write_atomically(self.folder / LOG_NAME, log.file_text())
-        except OSError as error:
-            raise _write_failed(error) from error
 
 
 def _reason(action: str, why: str) -> str:
     return f"{action}: {why}" if why else action
 
 
-def _write_failed(error: OSError) -> ResourceError:
-    return ResourceError(
-        found=f"accepted weights that could not be stored ({error.strerror or error})",
-        expected="free space and permission in your data folder",
-        next_step="Free some space and try again; the weights in use have not changed",
-    )
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            found=f"accepted weights that could not be stored ({error.strerror or error})",
+            expected="free space and permission in your data folder",
+            next_step="Free some space and try again; the weights in use have not changed",
+        ) from error

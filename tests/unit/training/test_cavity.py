@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lesionlens.base.labels import Label, Region
 from lesionlens.cli.main import app
-from lesionlens.engines.lens import cavity as engine_cavity
+from lesionlens.engines.lens.pass_output import CAVITY_NOTICE
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -160,5 +160,5 @@ def test_the_command_line_trains_it_and_analyses_with_it(treated, random_weights
     assert done.exit_code == 0, done.output
     findings = json.loads((made / "findings.json").read_text())
     assert findings["resection_cavity_ml"] > 100
-    assert engine_cavity.NOTICE in findings["warnings"]
+    assert CAVITY_NOTICE in findings["warnings"]
     assert Label.CAVITY in nib.load(made / "segmentation.nii.gz").get_fdata()

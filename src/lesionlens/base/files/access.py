@@ -80,12 +80,6 @@ def _warn_of_disk(device: int) -> None:
     logger.warning("the disk keeps no permissions: who may read the files depends on its mount")
 
 
-def restrict_tree(folder: Path) -> None:
-    """Restrict a LesionLens folder and everything below it."""
-    for path in (folder, *folder.rglob("*")):
-        restrict(path)
-
-
 def make_folder(folder: Path) -> tuple[Path, ...]:
     """Create a folder and its missing parents; return those created, deepest first."""
     created = tuple(p for p in (folder, *folder.parents) if not p.exists())

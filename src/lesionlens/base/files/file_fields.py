@@ -33,7 +33,7 @@ class Decimals:
 
     __slots__ = ("_count", "_least", "_most")
 
-    def __init__(self, count: int, least: float | None = None, most: float | None = None) -> None:
+    def __init__(self, count: int, least: float = -inf, most: float = inf) -> None:
         self._count, self._least, self._most = count, least, most
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
@@ -45,14 +45,12 @@ class Decimals:
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
         """Add the bounds to the JSON schema."""
         bounds = {"minimum": self._least, "maximum": self._most}
-        return {**handler(core), **{key: v for key, v in bounds.items() if v is not None}}
+        return {**handler(core), **{key: v for key, v in bounds.items() if isfinite(v)}}
 
     def _checked(self, value: float) -> float:
         rounded = round(value, self._count) + 0.0 if isfinite(value) else value  # no -0.0
-        minimum = -inf if self._least is None else self._least
-        maximum = inf if self._most is None else self._most
-        if not (isfinite(rounded) and minimum <= rounded <= maximum):
-            raise ValueError(f"{value} is not within {minimum:g} and {maximum:g}")
+        if not (isfinite(rounded) and self._least <= rounded <= self._most):
+            raise ValueError(f"{value} is not within {self._least:g} and {self._most:g}")
         return rounded
 
 

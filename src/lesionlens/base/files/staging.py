@@ -103,14 +103,9 @@ def _unusable(found: str) -> UnusableInputError:
     )
 
 
-def _no_files(target: Path) -> OwnedFiles:
-    del target
-    return {}
-
-
 @contextmanager
 def staged(
-    target: Path, *, own_files: Callable[[Path], OwnedFiles] = _no_files, shared: bool = False
+    target: Path, *, own_files: Callable[[Path], OwnedFiles] | None = None, shared: bool = False
 ) -> Iterator[Path]:
     """Yield a folder to write into; on a clean exit its content replaces that of `target`.
 
@@ -151,9 +146,10 @@ def staged(
         whole = not folder.exists() or (not shared and can_exchange(folder))
         with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
-            access.restrict_tree(work.new)
+            for path in (work.new, *work.new.rglob("*")):
+                access.restrict(path)
             with folder_lock(folder.parent):
-                owned = own_files(folder)
+                owned = own_files(folder) if own_files else {}
                 files, obsolete = _plan(work, folder, owned)
                 if owned:  # whose content a power cut must not lose
                     _flush(work.new / name for name in files)

@@ -7,48 +7,37 @@ Objects of a window must be freed on the main thread; see `napari.qt.threads`.
 from __future__ import annotations
 
 import gc
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from lesionlens.base.process.shared_block import SharedBlock
 
 
-class _Pauses:
-    """Number of threads for which the collector is paused, and whether it was enabled before."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.was_enabled = False
-        self.lock = threading.Lock()
+def _disable() -> bool:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    return was_enabled
 
 
-_pauses = _Pauses()
+def _restore(was_enabled: bool) -> None:  # noqa: FBT001  (what `_disable` returned)
+    if was_enabled:
+        gc.enable()
+
+
+_pauses = SharedBlock(_disable, _restore)
+
+
+def paused() -> SharedBlock[bool]:
+    """Return the block in which the collector is disabled, for threads that are not a window's."""
+    return _pauses
 
 
 def pause() -> None:
     """Disable the collector until `resume` has been called as many times."""
-    with _pauses.lock:
-        if _pauses.count == 0:
-            _pauses.was_enabled = gc.isenabled()
-            gc.disable()
-        _pauses.count += 1
+    _pauses.__enter__()
 
 
 def resume() -> None:
     """End one `pause`; the last one enables the collector again, if it was enabled before."""
-    with _pauses.lock:
-        _pauses.count -= 1
-        if _pauses.count == 0 and _pauses.was_enabled:
-            gc.enable()
-
-
-@contextmanager
-def paused() -> Iterator[None]:
-    """Disable the collector within the block; for threads that are not a window's own."""
-    pause()
-    try:
-        yield
-    finally:
-        resume()
+    _pauses.__exit__()
 
 
 def collect_if_due() -> None:
@@ -58,6 +47,6 @@ def collect_if_due() -> None:
     quarter of a second.
     """
     for generation in (1, 0):
-        if _pauses.count and gc.get_count()[generation] > gc.get_threshold()[generation] > 0:
+        if _pauses.is_active and gc.get_count()[generation] > gc.get_threshold()[generation] > 0:
             gc.collect(generation)
             return

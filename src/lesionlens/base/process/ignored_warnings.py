@@ -7,14 +7,20 @@ first ends the other one's, and the last leaves its own filters behind.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-_lock = threading.Lock()
-_filters = ExitStack()
-_active_blocks = 0
+from lesionlens.base.process.shared_block import SharedBlock
+
+
+def _own_filters() -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    return stack
+
+
+_filters = SharedBlock(_own_filters, ExitStack.close)
 
 
 @contextmanager
@@ -28,16 +34,6 @@ def warnings_ignored(
     category, message, module
         Which of them, as for `warnings.filterwarnings`; all by default.
     """
-    global _active_blocks  # noqa: PLW0603  (one list of filters a process)
-    with _lock:
-        if _active_blocks == 0:
-            _filters.enter_context(warnings.catch_warnings())
-        _active_blocks += 1
+    with _filters:
         warnings.filterwarnings("ignore", message, category, module)
-    try:
         yield
-    finally:
-        with _lock:
-            _active_blocks -= 1
-            if _active_blocks == 0:
-                _filters.close()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lesionlens.base.process import host_process
+from lesionlens.base.process.shared_block import SharedBlock
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
@@ -24,9 +24,26 @@ _MAX_FREE, _MAX_KEPT = 64 << 20, 256 << 20
 """Maximum freed bytes of a process when further work begins, without and with memory kept for
 passes of the network.
 """
-_lock = threading.Lock()
-_active_blocks = 0
-_unlimited_blocks = 0
+
+
+def _retain() -> ctypes.CDLL | None:
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_ARENA_MAX, _ONE_ARENA)
+        libc.mallopt(_MMAP_MAX, _NEVER_MAP)
+        libc.mallopt(_TRIM_THRESHOLD, _NEVER_TRIM)
+    return libc
+
+
+def _release(libc: ctypes.CDLL | None) -> None:
+    if libc is not None:
+        libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
+        libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
+        libc.malloc_trim(0)
+
+
+_retained = SharedBlock(_retain, _release)
+_unlimited = SharedBlock(lambda: None, lambda _: None)
 
 
 @contextmanager
@@ -36,15 +53,8 @@ def all_memory_retained() -> Iterator[None]:
     A tenth of an analysis was the kernel clearing pages that had been returned between passes; the
     peak is 70 to 200 MB higher.
     """
-    global _unlimited_blocks  # noqa: PLW0603
-    with retained_memory():
-        with _lock:
-            _unlimited_blocks += 1
-        try:
-            yield
-        finally:
-            with _lock:
-                _unlimited_blocks -= 1
+    with retained_memory(), _unlimited:
+        yield
 
 
 @contextmanager
@@ -56,27 +66,12 @@ def retained_memory() -> Iterator[None]:
     started earlier have their own arenas, in which large blocks are not kept. Nothing is changed if
     the process is not `tunable`.
     """
-    global _active_blocks  # noqa: PLW0603  (one allocator a process)
-    libc = _glibc() if host_process.tunable() else None
-    if libc is None:
+    if not host_process.tunable():
         yield
         return
     trim_memory()
-    with _lock:
-        _active_blocks += 1
-        if _active_blocks == 1:
-            libc.mallopt(_ARENA_MAX, _ONE_ARENA)
-            libc.mallopt(_MMAP_MAX, _NEVER_MAP)
-            libc.mallopt(_TRIM_THRESHOLD, _NEVER_TRIM)
-    try:
+    with _retained:
         yield
-    finally:
-        with _lock:
-            _active_blocks -= 1
-            if _active_blocks == 0:
-                libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
-                libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
-                libc.malloc_trim(0)
 
 
 class _Counts(ctypes.Structure):
@@ -96,14 +91,14 @@ def trim_memory() -> None:
     memory in other arenas, 1 to 2 GB in one analysis. Does nothing before glibc 2.33 or within
     `all_memory_retained`.
     """
-    if _unlimited_blocks:
+    if _unlimited.is_active:
         return
     libc = _glibc()
     mallinfo2 = getattr(libc, "mallinfo2", None)
     if libc is None or mallinfo2 is None:
         return
     mallinfo2.restype = _Counts
-    if mallinfo2().free > (_MAX_KEPT if _active_blocks else _MAX_FREE):
+    if mallinfo2().free > (_MAX_KEPT if _retained.is_active else _MAX_FREE):
         libc.malloc_trim(0)
 
 

@@ -269,18 +269,9 @@ class Analysis:
             return False
         if comparison is not None:
             return is_outdated(signed, comparison.points)
-        state = self.review.state_of
+        state, cavity_ml = self.review.state_of, self.volumes.cavity_ml
         lesions = (LesionMeasurement.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
-        current = measures_of(
-            (
-                TimePoint(
-                    date="",
-                    study_uid=None,
-                    lesions=tuple(lesions),
-                    cavity_ml=self.volumes.cavity_ml,
-                ),
-            )
-        )
+        current = measures_of((TimePoint("", None, tuple(lesions), cavity_ml=cavity_ml),))
         as_signed = self._not_omitted(m for m in signed.measures if m.ago == 0)
         if [m.tracking_uid for m in current] != [m.tracking_uid for m in as_signed]:
             current, as_signed = _without_uids(current), _without_uids(as_signed)
@@ -297,9 +288,4 @@ class Analysis:
 def _without_uids(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
     """Return measurements without tracking UIDs, in the order of their figures."""
     anonymous = (replace(measure, tracking_uid="") for measure in measures)
-    return tuple(
-        sorted(
-            anonymous,
-            key=lambda measure: [(figure is None, figure or 0.0) for figure in measure.figures],
-        )
-    )
+    return tuple(sorted(anonymous, key=lambda m: [(f is None, f or 0.0) for f in m.figures]))

@@ -11,10 +11,7 @@ from lesionlens.base.records.review import Review
 
 
 def with_edits(
-    comparison: Comparison,
-    candidates: Iterable[Candidate],
-    review: Review,
-    cavity_ml: float | None,
+    comparison: Comparison, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
 ) -> Comparison:
     """Return a comparison with the current measurements.
 

@@ -241,16 +241,19 @@ class Review:
         }
         if all(digest == outline.sha256 for digest, outline in relabelled.items()):
             return self
-        events = tuple(
-            replace(event, outline=relabelled[event.outline].sha256)
-            if event.outline in relabelled
-            else event
-            for event in self.events
-        )
+        return self._with_outlines(relabelled, self.events)
+
+    def _with_outlines(
+        self, changed: Mapping[str, Outline], events: Sequence[ReviewEvent]
+    ) -> Review:
+        """Return the review with changed outlines, given by the digests that the events name."""
+        digests = {old: outline.sha256 for old, outline in changed.items()}
         return replace(
             self,
-            events=events,
-            outlines={outline.sha256: outline for outline in relabelled.values()},
+            events=tuple(
+                replace(e, outline=digests.get(e.outline or "", e.outline)) for e in events
+            ),
+            outlines={outline.sha256: outline for outline in changed.values()},
         )
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
@@ -383,17 +386,11 @@ class Review:
             key: replace(o, tracking_uid=new_uids.get(o.tracking_uid, o.tracking_uid))
             for key, o in self.outlines.items()
         }
-        new_digests = {old: outline.sha256 for old, outline in renamed_outlines.items()}
-        events = tuple(
-            replace(
-                e,
-                tracking_uid=new_uids.get(e.tracking_uid, e.tracking_uid),
-                outline=None if e.outline is None else new_digests[e.outline],
-            )
+        events = [
+            replace(e, tracking_uid=new_uids.get(e.tracking_uid, e.tracking_uid))
             for e in self.events
-        )
-        outlines = {o.sha256: o for o in renamed_outlines.values()}
-        return Review(events, outlines, self.unaided, self.responses)
+        ]
+        return self._with_outlines(renamed_outlines, events)
 
     def continues(self, earlier: Review) -> bool:
         """Return whether the review begins with all decisions of an earlier one."""
@@ -450,9 +447,7 @@ def _in_order_of_signing(
     return whole or tuple(sorted(every, key=lambda signed: signed.time))
 
 
-def valid_and_undone(
-    events: Sequence[ReviewEvent],
-) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+def valid_and_undone(events: Sequence[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
     """Return the valid acts and the undone ones, from the events alone."""
     _, valid, undone = _replayed(events)
     return [events[index] for index in valid], [events[index] for index in undone]

@@ -16,7 +16,7 @@ from lesionlens.base import notebook
 from lesionlens.base.files.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, Floats, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey
+from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region, SequenceKey
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient, PatientField
 
@@ -205,6 +205,11 @@ def passed_check(check: str, message: str) -> QualityCheck:
     return QualityCheck(check, passed=True, message=message)
 
 
+def undecided_check(check: str, message: str) -> QualityCheck:
+    """Return a check that found no answer."""
+    return QualityCheck(check, passed=True, message=message, undecided=True)
+
+
 def failed_check(check: str, message: str) -> QualityCheck:
     """Return a check that is shown as a warning."""
     return QualityCheck(check, passed=False, message=message)
@@ -284,8 +289,7 @@ class PreparedStudy:
     @property
     def labels(self) -> tuple[Label, ...]:
         """The labels that the available sequences can show, without the background."""
-        all_labels = sorted(Region.WT.labels)
-        return tuple(n for n in all_labels if n is not Label.ENHANCING or self.has_t1c)
+        return tuple(n for n in TUMOUR_LABELS if n is not Label.ENHANCING or self.has_t1c)
 
     @property
     def knows_brain(self) -> bool:

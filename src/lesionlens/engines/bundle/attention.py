@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -108,34 +108,25 @@ def recording(
         Filled by the pass; blocks without a regular token grid are omitted.
     """
     layers: list[Layer] = []
-    hooks, saved_settings = [], []
-    for name, module in network.named_modules():
-        target = _HookTarget(layers, name, head)
-        if isinstance(module, SABlock):
-            saved_settings.append(
-                (module, module.use_flash_attention, module.save_attn, module.att_mat)
-            )
-            module.use_flash_attention, module.save_attn = False, True
-            hooks.append(module.register_forward_hook(partial(_note_global, target, size)))
-        elif isinstance(module, SwinTransformerBlock):
-            saved_settings.append((module.attn, module.attn.use_flash_attention, None, None))
-            module.attn.use_flash_attention = False
-            shape: list[Triple] = []
-            hooks.append(module.register_forward_pre_hook(partial(_note_shape, shape)))
-            hooks.append(
-                module.attn.softmax.register_forward_hook(
-                    partial(_note_windows, target, shape, module)
-                )
-            )
-    try:
+    with ExitStack() as restored:
+        for name, module in network.named_modules():
+            target = _HookTarget(layers, name, head)
+            if isinstance(module, SABlock):
+                for setting in ("use_flash_attention", "save_attn", "att_mat"):
+                    restored.callback(setattr, module, setting, getattr(module, setting))
+                module.use_flash_attention, module.save_attn = False, True
+                note = partial(_note_global, target, size)
+                restored.enter_context(module.register_forward_hook(note))
+            elif isinstance(module, SwinTransformerBlock):
+                attention, shape = module.attn, list[Triple]()
+                is_fast = attention.use_flash_attention
+                restored.callback(setattr, attention, "use_flash_attention", is_fast)
+                attention.use_flash_attention = False
+                note_shape = partial(_note_shape, shape)
+                restored.enter_context(module.register_forward_pre_hook(note_shape))
+                note_windows = partial(_note_windows, target, shape, module)
+                restored.enter_context(attention.softmax.register_forward_hook(note_windows))
         yield layers
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for attention_module, fast, save, matrix in saved_settings:
-            attention_module.use_flash_attention = fast
-            if save is not None:
-                attention_module.save_attn, attention_module.att_mat = save, matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +200,7 @@ def of_regions(layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
     Notes
     -----
     Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1, as in
-    `engines.rollout`, from a region instead of from one token.
+    `engines.lens.attention`, from a region instead of from one token.
     """
     total = torch.zeros(region_weights.shape, device=region_weights.device)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]

@@ -214,9 +214,7 @@ class BundleEngine:
             started = time.perf_counter()
             with limit:
                 prediction = self.predict_perturbed(
-                    examined.prepared,
-                    [InputPerturbation()],
-                    context=limit.context,
+                    examined.prepared, [InputPerturbation()], context=limit.context
                 )
                 return prediction, time.perf_counter() - started
         return PerturbedPrediction(whole_tumour.cpu().numpy()[None], network_input.grid), pass_s

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lesionlens.base.array_ops import Array, floats, halves, to_numpy
+from lesionlens.base.array_ops import Array, device_of, floats, halves, softmax, to_numpy, zeros
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import rollout, separable
+from lesionlens.engines import separable
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.pass_output import PassOutput
-from lesionlens.engines.network_input import coarser
 
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
@@ -54,6 +53,49 @@ def region_attention(
     return attention
 
 
+def layer_weights(q: Array, k: Array) -> Array:
+    """Return one layer's attention, averaged over heads, from (heads, N, d) queries and keys.
+
+    Returns
+    -------
+    (N, N) float32
+        Rows sum to one.
+    """
+    return softmax(floats(q) @ floats(k).swapaxes(-1, -2) / q.shape[-1] ** 0.5).mean(0)
+
+
+def rollout_row(token: int, layers: Sequence[Array]) -> Array:
+    """Return the rollout weights of one token of the last layer over the input tokens.
+
+    Parameters
+    ----------
+    layers : sequence of (N, N) array
+        From first to last, from `layer_weights`.
+
+    Returns
+    -------
+    (N,) float32
+        Non-negative, sum one.
+
+    Notes
+    -----
+    Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1: each layer's matrix is
+    averaged with the identity for the residual connection. Only one row is propagated, which takes
+    milliseconds instead of seconds for the whole product.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rollout_row(0, [np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)]).tolist()
+    [0.5, 0.5]
+    """
+    attention = zeros(layers[0].shape[:1], device_of(layers[0]))
+    attention[token] = 1.0
+    for weights in reversed(layers):
+        attention = 0.5 * attention + 0.5 * (attention @ weights)
+    return attention
+
+
 class AttentionRollout:
     """Attention rollout of the token at a working voxel."""
 
@@ -64,14 +106,14 @@ class AttentionRollout:
         coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._layers, self._grid = layers, coarser(coarse, _TOKEN_VOX, tokens)
+        self._layers, self._grid = layers, coarse.scaled(_TOKEN_VOX, tokens)
         self._working, self._brain = prepared.working, prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel, maximum 1."""
         token_index = self._grid.nearest_voxel(self._working.to_mm(voxel), clip=True)
         token = int(np.ravel_multi_index(tuple(token_index), self._grid.shape))
-        weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
+        weights = rollout_row(token, self._layers).reshape(1, *self._grid.shape)
         matrices = separable.matrices(self._grid, self._working, antialias=False)
         resampled = to_numpy(separable.apply(weights, matrices)[0]) * self._brain
         return separable.with_maximum_one(resampled)
@@ -123,7 +165,7 @@ class CrossAttentionMaps:
         head_weights = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
-        grid = coarser(self._coarse, scale, shape)
+        grid = self._coarse.scaled(scale, shape)
         matrices = separable.matrices(grid, self._working, antialias=False)
         resampled = to_numpy(separable.apply(head_weights, matrices)) * self._brain
         return separable.with_sum_one(resampled)
@@ -142,7 +184,7 @@ def trace_of(
     layers = (CrossAttentionMaps.names[-1],)
     if attention_trace is None or not self_attention:
         return Trace(cross, method, layers)
-    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in self_attention]
+    matrices = [layer_weights(layer.q[0], layer.k[0]) for layer in self_attention]
     maps = CrossAttentionMaps(
         attention_trace.cross_attention, attention_trace.padded, grid, prepared
     )

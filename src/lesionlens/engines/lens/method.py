@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 
@@ -48,7 +47,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.engines import perturbation_order, separable, windows
 from lesionlens.engines.lens import (
-    cavity,
     ensemble,
     outline_refinement,
     patch_refinement,
@@ -63,7 +61,13 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput, class_probabilities
+from lesionlens.engines.lens.pass_output import (
+    CAVITY_NOTICE,
+    EnsembleOutput,
+    PassOutput,
+    cavity_probability,
+    class_probabilities,
+)
 from lesionlens.engines.lens.small_lesions import T1C, LastSearch, SmallLesions, search_notice
 from lesionlens.engines.network_input import (
     FinerInput,
@@ -74,10 +78,9 @@ from lesionlens.engines.network_input import (
 )
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network import small_lesions as small_lesion_network
+from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import WeightsInfo
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 SEARCH = "searching for small lesions"
@@ -158,8 +161,8 @@ class LensMethod(ABC):
         """Return a context in which passes report progress and can be cancelled."""
 
     def _map_passes(
-        self, run: Callable[[_T], _R], inputs: Sequence[_T], last_threads: int = 2
-    ) -> Iterator[_R]:
+        self, run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2
+    ) -> Iterator[R]:
         """Yield results of independent passes; where they run in pairs, an odd last one alone."""
         del last_threads
         return map(run, inputs)
@@ -267,7 +270,7 @@ class LensMethod(ABC):
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
         network_input, out = first_pass.network_input, first_pass.all_sequences
-        cavity_probability = first_pass.cavity_probability
+        cavity = first_pass.cavity_probability
         box, box_grid = network_input.box, network_input.box_grid
         brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(network_input.grid, box_grid, antialias=False)
@@ -285,7 +288,7 @@ class LensMethod(ABC):
         )
         del nested
         region_thresholds = self._thresholds(network_input.present, probability[1])
-        notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
+        notices = self._notices if cavity is None else (*self._notices, CAVITY_NOTICE)
         if search_result is not None:
             probability = search_result.added_to(
                 probability, box_grid, prepared.channels[T1C][box], prepared.brain[box]
@@ -293,9 +296,8 @@ class LensMethod(ABC):
             notices = (*notices, search_notice(len(search_result.lesions)))
         probabilities = _by_region(paste_box(probability, prepared, box))
         del probability
-        if cavity_probability is not None:
-            cavity_probability = separable.apply(cavity_probability, matrices) * brain
-            cavity_probability = paste_box(cavity_probability, prepared, box)[0]
+        if cavity is not None:
+            cavity = paste_box(separable.apply(cavity, matrices) * brain, prepared, box)[0]
         attention = region_attention(out.attention[0, : len(Region)], matrices, brain, refined)
         maps = _by_region(paste_box(attention, prepared, box))
         method = METHOD if refined is None else REFINED_METHOD
@@ -308,7 +310,7 @@ class LensMethod(ABC):
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=class_probabilities(out, network_input.grid),
-            cavity=cavity_probability,
+            cavity=cavity,
         )
 
     def _first_pass(self, network_input: NetworkInput, context: RunContext) -> EnsembleOutput:
@@ -316,7 +318,8 @@ class LensMethod(ABC):
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *other_views = ensemble.whole_tumour_views(ensemble.subset_of(network_input.present))
+        present = ensemble.subset_of(network_input.present)
+        _, *other_views = ensemble.whole_tumour_views(present)
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
         def run(perturbation: InputPerturbation) -> PassOutput:
@@ -326,7 +329,7 @@ class LensMethod(ABC):
 
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
-        all_sequences = InputPerturbation.showing(ensemble.subset_of(network_input.present))
+        all_sequences = InputPerturbation.showing(present)
         xp = namespace(out.logits)
         original, reflected, *others = (
             sigmoid(self._calibrated(output.logits))[0]
@@ -341,8 +344,8 @@ class LensMethod(ABC):
         for other in others:
             sums[0] += other[0]
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        cavity_probability = cavity.mean_probability(out, mirrored)
-        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity_probability)
+        cavity = cavity_probability(out, mirrored)
+        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""

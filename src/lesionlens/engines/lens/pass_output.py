@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lesionlens.base.array_ops import Array, floats, sigmoid, to_numpy
+from lesionlens.base.array_ops import Array, floats, namespace, sigmoid, to_numpy
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import ClassProbabilities, PerturbedPrediction
 from lesionlens.engines import separable
-from lesionlens.engines.network_input import NetworkInput, coarser
+from lesionlens.engines.network_input import NetworkInput
+
+CAVITY_NOTICE = (
+    "The resection cavity is outlined where its probability is at least .5; this probability is "
+    "not calibrated"
+)
 
 
 class PassOutput(Protocol):
@@ -76,4 +82,17 @@ def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | Non
         return None
     probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
     i, j, k = probabilities.shape[1:]
-    return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
+    return ClassProbabilities(probabilities, grid.scaled(2, (i, j, k)))
+
+
+def cavity_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
+    """Return the (1, I, J, K) mean of two passes, the second mirrored; None without that channel.
+
+    The three regions' temperatures do not apply to it.
+    """
+    if out.logits.shape[1] == len(Region):
+        return None
+    original, reflected = (
+        sigmoid(floats(output.logits[0, len(Region) :])) for output in (out, mirrored)
+    )
+    return (original + namespace(original).flip(reflected, (1,))) / 2

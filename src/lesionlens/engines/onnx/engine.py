@@ -31,10 +31,7 @@ from lesionlens.network.weights_metadata import (
 )
 
 _STRIDE, _MIN_VOX = 8, 16
-_INPUTS = {
-    "x": ("tensor(float)", (1, 8, None, None, None)),
-    "place": ("tensor(float)", (1, 3, 2)),
-}
+_INPUTS = {"x": ("tensor(float)", (1, 8, None, None, None)), "place": ("tensor(float)", (1, 3, 2))}
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)

@@ -45,10 +45,7 @@ _PROXY_WITHOUT_SERVER = (502, 503, 504)
 _OWN_LOGIN = "Disable the proxy's own login, so that only `lesionlens serve` checks keys"
 _METHODS = "Let the proxy forward GET, POST, PUT and DELETE to every path below the address"
 _REFUSALS_OF_A_PROXY = {
-    400: (
-        "does not understand this request",
-        HTTPS_PORT,
-    ),
+    400: ("does not understand this request", HTTPS_PORT),
     401: ("requires its own login", _OWN_LOGIN),
     403: ("forbids this request", _METHODS),
     404: (

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from lesionlens.base.errors import GeometryError, LesionLensError, ServerError
+from lesionlens.base.errors import GeometryError, ServerError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
@@ -101,11 +101,9 @@ def serialise_study(prepared: PreparedStudy) -> SerialisedStudy:
 
 def part_digests(manifest: Header) -> list[str]:
     """Return the digests of the parts in a manifest."""
-    try:
+    with readable("a manifest of a study"):
         names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
         return [str(name) for name in names]
-    except _MALFORMED as error:
-        raise _unreadable("a manifest of a study") from error
 
 
 def deserialise_study(
@@ -118,7 +116,7 @@ def deserialise_study(
     ServerError
         The parts are inconsistent, or the study would exceed `limit_bytes`.
     """
-    try:
+    with readable("the parts of a study"):
         grid, voxels = deserialise_grid(manifest["grid"]), voxels_of(manifest)
         if voxels * BYTES_PER_VOXEL > limit_bytes:
             raise _unreadable("a study too large for the server's memory")
@@ -139,8 +137,6 @@ def deserialise_study(
             to_native=np.eye(4),
             reference=reference,
         )
-    except _MALFORMED as error:
-        raise _unreadable("the parts of a study") from error
 
 
 def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
@@ -149,14 +145,9 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
 
 def serialise_perturbations(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Serialise perturbations."""
+    names = ("keep", "mirrored", "alone", "fine")
     fields = [
-        {
-            "keep": perturbation.keep,
-            "mirrored": perturbation.mirrored,
-            "alone": perturbation.alone,
-            "fine": perturbation.fine,
-        }
-        for perturbation in perturbations
+        {name: getattr(perturbation, name) for name in names} for perturbation in perturbations
     ]
     hidden = {
         str(n): perturbation.hidden
@@ -192,10 +183,8 @@ def serialise_info(info: EngineInfo) -> Header:
 
 def deserialise_info(fields: Any) -> EngineInfo:
     """Deserialise an engine's identity."""
-    try:
+    with readable("an engine's description"):
         return _INFO.validate_python(fields)
-    except ValidationError as error:
-        raise _unreadable("an engine's description") from error
 
 
 def serialise_prediction(prediction: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
@@ -282,12 +271,12 @@ def deserialise_prediction(
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """Raise what an invalid response leads to as ServerError."""
+def readable(subject: str = "an answer") -> Iterator[None]:
+    """Raise what invalid content leads to as ServerError."""
     try:
         yield
     except (*_MALFORMED, GeometryError) as error:
-        raise _unreadable("an answer") from error
+        raise _unreadable(subject) from error
 
 
 def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) -> Trace | None:
@@ -376,7 +365,5 @@ def _unreadable(subject: str) -> ServerError:
 
 def voxels_of(manifest: Header) -> int:
     """Return the number of voxels in the grid of a study."""
-    try:
+    with readable("a manifest of a study"):
         return int(np.prod(deserialise_grid(manifest["grid"]).shape, dtype=np.int64))
-    except (*_MALFORMED, LesionLensError) as error:
-        raise _unreadable("a manifest of a study") from error

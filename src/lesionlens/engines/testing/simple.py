@@ -187,10 +187,7 @@ def _add_skull(tissue: NDArray[np.uint8], points: NDArray[np.float64]) -> None:
 
 
 def _paint(
-    tissue: NDArray[np.uint8],
-    intensity: tuple[float, ...],
-    rng: np.random.Generator,
-    noise: float,
+    tissue: NDArray[np.uint8], intensity: tuple[float, ...], rng: np.random.Generator, noise: float
 ) -> NDArray[np.float32]:
     """Return one sequence in scanner units, (I, J, K) float32; stripped air stays 0."""
     clean = np.asarray((0.0, *intensity))[tissue]

@@ -32,13 +32,8 @@ from lesionlens.imaging.preparation.brain import foreground, is_stripped
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.pixels import load_stack
-from lesionlens.imaging.reading.dicom.scan import DicomSlice, frames_of, scan
-from lesionlens.imaging.reading.dicom.series import (
-    Stack,
-    geometry_problem,
-    is_mosaic,
-    sort_series,
-)
+from lesionlens.imaging.reading.dicom.scan import DicomSlice, frames_of, grouped, scan
+from lesionlens.imaging.reading.dicom.series import Stack, geometry_problem, is_mosaic, sort_series
 from lesionlens.imaging.reading.dicom.shared_positions import component
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")
@@ -121,9 +116,7 @@ def _slices_by_frame(slices: Iterable[DicomSlice]) -> Iterator[tuple[str, list[D
 
 def _magnitude_stacks(slices: Iterable[DicomSlice]) -> list[Stack]:
     """Return the magnitude volumes of all series among slices."""
-    series: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in slices:
-        series[item.text("SeriesInstanceUID")].append(item)
+    series = grouped(slices, "SeriesInstanceUID")
     stacks = chain.from_iterable(sort_series(items).stacks for items in series.values())
     return [stack for stack in stacks if component(stack.first) == "M"]
 
@@ -193,12 +186,8 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
         return DefacingOutcome.SKULL_STRIPPED
     planes = frames_of(path, dataset) or [image]
     face = faces.by_frame.get((_frame_key(planes[0]), image.patient))
-    if face is None or not _is_editable(dataset, planes):
-        dataset.RecognizableVisualFeatures = "YES"
-        return DefacingOutcome.REMAINS
-    try:
-        pixels = _stored_pixels(dataset)
-    except _DECODING_ERRORS:
+    pixels = _stored_pixels(dataset) if face and _is_editable(dataset, planes) else None
+    if face is None or pixels is None:
         dataset.RecognizableVisualFeatures = "YES"
         return DefacingOutcome.REMAINS
     fill = min(int(pixels.min()), 0)
@@ -222,11 +211,17 @@ def _is_editable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
     )
 
 
-def _stored_pixels(dataset: Dataset) -> NDArray[Any]:
-    """Decompress in place and return the stored pixels, (F, rows, columns) or (rows, columns)."""
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        dataset.decompress(generate_instance_uid=False)
-    return np.array(dataset.pixel_array)
+def _stored_pixels(dataset: Dataset) -> NDArray[Any] | None:
+    """Decompress in place and return the pixels, (F, rows, columns) or (rows, columns).
+
+    None if they cannot be decoded.
+    """
+    try:
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.decompress(generate_instance_uid=False)
+        return np.array(dataset.pixel_array)
+    except _DECODING_ERRORS:
+        return None
 
 
 def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> Mask:

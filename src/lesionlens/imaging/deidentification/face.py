@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from lesionlens.base.geometry import Affine, Floats, Mask, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.masks import dice
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
+from lesionlens.base.shipped_arrays import shipped_arrays
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
 
@@ -77,11 +77,8 @@ class Face:
 @cache
 def load_template() -> FaceTemplate:
     """Load the shipped template."""
-    with (
-        (files("lesionlens.imaging.deidentification") / "face.npz").open("rb") as stream,
-        np.load(stream) as stored,
-    ):
-        brain = stored["brain"].astype(np.float32) / 255
+    with shipped_arrays("lesionlens.imaging.deidentification", "face.npz") as stored:
+        brain = stored["brain"].astype(np.float32) / np.float32(255)
         zone = np.unpackbits(stored["zone"], count=brain.size).reshape(brain.shape).astype(bool)
         return FaceTemplate(brain, zone, Grid(brain.shape, stored["affine"].astype(np.float64)))
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.process.itk_threads import one_itk_thread
-from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
@@ -135,20 +135,11 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
         field = _cached_field(draft, values)
         if field is None:
             message = "Skipped: too little of the brain is visible."
-            draft.steps.append(
-                PreparationStep(StepName.BIAS, sequence, done=False, message=message)
-            )
+            draft.add_step(StepName.BIAS, sequence, message, done=False)
         else:
             values[...] = corrected(values, draft.working, field)
-            step = PreparationStep(
-                StepName.BIAS,
-                sequence,
-                done=True,
-                message=field.text,
-                figure=field.strength,
-                on_request=True,
-            )
-            draft.steps.append(step)
+            figure = field.strength
+            draft.add_step(StepName.BIAS, sequence, field.text, figure=figure, on_request=True)
         context.progress(StepName.BIAS, number / len(images))
 
 

@@ -67,9 +67,7 @@ def reading_grid(native: Grid) -> Grid:
     return Grid(shape, affine, native.frame_uid)
 
 
-def logits_of(
-    images: Sequence[Floats],
-) -> Generator[Floats, None, None]:
+def logits_of(images: Sequence[Floats]) -> Generator[Floats, None, None]:
     """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
     padded, crops = [], []
     for image in images:
@@ -140,7 +138,8 @@ def mask_from_logit(logit: Floats, grid: Grid) -> BrainMask:
     if box is None:
         return BrainMask(component, grid, METHOD)
     mask = fill_holes(largest(_upsampled(logit[box]) > 0))
-    fine = _finer_grid(cut_grid(grid, box))
+    i, j, k = mask.shape
+    fine = cut_grid(grid, box).scaled(1 / FINER, (i, j, k))
     volume = fine.volume_ml(mask)
     return BrainMask(mask, fine, METHOD, _reason_to_check(logit, component, volume))
 
@@ -175,15 +174,6 @@ def outline_content(values: Floats, grid: Grid, outline: Mask) -> OutlineContent
     return OutlineContent(
         float((foreground & (logit > SURE_LOGIT)).sum()) / count, float(beyond.sum()) / count
     )
-
-
-def _finer_grid(grid: Grid) -> Grid:
-    """Return the grid of FINER^3 sub-voxels."""
-    affine = np.array(grid.affine)
-    affine[:3, :3] /= FINER
-    affine[:3, 3] = grid.to_mm(np.full(3, (1 / FINER - 1) / 2))
-    shape = tuple(FINER * length for length in grid.shape)
-    return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
 
 
 def _reason_to_check(logit: Floats, component: Mask, volume_ml: float) -> str | None:

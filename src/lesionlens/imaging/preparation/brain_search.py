@@ -7,7 +7,7 @@ from dataclasses import replace
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation import (
@@ -34,9 +34,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     if draft.options.strip:
         _use_extracted(draft, _choose_brain(draft, context))
         return
-    draft.steps.append(
-        PreparationStep(StepName.BRAIN, None, done=False, message="Skipped on request.")
-    )
+    draft.add_step(StepName.BRAIN, None, "Skipped on request.", done=False)
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
 
 
@@ -59,16 +57,12 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
         _use_mask(draft, brain)
         return
     message = "Already skull-stripped: its outline was used."
-    draft.steps.append(PreparationStep(StepName.BRAIN, sequence, done=False, message=message))
+    draft.add_step(StepName.BRAIN, sequence, message, done=False)
     draft.mask, draft.mask_grid = mask, scan.moved_grid()
 
 
 def _brain_of_head(
-    draft: Draft,
-    scan: Loaded,
-    mask: Mask,
-    content: OutlineContent,
-    context: RunContext,
+    draft: Draft, scan: Loaded, mask: Mask, content: OutlineContent, context: RunContext
 ) -> brains.BrainMask | None:
     """Return the brain if the object of a stripped image is a head, None if it is the brain.
 
@@ -143,9 +137,7 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
         _use_mask(draft, brain)
         return
     message = "Already skull-stripped, on a background of noise: its outline was used."
-    draft.steps.append(
-        PreparationStep(StepName.BRAIN, draft.reference, done=False, message=message)
-    )
+    draft.add_step(StepName.BRAIN, draft.reference, message, done=False)
     draft.mask, draft.mask_grid = outline, scan.moved_grid()
 
 
@@ -165,15 +157,8 @@ def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
         raise _no_brain_error(f"{brain.method}: {brain.doubt}", draft)
     message = f"{brain.method}: {brain.volume_ml:.0f} ml."
     on_request = draft.options.strip and draft.options.stripper in skull_stripping.PROGRAMS
-    draft.steps.append(
-        PreparationStep(
-            StepName.BRAIN,
-            draft.reference,
-            done=True,
-            message=message,
-            figure=brain.volume_ml,
-            on_request=on_request,
-        )
+    draft.add_step(
+        StepName.BRAIN, draft.reference, message, figure=brain.volume_ml, on_request=on_request
     )
     if brain.doubt:
         draft.notices.append(f"The brain mask is doubtful: {brain.doubt}. Check it by eye.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import dice
-from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.preparation.draft import Draft, Loaded, PrepareOptions
@@ -43,9 +43,7 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
         if not misaligned:
             message = "The sequences were already registered: left unchanged."
         if misaligned or len(loaded) > 1:
-            draft.steps.append(
-                PreparationStep(StepName.REGISTER, None, done=False, message=message)
-            )
+            draft.add_step(StepName.REGISTER, None, message, done=False)
         return
     copy_pyramid = _pyramid_copier(fixed)
     if options.cache:
@@ -130,16 +128,13 @@ def _is_aligned_by_header(fixed: Loaded, moving: Loaded, registration: Registrat
 
 def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> None:
     draft.registered[sequence] = registration
-    draft.steps.append(
-        PreparationStep(
-            StepName.REGISTER,
-            sequence,
-            done=True,
-            message=f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} "
-            f"degrees; mutual information {registration.information:.2f}, "
-            f"{registration.peak_height:.0%} above that at an offset of 10 mm.",
-            figure=registration.peak_height,
-        )
+    draft.add_step(
+        StepName.REGISTER,
+        sequence,
+        f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} "
+        f"degrees; mutual information {registration.information:.2f}, "
+        f"{registration.peak_height:.0%} above that at an offset of 10 mm.",
+        figure=registration.peak_height,
     )
     if registration.doubtful:
         draft.notices.append(

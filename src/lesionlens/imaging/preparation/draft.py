@@ -13,10 +13,11 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import PreparationStep, Series, Study
+from lesionlens.base.records.study import PreparationStep, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache, skull_stripping
 from lesionlens.imaging.preparation.registration import Registration
+from lesionlens.imaging.preparation.resampling import permuted_voxels
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,7 @@ class Loaded:
         index_map = self.series.grid.index_map(other.series.grid, 1e-2)
         if index_map is None:
             return None
-        axes = np.abs(index_map[:3, :3]).argmax(axis=0)
-        placed = np.zeros(other.values.shape, self.values.dtype)
-        own, others = [], []
-        for axis, own_axis in enumerate(axes):
-            step, start = index_map[own_axis, [axis, 3]].astype(int)
-            indices = step * np.arange(placed.shape[axis]) + start
-            is_within = (indices >= 0) & (indices < self.values.shape[own_axis])
-            own.append(indices[is_within])
-            others.append(np.flatnonzero(is_within))
-        placed[np.ix_(*others)] = self.values.transpose(axes)[np.ix_(*own)]
+        placed = permuted_voxels(self.values, index_map, other.series.grid.shape)
         is_whole = np.count_nonzero(placed) == np.count_nonzero(self.values)
         return placed if is_whole else None
 
@@ -154,6 +146,19 @@ class Draft:
 
     def __post_init__(self) -> None:
         self.mask_grid = self.working = self.native
+
+    def add_step(
+        self,
+        step: StepName,
+        sequence: MrSequence | None,
+        message: str,
+        *,
+        done: bool = True,
+        figure: float | None = None,
+        on_request: bool = False,
+    ) -> None:
+        """Record a step; see `PreparationStep`."""
+        self.steps.append(PreparationStep(step, sequence, done, message, figure, on_request))
 
     @property
     def native(self) -> Grid:

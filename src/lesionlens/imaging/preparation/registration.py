@@ -66,24 +66,13 @@ class Registration:
 
 
 def _from_arrays(arrays: Arrays) -> Registration:
-    shift, angle, information, peak_height = arrays["figures"].tolist()
-    return Registration(
-        reference_to_sequence=arrays["moved"],
-        shift_mm=shift,
-        angle_deg=angle,
-        information=information,
-        peak_height=peak_height,
-    )
+    return Registration(arrays["moved"], *arrays["figures"].tolist())
 
 
 def _to_arrays(registration: Registration) -> Arrays:
-    figures = (
-        registration.shift_mm,
-        registration.angle_deg,
-        registration.information,
-        registration.peak_height,
-    )
-    return {"moved": registration.reference_to_sequence, "figures": np.array(figures)}
+    r = registration
+    figures = np.array((r.shift_mm, r.angle_deg, r.information, r.peak_height))
+    return {"moved": r.reference_to_sequence, "figures": figures}
 
 
 FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
@@ -197,10 +186,7 @@ def _head_region(values: Floats, grid: Grid) -> Floats:
 
 
 def _make_level(
-    values: Floats,
-    grid: Grid,
-    region: Floats | None = None,
-    excluded: Excluded | None = None,
+    values: Floats, grid: Grid, region: Floats | None = None, excluded: Excluded | None = None
 ) -> Level:
     capped = _cap_bright(values)
     region = _head_region(capped, grid) if region is None else region
@@ -230,11 +216,7 @@ class ResolutionPyramid:
 
 
 def pyramid(
-    values: Floats,
-    grid: Grid,
-    *,
-    excluded: Excluded | None = None,
-    finest: bool = False,
+    values: Floats, grid: Grid, *, excluded: Excluded | None = None, finest: bool = False
 ) -> ResolutionPyramid:
     """Resample an image to the resolutions of the registration.
 
@@ -286,26 +268,17 @@ def register(
     """
     best = _register_coarse(fixed, moving, context)
     if best is None:
-        return Registration(
-            reference_to_sequence=np.eye(4),
-            shift_mm=0.0,
-            angle_deg=0.0,
-            information=0.0,
-            peak_height=0.0,
-        )
-    fine = best
+        return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     # Few samples first, then more samples: half the error of one descent of the same cost
     # (research/experiments.md).
-    first, second = _method(0.03, 200, 1.0, 3e-4, filtered=False), _method(0.12, 20, 0.05)
-    for method in (first, second):
-        context.check("registration")
-        fine = _optimise((fixed.fine, moving.fine), fine[1], method) or fine
+    pair = fixed.fine, moving.fine
+    steps = [(pair, _method(0.03, 200, 1.0, 3e-4, filtered=False)), (pair, _method(0.12, 20, 0.05))]
     if fixed.finest is not None and moving.finest is not None:
+        steps.append(((fixed.finest, moving.finest), _method(0.06, 40, 0.2)))
+    for levels, method in steps:
         context.check("registration")
-        finest_pair = (fixed.finest, moving.finest)
-        fine = _optimise(finest_pair, fine[1], _method(0.06, 40, 0.2)) or fine
-    pair = fixed.coarse.image, moving.coarse.image
-    return _assess(fine[1], pair, fixed.centre_mm)
+        best = _optimise(levels, best[1], method) or best
+    return _assess(best[1], (fixed.coarse.image, moving.coarse.image), fixed.centre_mm)
 
 
 def register_coarsely(
@@ -334,9 +307,7 @@ def _register_coarse(
 
 
 def _optimise(
-    pair: tuple[Level, Level],
-    start: sitk.Euler3DTransform,
-    method: sitk.ImageRegistrationMethod,
+    pair: tuple[Level, Level], start: sitk.Euler3DTransform, method: sitk.ImageRegistrationMethod
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     """Optimise from one start; None if the images do not overlap."""
     transform = sitk.Euler3DTransform(start)
@@ -379,10 +350,4 @@ def _assess(
     moved = rigid_affine(transform)
     angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
     shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
-    return Registration(
-        reference_to_sequence=moved,
-        shift_mm=shift_mm,
-        angle_deg=angle,
-        information=information,
-        peak_height=peak_height,
-    )
+    return Registration(moved, shift_mm, angle, information, peak_height)

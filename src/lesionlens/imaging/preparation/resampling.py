@@ -64,9 +64,9 @@ def resample(
     """
     to_source_mm = np.eye(4) if moved is None else moved
     to_source = np.linalg.inv(source.affine) @ to_source_mm @ target.affine
-    permutation = _voxel_permutation(to_source)
-    if permutation is not None:
-        return _permute_voxels(values, permutation, target.shape)
+    whole_map = _in_whole_voxels(to_source)
+    if whole_map is not None:
+        return permuted_voxels(values, whole_map, target.shape)
     if nearest:
         mm_to_source = np.linalg.inv(source.affine) @ to_source_mm
         to_source[:3, 3] += mm_to_source[:3, :3] @ _TIE_MM
@@ -97,11 +97,7 @@ def resample_mask(mask: Mask, source: Grid, target: Grid, *, moved: Affine | Non
 
 
 def resample_mask_near(
-    mask: Mask,
-    source: Grid,
-    target: Grid,
-    points: NDArray[np.int64],
-    reach_mm: float,
+    mask: Mask, source: Grid, target: Grid, points: NDArray[np.int64], reach_mm: float
 ) -> Mask:
     """Resample a mask to another grid in the same space, only near given points; else False.
 
@@ -157,44 +153,38 @@ def spread_vox(source: Grid, target: Grid) -> int:
     return 2 + int(np.ceil(1.1 * _steps(source, target).max()))
 
 
-def _voxel_permutation(
-    index_map: Affine,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
-    """Return axes, signs and offsets if the map only permutes, flips and shifts voxels."""
-    linear, offset = index_map[:3, :3], index_map[:3, 3]
-    rounded = np.rint(linear)
-    if (np.abs(rounded).sum(axis=0) != 1).any() or (np.abs(rounded).sum(axis=1) != 1).any():
+def _in_whole_voxels(index_map: Affine) -> Affine | None:
+    """Return the rounded map if it only permutes, flips and shifts voxels."""
+    rounded = np.rint(index_map)
+    steps = np.abs(rounded[:3, :3])
+    if (steps.sum(axis=0) != 1).any() or (steps.sum(axis=1) != 1).any():
         return None
-    if np.abs(linear - rounded).max() * 512 > _TOLERANCE_VOX * 10:
-        return None
-    if np.abs(offset - np.rint(offset)).max() > _TOLERANCE_VOX * 5:
-        return None
-    axes = tuple(int(np.flatnonzero(rounded[:, t])[0]) for t in range(3))
-    signs = tuple(int(rounded[axes[t], t]) for t in range(3))
-    offsets = tuple(int(np.rint(offset[axes[t]])) for t in range(3))
-    return axes, signs, offsets
+    errors = np.abs(index_map - rounded)
+    is_exact = errors[:3, :3].max() * 512 <= _TOLERANCE_VOX * 10
+    return rounded if is_exact and errors[:3, 3].max() <= _TOLERANCE_VOX * 5 else None
 
 
-def _permute_voxels(
-    values: Floats,
-    permutation: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-    shape: Shape3,
-) -> Floats:
-    """Copy coinciding voxels; voxels outside are zero."""
-    axes, signs, offsets = permutation
-    transposed = values.transpose(axes)
+def permuted_voxels(values: Floats, index_map: Affine, shape: Shape3) -> Floats:
+    """Return an array of `shape` with the voxels to which a map in whole voxels leads, else zero.
+
+    Parameters
+    ----------
+    index_map : (4, 4) array
+        From voxels of the result to those of `values`; permutes, flips and shifts.
+    """
+    out = np.zeros(shape, dtype=np.float32)
+    axes = np.abs(index_map[:3, :3]).argmax(axis=0)
     source_slices, target_slices = [], []
-    for count, size, sign, offset in zip(shape, transposed.shape, signs, offsets, strict=True):
-        index = offset + sign * np.arange(count)
-        covered = np.flatnonzero((index >= 0) & (index < size))
-        if covered.size == 0:
-            return np.zeros(shape, dtype=np.float32)
-        first, last = int(index[covered[0]]), int(index[covered[-1]])
-        stop = last + sign
+    for target_axis, axis in enumerate(axes):
+        sign, offset = index_map[axis, [target_axis, 3]].astype(int).tolist()
+        index = offset + sign * np.arange(shape[target_axis])
+        covered = np.flatnonzero((index >= 0) & (index < values.shape[axis]))
+        if not covered.size:
+            return out
+        first, stop = int(index[covered[0]]), int(index[covered[-1]]) + sign
         source_slices.append(slice(first, None if stop < 0 else stop, sign))
         target_slices.append(slice(int(covered[0]), int(covered[-1]) + 1))
-    out = np.zeros(shape, dtype=np.float32)
-    out[tuple(target_slices)] = transposed[tuple(source_slices)]
+    out[tuple(target_slices)] = values.transpose(axes)[tuple(source_slices)]
     return out
 
 
@@ -236,9 +226,7 @@ def block_means(values: Floats, grid: Grid, edges: Shape3) -> tuple[Floats, Grid
             sums += slabs[offset::edge]
         sums /= np.float32(edge)
         values = np.moveaxis(sums, 0, axis)
-    affine = grid.affine @ np.diag([*np.asarray(edges, float), 1.0])
-    affine[:3, 3] = grid.to_mm((np.asarray(edges) - 1) / 2)
-    return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)
+    return values, grid.scaled(edges, (int(shape[0]), int(shape[1]), int(shape[2])))
 
 
 def cube_means(values: Floats | Mask, grid: Grid, box: Box, edge: int) -> tuple[Floats, Grid]:

@@ -6,7 +6,6 @@ It locates grey matter, white matter and fluid in an image of unknown sequence.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,6 +14,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm
 from lesionlens.base.grid import Grid
+from lesionlens.base.shipped_arrays import shipped_arrays
 from lesionlens.imaging.preparation.brain import largest
 from lesionlens.imaging.preparation.registration import bright_quantile, itk_image, rigid_affine
 
@@ -33,8 +33,7 @@ class Template:
 
 def load_template() -> Template:
     """Load the shipped maps."""
-    with (resources.files("lesionlens.imaging.preparation") / "template.npz").open("rb") as stream:
-        stored = np.load(stream, allow_pickle=False)
+    with shipped_arrays("lesionlens.imaging.preparation", "template.npz") as stored:
         grey, white, mask = stored["maps"].astype(np.float32) / np.float32(255)
         affine = stored["affine"]
     return Template(grey, white, mask, Grid((mask.shape[0], mask.shape[1], mask.shape[2]), affine))

@@ -7,7 +7,7 @@ import numpy as np
 from lesionlens.base.geometry import Mask, bounding_box, corners, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask
@@ -57,9 +57,7 @@ def _correct_shading(draft: Draft) -> None:
         values[...] = remove_shading(values, shading)
         percent = f"{shading.corrected_fraction:.0%}"
         text = f"Shading of {shading.ratio:.1f} to 1 within the brain, {percent} of it removed."
-        draft.steps.append(
-            PreparationStep(StepName.BIAS, sequence, done=True, message=text, figure=shading.ratio)
-        )
+        draft.add_step(StepName.BIAS, sequence, text, figure=shading.ratio)
         draft.notices.append(
             f"{sequence.display_name} is shaded {shading.ratio:.1f} to 1 within the brain, as by a "
             f"surface coil. {percent} of that was removed; check candidates on the bright side "

@@ -45,37 +45,13 @@ _T2_WORDS = frozenset({"t2", "t2w"})
 _T1_WORDS = frozenset({"t1", "t1w", "t1n"})
 _AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
 # A scan before the agent: T1 "pre contrast" and "without Gd" are native.
-_PRE_CONTRAST_WORDS = frozenset(
-    {
-        "pre",
-        "precontrast",
-        "without",
-        "no",
-        "non",
-        "none",
-        "wo",
-        "ohne",
-        "nativ",
-        "native",
-        "sans",
-        "sin",
-        "senza",
-        "unenhanced",
-    }
-)
-_LABEL_WORDS = frozenset(
-    {
-        "seg",
-        "segmentation",
-        "dseg",
-        "mask",
-        "brainmask",
-        "label",
-        "labels",
-        "roi",
-        "probseg",
-    }
-)
+_PRE_CONTRAST_WORDS = frozenset({
+    "pre", "precontrast", "without", "no", "non", "none", "wo", "ohne", "nativ", "native", "sans",
+    "sin", "senza", "unenhanced",
+})  # fmt: skip
+_LABEL_WORDS = frozenset({
+    "seg", "segmentation", "dseg", "mask", "brainmask", "label", "labels", "roi", "probseg",
+})  # fmt: skip
 _MASK_WORDS = frozenset({"segmentation", "segmented", "dseg", "labelmap", "mask", "brainmask"})
 """Words of masks that no scanner uses for a sequence, unlike "seg" (segmented k-space)."""
 # Words of scanners and people in several languages (English, German, French, Spanish, Portuguese,

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 
 from lesionlens.base.errors import WeightsError
-from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 from lesionlens.network.shipped_unet import shipped_file
 from lesionlens.network.weights import read_tensors, write_tensors
+from lesionlens.network.weights_metadata import from_json
 
 NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
 """Files of the general network and of the one for small objects (`prompting.small_objects`)."""
@@ -57,17 +57,10 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
     """
     try:
         state, metadata = read_tensors(path)
-        sizes = parse_json(metadata["network"]) if "network" in metadata else {}
-        config = PromptConfig()
-        if sizes:
-            near, middle, far = sizes["widths"]
-            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
+        notes = from_json(PromptNotes, metadata["notes"])
         with torch.device("meta"):  # draws no random numbers
-            network = PromptNetwork(config)
+            network = PromptNetwork(from_json(PromptConfig, metadata["network"]))
         network.load_state_dict(state, assign=True)
-        stored_notes = parse_json(metadata.get("notes", "{}"))
-        notes = PromptNotes(stored_notes.get("version", "?"), stored_notes.get("trained_on", "?"),
-                            int(stored_notes.get("steps", metadata.get("steps", 0))))  # fmt: skip
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             found=f"{path.name}, which cannot be used ({' '.join(str(error).split())[:200]})",

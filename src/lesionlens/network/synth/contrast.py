@@ -53,29 +53,18 @@ def _sample_palette(streams: RandomStreams, sequence: MrSequence) -> Palette:
     return {name: streams.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
 
 
-def _choose(condition: Tensor, new: Tensor | float, old: Tensor | float) -> Tensor:
-    return torch.where(condition, new, old)
-
-
 def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
     """Derive T1c from T1: the same protocol before and after contrast agent."""
-    out = dict(t1c)
-    for name, max_change in (
-        ("cortex", 0.08),
-        ("csf", 0.08),
-        ("oedema", 0.08),
-        ("solid", 0.15),
-        ("necrosis", 0.2),
-    ):
-        out[name] = t1[name] + streams.uniform(0, max_change)
-    return out
+    max_changes = {"cortex": 0.08, "csf": 0.08, "oedema": 0.08, "solid": 0.15, "necrosis": 0.2}
+    changed = {n: t1[n] + streams.uniform(0, change) for n, change in max_changes.items()}
+    return t1c | changed
 
 
 def _weak_uptake(streams: RandomStreams, palette: Palette) -> Palette:
     """In half of the tumours, make uptake visible only against the surroundings."""
     surroundings = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
     weak = surroundings + streams.uniform(0.18, 1.2)
-    return palette | {"enhancing": _choose(streams.chance(0.5), weak, palette["enhancing"])}
+    return palette | {"enhancing": torch.where(streams.chance(0.5), weak, palette["enhancing"])}
 
 
 def _below_fluid(palette: Palette) -> Palette:
@@ -96,7 +85,7 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
         chosen = hidden & ~fluid if name == "necrosis" else hidden
         for palette, probability in ((t1, 1.0), (t1c, 0.7)):
             level = palette["cortex"] + tissue_mix * (palette["white"] - palette["cortex"])
-            palette[name] = _choose(chosen & streams.chance(probability), level, palette[name])
+            palette[name] = torch.where(chosen & streams.chance(probability), level, palette[name])
 
 
 def _add_water_to_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
@@ -108,22 +97,22 @@ def _add_water_to_cores(streams: RandomStreams, palettes: list[Palette], outline
     """
     roll = streams.uniform(0, 1)
     watery, alike = (
-        roll < _choose(outlined, _WATERY_FRACTION_OUTLINED, _WATERY_FRACTION),
+        roll < torch.where(outlined, _WATERY_FRACTION_OUTLINED, _WATERY_FRACTION),
         streams.chance(0.55),
     )
     shared, suppressed = streams.uniform(0.05, 0.9), streams.chance(0.25)
     flair_offset, drop = streams.uniform(-0.12, 0.22), streams.uniform(0.2, 0.9)
     t1, t1c, t2, flair = palettes
     for name in ("solid", "necrosis"):
-        water = _choose(alike, shared, streams.uniform(0.05, 0.95))
+        water = torch.where(alike, shared, streams.uniform(0.05, 0.95))
         for palette, low, high in ((t1, 0.0, 1.0), (t1c, 0.4, 1.1), (t2, 0.4, 1.1)):
             fraction = water * streams.uniform(low, high)
             level = palette["oedema"] + fraction * (palette["csf"] - palette["oedema"])
-            palette[name] = _choose(watery, level, palette[name])
+            palette[name] = torch.where(watery, level, palette[name])
         level = flair["oedema"] * (1 + flair_offset + streams.uniform(-0.05, 0.05))
         fluid = flair["oedema"] + drop * (flair["csf"] - flair["oedema"])
-        level = _choose(suppressed & (water > 0.35), fluid, level)
-        flair[name] = _choose(watery, level, flair[name])
+        level = torch.where(suppressed & (water > 0.35), fluid, level)
+        flair[name] = torch.where(watery, level, flair[name])
 
 
 def _match_oedema_to_core(
@@ -136,9 +125,9 @@ def _match_oedema_to_core(
     """
     wet, like_necrosis = streams.chance(0.45) & outlined, streams.chance(0.5)
     for palette in palettes:
-        core = _choose(like_necrosis, palette["necrosis"], palette["solid"])
+        core = torch.where(like_necrosis, palette["necrosis"], palette["solid"])
         level = core + streams.uniform(-0.15, 0.15) * (palette["white"] - palette["csf"]).abs()
-        palette["oedema"] = _choose(wet, level, palette["oedema"])
+        palette["oedema"] = torch.where(wet, level, palette["oedema"])
 
 
 def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
@@ -146,16 +135,16 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     t1 = _sample_palette(streams, MrSequence.T1)
     blood, spill = streams.chance(0.08), streams.chance(0.5)
     glow = streams.uniform(1.0, 1.4)
-    t1["necrosis"] = _choose(blood & spill, glow, t1["necrosis"])
-    t1["enhancing"] = _choose(blood & ~spill, glow, t1["enhancing"])
+    t1["necrosis"] = torch.where(blood & spill, glow, t1["necrosis"])
+    t1["enhancing"] = torch.where(blood & ~spill, glow, t1["enhancing"])
     t1c = _sample_palette(streams, MrSequence.T1C)
     derived, is_derived = _t1c_like_t1(streams, t1, t1c), streams.chance(0.5)
-    t1c = {name: _choose(is_derived, derived[name], t1c[name]) for name in t1c}
+    t1c = {name: torch.where(is_derived, derived[name], t1c[name]) for name in t1c}
     t1c = _weak_uptake(streams, t1c)
     _grey_on_t1(streams, t1, t1c)
     t2 = _below_fluid(_sample_palette(streams, MrSequence.T2))
     flair = _sample_palette(streams, MrSequence.FLAIR)
-    flair["solid"] = _choose(streams.chance(0.15), streams.uniform(0.5, 1.1), flair["solid"])
+    flair["solid"] = torch.where(streams.chance(0.15), streams.uniform(0.5, 1.1), flair["solid"])
     both_sequences, flair_only, t2_only = (
         streams.chance(0.12),
         streams.chance(0.08),
@@ -164,7 +153,7 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     for palette, flat in ((flair, both_sequences | flair_only), (t2, both_sequences | t2_only)):
         for name in ("oedema", "solid"):
             faint = 1 + (palette[name] - 1) * 0.4
-            palette[name] = _choose(flat, faint, palette[name])
+            palette[name] = torch.where(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
     _add_water_to_cores(streams, palettes, outlined)
     _match_oedema_to_core(streams, palettes[:3], outlined)

@@ -31,11 +31,7 @@ class Plaques:
 
 
 def scatter_plaques(
-    streams: RandomStreams,
-    frame: SyntheticFrame,
-    anatomy: Anatomy,
-    lesion: Tensor,
-    chance: float,
+    streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy, lesion: Tensor, chance: float
 ) -> Plaques:
     """Sample plaques in a share `chance` of the volumes, where there is no tumour.
 

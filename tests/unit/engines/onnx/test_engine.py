@@ -323,12 +323,12 @@ run()
 def test_the_same_network_is_written_as_the_same_file(tmp_path):
     """torch notes sets in the graph, in another order in each process."""
     onnx = pytest.importorskip("onnx")
-    from lesionlens.network.onnx_export import Precision, _write
+    from lesionlens.network.onnx_export import Precision, write_model
 
     for name, order in (("one", "{i: 1, j: 2}"), ("other", "{j: 2, i: 1}")):
         model = onnx.load(HERE / "tiny.onnx")
         model.graph.metadata_props.add(key="range_constraints", value=order)
-        _write(model, tmp_path / name, {}, Precision.FP32)
+        write_model(model, tmp_path / name, {}, Precision.FP32)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -353,7 +353,7 @@ def test_an_export_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monke
     monkeypatch.setattr(onnx_export, "write_atomically", full)
     model, fp16 = onnx.load(HERE / "tiny.onnx"), onnx_export.Precision.FP16
     with pytest.raises(ResourceError, match="No space left"):
-        onnx_export._write(model, tmp_path / "tiny.onnx", {}, fp16)
+        onnx_export.write_model(model, tmp_path / "tiny.onnx", {}, fp16)
     assert (tmp_path / "tiny.onnx").read_bytes() == b"earlier"
 
 

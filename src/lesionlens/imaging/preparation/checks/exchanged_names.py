@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import combinations, permutations
 from types import MappingProxyType
 
@@ -22,7 +21,14 @@ from scipy import ndimage
 from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
+from lesionlens.base.records.study import (
+    Images,
+    QualityCheck,
+    failed_check,
+    passed_check,
+    undecided_check,
+)
+from lesionlens.base.shipped_arrays import shipped_arrays
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.checks import duplicate_image
 
@@ -68,26 +74,26 @@ def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
     duplicate_image.refuse_one_image_twice(channels, brain)
     pair = duplicate_image.copies(channels, brain)
     if pair is not None:
-        message = (
+        return failed_check(
+            "names",
             f"{listed(pair)} show the same detail: one seems to be a processed copy of the "
-            f"other. Check that each is a separate scan before you trust any result."
+            "other. Check that each is a separate scan before you trust any result.",
         )
-        return failed_check("names", message)
     return _check_of(judge(channels, brain, grid))
 
 
 def _check_of(result: NameVerdict | None) -> QualityCheck:
     """Return the check that states a verdict; None if too little is visible."""
     if result is None:
-        return QualityCheck("names", passed=True, message=TOO_LITTLE_VISIBLE, undecided=True)
+        return undecided_check("names", TOO_LITTLE_VISIBLE)
     if result.exchanged:
         return failed_check("names", exchange_notice(result.exchanged))
     if result.undecided:
-        message = (
+        return undecided_check(
+            "names",
             "The images neither confirm nor contradict the names of "
-            f"{listed(result.undecided)}. Make sure that they are right."
+            f"{listed(result.undecided)}. Make sure that they are right.",
         )
-        return QualityCheck("names", passed=True, message=message, undecided=True)
     return passed_check("names", "Each image looks like the sequence that it is named after.")
 
 
@@ -270,8 +276,5 @@ def _log_likelihood(features: Features, model: Model) -> float:
 @cache
 def load_model() -> Model:
     """Load the shipped model."""
-    with (files("lesionlens.imaging.preparation.checks") / "exchanged_names.npz").open(
-        "rb"
-    ) as stream:
-        stored = np.load(stream)
+    with shipped_arrays("lesionlens.imaging.preparation.checks", "exchanged_names.npz") as stored:
         return [str(n) for n in stored["names"]], stored["means"], stored["covariance"]

@@ -139,11 +139,7 @@ def symmetry(values: Floats, grid: Grid, *, context: RunContext = SILENT) -> Aff
 
 
 def mirror_gain(
-    fixed: Floats,
-    moving: Floats,
-    inside: Mask,
-    grid: Grid,
-    reflection: Affine,
+    fixed: Floats, moving: Floats, inside: Mask, grid: Grid, reflection: Affine
 ) -> float:
     """Return the relative gain in mutual information when a sequence is mirrored.
 

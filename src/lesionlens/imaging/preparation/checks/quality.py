@@ -17,6 +17,7 @@ from lesionlens.base.records.study import (
     Series,
     failed_check,
     passed_check,
+    undecided_check,
 )
 from lesionlens.imaging.preparation.brain import may_be_whole
 from lesionlens.imaging.preparation.registration import Registration
@@ -220,13 +221,11 @@ def contrast_agent(channels: Images, brain: Mask) -> QualityCheck | None:
             f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} deviations).",
         )
     if -drop > CONTRAST_LIFT and lift < DROP_SHARE * -drop:
-        return QualityCheck(
+        return undecided_check(
             "contrast",
-            passed=True,
-            message="T1c and T1 each have spots that are brighter than in the other, by about as "
+            "T1c and T1 each have spots that are brighter than in the other, by about as "
             f"much ({lift:.1f} and {-drop:.1f} deviations): contrast agent in T1c is not "
             "confirmed.",
-            undecided=True,
         )
     return passed_check(
         "contrast", f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations)."
@@ -259,8 +258,7 @@ def motion(volumes: Acquired) -> QualityCheck:
     estimates = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
     jumps = {s: jump for s, jump in estimates.items() if jump is not None}
     if not jumps:
-        message = "Too few slices to detect jumps between them."
-        return QualityCheck("motion", passed=True, message=message, undecided=True)
+        return undecided_check("motion", "Too few slices to detect jumps between them.")
     listed = ", ".join(f"{s.display_name} {jump:.1f} mm" for s, jump in jumps.items())
     bad = [s.display_name for s, jump in jumps.items() if jump > JUMP_MM]
     if bad:

@@ -116,11 +116,6 @@ def record_sent(
         return ()
     path = result / SENT
     sent = {"to": address, "time": time}
-    reports = [
-        {**sent, "document": asdict(_document_of(header))}
-        for header in own_headers
-        if header.Modality == "SR"
-    ]
     objects = [
         {
             **sent,
@@ -129,20 +124,18 @@ def record_sent(
         }
         for header in own_headers
     ]
+    reports = (header for header in own_headers if header.Modality == "SR")
+    added: dict[str, Sequence[object]] = {
+        "sent": [{**sent, "document": asdict(_document_of(report))} for report in reports],
+        "objects": objects,
+        "rejected": rejected,
+        "notices": [{**sent, "notice": notice} for notice in notices],
+    }
     try:
         with folder_lock(result.resolve().parent):  # the result may be sent elsewhere, too
             damaged = quarantine_damaged(path, _is_record)
-            content = {
-                "schema": SCHEMA,
-                "sent": [*_rows(path, "sent"), *reports],
-                "objects": [*_rows(path, "objects"), *objects],
-                "rejected": [*_rows(path, "rejected"), *rejected],
-                "notices": [
-                    *_rows(path, "notices"),
-                    *({**sent, "notice": notice} for notice in notices),
-                ],
-            }
-            write_atomically(path, json.dumps(content, indent=2) + "\n")
+            record = {key: [*_rows(path, key), *rows] for key, rows in added.items()}
+            write_atomically(path, json.dumps({"schema": SCHEMA} | record, indent=2) + "\n")
     except OSError as error:
         raise write_error("what was sent", path, error) from error
     if damaged is None:
@@ -186,10 +179,9 @@ def rejected_objects(result: Path) -> set[str]:
 
 def _is_record(content: Any) -> bool:
     """Return whether content is a valid record; earlier releases recorded only reports."""
-    lists = (
-        [content.get(name, []) for name in _RECORD_KEYS] if isinstance(content, dict) else [None]
+    return isinstance(content, dict) and all(
+        isinstance(content.get(name, []), list) for name in _RECORD_KEYS
     )
-    return all(isinstance(rows, list) for rows in lists)
 
 
 def _rows(path: Path, name: str) -> list[Any]:

@@ -48,11 +48,10 @@ def load_stack(stack: Stack) -> Floats:
     columns, rows, planes = stack.grid.shape
     check_size((columns, rows, max(planes, len(stack.slices))), "a DICOM series")
     volume = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
-    by_file: dict[Path, list[int]] = {}
+    by_file: dict[Path, list[tuple[int, DicomSlice]]] = {}
     for index, item in enumerate(stack.slices):
-        by_file.setdefault(item.path, []).append(index)
-    for path, indices in by_file.items():
-        slices = [(index, stack.slices[index]) for index in indices]
+        by_file.setdefault(item.path, []).append((index, item))
+    for path, slices in by_file.items():
         _fill(volume, decode(path, slices[0][1]), slices)
     if not stack.even:
         volume = _evenly_spaced(volume, stack.depth_mm, planes)

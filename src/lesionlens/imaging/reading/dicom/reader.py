@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,12 +27,7 @@ from lesionlens.imaging.reading.dicom.scan import (
     looks_like_dicom,
     walk,
 )
-from lesionlens.imaging.reading.dicom.series import (
-    Stack,
-    gap_problem,
-    repetitions,
-    sort_series,
-)
+from lesionlens.imaging.reading.dicom.series import Stack, gap_problem, repetitions, sort_series
 from lesionlens.imaging.reading.nifti import folder, reader
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
@@ -155,9 +150,7 @@ def _no_images_error(content: Scan) -> UnusableInputError:
 def _select_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
     """Return the slices of the only study, or of the one that the user selected."""
     requested = options.study_uid
-    groups: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in slices:
-        groups[item.text("StudyInstanceUID")].append(item)
+    groups = dicom_scan.grouped(slices, "StudyInstanceUID")
     if requested is not None and requested in groups:
         return groups[requested]
     if requested is None:
@@ -170,7 +163,7 @@ def _select_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomS
             kind=StudyKind.DICOM,
             date=items[0].text("StudyDate"),
             description=items[0].text("StudyDescription"),
-            series=len({item.text("SeriesInstanceUID") for item in items}),
+            series=len(dicom_scan.grouped(items, "SeriesInstanceUID")),
             images=len(items),
         )
         for uid, items in groups.items()
@@ -195,9 +188,7 @@ def _series_of(
     slices: list[DicomSlice], root: Path, contradictions: Mapping[str, tuple[Path, Path]]
 ) -> tuple[list[Series], list[tuple[str, str]]]:
     """Build the volumes; with notices as (Series UID, text)."""
-    groups: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in slices:
-        groups[item.text("SeriesInstanceUID")].append(item)
+    groups = dicom_scan.grouped(slices, "SeriesInstanceUID")
     volumes: list[Series] = []
     notices: list[tuple[str, str]] = []
     spine_uids = spine_among(groups)
@@ -345,11 +336,7 @@ def _lies_below(series: Series, path: Path) -> bool:
 
 
 def _series_outside(
-    path: Path,
-    series: list[Series],
-    root: Path,
-    options: ReadOptions,
-    outside: _OutsideStudy,
+    path: Path, series: list[Series], root: Path, options: ReadOptions, outside: _OutsideStudy
 ) -> list[Series]:
     """Read the series of a file or folder outside the study; add them to `series`."""
     files = [path] if path.is_file() else list(walk(path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
@@ -29,12 +29,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
-from lesionlens.imaging.reading.dicom.bounded import (
-    DAMAGED,
-    TooLargeError,
-    read_dicom,
-    read_meta,
-)
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, TooLargeError, read_dicom, read_meta
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -154,6 +149,14 @@ class DicomSlice:
     def uid(self) -> str:
         """SOP Instance UID."""
         return self.text("SOPInstanceUID")
+
+
+def grouped(slices: Iterable[DicomSlice], keyword: str) -> dict[str, list[DicomSlice]]:
+    """Return slices by the text of an attribute."""
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        groups[item.text(keyword)].append(item)
+    return groups
 
 
 def _parts(value: Any) -> Iterable[Any]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine, plane_matrix, ras_from_lps
 from lesionlens.base.grid import Grid
-from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice
+from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice, grouped
 from lesionlens.imaging.reading.dicom.shared_positions import component, number_of, split_volumes
 from lesionlens.imaging.reading.sequences import AcquisitionParameters
 
@@ -173,9 +173,7 @@ def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
     A second acquisition a little further would otherwise fill the gaps of the first. If one of them
     has all positions, they are left to `split_volumes`.
     """
-    runs: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in group:
-        runs[item.text("AcquisitionNumber")].append(item)
+    runs = grouped(group, "AcquisitionNumber")
     first = group[0]
     spacing_mm = first.number("SpacingBetweenSlices") or first.number("SliceThickness")
     if len(runs) < 2 or not spacing_mm or min(map(len, runs.values())) < _MIN_ACQUISITION:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionlens.engines import rollout
+from lesionlens.engines.lens.attention import layer_weights, rollout_row
 
 
 @settings(max_examples=20, deadline=None)
@@ -13,7 +13,7 @@ from lesionlens.engines import rollout
 def test_one_row_of_the_rollout_is_that_of_the_whole_product(layers, tokens, seed):
     rng = torch.Generator().manual_seed(seed)
     made = [
-        rollout.layer_weights(
+        layer_weights(
             torch.randn(2, tokens, 4, generator=rng), torch.randn(2, tokens, 4, generator=rng)
         )
         for _ in range(layers)
@@ -21,6 +21,6 @@ def test_one_row_of_the_rollout_is_that_of_the_whole_product(layers, tokens, see
     product = torch.eye(tokens)
     for weights in made:
         product = (0.5 * weights + 0.5 * torch.eye(tokens)) @ product
-    found = rollout.row(tokens - 1, made)
+    found = rollout_row(tokens - 1, made)
     torch.testing.assert_close(found, product[tokens - 1], atol=1e-5, rtol=1e-4)
     assert float(found.sum()) == pytest.approx(1, abs=1e-4)
