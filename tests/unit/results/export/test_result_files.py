@@ -81,12 +81,21 @@ def test_a_result_that_was_changed_by_hand_is_refused_by_name(make, out, name):
     assert tree(out) == before
 
 
+@pytest.mark.parametrize("schema", ["lesionlens/run/1", "lesionlens/findings/1"])
+def test_a_result_of_an_earlier_release_is_replaced(make, out, schema):
+    run = json.loads((out / "run.json").read_text())
+    del run["files"]
+    (out / "run.json").write_text(json.dumps(run))
+    if "findings" in schema:
+        (out / "run.json").unlink()
+        (out / "report.pdf").unlink(missing_ok=True)
+    save(make(name="nifti"), out)
+    assert not (out / "dicom").exists()
+
+
 @pytest.mark.parametrize(
     "run",
-    [
-        *('{"files": [', '{"files": []}', '{"schema": "other/1", "files": []}', "[1]", "null"),
-        '{"schema": "lesionlens/run/1"}',
-    ],
+    ['{"files": [', '{"files": []}', '{"schema": "other/1", "files": []}', "[1]", "null"],
 )
 def test_a_run_json_that_is_not_ours_makes_no_file_ours(make, tmp_path, run):
     (tmp_path / "run.json").write_text(run)
