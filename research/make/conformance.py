@@ -116,7 +116,7 @@ def overview(written_objects: Mapping[str, Dataset]) -> str:
         for name, uid in names_and_uids(MR_IMAGES)
     ]
     reopened = [
-        (name, uid, "read again as candidates", "as above", "as above")
+        (name, uid, "reopened", "as above", "as above")
         for name, uid in names_and_uids((*SEGMENTATIONS, *REPORTS, MAP))
     ]
     heading = ("SOP class", "UID", "created", "C-STORE", "DICOMweb")
@@ -203,16 +203,16 @@ LESIONLENS_ATTRIBUTES = {
 def copied() -> str:
     """Return section 4.1: attributes copied from the source."""
     groups = (
-        ("belongs to", copied_attributes.UIDS),
+        ("study and frame of reference", copied_attributes.UIDS),
         ("patient and study, present or empty", copied_attributes.TYPE_2),
         ("patient, where known", copied_attributes.PATIENT),
         ("study, where known", copied_attributes.STUDY),
-        ("trial, whole or not at all", copied_attributes.TRIAL),
+        ("trial, all or none", copied_attributes.TRIAL),
         ("scanner (Contributing Equipment)", copied_attributes.EQUIPMENT),
     )
     return (
-        "### 4.1 What is copied from the source's header\nNothing else does. A value that DICOM "
-        "does not allow is corrected where it can mean one thing, else left out or left empty, and "
+        "### 4.1 What is copied from the source's header\nNothing else is copied. A value that "
+        "DICOM does not allow is corrected if its meaning is unambiguous, else omitted or empty; "
         f"a notice names the attribute. Text becomes {copied_attributes.CHARACTER_SET}.\n\n"
         + rows(
             ("what", "attributes"),
@@ -229,7 +229,7 @@ def series() -> str:
     ]
     return (
         "### 4.2 Series\nEach object has its own series, with date and time of the export; "
-        "STATE is how far the review is.\n\n" + rows(("number", "description"), sorted(found))
+        "STATE is the progress of the review.\n\n" + rows(("number", "description"), sorted(found))
     )
 
 

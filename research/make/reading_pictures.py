@@ -46,17 +46,24 @@ SHRUNK_VOXELS = 4
 Point = tuple[float, float, float]
 
 
-def results_of(result_folder: Path, prior_folder: Path) -> Candidate:
+def write_earlier_study(folder: Path) -> None:
+    """Write the sample without its last slice: the same voxels would be refused as a prior."""
+    folder.mkdir()
+    for file in STUDY.glob("*.nii.gz"):
+        nib.save(nib.load(file).slicer[..., :-1], folder / file.name)
+
+
+def results_of(result_folder: Path, prior_folder: Path, earlier_study: Path) -> Candidate:
     """Write the sample's result, and one with a smaller outline; return the candidate."""
-    study = open_study(STUDY)
-    result = Lens()(study)
+    result = Lens()(open_study(STUDY))
     result.save(result_folder)
-    image = nib.load(result_folder / "segmentation.nii.gz")
+    write_earlier_study(earlier_study)
+    image = nib.load(result_folder / "segmentation.nii.gz").slicer[..., :-1]
     labels = np.asanyarray(image.dataobj)
     inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
     mask = prior_folder.parent / "smaller_seg.nii.gz"
     nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), image.affine), mask)
-    Result(prepare_and_reopen(mask, study, SILENT)).save(prior_folder)
+    Result(prepare_and_reopen(mask, open_study(earlier_study), SILENT)).save(prior_folder)
     return result.candidates[0]
 
 
@@ -102,13 +109,15 @@ def reading_session(studio: Studio, panel: LesionLens, folder: Path, position_mm
     dock.parentWidget().hide()
 
 
-def prior(studio: Studio, panel: LesionLens, result_folder: Path, prior_folder: Path) -> None:
+def prior(
+    studio: Studio, panel: LesionLens, result_folder: Path, prior_folder: Path, earlier_study: Path
+) -> None:
     """Open the study with its result, and compare it with the prior."""
     panel.actions_.open(STUDY)
     settle(studio)
     panel.actions_.reopen(result_folder)
     settle(studio)
-    panel.actions_.compare(prior_folder, STUDY)
+    panel.actions_.compare(prior_folder, earlier_study)
     settle(studio)
     panel.session.choose_overlay(Overlay.CONTOUR)
     panel.actions_.go_to_candidate(1)
@@ -130,7 +139,8 @@ def main(
         site.parent.mkdir()
         site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")
         result_folder, prior_folder = root / "list" / PATIENT, root / "earlier"
-        flagged = results_of(result_folder, prior_folder)
+        earlier_study = root / "earlier_study"
+        flagged = results_of(result_folder, prior_folder, earlier_study)
         make_worklist(root / "list", flagged.score)
         viewer = napari.Viewer(title="LesionLens")
         viewer.theme = theme
@@ -138,7 +148,7 @@ def main(
         studio = Studio(open_panel(viewer), docs)
         reading_session(studio, studio.panel, root / "list", flagged.centroid_mm)
         site.unlink()
-        prior(studio, studio.panel, result_folder, prior_folder)
+        prior(studio, studio.panel, result_folder, prior_folder, earlier_study)
         viewer.close()
 
 

@@ -135,12 +135,12 @@ def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_reporte
     def task(context):
         for n in range(1000):
             context.progress("network", n / 1000)
-        context.progress("measures", 1.0)
+        context.progress("measurements", 1.0)
 
     assert loaded.jobs.start("Analysing", task, lambda _: None)
     wait(qtbot, loaded)
     stages = [activity.stage for activity in reported if activity is not None]
-    assert stages[-1] == "measures"
+    assert stages[-1] == "measurements"
     assert len(stages) < 100
     assert len(drawn) <= 4
     fractions = [activity.fraction for activity in reported if activity is not None]

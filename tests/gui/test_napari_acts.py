@@ -88,7 +88,7 @@ def test_an_outline_or_a_map_that_is_moved_in_napari_is_put_back(shown):
         shown.session.notify("")
         moved(layer)
         assert layer.data_to_world((1.0, 2.0, 3.0)) == pytest.approx(before)
-        assert "is back where it is" in shown.session.state.message
+        assert "its position in the patient is restored" in shown.session.state.message
     assert len(maps) == 1
 
 

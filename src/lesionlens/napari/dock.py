@@ -52,12 +52,12 @@ from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
 _DELAY_MS = 500
 _IMAGE_RESTORED = (
-    "An image of the open study was deleted in napari, and is back: the eye beside its name hides "
-    "it, Open…, Close the study removes it."
+    "An image of the open study was deleted in napari and has been restored. To hide it, use the "
+    "eye beside its name; to remove it, choose Open…, Close the study."
 )
 _AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
 _LAYER_RESTORED = (
-    "A layer of the study had been moved in napari: it is back where it is in the patient."
+    "A layer of the study had been moved in napari: its position in the patient is restored."
 )
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"

@@ -187,7 +187,7 @@ class Lens:
             with exclusive_use(engine, context), retained_memory():
                 detection = _run_engine(engine, prepared, context, first)
             prediction, explained = detection.prediction, detection.explained
-            with context.stage("measures"):
+            with context.stage("measurements"):
                 findings, doubtful = study_findings(
                     prepared,
                     prediction,

@@ -112,6 +112,19 @@ def test_the_reader_says_why_it_cannot_read(tmp_path: Path):
         reader.read(str(bad))
 
 
+def test_the_palette_names_a_sample_as_the_menu_does():
+    """It called the real patient a synthetic sample."""
+    contributions = PluginManifest.from_file(MANIFEST).contributions
+    titles = {command.id: command.title for command in contributions.commands}
+    samples = {sample.display_name: titles[sample.command] for sample in contributions.sample_data}
+    assert len(samples) == 2
+    for name, title in samples.items():
+        patient, kind = name.rsplit(", ", 1)
+        assert patient.split(" (")[0].lower() in title
+        assert title.endswith(f"({kind})")
+        assert ("synthetic" in name.lower()) is ("synthetic" in title)
+
+
 @pytest.mark.parametrize("read", [sample.nifti, sample.dicom])
 def test_both_samples_have_all_four_sequences(read):
     layers = {keywords["name"]: data for data, keywords, _ in read()}

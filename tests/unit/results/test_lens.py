@@ -242,7 +242,7 @@ def test_results_lie_on_the_references_grid(lens, make_study):
 
 def test_the_run_says_how_it_was_made(result):
     run = result.analysis.run
-    assert {"network", "native grid", "candidates", "measures"} <= {s.name for s in run.stages}
+    assert {"network", "native grid", "candidates", "measurements"} <= {s.name for s in run.stages}
     assert all(s.seconds >= 0 for s in run.stages)
     assert [name for name, _ in run.inputs] == [
         "flair.nii.gz",

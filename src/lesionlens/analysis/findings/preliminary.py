@@ -33,7 +33,7 @@ def notify(
 ) -> None:
     """Pass the preliminary candidates to a listener, if the engine has a first pass."""
     if listener is not None and isinstance(engine, SupportsFirstPass):
-        with context.stage("first look"):
+        with context.stage("first pass"):
             listener(flag(engine, prepared, context))
 
 

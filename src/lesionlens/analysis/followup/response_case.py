@@ -26,14 +26,13 @@ STEPS = {
     "of both first",
     "mirrored_then": "the examination before {days} seems mirrored, left and right swapped: check "
     "the sides of both first",
-    "doubtful": "the alignment with the earlier examination is doubtful: check it by eye first",
-    "doubtful_then": "the alignment of {days} with the examination before is doubtful: check it by "
-    "eye first",
+    "doubtful": "the registration of the earlier examination is doubtful: check it by eye first",
+    "doubtful_then": "the registration of {days} to the examination before is doubtful: check it "
+    "by eye first",
     "makers": "outlined by different networks, weights or releases, part of a change may come from "
     "that: {makers}",
-    "blind": "enhancing disease was not judged on {days}: no T1c there",
-    "untold": "enhancing disease was not judged on {days}: an outline there does not distinguish "
-    "it",
+    "blind": "enhancing disease was not assessed on {days}: no T1c",
+    "untold": "enhancing disease was not assessed on {days}: an outline does not distinguish it",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",
     "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
     "tangled": "the sum is unknown: {place} merged with another region or split",

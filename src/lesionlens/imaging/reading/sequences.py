@@ -432,7 +432,9 @@ def _agent_described(parameters: AcquisitionParameters) -> bool:
 def _by_timing(parameters: AcquisitionParameters) -> Guess:
     te, tr, ti = parameters.te_ms, parameters.tr_ms, parameters.ti_ms
     if te is None or tr is None or "EP" in parameters.scanning_sequence:
-        planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
+        planar = Guess(
+            None, "echo-planar, as for diffusion or functional imaging: none of the four", 0.4
+        )
         return planar if "EP" in parameters.scanning_sequence else UNKNOWN
     evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
     gradient = "GR" in parameters.scanning_sequence and "SE" not in parameters.scanning_sequence

@@ -34,7 +34,7 @@ _OVERLAYS = (
         hold=True,
     ),
     Command("end_probe", "close the probe", "Shift-Q"),
-    Command("ask_without", "run the network again with the candidate masked"),
+    Command("ask_without", "run the network again with the candidate occluded"),
 )
 _LAYOUTS = (
     Command("next_sequence", "show the next sequence", "S"),

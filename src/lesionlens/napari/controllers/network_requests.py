@@ -125,12 +125,12 @@ class NetworkRequests(MarkActs):
         self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
 
     def ask_without(self) -> bool:
-        """Run the network again with the candidate in focus masked."""
+        """Run the network again with the candidate in focus occluded."""
         state, candidate = self.session.state, self.session.candidate()
         result = self.session.result
         if candidate is None or result is None:
             missing = state.analysis is None
-            reason = missing_analysis_reason(state, "mask a candidate") if missing else FOCUS
+            reason = missing_analysis_reason(state, "occlude a candidate") if missing else FOCUS
             self.session.decline(f"{reason}.")
             return False
         if candidate.source is Source.READER:
@@ -142,7 +142,7 @@ class NetworkRequests(MarkActs):
 
         def on_result(summary: str) -> None:
             if self.session.result is result:
-                self.session.show_masked_result(candidate.id, summary)
+                self.session.show_occluded_result(candidate.id, summary)
                 self.session.notify(f"Without candidate {candidate.id}: {summary}")
 
         return self.jobs.start("Running again without it", task, on_result)

@@ -37,9 +37,7 @@ from lesionlens.results.review.reopen import is_result, reopen_folder, result_fo
 
 InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
-_NO_SECOND_RESULT = (
-    "There is no second result yet: open one with the menu entry Second result of this study."
-)
+_NO_SECOND_RESULT = "There is no second result yet: choose Open…, Second result of this study…"
 _START = (0, 1)
 _READ_STAGE = "read the second result"
 _AGREE = "Both results agree: no part is outlined in one of them only."

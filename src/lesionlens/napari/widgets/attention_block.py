@@ -182,7 +182,7 @@ class AttentionBlock(Section):
         self._bars.show_bars(focus.relevance, focus.deciding)
         self._bars.setVisible(bool(focus.relevance))
         show_text(self._no_bars_label, focus.no_bars)
-        show_text(self._without, focus.masked_result)
+        show_text(self._without, focus.occluded_result)
 
     def _show_regions(self, maps: ShownMapChoices) -> None:
         box = self._region

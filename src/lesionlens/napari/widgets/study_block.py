@@ -195,7 +195,7 @@ def empty_state(menu_actions: Sequence[tuple[str, Callable[[], object]]]) -> QWi
     """Return the content of an empty panel, with a button for each (text, act)."""
     widget = QFrame()
     widget.setProperty("role", "card")
-    hint = label("Drop a folder here, use File → Open, or try the sample.", "dim", wrap=True)
+    hint = label("Drop a study here, use Open… or try the sample.", "dim", wrap=True)
     buttons = [push_button(text, callback) for text, callback in menu_actions]
-    stack(widget, label("Open a scan", "title"), hint, *buttons, margins=(14, 14, 14, 14))
+    stack(widget, label("Open a study", "title"), hint, *buttons, margins=(14, 14, 14, 14))
     return widget

@@ -58,7 +58,7 @@ def test_a_first_pass_flags_regions_where_they_are_by_falling_score(prepared):
         np.testing.assert_allclose(low, inside.min(axis=0) - half, atol=1e-3)
         np.testing.assert_allclose(high, inside.max(axis=0) + half, atol=1e-3)
         assert candidate.volume_ml == pytest.approx(len(inside) * found.grid.voxel_ml)
-    assert [time.name for time in context.times] == ["first look"]
+    assert [time.name for time in context.times] == ["first pass"]
 
 
 def test_the_box_of_a_candidate_on_an_oblique_scan_is_that_of_its_voxels(tmp_path):

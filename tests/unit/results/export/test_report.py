@@ -550,7 +550,7 @@ def test_hidden_dates_are_not_told_by_warnings_and_decisions_either(make):
 
 def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
     text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
-    parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]
+    parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical appendix")]
     assert parts == sorted(parts)
     assert text.index("2 candidate regions", parts[2]) > parts[2]
 
@@ -668,7 +668,8 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("T1c and FLAIR seem exchanged: the image called T1c looks like FLAIR, and the reverse. "
          "Check which is which before you trust any result.",
          "T1c und FLAIR scheinen vertauscht: Das Bild, das T1c heißt, sieht aus wie FLAIR, und "
-         "umgekehrt. Bitte prüfen, welches welches ist, bevor Sie einem Ergebnis trauen."),
+         "umgekehrt. Bitte prüfen, welches Bild welche Sequenz ist, bevor Sie einem Ergebnis "
+         "trauen."),
         ("The images neither confirm nor contradict the names of T1, T2 and FLAIR. Make sure that "
          "they are right.",
          "Die Bilder bestätigen die Namen von T1, T2 und FLAIR nicht und widersprechen ihnen "

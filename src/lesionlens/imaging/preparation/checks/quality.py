@@ -212,23 +212,25 @@ def contrast_agent(channels: Images, brain: Mask) -> QualityCheck | None:
     if -drop > DROP_SHARE * lift and -drop > CONTRAST_LIFT:
         return failed_check(
             "contrast",
-            f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): "
+            f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} median deviations): "
             "check which of them was acquired after the contrast agent.",
         )
     if lift < CONTRAST_LIFT:
         return failed_check(
             "contrast",
-            f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} deviations).",
+            "Contrast agent is hardly visible in T1c (brightest uptake "
+            f"{lift:.1f} median deviations).",
         )
     if -drop > CONTRAST_LIFT and lift < DROP_SHARE * -drop:
         return undecided_check(
             "contrast",
             "T1c and T1 each have spots that are brighter than in the other, by about as "
-            f"much ({lift:.1f} and {-drop:.1f} deviations): contrast agent in T1c is not "
+            f"much ({lift:.1f} and {-drop:.1f} median deviations): contrast agent in T1c is not "
             "confirmed.",
         )
     return passed_check(
-        "contrast", f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations)."
+        "contrast",
+        f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} median deviations).",
     )
 
 

@@ -207,7 +207,7 @@ def _series_of(
             notices.append((uid, f'Series "{name}": {problem}.'))
         if sorted_series.mosaics:
             count = sorted_series.mosaics
-            text = f"a Siemens mosaic of {count} volume(s), as for function or diffusion"
+            text = f"a Siemens mosaic of {count} volume(s), as for functional or diffusion imaging"
             notices.append((uid, f'Series "{name}" is {text}: set aside.'))
         repeated = repetitions(sorted_series.stacks)
         is_spine = uid in spine_uids

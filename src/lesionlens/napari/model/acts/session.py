@@ -31,7 +31,7 @@ from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdenti
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
-    MaskedResult,
+    OccludedResult,
     Problem,
     Query,
     Request,
@@ -133,7 +133,7 @@ class ReviewSession(Choosing):
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
             probed=None,
-            masked_result=None,
+            occluded_result=None,
             probability=None,
             **ENDED,
             attention_layers=() if trace is None else trace.attention_layers,
@@ -261,9 +261,9 @@ class ReviewSession(Choosing):
         """Show the probe of a voxel of the reference grid, or close it."""
         self._set(probed=voxel, overlays=overlays or self._state.overlays)
 
-    def show_masked_result(self, candidate_id: int, text: str) -> None:
-        """Show the network's result with a candidate masked."""
-        self._set(masked_result=MaskedResult(candidate_id, text))
+    def show_occluded_result(self, candidate_id: int, text: str) -> None:
+        """Show the network's result with a candidate occluded."""
+        self._set(occluded_result=OccludedResult(candidate_id, text))
 
     def show_second_result(self, second: SecondResult | None) -> None:
         """Show a second result of the open study; None closes it."""

@@ -122,9 +122,9 @@ class ShownFocus:
     """Which sequences were decisive."""
     no_bars: str = ""
     """Why there are no bars."""
-    can_mask: bool = False
-    """Whether the network can be run again with the candidate masked."""
-    masked_result: str = ""
+    can_occlude: bool = False
+    """Whether the network can be run again with the candidate occluded."""
+    occluded_result: str = ""
     """The result of that; empty if it was not requested."""
 
 
@@ -195,7 +195,7 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
     """Return the block of the candidate in focus."""
     if focus is None:
         return ShownFocus()
-    masked = state.masked_result
+    occluded = state.occluded_result
     can_perturb = (
         Capability.PERTURB in analysis.run.engine.capabilities and focus.source is not Source.READER
     )
@@ -205,8 +205,8 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
         relevance=bars_of(focus),
         deciding=deciding_text(focus.sequence_relevance),
         no_bars=no_bars_text(focus),
-        can_mask=can_perturb and state.activity is None,
-        masked_result=masked.text if masked is not None and masked.candidate == focus.id else "",
+        can_occlude=can_perturb and state.activity is None,
+        occluded_result="" if occluded is None or occluded.candidate != focus.id else occluded.text,
     )
 
 

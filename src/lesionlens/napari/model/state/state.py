@@ -56,8 +56,8 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedResult:
-    """The network's result with a candidate masked."""
+class OccludedResult:
+    """The network's result with a candidate occluded."""
 
     candidate: int
     """Id of the candidate."""
@@ -178,7 +178,7 @@ class State:
     can_undo: bool = False
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
-    masked_result: MaskedResult | None = None
+    occluded_result: OccludedResult | None = None
     edit: Edit | None = None
     """The outline that is being drawn."""
     tools: Tools = field(default_factory=Tools)
