@@ -117,12 +117,36 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
         patch.setattr(ReadSession, "store_decisions", full)
         reviewed.commands.run("accept")
         reviewed.commands.run("analyse")
+        assert "would be lost if the candidates change" in reads(reviewed)
+        assert not reviewed.jobs.running, "the answer came after an analysis of minutes"
+        reviewed.commands.run("analyse")
         reviewed.commands.run("close")
-    assert "Unsaved decisions would be lost" in reads(reviewed)
+    assert "Unsaved decisions would be lost: free" in reads(reviewed)
     assert not reviewed.session.state.activity.stopping
     go_on.set()
     wait(qtbot, reviewed)
     assert reviewed.session.result is result
+
+
+def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
+    reviewed, result, qtbot, monkeypatch
+):
+    """ "Decide again" was said of decisions that were still shown."""
+
+    def full(*_):
+        raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
+
+    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lambda *_, **__: result)
+    reviewed.session.go_to_candidate(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadSession, "store_decisions", full)
+        reviewed.commands.run("accept")
+        reviewed.commands.run("analyse")
+        reviewed.commands.run("analyse")
+        wait(qtbot, reviewed)
+        assert reviewed.session.state.review.events
+        assert "saved with your next decision" in reads(reviewed)
+    reviewed.commands.run("undo")
 
 
 def test_a_stroke_that_is_stored_does_not_hide_that_a_decision_is_not(reviewed, monkeypatch):
@@ -245,3 +269,89 @@ def test_layers_that_are_hidden_during_an_unaided_read_are_not_missing(
     panel.actions_.show_result(result, overlays_of(result.analysis))
     panel.commands.run("add_layers")
     assert "The analysis is hidden during your own read" in panel.session.state.message
+
+
+@pytest.fixture
+def interrupted(drawing):
+    """The panel while it offers to continue a stroke on the first candidate."""
+    erase(drawing)
+    drawing.viewer.layers.remove(drawing.actions_.editor._layer)
+    return drawing
+
+
+@pytest.mark.parametrize("name", ["merge", "undo"])
+def test_no_other_act_changes_outlines_from_which_interrupted_strokes_began(
+    interrupted, qtbot, name
+):
+    """Continued after a merge, the strokes removed what had been merged."""
+    panel = interrupted
+    if name == "undo":
+        draft = panel.session.state.draft
+        panel.session.offer(None)
+        panel.commands.run("merge")
+        settled(panel, qtbot)
+        panel.session.offer(draft)
+    events = events_of(panel)
+    panel.commands.run(name)
+    assert not panel.jobs.running
+    assert "was interrupted: continue it (Shift+E) or discard it first" in reads(panel)
+    assert events_of(panel) == events
+    panel.commands.run("discard_edit")
+    panel.commands.run(name)
+    settled(panel, qtbot)
+    assert events_of(panel) != events
+
+
+def events_of(panel):
+    """Return the acts of the review that is shown."""
+    return panel.session.state.review.events
+
+
+def test_a_study_is_signed_when_interrupted_strokes_are_continued_or_discarded(interrupted):
+    """They could not be kept afterwards, and the signature said nothing of them."""
+    panel = interrupted
+    for candidate in (1, 2):
+        panel.session.go_to_candidate(candidate)
+        panel.commands.run("accept")
+    panel.commands.run("sign")
+    assert not panel.signing.isVisible()
+    assert "The drawing of candidate 1 was interrupted: continue it" in reads(panel)
+    panel.commands.run("discard_edit")
+    panel.commands.run("sign")
+    assert panel.signing.isVisible()
+    panel.signing.reject()
+
+
+def test_an_export_states_that_it_lacks_interrupted_strokes(interrupted, qtbot, tmp_path):
+    interrupted.actions_.export(tmp_path / "out")
+    wait(qtbot, interrupted)
+    assert "It does not contain the interrupted drawing of candidate 1." in reads(interrupted)
+    interrupted.commands.run("discard_edit")
+    interrupted.actions_.export(tmp_path / "out")
+    wait(qtbot, interrupted)
+    assert "interrupted" not in interrupted.session.state.message
+
+
+@pytest.mark.parametrize("way", ["close", "window"])
+def test_a_reason_that_no_decision_took_is_not_lost_without_a_word(reviewed, way):
+    """The study was left, and the reason with it."""
+    leave = {"close": lambda: reviewed.commands.run("close"), "window": reviewed._may_close}[way]
+    reviewed.session.go_to_candidate(2)
+    reviewed.candidates.reason.setCurrentText("dural tail")
+    assert not leave()
+    assert "Reason without a decision: 2." in reads(reviewed)
+    assert reviewed.session.state.study is not None
+    reviewed.candidates.reason.setCurrentText("dural tail, not certain")
+    assert not leave(), "it was asked about another text"
+    reviewed.commands.run("reject")
+    assert events_of(reviewed)[-1].reason == "dural tail, not certain"
+    assert leave()
+
+
+def test_a_reason_without_a_decision_is_discarded_by_leaving_once_more(reviewed):
+    reviewed.session.go_to_candidate(2)
+    reviewed.candidates.reason.setCurrentText("dural tail")
+    assert not reviewed._may_close()
+    assert reviewed._may_close()
+    reviewed.candidates.reason.setCurrentText(" ")
+    assert reviewed._may_close(), "a blank is no reason"

@@ -43,7 +43,8 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
-from lesionlens.napari.model.wording.edits import missing_analysis_reason
+from lesionlens.napari.model.wording import reads
+from lesionlens.napari.model.wording.edits import missing_analysis_reason, missing_drawing
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -146,7 +147,10 @@ class Actions(
 
     def analyse(self, *, locally: bool = False) -> bool:
         """Analyse the open study; `locally` on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(locally=locally))
+        may_replace = self.read_controller.saver.may_leave
+        return self.leave_for(
+            lambda: may_replace(reads.UNSAVED_ANALYSED) and self._analyse(locally=locally)
+        )
 
     def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
@@ -325,6 +329,7 @@ class Actions(
         if state.analysis is None:
             return False
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
             self.session.decline(_LIST_RESULT)
             return False
@@ -347,7 +352,7 @@ class Actions(
             study_locations.remember(analysis.run.inputs, analysis.study)
             sentences = (f"{warning}." for warning in export_warnings)
             hint = self._missing_decisions(analysis, saved_review)
-            return " ".join(filter(None, (f"Saved in {folder.name}.", hint, *sentences)))
+            return " ".join(filter(None, (f"Saved in {folder.name}.", hint, lacking, *sentences)))
 
         return self.jobs.start("Exporting", task, on_result)
 
@@ -443,7 +448,11 @@ class Actions(
 
     def leave_study(self, act: Callable[[], object]) -> bool:
         """Store unsaved work, then act, which may replace the study or its result."""
-        return self.leave_for(lambda: self.read_controller.saver.may_leave() and act())
+        return self.leave_for(lambda: self.may_leave() and act())
+
+    def may_leave(self) -> bool:
+        """Whether nothing unsaved would be lost; else refuse once, with a message."""
+        return self.review_controller.may_leave() and self.read_controller.saver.may_leave()
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
