@@ -19,6 +19,7 @@ from lesionlens.napari.controllers import review_controller
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.results.export import exporter
 from lesionlens.site.worklist.read_session import ReadSession
 
 
@@ -355,3 +356,29 @@ def test_a_reason_without_a_decision_is_discarded_by_leaving_once_more(reviewed)
     assert reviewed._may_close()
     reviewed.candidates.reason.setCurrentText(" ")
     assert reviewed._may_close(), "a blank is no reason"
+
+
+def test_a_window_does_not_close_during_an_export_without_a_word(
+    reviewed, qtbot, monkeypatch, tmp_path
+):
+    """The export was stopped, and no window was left to say so."""
+    go_on, save = threading.Event(), exporter.save
+
+    def slowly(analysis, folder, *, context):
+        while not go_on.wait(0.02):
+            context.check("saving")
+        return save(analysis, folder, context=context)
+
+    monkeypatch.setattr(exporter, "save", slowly)
+    for _ in range(2):
+        reviewed.actions_.export(tmp_path / "out")
+        assert not reviewed._may_close()
+        assert "The result is being exported" in reads(reviewed)
+        assert reviewed._may_close(), "closing once more was refused too"
+        reviewed.actions_.stop()
+        wait(qtbot, reviewed)
+    reviewed.actions_.export(tmp_path / "out")
+    go_on.set()
+    wait(qtbot, reviewed)
+    assert reviewed._may_close()
+    assert reviewed.session.state.message == "Saved in out."

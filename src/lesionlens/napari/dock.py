@@ -295,7 +295,7 @@ class LesionLens(Panel):
 
     def _may_close(self) -> bool:
         """Whether nothing unsaved would be lost; else refuse once, as leaving the study is."""
-        return not self.is_open or self.actions_.may_leave()
+        return not self.is_open or self.actions_.may_close()
 
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""
