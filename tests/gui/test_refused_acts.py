@@ -303,6 +303,22 @@ def test_no_other_act_changes_outlines_from_which_interrupted_strokes_began(
     assert events_of(panel) != events
 
 
+def test_strokes_are_continued_on_an_outline_that_another_window_merged(interrupted, qtbot):
+    """Continuing them removed the candidate that had been merged into it."""
+    panel, draft = interrupted, interrupted.session.state.draft
+    before = panel.session.state.overlays
+    erased = (before.components == 1) & (before.labels == Label.OEDEMA)
+    panel.session.offer(None)
+    panel.commands.run("merge")
+    settled(panel, qtbot)
+    panel.session.offer(draft)
+    panel.commands.run("edit_outline")
+    labels = panel.actions_.editor.drawn().current
+    assert labels[before.components == 2].all()
+    assert not labels[erased].any()
+    panel.commands.run("discard_edit")
+
+
 def events_of(panel):
     """Return the acts of the review that is shown."""
     return panel.session.state.review.events
