@@ -122,7 +122,7 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
         assert not reviewed.jobs.running, "the answer came after an analysis of minutes"
         reviewed.commands.run("analyse")
         reviewed.commands.run("close")
-    assert "Unsaved decisions would be lost: free" in reads(reviewed)
+    assert "Unsaved decisions would be lost: remove" in reads(reviewed)
     assert not reviewed.session.state.activity.stopping
     go_on.set()
     wait(qtbot, reviewed)
