@@ -372,6 +372,10 @@ def test_a_reason_without_a_decision_is_discarded_by_leaving_once_more(reviewed)
     assert reviewed._may_close()
     reviewed.candidates.reason.setCurrentText(" ")
     assert reviewed._may_close(), "a blank is no reason"
+    reviewed.candidates.reason.setCurrentText("vessel")
+    reviewed.commands.run("reject")
+    reviewed.candidates.reason.setCurrentText("vessel ")
+    assert reviewed._may_close(), "the decision has this reason"
 
 
 def test_a_window_does_not_close_during_an_export_without_a_word(

@@ -58,8 +58,8 @@ class ReviewController:
         self._obstacles = Obstacles(session, read_controller.decision_log)
         self.busy = self._has_refused = False
         """Whether outlines are being changed in a thread; whether an act was refused meanwhile."""
-        self._noticed_reasons: Mapping[str, str] = {}
-        """Reasons without a decision that the reader was told of."""
+        self._noticed_reasons: Mapping[int, str] = {}
+        """By the id of the candidate: reasons without a decision that the reader was told of."""
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
@@ -207,12 +207,17 @@ class ReviewController:
         """Store typed reasons; False, with a message, once if no decision has taken one."""
         self.store_reason()
         state = self.session.state
-        typed = {uid: text for uid, text in state.typed.items() if text.strip()}
         candidates = () if state.analysis is None else state.analysis.findings.candidates
-        numbers = ", ".join(str(c.id) for c in candidates if c.tracking_uid in typed)
-        if not numbers or typed == self._noticed_reasons:
+        reasons: dict[int, str] = {}
+        for candidate in candidates:
+            typed = state.typed.get(candidate.tracking_uid, "").strip()
+            last = state.review.of(candidate.tracking_uid)
+            if typed and (last is None or typed not in (last.reason or "")):
+                reasons[candidate.id] = typed
+        if not reasons or reasons == self._noticed_reasons:
             return True
-        self._noticed_reasons = typed
+        self._noticed_reasons = reasons
+        numbers = ", ".join(map(str, reasons))
         self.session.decline(
             f"Reason without a decision: {numbers}. Decide, or leave once more to discard it."
         )
