@@ -157,12 +157,13 @@ def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(anal
     write(analysis, draft(analysis))
     (place,) = home.iterdir()
     with np.load(place) as file:
-        held = {name: file[name] for name in file.files if name not in {"prompts", "by_hand"}}
+        later = {"prompts", "by_hand", "changed"}
+        held = {name: file[name] for name in file.files if name not in later}
     with place.open("wb") as stream:
         np.savez_compressed(stream, **held)
     assert read(analysis).drawn.any()
     assert read(analysis).prompts == ()
-    assert not read(analysis).by_hand.any()
+    assert (read(analysis).by_hand, read(analysis).changed) == (None, None)
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):
