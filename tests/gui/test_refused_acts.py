@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
-from tests.gui.conftest import LEFT
+from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.test_adding import settled
 from tests.gui.window import at_rest, canvas, control, reads, wait
 from tests.helpers import stored_drafts
@@ -137,7 +137,8 @@ def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
     def full(*_):
         raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
 
-    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lambda *_, **__: result)
+    new = FakeResult(result.analysis)
+    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lambda *_, **__: new)
     reviewed.session.go_to_candidate(1)
     with monkeypatch.context() as patch:
         patch.setattr(ReadSession, "store_decisions", full)
@@ -145,6 +146,7 @@ def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
         reviewed.commands.run("analyse")
         reviewed.commands.run("analyse")
         wait(qtbot, reviewed)
+        assert reviewed.session.result is new
         assert reviewed.session.state.review.events
         assert "saved with your next decision" in reads(reviewed)
     reviewed.commands.run("undo")
