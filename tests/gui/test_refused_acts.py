@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
-from tests.gui.conftest import LEFT
+from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.test_adding import settled
 from tests.gui.window import at_rest, canvas, control, reads, wait
 from tests.helpers import stored_drafts
@@ -19,6 +19,7 @@ from lesionlens.napari.controllers import review_controller
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.results.export import exporter
 from lesionlens.site.worklist.read_session import ReadSession
 
 
@@ -117,12 +118,38 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
         patch.setattr(ReadSession, "store_decisions", full)
         reviewed.commands.run("accept")
         reviewed.commands.run("analyse")
+        assert "would be lost if the candidates change" in reads(reviewed)
+        assert not reviewed.jobs.running, "the answer came after an analysis of minutes"
+        reviewed.commands.run("analyse")
         reviewed.commands.run("close")
-    assert "Unsaved decisions would be lost" in reads(reviewed)
+    assert "Unsaved decisions would be lost: remove" in reads(reviewed)
     assert not reviewed.session.state.activity.stopping
     go_on.set()
     wait(qtbot, reviewed)
     assert reviewed.session.result is result
+
+
+def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
+    reviewed, result, qtbot, monkeypatch
+):
+    """ "Decide again" was said of decisions that were still shown."""
+
+    def full(*_):
+        raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
+
+    new = FakeResult(result.analysis)
+    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lambda *_, **__: new)
+    reviewed.session.go_to_candidate(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadSession, "store_decisions", full)
+        reviewed.commands.run("accept")
+        reviewed.commands.run("analyse")
+        reviewed.commands.run("analyse")
+        wait(qtbot, reviewed)
+        assert reviewed.session.result is new
+        assert reviewed.session.state.review.events
+        assert "saved with your next decision" in reads(reviewed)
+    reviewed.commands.run("undo")
 
 
 def test_a_stroke_that_is_stored_does_not_hide_that_a_decision_is_not(reviewed, monkeypatch):
@@ -245,3 +272,135 @@ def test_layers_that_are_hidden_during_an_unaided_read_are_not_missing(
     panel.actions_.show_result(result, overlays_of(result.analysis))
     panel.commands.run("add_layers")
     assert "The analysis is hidden during your own read" in panel.session.state.message
+
+
+@pytest.fixture
+def interrupted(drawing):
+    """The panel while it offers to continue a stroke on the first candidate."""
+    erase(drawing)
+    drawing.viewer.layers.remove(drawing.actions_.editor._layer)
+    return drawing
+
+
+@pytest.mark.parametrize("name", ["merge", "undo"])
+def test_no_other_act_changes_outlines_from_which_interrupted_strokes_began(
+    interrupted, qtbot, name
+):
+    """Continued after a merge, the strokes removed what had been merged."""
+    panel = interrupted
+    if name == "undo":
+        draft = panel.session.state.draft
+        panel.session.offer(None)
+        panel.commands.run("merge")
+        settled(panel, qtbot)
+        panel.session.offer(draft)
+    events = events_of(panel)
+    panel.commands.run(name)
+    assert not panel.jobs.running
+    assert "was interrupted: continue it (Shift+E) or discard it first" in reads(panel)
+    assert events_of(panel) == events
+    panel.commands.run("discard_edit")
+    panel.commands.run(name)
+    settled(panel, qtbot)
+    assert events_of(panel) != events
+
+
+def test_strokes_are_continued_on_an_outline_that_another_window_merged(interrupted, qtbot):
+    """Continuing them removed the candidate that had been merged into it."""
+    panel, draft = interrupted, interrupted.session.state.draft
+    before = panel.session.state.overlays
+    erased = (before.components == 1) & (before.labels == Label.OEDEMA)
+    panel.session.offer(None)
+    panel.commands.run("merge")
+    settled(panel, qtbot)
+    panel.session.offer(draft)
+    panel.commands.run("edit_outline")
+    labels = panel.actions_.editor.drawn().current
+    assert labels[before.components == 2].all()
+    assert not labels[erased].any()
+    panel.commands.run("discard_edit")
+
+
+def events_of(panel):
+    """Return the acts of the review that is shown."""
+    return panel.session.state.review.events
+
+
+def test_a_study_is_signed_when_interrupted_strokes_are_continued_or_discarded(interrupted):
+    """They could not be kept afterwards, and the signature said nothing of them."""
+    panel = interrupted
+    for candidate in (1, 2):
+        panel.session.go_to_candidate(candidate)
+        panel.commands.run("accept")
+    panel.commands.run("sign")
+    assert not panel.signing.isVisible()
+    assert "The drawing of candidate 1 was interrupted: continue it" in reads(panel)
+    panel.commands.run("discard_edit")
+    panel.commands.run("sign")
+    assert panel.signing.isVisible()
+    panel.signing.reject()
+
+
+def test_an_export_states_that_it_lacks_interrupted_strokes(interrupted, qtbot, tmp_path):
+    interrupted.actions_.export(tmp_path / "out")
+    wait(qtbot, interrupted)
+    assert "It does not contain the interrupted drawing of candidate 1." in reads(interrupted)
+    interrupted.commands.run("discard_edit")
+    interrupted.actions_.export(tmp_path / "out")
+    wait(qtbot, interrupted)
+    assert "interrupted" not in interrupted.session.state.message
+
+
+@pytest.mark.parametrize("way", ["close", "window"])
+def test_a_reason_that_no_decision_took_is_not_lost_without_a_word(reviewed, way):
+    """The study was left, and the reason with it."""
+    leave = {"close": lambda: reviewed.commands.run("close"), "window": reviewed._may_close}[way]
+    reviewed.session.go_to_candidate(2)
+    reviewed.candidates.reason.setCurrentText("dural tail")
+    assert not leave()
+    assert "Reason without a decision: 2." in reads(reviewed)
+    assert reviewed.session.state.study is not None
+    reviewed.candidates.reason.setCurrentText("dural tail, not certain")
+    assert not leave(), "it was asked about another text"
+    reviewed.commands.run("reject")
+    assert events_of(reviewed)[-1].reason == "dural tail, not certain"
+    assert leave()
+
+
+def test_a_reason_without_a_decision_is_discarded_by_leaving_once_more(reviewed):
+    reviewed.session.go_to_candidate(2)
+    reviewed.candidates.reason.setCurrentText("dural tail")
+    assert not reviewed._may_close()
+    assert reviewed._may_close()
+    reviewed.candidates.reason.setCurrentText(" ")
+    assert reviewed._may_close(), "a blank is no reason"
+    reviewed.candidates.reason.setCurrentText("vessel")
+    reviewed.commands.run("reject")
+    reviewed.candidates.reason.setCurrentText("vessel ")
+    assert reviewed._may_close(), "the decision has this reason"
+
+
+def test_a_window_does_not_close_during_an_export_without_a_word(
+    reviewed, qtbot, monkeypatch, tmp_path
+):
+    """The export was stopped, and no window was left to say so."""
+    go_on, save = threading.Event(), exporter.save
+
+    def slowly(analysis, folder, *, context):
+        while not go_on.wait(0.02):
+            context.check("saving")
+        return save(analysis, folder, context=context)
+
+    monkeypatch.setattr(exporter, "save", slowly)
+    for _ in range(2):
+        reviewed.actions_.export(tmp_path / "out")
+        assert not reviewed._may_close()
+        assert "The result is being exported" in reads(reviewed)
+        assert reviewed._may_close(), "closing once more was refused too"
+        reviewed.actions_.stop()
+        wait(qtbot, reviewed)
+    reviewed.actions_.export(tmp_path / "out")
+    go_on.set()
+    wait(qtbot, reviewed)
+    assert reviewed._may_close()
+    assert reviewed.session.state.message == "Saved in out."

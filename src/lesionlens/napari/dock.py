@@ -294,11 +294,8 @@ class LesionLens(Panel):
         return napari_key(command) in {str(used) for used in keymap_of(type(active))}
 
     def _may_close(self) -> bool:
-        """Whether every decision is stored; else refuse once, as another change of study is."""
-        if not self.is_open:
-            return True
-        self.actions_.review_controller.store_reason()
-        return self.actions_.read_controller.saver.may_leave()
+        """Whether nothing unsaved would be lost; else refuse once, as leaving the study is."""
+        return not self.is_open or self.actions_.may_close()
 
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""

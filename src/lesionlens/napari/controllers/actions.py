@@ -43,7 +43,8 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
-from lesionlens.napari.model.wording.edits import missing_analysis_reason
+from lesionlens.napari.model.wording import reads
+from lesionlens.napari.model.wording.edits import missing_analysis_reason, missing_drawing
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -62,10 +63,12 @@ _DECIDED_ELSEWHERE = (
 _DRAWN_ELSEWHERE = "You are drawing an outline of this study in another window."
 _DISCARDED = "The result of {} was discarded: its study is no longer open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
-_NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
-_NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
 _LIST_RESULT = (
     "The list has the whole result, which this arm shows in part: choose a folder outside the list."
+)
+_EXPORTING = "Exporting"
+_STILL_EXPORTING = (
+    "The result is being exported: wait until that has ended, or close once more to stop it."
 )
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
@@ -95,6 +98,8 @@ class Actions(
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondResultController(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
+        self._is_close_noticed = False
+        """Whether closing the window was refused because of this export."""
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self._lens: tuple[Any, Any] | None = None
@@ -146,7 +151,10 @@ class Actions(
 
     def analyse(self, *, locally: bool = False) -> bool:
         """Analyse the open study; `locally` on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(locally=locally))
+        may_replace = self.read_controller.saver.may_leave
+        return self.leave_for(
+            lambda: may_replace(reads.UNSAVED_ANALYSED) and self._analyse(locally=locally)
+        )
 
     def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
@@ -325,6 +333,7 @@ class Actions(
         if state.analysis is None:
             return False
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
             self.session.decline(_LIST_RESULT)
             return False
@@ -347,9 +356,10 @@ class Actions(
             study_locations.remember(analysis.run.inputs, analysis.study)
             sentences = (f"{warning}." for warning in export_warnings)
             hint = self._missing_decisions(analysis, saved_review)
-            return " ".join(filter(None, (f"Saved in {folder.name}.", hint, *sentences)))
+            return " ".join(filter(None, (f"Saved in {folder.name}.", hint, lacking, *sentences)))
 
-        return self.jobs.start("Exporting", task, on_result)
+        self._is_close_noticed = False
+        return self.jobs.start(_EXPORTING, task, on_result)
 
     def _missing_decisions(self, exported: Analysis, saved_review: Review) -> str:
         """Return which decisions on the open study an export lacks; empty if none.
@@ -443,18 +453,24 @@ class Actions(
 
     def leave_study(self, act: Callable[[], object]) -> bool:
         """Store unsaved work, then act, which may replace the study or its result."""
-        return self.leave_for(lambda: self.read_controller.saver.may_leave() and act())
+        return self.leave_for(lambda: self.may_leave() and act())
 
-    def mark_to_candidate(self, uid: str = "") -> None:
-        """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
-        marks = self.read_controller.marking.marks
-        if not marks:
-            self.session.decline(_NO_MARK_YET if self.read_controller.closed else _NO_MARK)
-            return
-        chosen = next((mark for mark in marks if mark.uid == uid), None)
-        overlays = self.session.state.overlays
-        outside = [m for m in marks if overlays is not None and not overlays.candidate_at(m.at_mm)]
-        self.adder.from_mark((chosen or (outside or marks)[-1]).at_mm)
+    def may_leave(self) -> bool:
+        """Whether nothing unsaved would be lost; else refuse once, with a message."""
+        return self.review_controller.may_leave() and self.read_controller.saver.may_leave()
+
+    def may_close(self) -> bool:
+        """Whether the window may close; else refuse once, also during an export.
+
+        Closing stops an export, and no window would be left to say so.
+        """
+        activity = self.session.state.activity
+        is_exporting = activity is not None and activity.name == _EXPORTING
+        if is_exporting and not self._is_close_noticed:
+            self._is_close_noticed = True
+            self.session.decline(_STILL_EXPORTING)
+            return False
+        return self.may_leave()
 
     def toggle_overlay(self) -> None:
         """Switch the overlay on (contours) or off."""

@@ -41,7 +41,8 @@ class DecisionSaver:
         self._marking, self._unnamed_reads = marking, unnamed_reads
         self.all_saved = True
         """Whether every decision is on disk."""
-        self._warned = False
+        self._noticed: set[str] = set()
+        """Notices shown since the last act that could not be stored."""
         marking.on_stored = lambda: self.retry(self._current.session.state)
 
     def save(self, analysis: Analysis, review: Review, next_step: str = reads.SAVED_LATER) -> None:
@@ -94,10 +95,10 @@ class DecisionSaver:
             log = self._log.log_of(analysis)
             write(log, reader_log.centroids(analysis))
         except LesionLensError as error:
-            self.all_saved = self._warned = False
+            self.all_saved, self._noticed = False, set()
             self._current.report_unsaved(error, next_step)
             return False
-        self.all_saved, self._warned = True, False
+        self.all_saved, self._noticed = True, set()
         analysis_key = store.analysis_key(analysis.run)
         self._unnamed_reads.add_local(analysis_key)
         self._log.note_location(log, analysis_key)
@@ -106,14 +107,15 @@ class DecisionSaver:
             self._current.session.notify(reads.ELSEWHERE)
         return True
 
-    def may_leave(self) -> bool:
-        """Retry unsaved decisions; False, with a message, if that fails the first time since."""
-        was_warned = self._warned
+    def may_leave(self, notice: str = reads.UNSAVED) -> bool:
+        """Retry unsaved decisions; False, with the notice, if that fails the first time since."""
+        noticed = self._noticed
         self.retry(self._current.session.state)
-        self._warned = not self.all_saved
-        if self.all_saved or was_warned:
+        if self.all_saved or notice in noticed:
+            self._noticed = set() if self.all_saved else noticed
             return True
-        self._current.session.decline(reads.UNSAVED)
+        self._noticed = noticed | {notice}
+        self._current.session.decline(notice)
         return False
 
     def retry(self, state: State, next_step: str = reads.SAVED_LATER) -> None:
@@ -124,4 +126,4 @@ class DecisionSaver:
 
     def leave(self) -> None:
         """Forget the unsaved decisions of a study that is left."""
-        self.all_saved, self._warned = True, False
+        self.all_saved, self._noticed = True, set()

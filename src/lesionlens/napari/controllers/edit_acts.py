@@ -24,6 +24,8 @@ _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
 _NO_SLICES = "No slice is shown in 3-D: return to the slices, then interpolate."
 _NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
+_NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
+_NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
@@ -64,6 +66,17 @@ class EditActs(MarkActs):
             self.session.decline(_HIDDEN)
         else:
             self.adder.add(point_mm)
+
+    def mark_to_candidate(self, uid: str = "") -> None:
+        """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
+        marks = self.read_controller.marking.marks
+        if not marks:
+            self.session.decline(_NO_MARK_YET if self.read_controller.closed else _NO_MARK)
+            return
+        chosen = next((mark for mark in marks if mark.uid == uid), None)
+        overlays = self.session.state.overlays
+        outside = [m for m in marks if overlays is not None and not overlays.candidate_at(m.at_mm)]
+        self.adder.from_mark((chosen or (outside or marks)[-1]).at_mm)
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None if off the image."""

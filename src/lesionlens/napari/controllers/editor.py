@@ -339,7 +339,7 @@ class OutlineEditor:
         """Return the labels to begin with: the candidate's, or a draft's, which is continued."""
         self.assisted = draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
-        data = self._initial.copy() if draft is None else draft.drawn.copy()
+        data = self._initial.copy() if draft is None else draft.continued_from(self._initial)
         self._computed = data.copy()
         if draft is not None and draft.by_hand is not None:
             self._computed[draft.by_hand] = _BY_HAND
@@ -375,8 +375,9 @@ class OutlineEditor:
         if self._is_open():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
+            changed, rounds = drawn != self._initial, tuple(self.rounds)
             self.on_stroke(
-                OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds), self.by_hand)
+                OutlineDraft(self._uid, drawn, self.assisted, rounds, self.by_hand, changed)
             )
 
     def _on_removed(self, event: Any) -> None:

@@ -186,7 +186,8 @@ class ReadController:
         previous_result, self._shown_result = self._shown_result, self.session.result
         is_other_result = previous_result is not self._shown_result
         if is_other_result:
-            self.saver.retry(old, reads.DECIDE_AGAIN)
+            is_continued = new.review.continues(old.review)
+            self.saver.retry(old, reads.SAVED_LATER if is_continued else reads.DECIDE_AGAIN)
         if new.analysis is None:
             return
         if is_other_result:

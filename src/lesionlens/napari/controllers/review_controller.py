@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -13,11 +13,12 @@ from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
+from lesionlens.napari.controllers.obstacles import Obstacles
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
-from lesionlens.napari.model.wording.edits import SIGNED, decision_obstacle
+from lesionlens.napari.model.wording.edits import decision_obstacle
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
@@ -33,17 +34,6 @@ _SHOWN_ONCE_ANSWERED = "A prompt is being answered: the candidate is shown once 
 _DELETED = "The layer of the outline was deleted: the edit has ended."
 _OTHER_OUTLINE = (
     "Decided on a different outline, before the study was analysed again: {}. Check it."
-)
-_DECIDED_ELSEWHERE = (
-    "Another window decided on this study too: open it again to see all, then sign."
-)
-_SIGNED_ELSEWHERE = (
-    "Another window signed this study: withdraw the signature there, or open the study again to "
-    "see it."
-)
-_SIGNED_WHILE_DRAWING = (
-    "Another window signed this study: withdraw the signature there, or discard what you are "
-    "drawing and open the study again."
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
@@ -65,8 +55,11 @@ class ReviewController:
         self._read_controller = read_controller
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = read_controller.drafts
+        self._obstacles = Obstacles(session, read_controller.decision_log)
         self.busy = self._has_refused = False
         """Whether outlines are being changed in a thread; whether an act was refused meanwhile."""
+        self._noticed_reasons: Mapping[int, str] = {}
+        """By the id of the candidate: reasons without a decision that the reader was told of."""
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
@@ -84,7 +77,7 @@ class ReviewController:
 
     def _decide(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
-        if not decision_obstacle(self.session.state) and self._notify_if_signed():
+        if not decision_obstacle(self.session.state) and self._obstacles.notify_if_signed():
             return False
         if decision_obstacle(self.session.state) or self.session.decide(state) is None:
             self.explain()
@@ -114,7 +107,7 @@ class ReviewController:
             numbers = ", ".join(str(candidate.id) for candidate in undecided)
             self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
-        if self._notify_if_decided_elsewhere():
+        if self._obstacles.notify_if_unfinished() or self._obstacles.notify_if_decided_elsewhere():
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -158,7 +151,7 @@ class ReviewController:
         """Store the diameters placed by a reader, after an outline being drawn."""
 
         def place() -> bool:
-            if self._notify_if_signed():
+            if self._obstacles.notify_if_signed():
                 return False
             reader = self.reader
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
@@ -170,8 +163,9 @@ class ReviewController:
         """Whether a response can be signed now; notifies if not."""
         return not (
             self._notify_if_blocked()
-            or self._notify_if_signed()
-            or self._notify_if_decided_elsewhere()
+            or self._obstacles.notify_if_signed()
+            or self._obstacles.notify_if_unfinished()
+            or self._obstacles.notify_if_decided_elsewhere()
         )
 
     def sign_response(self, signed: SignedResponse) -> bool:
@@ -199,7 +193,7 @@ class ReviewController:
             and event.state is not ReviewState.UNREVIEWED
             and (reason := self.session.reason_for(candidate, event.state)) != event.reason
         ]
-        if not decided or self._notify_if_blocked() or self._notify_if_signed():
+        if not decided or self._notify_if_blocked() or self._obstacles.notify_if_signed():
             return
         reader = self.reader
 
@@ -209,11 +203,31 @@ class ReviewController:
 
         self._record(record)
 
+    def may_leave(self) -> bool:
+        """Store typed reasons; False, with a message, once if no decision has taken one."""
+        self.store_reason()
+        state = self.session.state
+        candidates = () if state.analysis is None else state.analysis.findings.candidates
+        reasons: dict[int, str] = {}
+        for candidate in candidates:
+            typed = state.typed.get(candidate.tracking_uid, "").strip()
+            last = state.review.of(candidate.tracking_uid)
+            if typed and (last is None or typed not in (last.reason or "")):
+                reasons[candidate.id] = typed
+        if not reasons or reasons == self._noticed_reasons:
+            return True
+        self._noticed_reasons = reasons
+        numbers = ", ".join(map(str, reasons))
+        self.session.decline(
+            f"Reason without a decision: {numbers}. Decide, or leave once more to discard it."
+        )
+        return False
+
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._notify_if_blocked() or self._notify_if_signed():
+        elif self._notify_if_blocked() or self._obstacles.notify_if_signed():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -276,7 +290,7 @@ class ReviewController:
         """Change outlines in a thread: `record` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None or self._notify_if_blocked() or self._notify_if_signed():
+        if analysis is None or self._notify_if_blocked() or self._obstacles.notify_if_signed():
             return False
 
         def task(context: RunContext) -> Reviewed:
@@ -330,7 +344,7 @@ class ReviewController:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._notify_if_blocked() or analysis is None or self._notify_if_signed():
+        if self._notify_if_blocked() or analysis is None or self._obstacles.notify_if_signed():
             return
         if state.editing is not None:
             self.session.decline("" if stroke() else no_stroke)  # "": that of an earlier stroke
@@ -369,6 +383,8 @@ class ReviewController:
     ) -> bool:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
         was_editing = self.session.state.editing is not None
+        if self._obstacles.notify_if_unfinished():
+            return False
 
         def on_result(updated: Reviewed) -> None:
             self._set_busy(busy=False)
@@ -397,26 +413,6 @@ class ReviewController:
         self._has_refused = False
         self._set_busy(busy=True)
         return True
-
-    def _notify_if_signed(self) -> bool:
-        """Whether the study is signed, here or in another window; notifies if so."""
-        analysis, log = self.session.state.analysis, self._read_controller.decision_log
-        if self.session.state.review.signed is not None:
-            self.session.decline(f"{SIGNED}.")
-        elif analysis is not None and log.decided_elsewhere(analysis, signed=True):
-            is_drawing = self.session.state.editing is not None
-            self.session.decline(_SIGNED_WHILE_DRAWING if is_drawing else _SIGNED_ELSEWHERE)
-        else:
-            return False
-        return True
-
-    def _notify_if_decided_elsewhere(self) -> bool:
-        """Whether another window decided on the study since, which may not be signed; notifies."""
-        analysis, log = self.session.state.analysis, self._read_controller.decision_log
-        unseen = analysis is not None and log.decided_elsewhere(analysis)
-        if unseen:
-            self.session.decline(_DECIDED_ELSEWHERE)
-        return unseen
 
     def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import math
 import zipfile
 import zlib
 from contextlib import suppress
@@ -35,6 +36,7 @@ from lesionlens.results.review import store
 logger = logging.getLogger(__name__)
 
 _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
+_NO_VOXELS = np.zeros(0, bool)
 _PROMPTS = TypeAdapter(Annotated[tuple[PromptRound, ...], StoredRounds()])
 
 
@@ -52,9 +54,19 @@ class OutlineDraft:
     """Prompts used for it, oldest first."""
     by_hand: NDArray[np.bool_] | None = None
     """(I, J, K): voxels that a brush painted or erased; None if unknown."""
+    changed: NDArray[np.bool_] | None = None
+    """(I, J, K): voxels that differ from the outline when the edit began; None if unknown."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))
+
+    def continued_from(self, current: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the labels of the candidate now with the changes of this edit, as a new array.
+
+        Another window may have changed its outline since the edit began.
+        """
+        changed = True if self.changed is None else self.changed
+        return np.where(changed, self.drawn, current)
 
 
 def interrupted_draft(analysis: Analysis, reader: str | None = None) -> Path | None:
@@ -100,7 +112,8 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, path: Path) -> None:
         affine=analysis.prepared.working.affine,
         assisted=np.array(draft.assisted),
         prompts=np.frombuffer(_PROMPTS.dump_json(draft.prompts, by_alias=True), np.uint8),
-        by_hand=np.packbits(np.zeros(0, bool) if draft.by_hand is None else draft.by_hand),
+        by_hand=np.packbits(_NO_VOXELS if draft.by_hand is None else draft.by_hand),
+        changed=np.packbits(_NO_VOXELS if draft.changed is None else draft.changed),
     )
     try:
         write_atomically(path, buffer.getvalue())
@@ -120,7 +133,8 @@ def read_draft(analysis: Analysis, path: Path | None) -> OutlineDraft | None:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in _KEYS}
             arrays["prompts"] = archive.get("prompts", np.frombuffer(b"[]", np.uint8))
-            arrays["by_hand"] = archive.get("by_hand", np.zeros(0, np.uint8))
+            for name in ("by_hand", "changed"):
+                arrays[name] = archive.get(name, np.packbits(_NO_VOXELS))
         return _draft(arrays, analysis)
     except FileNotFoundError:
         return None
@@ -141,9 +155,14 @@ def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft 
     drawn[i, j, k] = part
     uid, prompts = str(arrays["uid"]), _PROMPTS.validate_json(arrays["prompts"].tobytes())
     uid = compared_uids(analysis.followup).get(uid, uid)
-    by_hand, bits = np.zeros(drawn.shape, bool), np.unpackbits(arrays["by_hand"])[: drawn.size]
-    by_hand.flat[: bits.size] = bits
-    return OutlineDraft(uid, drawn, bool(arrays["assisted"]), prompts, by_hand)
+    by_hand, changed = (_mask(arrays[name], drawn.shape) for name in ("by_hand", "changed"))
+    return OutlineDraft(uid, drawn, bool(arrays["assisted"]), prompts, by_hand, changed)
+
+
+def _mask(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Return a stored mask; None if it was not stored."""
+    bits = np.unpackbits(packed, count=math.prod(shape) if packed.size else 0)
+    return bits.astype(bool).reshape(shape) if bits.size else None
 
 
 def delete_draft(path: Path) -> None:

@@ -37,7 +37,7 @@ def draft(analysis, uid="2.25.5"):
     asked = PromptRound(PromptKind.POINT, ((3, 4, 2),), (), Region.WT, 2, 4.5)
     by_hand = np.zeros(drawn.shape, bool)
     by_hand[4, 5:7, 3] = True
-    return drafts.OutlineDraft(uid, drawn, True, (asked,), by_hand)
+    return drafts.OutlineDraft(uid, drawn, True, (asked,), by_hand, drawn == 1)
 
 
 def write(analysis, draft, reader=None):
@@ -62,11 +62,26 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     np.testing.assert_array_equal(back.drawn, made.drawn)
     assert back.prompts == made.prompts
     np.testing.assert_array_equal(back.by_hand, made.by_hand)
+    np.testing.assert_array_equal(back.changed, made.changed)
     empty = replace(made, drawn=np.zeros_like(made.drawn))
     write(analysis, empty)
     assert not read(analysis).drawn.any()
     delete(analysis)
     assert read(analysis) is None
+
+
+def test_strokes_are_continued_on_the_outline_of_now(analysis):
+    """Another window had merged a second candidate into it, which continuing removed."""
+    began, painted = draft(analysis).drawn, np.zeros(analysis.prepared.working.shape, bool)
+    painted[3, 4, 2] = True
+    edited = np.where(painted, np.uint8(0), began)
+    write(analysis, drafts.OutlineDraft("2.25.5", edited, changed=edited != began))
+    merged = began.copy()
+    merged[0, 0] = 2
+    continued = read(analysis).continued_from(merged)
+    np.testing.assert_array_equal(continued, np.where(painted, 0, merged))
+    write(analysis, drafts.OutlineDraft("2.25.5", edited))  # as an earlier release wrote it
+    np.testing.assert_array_equal(read(analysis).continued_from(merged), edited)
 
 
 def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
@@ -142,12 +157,13 @@ def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(anal
     write(analysis, draft(analysis))
     (place,) = home.iterdir()
     with np.load(place) as file:
-        held = {name: file[name] for name in file.files if name not in {"prompts", "by_hand"}}
+        later = {"prompts", "by_hand", "changed"}
+        held = {name: file[name] for name in file.files if name not in later}
     with place.open("wb") as stream:
         np.savez_compressed(stream, **held)
     assert read(analysis).drawn.any()
     assert read(analysis).prompts == ()
-    assert not read(analysis).by_hand.any()
+    assert (read(analysis).by_hand, read(analysis).changed) == (None, None)
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):

@@ -18,15 +18,13 @@ from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.holder import StateHolder
 from lesionlens.napari.model.state.state import Edit
+from lesionlens.napari.model.wording.edits import unfinished_drawing
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"
 """Cause of a failure that is cleared when an outline is kept or discarded."""
 _NO_PROBABILITY = "This result contains no probabilities: paint within an intensity range instead."
-_UNFINISHED_DRAFT = (
-    "There are strokes from an earlier session: continue them (Shift+E) or discard them first."
-)
 
 
 class Editing(StateHolder):
@@ -52,8 +50,9 @@ class Editing(StateHolder):
     def _begin(self, edit: Edit) -> None:
         if self._state.overlays is None:
             return
-        if self._state.draft is not None and not edit.continues_draft:
-            self.decline(_UNFINISHED_DRAFT)
+        unfinished = "" if edit.continues_draft else unfinished_drawing(self._state)
+        if unfinished:
+            self.decline(unfinished)
             return
         self._set(edit=edit, choices=replace(self._state.choices, hidden=False))
 

@@ -76,11 +76,32 @@ def draft_text(state: State, analysis: Analysis) -> str:
     """Return the question about interrupted strokes; empty if there are none."""
     if state.draft is None or state.editing is not None:
         return ""
-    uid = state.draft.tracking_uid
-    candidate = analysis.findings.candidate_of(uid)
-    subject = "a new candidate" if candidate is None else f"candidate {candidate.id}"
-    subject = "the resection cavity" if uid == CAVITY else subject
+    subject = _subject(state.draft.tracking_uid, analysis)
     return f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
+
+
+def unfinished_drawing(state: State) -> str:
+    """Return that an interrupted drawing is to be continued or discarded first; empty if none."""
+    if state.analysis is None or state.draft is None or state.editing is not None:
+        return ""
+    subject = _subject(state.draft.tracking_uid, state.analysis)
+    return f"The drawing of {subject} was interrupted: continue it (Shift+E) or discard it first."
+
+
+def missing_drawing(state: State) -> str:
+    """Return that an export lacks an interrupted drawing; empty if there is none."""
+    if state.analysis is None or state.draft is None or state.editing is not None:
+        return ""
+    subject = _subject(state.draft.tracking_uid, state.analysis)
+    return f"It does not contain the interrupted drawing of {subject}."
+
+
+def _subject(tracking_uid: str, analysis: Analysis) -> str:
+    """Return what is drawn under a tracking UID."""
+    if tracking_uid == CAVITY:
+        return "the resection cavity"
+    candidate = analysis.findings.candidate_of(tracking_uid)
+    return "a new candidate" if candidate is None else f"candidate {candidate.id}"
 
 
 def outline_text(state: State, analysis: Analysis, focus: Candidate | None) -> str:

@@ -10,7 +10,11 @@ UNNAMED_DECISIONS = (
 SHOWN_UNNAMED = "The decisions of the unnamed read"
 ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"
-UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
+UNSAVED = "Unsaved decisions would be lost: remove the cause, or leave once more to discard them."
+UNSAVED_ANALYSED = (
+    "Unsaved decisions would be lost if the candidates change: remove the cause, or analyse once "
+    "more."
+)
 REPEAT = "then repeat the action"
 ASKED_AGAIN = "you are asked again when you open the study"
 DECIDE_AGAIN = "decide again on the result that you left"
