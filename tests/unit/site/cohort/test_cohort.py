@@ -334,8 +334,9 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
     ("listed", "old", "new", "reason"),
     [
         (True, "left", "right", "it was changed since it was written"),
-        (False, ".", "x", "could not convert string to float"),
-        (False, "false", "no", "no"),
+        (False, ".", "x", "which is no number"),
+        (False, "false", "no", "has 'no', which is no boolean"),
+        (False, "1,", "1_0,", "its column id has '1_0', which is no integer"),
     ],
 )
 def test_a_changed_findings_table_is_named_and_not_copied(
