@@ -107,20 +107,21 @@ class DecisionSaver:
         return True
 
     def may_leave(self) -> bool:
-        """Retry unsaved decisions; False, with a message, if that fails the first time since."""
-        was_warned = self._warned
+        """Retry unsaved decisions; False, with a message, the first time that these fail."""
         self.retry(self._current.session.state)
-        self._warned = not self.all_saved
-        if self.all_saved or was_warned:
+        if self.all_saved or self._warned:
             return True
+        self._warned = True
         self._current.session.decline(reads.UNSAVED)
         return False
 
     def retry(self, state: State, next_step: str = reads.SAVED_LATER) -> None:
         """Store the decisions of a state if that failed before."""
         if not self.all_saved and state.analysis is not None:
+            was_warned = self._warned
             review = reader_log.with_own_uids(state.analysis, state.review)
             self.save(state.analysis, review, next_step)
+            self._warned = was_warned and not self.all_saved  # the same decisions
 
     def leave(self) -> None:
         """Forget the unsaved decisions of a study that is left."""
