@@ -138,8 +138,9 @@ def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[obje
 
 def _logged_reviews_of_candidates(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
     """Return the logged reviews without decisions on candidates that this analysis lacks."""
+    candidate_uids = centroids(analysis).keys()
     reviews = _logged_reviews(analysis.run, key, folder)
-    return [review.restricted_to(centroids(analysis)) for review in reviews]
+    return [review.restricted_to(candidate_uids) for review in reviews]
 
 
 def _all_decisions(reviews: Iterable[Review]) -> frozenset[object]:
