@@ -45,10 +45,7 @@ def _adapter(request: Request) -> Adapter:
 SharedAdapter = Annotated[Adapter, Depends(_adapter)]
 
 
-open_router = APIRouter()
-"""Routes that a client needs before it has a key."""
-router = APIRouter(dependencies=[Depends(admitted)])
-"""All other routes."""
+router = APIRouter()
 
 
 class _TemporaryFile(FileResponse):
@@ -69,13 +66,13 @@ class _TemporaryFile(FileResponse):
             self._scratch_folder.remove()
 
 
-@open_router.get("/auth/")
+@router.get("/auth/")
 def _enabled(request: Request) -> dict[str, Any]:
     admission: Admission = request.app.state.admission
     return {"enabled": bool(admission.keys), "client_id": "lesionlens", "realm": ""}
 
 
-@open_router.post("/auth/token")
+@router.post("/auth/token")
 def _token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
     admission: Admission = request.app.state.admission
     if not admission.opens(password):
