@@ -1,8 +1,7 @@
 """The user's own log of reads that belong to no worklist.
 
 A reader's decisions on an analysis are shown again wherever it is opened: this log records the
-folder that stored them last. Earlier releases used one file per analysis and reader, which is read
-if no log has any decisions.
+folder that stored them last.
 """
 
 from __future__ import annotations
