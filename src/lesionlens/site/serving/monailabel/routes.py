@@ -24,11 +24,7 @@ from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name
-from lesionlens.site.serving.monailabel.inference import (
-    InferenceRequest,
-    Inferred,
-    RequestedOutput,
-)
+from lesionlens.site.serving.monailabel.inference import InferenceRequest, Inferred, RequestedOutput
 
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
