@@ -798,6 +798,15 @@ def test_json_counts_no_candidates_of_a_study_without_a_result(quick, studies, t
     assert (rows["a"]["candidates"], rows["a"]["other_findings"]) == (1, 0)
 
 
+def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    batch_command(studies, out, workers=1)
+    path = out / "a" / "findings.csv"
+    path.write_text(path.read_text().replace("false", "no"))
+    notes = batch_command(studies, out, workers=1, resume=True).notes
+    assert any(note.startswith("Candidates of a are not in cohort.csv") for note in notes)
+
+
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
     """A misspelt `name` gave the results other names; a copied study was counted twice."""
     for name in ("a", "other"):
