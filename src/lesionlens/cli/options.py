@@ -195,7 +195,8 @@ def save(
     if layout is ResultLayout.OWN:
         from lesionlens.results.export.exporter import save as save_own
 
-        folder, (saved, notes) = out, save_own(analysis, out, context=context)
+        folder = out
+        saved, notes = save_own(analysis, out, context=context)
     else:
         from lesionlens.imaging.reading.bids import RESULTS
         from lesionlens.results.export.bids import save_bids

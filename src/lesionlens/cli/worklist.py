@@ -16,13 +16,7 @@ import typer
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.text import counted, score_digits
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import (
-    STOP,
-    CommandOutput,
-    new_table,
-    plain,
-    progress_bar,
-)
+from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.cli.pacs import ACCESS, AccessOptions, access_options, check_access

@@ -52,6 +52,17 @@ def test_a_list_of_an_archive_that_is_cut_short_says_so(monkeypatch, tmp_path, c
     assert len(output.notes) == (count == 3)
 
 
+def test_a_list_of_a_folder_names_what_is_not_in_it(make_study, tmp_path):
+    make_study(name="studies/a", sequences={"flair"})
+    (tmp_path / "studies" / "read me.txt").write_text("")
+    (note,) = worklist.scan(str(tmp_path / "studies"), tmp_path / "list").notes
+    assert note == "Files beside the study folders belong to no study and were skipped: 1"
+    table = tmp_path / "studies.csv"
+    table.write_text("study,colour\nstudies/a,blue\n")
+    (note,) = worklist.scan(str(table), tmp_path / "other").notes
+    assert "colour" in note
+
+
 def test_a_file_in_the_place_of_a_list_is_refused_before_an_archive_is_searched(tmp_path):
     """It was called a full disk, by the exit status of a defect, after the search."""
     (tmp_path / "list").write_text("mine")

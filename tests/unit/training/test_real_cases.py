@@ -102,6 +102,7 @@ def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
     [
         {"training": ["BraTS-GLI-00001"], "held_out": ["BraTS-GLI-00002"]},
         {"training": ["BraTS-GLI-00001"], "validation": "BraTS-GLI-00002"},
+        {"training": ["BraTS-GLI-00001"], "validation": "P7"},  # without a letter twice
         {"training": ["a", "b"], "validation": ["b"]},
         ["BraTS-GLI-00001"],
         {"training": 2},

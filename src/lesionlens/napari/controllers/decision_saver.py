@@ -109,20 +109,20 @@ class DecisionSaver:
 
     def may_leave(self, notice: str = reads.UNSAVED) -> bool:
         """Retry unsaved decisions; False, with the notice, if that fails the first time since."""
-        noticed = self._noticed
         self.retry(self._current.session.state)
-        if self.all_saved or notice in noticed:
-            self._noticed = set() if self.all_saved else noticed
+        if self.all_saved or notice in self._noticed:
             return True
-        self._noticed = noticed | {notice}
+        self._noticed = self._noticed | {notice}
         self._current.session.decline(notice)
         return False
 
     def retry(self, state: State, next_step: str = reads.SAVED_LATER) -> None:
         """Store the decisions of a state if that failed before."""
         if not self.all_saved and state.analysis is not None:
+            noticed = self._noticed
             review = reader_log.with_own_uids(state.analysis, state.review)
             self.save(state.analysis, review, next_step)
+            self._noticed = set() if self.all_saved else noticed  # the same decisions
 
     def leave(self) -> None:
         """Forget the unsaved decisions of a study that is left."""

@@ -65,11 +65,11 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, at once if it still runs, and close this side's pipes."""
-        self.jobs.close()
-        self.outcomes.close()
         self.process.kill()
         self.process.join()
         self.process.close()
+        self.jobs.close()
+        self.outcomes.close()
 
 
 class _Pool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,12 +28,13 @@ _STUDY_TYPES = {
     "candidates": "integer",
     "other_findings": "integer",
 }
-_CONVERTERS: Mapping[str, Callable[[str], object]] = {
-    "string": str,
-    "number": float,
-    "integer": int,
-    "boolean": ("true", "false").index,
+_CELLS = {
+    "string": re.compile(r".*", re.DOTALL),
+    "number": re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|nan|-?inf"),
+    "integer": re.compile(r"-?[0-9]{1,18}"),
+    "boolean": re.compile(r"true|false"),
 }
+"""Cells of each type as an export writes them, all of which Parquet's reader accepts."""
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
@@ -129,7 +131,10 @@ def _readable_rows(out: Path, outcome: StudyOutcome) -> tuple[list[dict[str, str
 
 
 def _candidate_rows(result: Path) -> list[dict[str, str]]:
-    """Return the rows of a result's findings.csv; ValueError if they were changed since."""
+    """Return the rows of a result's findings.csv; ValueError if they were changed since.
+
+    Where run.json does not list the file, a cell of another type shows the change.
+    """
     path = result / "findings.csv"
     digest = rows_in(read_json(result / "run.json")).get(path.name)
     if digest is not None and digest != sha256_of(path):
@@ -140,8 +145,8 @@ def _candidate_rows(result: Path) -> list[dict[str, str]]:
     ]
     for row in rows:
         for name, value in row.items():
-            if value:
-                _CONVERTERS[types[name]](value)
+            if value and not _CELLS[types[name]].fullmatch(value):
+                raise ValueError(f"its column {name} has {value!r}, which is no {types[name]}")
     return rows
 
 

@@ -149,9 +149,10 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
     UnusableInputError
         There is no such file.
     """
-    chosen = [item.path for item in read_outgoing(files) if not kinds or item.kind in kinds]
+    items = read_outgoing(files)
+    chosen = [item.path for item in items if not kinds or item.kind in kinds]
     if not chosen:
-        available = sorted({item.kind.value for item in read_outgoing(files)})
+        available = sorted({item.kind.value for item in items})
         raise UnusableInputError(
             found=f"no object of the kind {', '.join(kinds)}, but {', '.join(available)}",
             expected="at least one to send",

@@ -73,9 +73,7 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     )
     app.state.sessions, app.state.admission = sessions, admission
     app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_MAX_CONCURRENT)
-    app.include_router(routes.open_router)
     app.include_router(routes.router)
-    app.add_api_route("/healthz", _health)
     app.include_router(router)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
@@ -97,9 +95,10 @@ def _session(request: Request, session: str, owner: Annotated[str, Depends(admit
 AllSessions = Annotated[Sessions, Depends(_sessions)]
 ClientSession = Annotated[Session, Depends(_session)]
 Owner = Annotated[str, Depends(admitted)]
-router = APIRouter(dependencies=[Depends(admitted)])
+router = APIRouter()
 
 
+@router.get("/healthz")
 async def _health() -> dict[str, str]:
     return {"status": "ok"}
 

@@ -1,8 +1,7 @@
 """The user's own log of reads that belong to no worklist.
 
 A reader's decisions on an analysis are shown again wherever it is opened: this log records the
-folder that stored them last. Earlier releases used one file per analysis and reader, which is read
-if no log has any decisions.
+folder that stored them last.
 """
 
 from __future__ import annotations
@@ -138,8 +137,9 @@ def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[obje
 
 def _logged_reviews_of_candidates(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
     """Return the logged reviews without decisions on candidates that this analysis lacks."""
+    candidate_uids = centroids(analysis).keys()
     reviews = _logged_reviews(analysis.run, key, folder)
-    return [review.restricted_to(centroids(analysis)) for review in reviews]
+    return [review.restricted_to(candidate_uids) for review in reviews]
 
 
 def _all_decisions(reviews: Iterable[Review]) -> frozenset[object]:

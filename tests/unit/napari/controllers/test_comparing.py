@@ -12,6 +12,7 @@ from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import comparing, current_read
 from lesionlens.napari.controllers.comparing import (
     ComparingActs,
@@ -75,24 +76,42 @@ def test_a_doubtful_prior_says_so_on_its_view(analysis):
     assert words(False, False, (PATIENT_UNKNOWN,)) == "patient not confirmed"
 
 
-def test_a_patient_that_was_confirmed_is_not_compared_with_the_next_study(analysis, monkeypatch):
-    """The question was on the study before, which another window's act had replaced meanwhile."""
-    session, asked, jobs = ReviewSession(), [], Mock()
+@pytest.fixture
+def refused(analysis, monkeypatch):
+    """Acts whose comparison awaits the answer whether it is one patient, and that answer."""
+    asked, session = [], ReviewSession()
     session.open(analysis.study)
     monkeypatch.setattr(comparing, "read_preferences", Preferences)
     monkeypatch.setattr(current_read, "read_preferences", Preferences)
     monkeypatch.setattr(ReadController, "withheld", analysis)
     acts = ComparingActs(session, ViewerModel())
-    acts.jobs, acts.opener = jobs, Mock()
+    acts.jobs, acts.opener = Mock(), Mock()
     acts.opener.ask_patient = lambda error, then: asked.append(then)
     acts.compare(analysis.study.root)
-    (_, _, _, on_error), _ = jobs.start.call_args
+    (_, _, _, on_error), _ = acts.jobs.start.call_args
     on_error(PatientConflictError(found="x", expected="y", next_step="z", fields=()))
-    session.open(replace(analysis.study, name="next"))
     (confirm,) = asked
+    return acts, confirm
+
+
+def test_a_patient_that_was_confirmed_is_not_compared_with_the_next_study(analysis, refused):
+    """The question was on the study before, which another window's act had replaced meanwhile."""
+    acts, confirm = refused
+    acts.session.open(replace(analysis.study, name="next"))
     confirm()
-    jobs.start.assert_called_once()
-    assert session.state.message == "Another study is open now: nothing was compared."
+    acts.jobs.start.assert_called_once()
+    assert acts.session.state.message == "Another study is open now: nothing was compared."
+
+
+def test_a_patient_that_was_confirmed_is_not_asked_about_again(analysis, refused, monkeypatch):
+    find = Mock(side_effect=FileNotFoundError)
+    monkeypatch.setattr(comparing, "find_prior", find)
+    acts, confirm = refused
+    confirm()
+    for (_, task, *_), _ in acts.jobs.start.call_args_list:
+        with pytest.raises(FileNotFoundError):
+            task(SILENT)
+    assert [call.kwargs["same_patient"] for call in find.call_args_list] == [False, True]
 
 
 def test_an_image_of_two_names_the_thicker_slices(analysis):

@@ -334,8 +334,9 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
     ("listed", "old", "new", "reason"),
     [
         (True, "left", "right", "it was changed since it was written"),
-        (False, ".", "x", "could not convert string to float"),
-        (False, "false", "no", "no"),
+        (False, ".", "x", "which is no number"),
+        (False, "false", "no", "has 'no', which is no boolean"),
+        (False, "1,", "1_0,", "its column id has '1_0', which is no integer"),
     ],
 )
 def test_a_changed_findings_table_is_named_and_not_copied(
@@ -795,6 +796,15 @@ def test_json_counts_no_candidates_of_a_study_without_a_result(quick, studies, t
     assert rows["b"]["status"] == "failed"
     assert {rows["b"][name] for name in unknown} == {None}
     assert (rows["a"]["candidates"], rows["a"]["other_findings"]) == (1, 0)
+
+
+def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    batch_command(studies, out, workers=1)
+    path = out / "a" / "findings.csv"
+    path.write_text(path.read_text().replace("false", "no"))
+    notes = batch_command(studies, out, workers=1, resume=True).notes
+    assert any(note.startswith("Candidates of a are not in cohort.csv") for note in notes)
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):

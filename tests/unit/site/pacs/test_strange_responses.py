@@ -14,7 +14,7 @@ from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import LesionLensError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import SILENT
-from lesionlens.site.pacs import delivery
+from lesionlens.site.pacs import delivery, web
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import LIMIT, StudyQuery
 
@@ -193,3 +193,10 @@ def test_what_an_archive_refuses_in_xml_is_refused(sent):
         done = archive.send(files)
     assert [refusal.item.sop_instance for refusal in done.refused] == [uid]
     assert not done.stored
+
+
+@pytest.mark.parametrize("uid", [None, "../x"])
+def test_a_listed_study_without_a_uid_is_malformed(uid):
+    """It is fetched into a folder that is named by it."""
+    with pytest.raises(ValueError, match="a study without a UID"):
+        web._found_study({"0020000D": {"vr": "UI", "Value": [uid]}})

@@ -94,6 +94,8 @@ def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     assert "A rejection note names" in notices[-1]
     record = json.loads((results / "both" / SENT).read_text())
     assert set(record["rejected"]) == uids(results / "before")
+    recorded = [row["sop_instance_uid"] for row in record["objects"]]
+    assert len(recorded) == len(set(recorded)), "the rejection recorded the objects again"
     with pytest.raises(UnusableInputError, match="no earlier unreviewed LesionLens objects"):
         send_result(Shelf(), results / "both", HERE, options=SUPERSEDE)
 

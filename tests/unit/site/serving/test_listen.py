@@ -20,9 +20,11 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.remote.address import ServerAddress, read_keys
 from lesionlens.engines.remote.connection import ConnectionLostError
 from lesionlens.engines.remote.engine import connect
+from lesionlens.site.serving import app as application
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
 from lesionlens.site.serving.listen import BoundAddress, listen
+from lesionlens.site.serving.monailabel import routes
 from lesionlens.site.serving.sessions import Limits, Sessions
 
 KEY = "a-key-of-more-than-sixteen-letters"
@@ -172,6 +174,26 @@ def test_a_port_that_is_taken_is_explained():
                 listen(app, impossible, lambda _: None, SILENT)
     app.state.sessions.end()
     app.state.monailabel.uploads.end()
+
+
+def test_every_route_but_three_needs_a_key(tmp_path):
+    """Images and labels of a datastore are as confidential as a session."""
+    open_routes = []
+    with serving({"quick": QuickEngine()}, keys=(KEY,), datastore=tmp_path) as server:
+        for route in (*application.router.routes, *routes.router.routes):
+            url = f"{server.url}{route.path.format_map(_AnyName())}"
+            for method in route.methods:
+                reply = requests.request(method, url, data={"password": KEY}, timeout=10)
+                if reply.status_code != 401:
+                    open_routes.append(route.path)
+    assert sorted(open_routes) == ["/auth/", "/auth/token", "/healthz"]
+
+
+class _AnyName(dict[str, str]):
+    """Names a session, a job, a strategy or a model by "x"."""
+
+    def __missing__(self, _: str) -> str:
+        return "x"
 
 
 def test_no_web_page_reaches_a_server_through_a_browser(caplog):

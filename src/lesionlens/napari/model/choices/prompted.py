@@ -40,9 +40,7 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
         prompts = Prompts.of(box=(voxels.min(axis=0).tolist(), voxels.max(axis=0).tolist()))
     else:
         prompts = Prompts.of(lasso=voxels.tolist())
-    foreground, background = (
-        prompts.voxels(foreground=is_foreground) for is_foreground in (True, False)
-    )
+    foreground, background = prompts.voxels(foreground=True), prompts.voxels(foreground=False)
     return _inside_grid(foreground, grid), _inside_grid(background, grid)
 
 

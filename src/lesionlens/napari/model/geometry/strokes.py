@@ -65,7 +65,7 @@ def stroked_voxels(
         direction = direction - (direction @ slab.normal) * slab.normal
     else:
         inside = np.ones(len(positions), bool)
-    length = float(direction @ direction) or 1.0  # of a point any: the product is 0
+    length = float(direction @ direction) or 1.0  # without a direction the fraction is 0
     fraction = np.clip(offset @ direction / length, 0.0, 1.0)
     distance = np.linalg.norm(offset - fraction[:, None] * direction, axis=1)
     in_radius = distance <= max(radius_mm, _TOLERANCE_MM)

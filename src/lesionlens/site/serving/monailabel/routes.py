@@ -24,11 +24,7 @@ from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name
-from lesionlens.site.serving.monailabel.inference import (
-    InferenceRequest,
-    Inferred,
-    RequestedOutput,
-)
+from lesionlens.site.serving.monailabel.inference import InferenceRequest, Inferred, RequestedOutput
 
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
@@ -45,10 +41,7 @@ def _adapter(request: Request) -> Adapter:
 SharedAdapter = Annotated[Adapter, Depends(_adapter)]
 
 
-open_router = APIRouter()
-"""Routes that a client needs before it has a key."""
-router = APIRouter(dependencies=[Depends(admitted)])
-"""All other routes."""
+router = APIRouter()
 
 
 class _TemporaryFile(FileResponse):
@@ -69,13 +62,13 @@ class _TemporaryFile(FileResponse):
             self._scratch_folder.remove()
 
 
-@open_router.get("/auth/")
+@router.get("/auth/")
 def _enabled(request: Request) -> dict[str, Any]:
     admission: Admission = request.app.state.admission
     return {"enabled": bool(admission.keys), "client_id": "lesionlens", "realm": ""}
 
 
-@open_router.post("/auth/token")
+@router.post("/auth/token")
 def _token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
     admission: Admission = request.app.state.admission
     if not admission.opens(password):

@@ -17,7 +17,7 @@ from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
+from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import DraggedRulers
 from lesionlens.napari.model.overlays import maps as display
@@ -311,6 +311,19 @@ def test_a_decision_without_focus_does_nothing(session):
     old = session.state
     assert session.decide(ReviewState.ACCEPTED) is None
     assert session.state is old
+
+
+def test_contribution_maps_follow_each_other_and_then_comes_the_attention(session):
+    maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
+    session._set(second_opinions=(SecondOpinion.GRADIENTS, *maps))
+    acts, shown = ViewActs(session), []
+    for _ in range(4):
+        acts.next_evidence()
+        shown.append(session.state.choices.layer)
+    assert shown == [*maps, None, maps[0]]
+    session.choose_overlay(Overlay.CONTOUR)
+    acts.next_evidence()
+    assert session.state.choices.layer == maps[0], "no map was shown"
 
 
 def test_a_failure_keeps_study_analysis_and_review(session):

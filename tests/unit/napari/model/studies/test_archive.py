@@ -1,4 +1,4 @@
-"""Where studies that were fetched are kept."""
+"""What is searched for in an archive, and where studies that were fetched are kept."""
 
 import pytest
 
@@ -23,3 +23,21 @@ def test_no_archive_chooses_where_a_study_is_kept(tmp_path, uid):
         model.free_folder(tmp_path, FoundStudy(uid, "7", "20260105", "", ()))
     hostile = FoundStudy("1.2", "7", "../../ab", "", ())
     assert model.free_folder(tmp_path, hostile) == tmp_path / "undated 1.2"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "searched"),
+    [
+        ("", "", ""),
+        ("2026-01-05", "2026-01-05", "20260105"),
+        ("2026-01-05", "2026-02-01", "20260105-20260201"),
+        ("2026-01-05", "", "20260105-"),
+        ("", "2026-02-01", "-20260201"),
+    ],
+)
+def test_two_days_of_a_form_are_a_day_a_range_or_any_date(first, last, searched):
+    fields = {"patient_id": "7", "name": "", "first": first, "last": last, "modality": "MR"}
+    assert model.query_of(fields).study_date == searched
+    if not searched:
+        with pytest.raises(UnusableInputError, match="every study of the archive"):
+            model.query_of({**fields, "patient_id": " "})

@@ -209,6 +209,20 @@ def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
         session.database.add_studies([StudyEntry("d", "/d")])
         session.refresh()
         assert session.state.message.startswith("The list cannot be written now: Found a full disk")
+    tried = []
+
+    def full_at_commit(database, name, value):
+        tried.append(name)
+        database._connection.execute("INSERT INTO notes VALUES ('x', '')")  # counts as a change
+        database._connection.rollback()
+        full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorklistDatabase, "write_note", full_at_commit)
+        session.database.add_studies([StudyEntry("f", "/f")])
+        session.refresh()
+        session.refresh()
+        assert tried == ["place A. Reader"], "its own failure was taken for a change of the list"
     session.database.add_studies([StudyEntry("e", "/e")])
     session.refresh()
     assert session.state.message == ""
