@@ -187,11 +187,14 @@ class PatientConflictError(UnusableInputError):
         self,
         fields: tuple[str, ...],
         *,
+        found: str,
+        expected: str,
+        next_step: str,
+        in_window: str | None = None,
         values: tuple[tuple[str, ...], ...] = (),
-        **message_parts: str,
     ) -> None:
         self.fields, self.values = fields, values
-        super().__init__(**message_parts)
+        super().__init__(found=found, expected=expected, next_step=next_step, in_window=in_window)
 
 
 class WeightsError(UnusableInputError):

@@ -79,9 +79,11 @@ class Region(StrEnum):
     @property
     def colour(self) -> str:
         """The colour of the outermost label of the region, as #rrggbb."""
-        return {"wt": Label.OEDEMA.colour, "tc": Label.CORE.colour, "et": Label.ENHANCING.colour}[
-            self.value
-        ]
+        return {
+            "wt": Label.OEDEMA.colour,
+            "tc": Label.CORE.colour,
+            "et": Label.ENHANCING.colour,
+        }[self.value]
 
 
 RegionKey = Literal["wt", "tc", "et"]

@@ -35,6 +35,20 @@ def test_other_voxels_are_no_other_order_of_the_same():
     assert grid.storage_order(Grid(grid.shape, mirrored)) is None
 
 
+def test_a_scaled_grid_has_the_same_corners_and_frame_of_reference():
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", (20, -10, 35), degrees=True).as_matrix()
+    affine[:3] = affine[:3] @ np.diag([0.9, 1.2, 3.3, 1.0]) + [[0, 0, 0, 12]]
+    grid = Grid((6, 4, 8), affine, "1.2.3")
+    for factors, shape in (((3, 2, 4), (2, 2, 2)), (0.5, (12, 8, 16))):
+        scaled = grid.scaled(factors, shape)
+        assert (scaled.shape, scaled.frame_uid) == (shape, "1.2.3")
+        for of_scaled, of_grid in ((np.zeros(3), np.zeros(3)), (shape, grid.shape)):
+            np.testing.assert_allclose(
+                scaled.to_mm(np.subtract(of_scaled, 0.5)), grid.to_mm(np.subtract(of_grid, 0.5))
+            )
+
+
 def test_a_tiny_component_still_has_a_voxel():
     grid = Grid((5, 5, 5), np.diag([4.0, 4.0, 4.0, 1.0]))
     assert list(grid.flat_voxels([[4.9, 0.0, 0.0]])) == [25]

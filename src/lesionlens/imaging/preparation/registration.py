@@ -268,7 +268,7 @@ def register(
     """
     best = _register_coarse(fixed, moving, context)
     if best is None:
-        return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
+        return Registration(np.eye(4), 0.0, 0.0, information=0.0, peak_height=0.0)
     # Few samples first, then more samples: half the error of one descent of the same cost
     # (research/experiments.md).
     pair = fixed.fine, moving.fine

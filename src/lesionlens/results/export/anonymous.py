@@ -311,10 +311,11 @@ def with_uids(analysis: Analysis, new_uids: Mapping[str, str]) -> Analysis:
     new_uids : mapping of str to str
         The new UID of each of `tracking_uids`.
     """
-    followup, redrawn = analysis.followup, (new_uids[uid] for uid in analysis.run.redrawn)
+    followup = analysis.followup
+    redrawn = frozenset(new_uids[uid] for uid in analysis.run.redrawn)
     return replace(
         analysis.with_findings(lambda findings: findings.renamed(new_uids)),
-        run=replace(analysis.run, redrawn=frozenset(redrawn)),
+        run=replace(analysis.run, redrawn=redrawn),
         review=_review_with_uids(analysis.review, new_uids),
         followup=None if followup is None else _comparison_with_uids(followup, new_uids),
     )

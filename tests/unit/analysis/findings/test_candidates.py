@@ -17,6 +17,7 @@ from lesionlens.analysis.findings.candidates import (
     Evidence,
     StudyContext,
     describe,
+    remeasured,
     tracking_uids,
 )
 from lesionlens.analysis.findings.components import (
@@ -31,6 +32,7 @@ from lesionlens.analysis.findings.components import (
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region, RelevanceMeasure
 from lesionlens.base.records.evidence import SequenceScores
+from lesionlens.base.records.findings import MapAgreement
 from lesionlens.base.records.prediction import SlightEnhancement
 
 SHAPE = (60, 50, 40)
@@ -404,6 +406,18 @@ def test_a_grid_from_a_float32_header_has_the_same_agreement_with_the_map():
     ]
     exact, rounded = ([c.attention for c in one.candidates] for one in found)
     assert rounded == exact
+
+
+def test_an_unknown_agreement_with_the_map_stays_unknown_in_a_redrawn_candidate():
+    """Candidates that were not sent would have their share of the map."""
+    marked = segment_components(drawn(((12, 25, 20), 7)), make_grid())
+    evidence = Evidence([0.9], attention=np.ones(SHAPE, np.float32))
+    (measured,) = describe(marked, evidence, context_of(drawn())).candidates
+    (part,) = components_of(marked)
+    unknown, other = MapAgreement(None, None), MapAgreement(peak_inside=False, mass_inside=0.1)
+    assert measured.attention.peak_inside is not None
+    assert remeasured(replace(measured, attention=unknown), measured, part).attention == unknown
+    assert remeasured(replace(measured, attention=other), measured, part) == measured
 
 
 def test_agreement_asks_whether_the_map_points_at_the_candidate():

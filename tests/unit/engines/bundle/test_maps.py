@@ -54,6 +54,7 @@ def test_flash_attention_is_read_too_and_put_back():
             torch.testing.assert_close(block(tokens), plain, atol=1e-6, rtol=1e-5)
     assert block.use_flash_attention
     assert not block.save_attn
+    assert block.att_mat.numel() == 0  # the matrices take memory
     assert layers[0].grid == (2, 2, 2)
     torch.testing.assert_close(layers[0].weights.sum(-1), torch.ones(1, 8))
     assert not block._forward_hooks
@@ -82,9 +83,11 @@ def test_shifted_windows_are_followed_as_the_block_mixes_them(shift, grid):
     dims = [-(-n // w) * w for n, w in zip(grid, window, strict=True)]
     mask = compute_mask(dims, window, moved, torch.device("cpu"))
     x, rows = torch.randn(1, *grid, 4), torch.rand(2, *grid)
+    block.attn.use_flash_attention = True
     with attention.recording(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
         block(x, mask)
         mixed = block.forward_part1(x, mask)
+    assert block.attn.use_flash_attention
     seen = layers[0].propagate(rows)
     expected = torch.einsum("rijk,ijkc->rc", rows, mixed[0])
     torch.testing.assert_close(

@@ -9,6 +9,7 @@ pytest.importorskip("fastapi")
 
 from tests.helpers.local_server import QuickEngine
 
+from lesionlens.base.errors import ServerError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
@@ -64,3 +65,11 @@ def test_scores_of_small_lesions_and_unsegmented_regions_come_back_with_a_predic
     back = messages.deserialise_prediction(header, arrays, "there", lambda _: None, lambda *_: None)
     assert_same(perturbed, back.unperturbed)
     assert back.unsegmented == (Region.ET,)
+
+
+def test_a_grid_that_no_scan_can_have_is_an_unreadable_manifest():
+    manifest = {"grid": {"shape": [4, 4, 4], "affine": np.zeros((4, 4)).tolist()}}
+    with pytest.raises(ServerError, match="a manifest of a study that cannot be read"):
+        messages.voxels_of(manifest)
+    with pytest.raises(ServerError, match="the parts of a study that cannot be read"):
+        messages.deserialise_study(manifest, {}, 1 << 30)

@@ -5,7 +5,7 @@ import pytest
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import co_registration
@@ -43,6 +43,7 @@ def test_one_stripped_sequence_is_not_of_another_patient(head, monkeypatch, stri
     assert any("different patients" in notice for notice in prepared.notices) is doubtful
     checks = {check.check: check for check in prepared.quality}
     assert checks["registration"].passed is not doubtful
+    assert [s.figure for s in prepared.steps if s.step is StepName.REGISTER] == [pronounced]
 
 
 def _stripped(sequence, values, grid):

@@ -1,8 +1,9 @@
-"""Blocks of voxels averaged where they lie."""
+"""Voxels that are copied, averaged in blocks or interpolated, each where it lies."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.helpers.storage_order import grid_stored, orders, stored
@@ -35,6 +36,27 @@ def test_blocks_of_one_voxel_are_a_copy():
     same += 1
     np.testing.assert_array_equal(values, np.arange(60).reshape(3, 4, 5))
     assert where.matches(grid)
+
+
+@given(orders(), st.tuples(*[st.integers(-5, 7)] * 3))
+def test_voxels_that_coincide_are_copied_and_those_beyond_the_image_are_zero(order, first):
+    values = np.random.default_rng(1).normal(size=(4, 5, 6)).astype(np.float32)
+    source = Grid(values.shape, np.diag([1.0, 2.0, 3.0, 1.0]))
+    affine = source.affine.copy()
+    affine[:3, 3] = source.to_mm(first)
+    i, j, k = np.add(first, 8)
+    expected = np.pad(values, 8)[i : i + 5, j : j + 4, k : k + 3]
+    found = resample(values, source, grid_stored(Grid(expected.shape, affine), order))
+    np.testing.assert_array_equal(found, stored(expected, order))
+
+
+@pytest.mark.parametrize(("step", "start"), [(1.0, 0.02), (1.001, 0.0)])
+def test_voxels_that_almost_coincide_are_interpolated(step, start):
+    ramp = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], (12, 3, 3))
+    target = np.diag([step, 1.0, 1.0, 1.0])
+    target[0, 3] = start
+    found = resample(ramp, Grid(ramp.shape, np.eye(4)), Grid((11, 3, 3), target))
+    np.testing.assert_allclose(found[:, 1, 1], start + step * np.arange(11), atol=1e-5)
 
 
 def test_near_some_points_a_mask_is_what_it_is_when_all_of_it_is_brought():

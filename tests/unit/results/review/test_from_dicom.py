@@ -707,6 +707,23 @@ def test_a_lesion_that_a_reader_added_does_not_change_what_the_others_look_like(
     assert (now.kind, now.attention) == (was.kind, was.attention)
 
 
+def test_a_redrawn_lesion_was_measured_beside_the_added_one_and_is_again(analysed, tmp_path):
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    flagged = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    first = flagged.findings.candidates[0]
+    inside = flagged.findings.components == first.id
+    inside[np.nonzero(inside)[0].min()] = False
+    outline = Outline.of(first.tracking_uid, np.where(inside, flagged.volumes.labels.data, 0))
+    log = ReviewLog(flagged.review)
+    log.decide(first.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    edited = _with_added_lesion(replace(flagged, review=log.review))
+    again = reopen_folder(_sent(edited, tmp_path), analysis.study, analysis.prepared)
+    was, now = (a.findings.candidates[0] for a in (edited, again))
+    assert now.volume_ml == was.volume_ml
+    assert now.kind == was.kind != first.kind
+    assert now.attention == was.attention != first.attention
+
+
 @pytest.mark.parametrize(
     ("second", "review", "words"),
     [

@@ -268,8 +268,7 @@ def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     if other is not None:
         return (
             f"The name of {path.name!r} also contains words for {other.display_name}: it was "
-            f"read as "
-            f"{assigned.display_name}. If that is wrong, {naming_advice(other)}."
+            f"read as {assigned.display_name}. If that is wrong, {naming_advice(other)}."
         )
     return None
 

@@ -153,8 +153,8 @@ def empty_object(
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class_uid, attributes["sop_instance_uid"]
     dataset.SeriesInstanceUID = attributes["series_instance_uid"]
     dataset.SeriesNumber = attributes["series_number"]
-    for keyword in SERIES_ATTRIBUTES:
-        setattr(dataset, keyword, attributes[SERIES_ATTRIBUTES[keyword]])
+    for keyword, name in SERIES_ATTRIBUTES.items():
+        setattr(dataset, keyword, attributes[name])
     dataset.InstanceNumber = 1
     for prefix in ("Series", "InstanceCreation"):
         setattr(dataset, f"{prefix}Date", attributes["series_date"].strftime("%Y%m%d"))
