@@ -281,6 +281,13 @@ def test_a_process_ends_with_the_status_of_what_it_was_asked(inputs):
     assert "nowhere" in done.stderr
 
 
+def test_tables_and_help_are_printed_where_the_width_is_unknown(monkeypatch):
+    """They were empty where a console had set it to 0."""
+    monkeypatch.setenv("COLUMNS", "0")
+    assert "synthetic" in lesionlens("weights", "list").stdout
+    assert "analyze" in lesionlens("--help").stdout
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a shell closes streams by >&-")
 def test_closed_streams_are_no_defect(inputs, tmp_path):
     """After a complete analysis it said "a defect" and "nothing was changed"."""

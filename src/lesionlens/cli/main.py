@@ -210,6 +210,8 @@ def _configure_process() -> None:
     # Torch is imported during the preparation, which would wait 5 ms for it at each return to
     # Python.
     sys.setswitchinterval(0.0005)
+    if os.environ.get("COLUMNS") == "0":  # unknown, as some consoles set it; rich prints nothing
+        del os.environ["COLUMNS"]
     if isinstance(sys.stdout, io.TextIOWrapper):  # unencodable characters are replaced
         sys.stdout.reconfigure(errors="backslashreplace")
 

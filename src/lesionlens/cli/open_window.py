@@ -38,7 +38,8 @@ def open_window(
             next_step="Check the path",
         )
     check_window()
-    napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
+    # -P: a file such as signal.py in the working folder is not imported.
+    napari = [sys.executable, "-P", "-m", "lesionlens.napari.standalone"]
     command = [*napari, "--plugin", "lesionlens", str(path.absolute())]
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.

@@ -20,8 +20,8 @@ from torch import multiprocessing as processes
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.process.worker_processes import (
+    begin_worker,
     end_with_parent,
-    leave_interrupts_to_parent,
     starting_workers,
 )
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
@@ -150,7 +150,7 @@ def _generate_volumes(
     out: Any, config: GeneratorConfig, stage: StageConfig, seeds: range, paintings: int
 ) -> None:
     """Generate volumes in a worker until stopped."""
-    leave_interrupts_to_parent()
+    begin_worker()
     end_with_parent()
     torch.set_num_threads(1)
     if sys.platform != "win32":

@@ -106,7 +106,7 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":1")
     assert open_window(tmp_path).status == 3
     ((command, env),) = ran
-    napari = [sys.executable, "-m", "lesionlens.napari.standalone"]
+    napari = [sys.executable, "-P", "-m", "lesionlens.napari.standalone"]
     assert command == [*napari, "--plugin", "lesionlens", str(tmp_path)]
     assert env[TUNE] == env["MALLOC_ARENA_MAX"] == env["OPENBLAS_NUM_THREADS"] == "1"
     assert env["NUMPY_MADVISE_HUGEPAGE"] == "0"

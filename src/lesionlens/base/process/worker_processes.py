@@ -18,17 +18,24 @@ from multiprocessing.connection import wait
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _starting = threading.Lock()
+_SAFE_PATH, _SET_HERE = "PYTHONSAFEPATH", "lesionlens"
+"""Python's variable, of which any value counts, and the value for workers."""
 
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Start workers within the block: nothing interrupts their imports, no script runs in them."""
-    if sys.platform != "win32":
-        from multiprocessing import resource_tracker  # noqa: PLC0415
+    """Start workers within the block; they call `begin_worker` first.
 
-        resource_tracker.ensure_running()  # its start would unblock the interrupts
-    with interrupts_blocked(), _main_script_hidden():
-        yield
+    Nothing interrupts their imports, no script runs in them, and they import nothing from the
+    working folder.
+    """
+    with _starting, _main_script_hidden(), _working_folder_hidden():
+        if sys.platform != "win32":
+            from multiprocessing import resource_tracker  # noqa: PLC0415
+
+            resource_tracker.ensure_running()  # its start would unblock the interrupts
+        with interrupts_blocked():
+            yield
 
 
 @contextmanager
@@ -54,17 +61,35 @@ def _main_script_hidden() -> Iterator[None]:
     `multiprocessing` imports it in each worker for the sake of functions defined in it. Without a
     guard it would start workers itself, and a script from standard input cannot be found.
     """
-    with _starting:
-        script = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = script
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
-def leave_interrupts_to_parent() -> None:
-    """Ignore SIGINT and SIGTERM in a worker; called first, on its main thread."""
+@contextmanager
+def _working_folder_hidden() -> Iterator[None]:
+    """Let processes start without importing a file of the working folder.
+
+    `multiprocessing` starts them by `python -c`, which looks there before the standard library: a
+    study folder with a file `signal.py` would run it. An earlier value of the variable is kept.
+    """
+    is_unset = not os.environ.get(_SAFE_PATH)
+    if is_unset:
+        os.environ[_SAFE_PATH] = _SET_HERE
+    try:
+        yield
+    finally:
+        if is_unset:
+            del os.environ[_SAFE_PATH]
+
+
+def begin_worker() -> None:
+    """Ignore SIGINT and SIGTERM, and restore the environment; called first, on the main thread."""
+    if os.environ.get(_SAFE_PATH) == _SET_HERE:
+        del os.environ[_SAFE_PATH]  # programs that the worker starts decide for themselves
     for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
     unblock_interrupts()

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from lesionlens.base.errors import os_reason
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences
 
@@ -29,14 +30,23 @@ class AheadProcess:
     def start(self, folder: Path, preferences: Preferences) -> None:
         """Start analysing the list of a folder; it ends with this process."""
         command = [
-            sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
+            sys.executable, "-P",  # imports nothing from the working folder
+            "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
             *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
         ]  # fmt: skip
         command += ["--bias-correction"] * preferences.bias_correction
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends
-        self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
-        )
+        try:
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends
+            self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
+            )
+        except OSError as error:
+            self._errors.close()
+            self._session.decline(
+                f"Analysing ahead cannot start: {os_reason(error)}. Check the free memory and the "
+                "folder for temporary files, then start it again."
+            )
+            return
         self._session.ahead(running=True)
 
     def stop(self) -> None:

@@ -380,10 +380,12 @@ def moment(text: str) -> str:
     --------
     >>> moment("2026-01-05T11:15:00+01:00"), moment("some day")
     ('2026-01-05 10:15 UTC', 'some day')
+    >>> moment("9999-12-31T23:00:00-05:00")
+    '9999-12-31T23:00:00-05:00'
     """
     try:
         return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except ValueError:
+    except (ValueError, OverflowError):
         return text
 
 

@@ -234,7 +234,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 
 def _written_at(ds: Dataset) -> str:
     """Return the time of an object in this machine's zone, ISO 8601, UTC; empty if unknown."""
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):  # 9999-12-31 may lie beyond year 9999 in UTC
         local = report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", "")))
         return datetime.fromisoformat(local).astimezone(UTC).isoformat()
     return ""

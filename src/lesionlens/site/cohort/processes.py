@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
-from lesionlens.base.process.worker_processes import leave_interrupts_to_parent, starting_workers
+from lesionlens.base.process.worker_processes import begin_worker, starting_workers
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -178,7 +178,7 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     An interrupt reaches the parent, which asks this process to stop at its next step. If the parent
     is gone, the closed pipe ends the current study.
     """
-    leave_interrupts_to_parent()
+    begin_worker()
     stop = threading.Event()
     queued: SimpleQueue[StudyJob | None] = SimpleQueue()
 

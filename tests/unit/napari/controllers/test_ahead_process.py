@@ -1,5 +1,6 @@
 """A list analysed in the background: what the window reports when the process ends."""
 
+import tempfile
 import time
 from pathlib import Path
 
@@ -74,3 +75,29 @@ def test_a_process_that_is_ended_from_outside_is_reported(
     ahead._process.kill()
     end(ahead)
     assert session.state.message == "Analysing ahead stopped early: start it again."
+
+
+def test_a_file_of_the_working_folder_is_not_run(
+    session: WorklistSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list in a folder that also held a file `dataclasses.py` ran that file."""
+    open_worklist_database(tmp_path).close()
+    (tmp_path / "dataclasses.py").write_text("raise SystemExit(0)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    ahead = AheadProcess(session)
+    ahead.start(tmp_path, Preferences(device="nonsense"))
+    end(ahead)
+    assert session.state.message.startswith("Analysing ahead stopped. Found the device 'nonsense'.")
+
+
+def test_a_process_that_cannot_start_is_reported(
+    session: WorklistSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended in a traceback in the window."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    ahead = AheadProcess(session)
+    ahead.start(tmp_path, Preferences())
+    assert not session.state.ahead
+    assert session.state.message.startswith("Analysing ahead cannot start: No such file")
+    ahead.poll()
+    ahead.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import time
 from dataclasses import replace
 
 import highdicom
@@ -310,3 +312,22 @@ def test_a_mask_is_recognised_by_its_name_or_header(head, tmp_path):
 
 def test_a_folder_that_is_not_there_holds_no_result(tmp_path):
     assert results_in(tmp_path / "absent") == results_in(tmp_path) == []
+
+
+@pytest.fixture
+def west_of_greenwich(monkeypatch):
+    """A machine in a time zone behind UTC."""
+    with monkeypatch.context() as change:
+        change.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sets the time zone of the process")
+@pytest.mark.usefixtures("west_of_greenwich")
+def test_a_date_that_does_not_exist_in_utc_is_unknown(head, tmp_path):
+    """It ended as a defect, on machines west of Greenwich only."""
+    seg = segmentation(head, marked(head, 1))
+    seg.ContentDate, seg.ContentTime = "99991231", "235959"
+    assert reopened(head, seg, tmp_path).run.started == ""
