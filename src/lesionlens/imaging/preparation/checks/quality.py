@@ -114,6 +114,39 @@ def coverage(brain: Mask, valid: Mapping[MrSequence, Mask], volume_ml: float) ->
     return passed_check("coverage", f"The whole brain is covered ({volume_ml:.0f} ml).")
 
 
+def blank_within(brain: Mask, valid: Mapping[MrSequence, Mask], edge_mm: float) -> Mask:
+    """Return the voxels of a stripped brain that are blank in every sequence; (I, J, K) bool.
+
+    Thin places, such as the outline after resampling, and less than `BLANK_ML` do not count.
+
+    Parameters
+    ----------
+    brain : (I, J, K) bool
+        The filled outline, on the working grid.
+    valid : mapping of MrSequence to (I, J, K) bool
+        Voxels with signal in each sequence.
+    """
+    blank = brain & ~np.any(list(valid.values()), axis=0)
+    depth, voxel_ml = max(round(BLANK_MM / edge_mm), 1), edge_mm**3 / 1000
+    if blank.sum() * voxel_ml >= BLANK_ML:  # seldom: opening is slow
+        blank = ndimage.binary_opening(blank, iterations=depth)
+        if blank.sum() * voxel_ml >= BLANK_ML:
+            return np.asarray(blank)
+    return np.zeros_like(brain)
+
+
+def cut_out(blank: Mask, edge_mm: float) -> QualityCheck | None:
+    """Check whether tissue was cut out of a stripped brain; `blank` as from `blank_within`."""
+    if not blank.any():
+        return None
+    volume_ml = int(blank.sum()) * edge_mm**3 / 1000
+    return failed_check(
+        "coverage",
+        f"Blank within the brain in every sequence: {volume_ml:.0f} ml. A tumour may have been "
+        f"removed with the skull, as by a mask of normal tissue.",
+    )
+
+
 def stripped_off(valid: Mapping[MrSequence, Mask], edge_mm: float) -> QualityCheck | None:
     """Check whether stripping took tissue off one sequence that all others show; None if not.
 
