@@ -351,6 +351,16 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     far = [
         s.display_name for s, r in registrations.items() if r.shift_mm > FAR_MM and not r.doubtful
     ]
+    turned = [
+        s.display_name for s, r in registrations.items() if r.angle_deg > 90 and not r.doubtful
+    ]
+    if turned:
+        return failed_check(
+            "registration",
+            f"The headers turn {', '.join(turned)} by half against the reference: registration "
+            f"used the image content. One of them is wrong: check the sides before you rely on "
+            f"them. Moved: {listed}.",
+        )
     if far:
         message = (
             f"The headers place {', '.join(far)} far from the reference: registration used the "

@@ -243,6 +243,13 @@ def test_a_doubtful_or_far_registration_is_a_warning(shift_mm, pronounced, passe
     assert quality.registration({}).passed
 
 
+def test_a_header_that_turns_a_sequence_by_half_is_a_warning():
+    check = quality.registration({FLAIR: Registration(np.eye(4), 3.0, 179.5, 0.5, 0.4)})
+    assert not check.passed
+    assert "FLAIR by half" in check.message
+    assert "check the sides" in check.message
+
+
 def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
     smooth, brain = np.full(head.brain.data.shape, 900.0, np.float32), head.brain.data
     check = quality.noise({T1: smooth + 1e-4 * np.indices(smooth.shape)[0] ** 2}, brain)
