@@ -143,7 +143,7 @@ def cut_out(blank: Mask, edge_mm: float) -> QualityCheck | None:
     return failed_check(
         "coverage",
         f"Blank within the brain in every sequence: {volume_ml:.0f} ml. A tumour may have been "
-        f"removed with the skull, as by a mask of normal tissue.",
+        f"removed with the skull, as by a mask of tissue classes.",
     )
 
 
