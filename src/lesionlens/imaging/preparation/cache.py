@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 
-METHOD = "6"
+METHOD = "7"
 """Method version: increase it when registration or brain extraction changes."""
 MAX_ENTRIES = 400
 """Maximum number of entries; the oldest are deleted first. The largest, a brain mask, takes about

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import index_map
+from lesionlens.base.geometry import Mask, index_map
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import trim_memory
@@ -135,9 +135,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     series = {sequence: scan.series for sequence, scan in draft.loaded.items()}
     acquired = {s: (scan.values, scan.series.grid) for s, scan in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
-    coverage = quality.coverage(brain, valid, draft.mask_grid.volume_ml(draft.mask))
-    if coverage.passed and all(scan.stripped for scan in draft.loaded.values()):
-        coverage = quality.stripped_off(valid, min(working.spacing_mm)) or coverage
+    coverage = _check_coverage(draft, valid)
     may_register = draft.options.register and len(images) > 1
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
@@ -161,6 +159,19 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
+
+
+def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:
+    """Check the fields of view, and stripped scans for tissue that went with the skull."""
+    brain, edge_mm = draft.brain, min(draft.working.spacing_mm)
+    volume_ml = draft.mask_grid.volume_ml(draft.mask)
+    if not all(scan.stripped for scan in draft.loaded.values()):
+        return quality.coverage(brain, valid, volume_ml)
+    blank = quality.blank_within(brain, valid, edge_mm)
+    coverage = quality.coverage(brain & ~blank, valid, volume_ml)
+    if not coverage.passed:
+        return coverage
+    return quality.cut_out(blank, edge_mm) or quality.stripped_off(valid, edge_mm) or coverage
 
 
 def _check_bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:

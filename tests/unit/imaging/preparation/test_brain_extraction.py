@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -27,6 +28,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.samples import FOLDER as SAMPLES
+from lesionlens.imaging.samples import STUDY
 from lesionlens.network import folded_unet, shipped_unet
 
 UNCACHED = PrepareOptions(cache=False, sides=False)
@@ -222,6 +224,20 @@ def test_a_head_on_a_background_of_noise_is_extracted():
     thin = head.copy()  # a scalp of 3 mm
     thin[ndimage.distance_transform_edt(~brain, sampling=2.0) > 11] = head[:10].mean()
     assert outline_in_noise([thin], grid, truth) is None
+
+
+@pytest.mark.parametrize("turned_about", range(3))
+def test_a_stripped_brain_that_its_header_turns_by_half_is_no_head(tmp_path, turned_about):
+    """As after saving an array with an identity as its affine."""
+    image = nib.load(STUDY / "t1c.nii.gz")
+    signs = np.where(np.arange(3) == turned_about, 1.0, -1.0)
+    affine = np.diag([*signs, 1.0]) @ image.affine
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "t1c.nii")
+    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    prepared = prepare(open_study(tmp_path), RunContext(), options)
+    volume_ml = prepared.working.volume_ml(prepared.brain)
+    assert volume_ml == pytest.approx(np.count_nonzero(image.dataobj) / 1000, rel=0.01)
+    assert "orientation" in {check.check for check in prepared.quality if not check.passed}
 
 
 def test_a_head_on_a_blank_background_is_no_stripped_brain():

@@ -1,5 +1,6 @@
 """Registration finds a known movement, and doubts two different heads."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -7,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.registration import pyramid, register
 
 TURNED = ((4, -7, 9), (8, -6, 5))
@@ -34,7 +36,12 @@ def turned(head):
 
 
 @pytest.mark.parametrize(
-    ("turn_deg", "shift_mm"), [((0, 0, 0), (0, 0, 0)), TURNED, ((0, 0, 0), (0, 300, 0))]
+    ("turn_deg", "shift_mm"),
+    [
+        ((0, 0, 0), (0, 0, 0)),
+        TURNED,
+        ((0, 0, 0), (0, 300, 0)),
+    ],
 )
 def test_a_known_movement_is_found(head, turned, turn_deg, shift_mm):
     known = (turn_deg, shift_mm) == TURNED
@@ -61,3 +68,18 @@ def test_a_second_search_finds_the_same_bits(head, turned):
     (_, first), (_, again) = turned, searched(head, *TURNED)
     np.testing.assert_array_equal(again.reference_to_sequence, first.reference_to_sequence)
     assert (again.information, again.peak_height) == (first.information, first.peak_height)
+
+
+@pytest.mark.parametrize("turned_about", [0, 2])
+def test_an_image_that_its_header_turns_by_half_is_turned_back(turned_about):
+    """As after saving an array in LPS order with an identity as its affine."""
+    pyramids = []
+    for name in ("t1c", "t2"):
+        image = nib.load(samples.STUDY / f"{name}.nii.gz")
+        signs = np.where(np.arange(4) == turned_about, 1.0, -1.0) if name == "t2" else np.ones(4)
+        affine = np.diag([*signs[:3], 1.0]) @ image.affine
+        values = np.asarray(image.dataobj, np.float32)
+        pyramids.append(pyramid(values, Grid(values.shape, affine)))
+    found = register(*pyramids)
+    assert not found.doubtful
+    assert found.angle_deg == pytest.approx(180, abs=1.5)

@@ -161,7 +161,7 @@ def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
 
 
 def check(acquired: Acquired) -> QualityCheck:
-    """Check for sequences with a blank half, block or slices."""
+    """Check for sequences with a blank half, block or slices; `acquired` holds all of a study."""
     cuts: dict[MrSequence, FlatCut] = {}
     for sequence, (values, grid) in acquired.items():
         blank = (values == 0) | (values == values.min())
@@ -174,6 +174,12 @@ def check(acquired: Acquired) -> QualityCheck:
         f"{s.display_name} ({cut.missing_side} side, {cut.area_cm2:.0f} cm2)"
         for s, cut in cuts.items()
     )
+    if len(cuts) < len(acquired):
+        return failed_check(
+            "signal",
+            f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
+            f"beyond it was analysed, if at all, from the other sequences alone.",
+        )
     return failed_check(
         "signal",
         f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "

@@ -115,6 +115,39 @@ def coverage(brain: Mask, valid: Mapping[MrSequence, Mask], volume_ml: float) ->
     return passed_check("coverage", f"The whole brain is covered ({volume_ml:.0f} ml).")
 
 
+def blank_within(brain: Mask, valid: Mapping[MrSequence, Mask], edge_mm: float) -> Mask:
+    """Return the voxels of a stripped brain that are blank in every sequence; (I, J, K) bool.
+
+    Thin places, such as the outline after resampling, and less than `BLANK_ML` do not count.
+
+    Parameters
+    ----------
+    brain : (I, J, K) bool
+        The filled outline, on the working grid.
+    valid : mapping of MrSequence to (I, J, K) bool
+        Voxels with signal in each sequence.
+    """
+    blank = brain & ~np.any(list(valid.values()), axis=0)
+    depth, voxel_ml = max(round(BLANK_MM / edge_mm), 1), edge_mm**3 / 1000
+    if blank.sum() * voxel_ml >= BLANK_ML:  # seldom: opening is slow
+        blank = ndimage.binary_opening(blank, iterations=depth)
+        if blank.sum() * voxel_ml >= BLANK_ML:
+            return np.asarray(blank)
+    return np.zeros_like(brain)
+
+
+def cut_out(blank: Mask, edge_mm: float) -> QualityCheck | None:
+    """Check whether tissue was cut out of a stripped brain; `blank` as from `blank_within`."""
+    if not blank.any():
+        return None
+    volume_ml = int(blank.sum()) * edge_mm**3 / 1000
+    return failed_check(
+        "coverage",
+        f"Blank within the brain in every sequence: {volume_ml:.0f} ml. A tumour may have been "
+        f"removed with the skull, as by a mask of tissue classes.",
+    )
+
+
 def stripped_off(valid: Mapping[MrSequence, Mask], edge_mm: float) -> QualityCheck | None:
     """Check whether stripping took tissue off one sequence that all others show; None if not.
 
@@ -318,6 +351,16 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     far = [
         s.display_name for s, r in registrations.items() if r.shift_mm > FAR_MM and not r.doubtful
     ]
+    turned = [
+        s.display_name for s, r in registrations.items() if r.angle_deg > 90 and not r.doubtful
+    ]
+    if turned:
+        return failed_check(
+            "registration",
+            f"The headers turn {', '.join(turned)} by half against the reference: registration "
+            f"used the image content. One of them is wrong: check the sides before you rely on "
+            f"them. Moved: {listed}.",
+        )
     if far:
         message = (
             f"The headers place {', '.join(far)} far from the reference: registration used the "

@@ -148,3 +148,14 @@ def test_blank_parts_are_named(request, image, what):
     check = lost_signal.check({T2: (cut, grid)})
     assert not check.passed
     assert "T2" in check.message
+
+
+def test_a_part_that_other_sequences_show_is_not_called_unanalysed(bare):
+    values, grid = bare
+    cut = np.where(half(values.shape, 1, True), 0, values)
+    alone = lost_signal.check({T2: (cut, grid)}).message
+    beside = lost_signal.check({T2: (cut, grid), MrSequence.FLAIR: (values, grid)}).message
+    assert "not imaged and not analysed" in alone
+    assert "not analysed" not in beside
+    assert "T2 (front side" in beside
+    assert "from the other sequences" in beside

@@ -85,6 +85,37 @@ def test_a_tumour_stripped_off_with_the_skull_fails_the_check_of_coverage(tmp_pa
     assert "T1c" in checks["coverage"].message
 
 
+def test_tissue_that_was_cut_out_of_every_sequence_is_named():
+    brain = np.zeros((60, 60, 60), bool)
+    brain[8:52, 8:52, 8:52] = True
+    hollow, sieve = brain.copy(), brain.copy()
+    hollow[20:36, 20:36, 20:36] = False
+    sieve[10:50:4, 10:50, 10:50] = False
+    blank = quality.blank_within(brain, {T1: hollow, FLAIR: hollow}, 1.0)
+    found = quality.cut_out(blank, 1.0)
+    assert found is not None
+    assert (found.check, found.passed) == ("coverage", False)
+    assert "every sequence: 3 ml" in found.message
+    for valid in ({T1: hollow, FLAIR: brain}, {T1: sieve}, {T1: brain}):
+        assert quality.cut_out(quality.blank_within(brain, valid, 1.0), 1.0) is None
+
+
+@pytest.mark.parametrize("radius_vox", [18, 30])
+def test_a_tumour_cut_out_of_every_sequence_fails_the_check_of_coverage(tmp_path, radius_vox):
+    for name in ("t1c", "flair"):
+        image = nib.load(samples.STUDY / f"{name}.nii.gz")
+        values = np.asarray(image.dataobj).copy()
+        centre = np.argwhere(values).mean(axis=0) + np.array([0, 0, 18])
+        distance = np.linalg.norm(np.moveaxis(np.indices(values.shape), 0, -1) - centre, axis=-1)
+        values[distance < radius_vox] = 0
+        nib.save(nib.Nifti1Image(values, image.affine), tmp_path / f"{name}.nii")
+    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    checks = {q.check: q for q in prepare(open_study(tmp_path), SILENT, options).quality}
+    assert not checks["coverage"].passed
+    assert "in every sequence" in checks["coverage"].message
+    assert "field of view" not in checks["coverage"].message
+
+
 @pytest.mark.parametrize("slices_mm", [1, 2, 5])
 def test_a_real_brain_in_thick_slices_is_not_accused(slices_mm):
     brain = np.asarray(nib.load(samples.STUDY / "t1.nii.gz").dataobj) != 0
@@ -210,6 +241,13 @@ def test_a_doubtful_or_far_registration_is_a_warning(shift_mm, pronounced, passe
     found = Registration(np.eye(4), shift_mm, 1.0, 0.5, pronounced)
     assert quality.registration({FLAIR: found}).passed is passed
     assert quality.registration({}).passed
+
+
+def test_a_header_that_turns_a_sequence_by_half_is_a_warning():
+    check = quality.registration({FLAIR: Registration(np.eye(4), 3.0, 179.5, 0.5, 0.4)})
+    assert not check.passed
+    assert "FLAIR by half" in check.message
+    assert "check the sides" in check.message
 
 
 def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
