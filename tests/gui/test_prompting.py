@@ -600,6 +600,37 @@ def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, lea
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
 
 
+def test_a_refused_act_is_to_be_repeated_after_the_last_prompt_not_after_the_next(
+    missed, qtbot, monkeypatch
+):
+    """Pressed again after the first answer it was refused again, and a later answer hid the hint.
+
+    What was announced of the next candidate was gone after the first answer, too.
+    """
+    for held_back, announced in (
+        ("finish_outline", "A prompt is being answered: wait"),
+        ("next_candidate", "the candidate is shown once it is drawn"),
+    ):
+        questions, seen = missed.actions_.prompting.questions, []
+        for place in (RIGHT, RIGHT, RIGHT):
+            ask(missed, place)
+        missed.commands.run(held_back)
+        submit = questions.submit
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                questions,
+                "submit",
+                lambda *given, submit=submit, seen=seen: (seen.append(reads(missed)), submit(*given)),
+            )
+            answered(missed, qtbot)
+        assert len(seen) == 2
+        for text in seen:
+            assert announced in text
+            assert "press it again" not in text
+        if held_back == "finish_outline":
+            assert "was ignored: press it again" in reads(missed)
+
+
 def test_the_next_candidate_is_shown_once_the_prompts_are_answered(reviewed, qtbot):
     """N was refused, and the R typed after it rejected the candidate that was being drawn."""
     left, right = (reviewed.session.state.overlays.candidate_at(at) for at in (LEFT, RIGHT))

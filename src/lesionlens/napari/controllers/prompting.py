@@ -243,15 +243,19 @@ class Prompting:
         edited = editor.drawn()
         current = before if edited is None else edited.current
         labels = np.where(current == before, answer.labels, current)
-        has_refused = self.session.state.message == BUSY_ANSWERING
+        meanwhile = self.session.state.message
         if editor.change(labels, answer.prompt):
             self.session.clear_problem(OUTLINE)
             self._notify_effect(gesture, before, answer.labels)
         else:
             agrees = np.array_equal(answer.unprotected, current)
             self.session.decline(_NOTHING if agrees else _BY_HAND)
-        if has_refused:
+        if meanwhile == BUSY_ANSWERING and not self._queue:
             self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
+        elif meanwhile == BUSY_ANSWERING:
+            self.session.decline(meanwhile)
+        elif meanwhile in PROMPT_MESSAGES and self._queue:
+            self.session.notify(meanwhile)
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline that is no longer drawn."""
