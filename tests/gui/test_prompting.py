@@ -615,13 +615,13 @@ def test_a_refused_act_is_to_be_repeated_after_the_last_prompt_not_after_the_nex
         for place in (RIGHT, RIGHT, RIGHT):
             ask(missed, place)
         missed.commands.run(held_back)
-        submit = questions.submit
+
+        def submit(*given, submit=questions.submit, seen=seen):
+            seen.append(reads(missed))
+            submit(*given)
+
         with monkeypatch.context() as patched:
-            patched.setattr(
-                questions,
-                "submit",
-                lambda *given, submit=submit, seen=seen: (seen.append(reads(missed)), submit(*given)),
-            )
+            patched.setattr(questions, "submit", submit)
             answered(missed, qtbot)
         assert len(seen) == 2
         for text in seen:
