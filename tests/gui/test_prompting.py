@@ -585,6 +585,23 @@ def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
     assert drawn(reviewed)[overlays.components == right].any()
 
 
+def test_preparing_is_announced_once_a_study_also_where_an_edit_is_continued(missed, qtbot):
+    """An edit continued after a crash was silent for seconds; every new outline announced it."""
+    ask(missed, RIGHT)
+    assert "Preparing the first prompt" in reads(missed)
+    answered(missed, qtbot)
+    missed.commands.run("discard_edit")
+    ask(missed, RIGHT)
+    assert "Preparing the first prompt" not in reads(missed)
+    answered(missed, qtbot)
+    analysis = missed.session.state.analysis
+    missed.session.result = FakeResult(analysis)  # as after a restart, with the rounds of the draft
+    assert missed.actions_.editor.rounds
+    ask(missed, beside(RIGHT))
+    assert "Preparing the first prompt" in reads(missed)
+    answered(missed, qtbot)
+
+
 @pytest.mark.parametrize("leave", ["finish_outline", "accept", "undo"])
 def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, leave):
     ask(missed, RIGHT)
