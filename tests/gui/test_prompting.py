@@ -585,6 +585,23 @@ def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
     assert drawn(reviewed)[overlays.components == right].any()
 
 
+def test_preparing_is_announced_once_a_study_also_where_an_edit_is_continued(missed, qtbot):
+    """An edit continued after a crash was silent for seconds; every new outline announced it."""
+    ask(missed, RIGHT)
+    assert "Preparing the first prompt" in reads(missed)
+    answered(missed, qtbot)
+    missed.commands.run("discard_edit")
+    ask(missed, RIGHT)
+    assert "Preparing the first prompt" not in reads(missed)
+    answered(missed, qtbot)
+    analysis = missed.session.state.analysis
+    missed.session.result = FakeResult(analysis)  # as after a restart, with the rounds of the draft
+    assert missed.actions_.editor.rounds
+    ask(missed, beside(RIGHT))
+    assert "Preparing the first prompt" in reads(missed)
+    answered(missed, qtbot)
+
+
 @pytest.mark.parametrize("leave", ["finish_outline", "accept", "undo"])
 def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, leave):
     ask(missed, RIGHT)
@@ -598,6 +615,37 @@ def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, lea
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
+
+
+def test_a_refused_act_is_to_be_repeated_after_the_last_prompt_not_after_the_next(
+    missed, qtbot, monkeypatch
+):
+    """Pressed again after the first answer it was refused again, and a later answer hid the hint.
+
+    What was announced of the next candidate was gone after the first answer, too.
+    """
+    for held_back, announced in (
+        ("finish_outline", "A prompt is being answered: wait"),
+        ("next_candidate", "the candidate is shown once it is drawn"),
+    ):
+        questions, seen = missed.actions_.prompting.questions, []
+        for place in (RIGHT, RIGHT, RIGHT):
+            ask(missed, place)
+        missed.commands.run(held_back)
+
+        def submit(*given, submit=questions.submit, seen=seen):
+            seen.append(reads(missed))
+            submit(*given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(questions, "submit", submit)
+            answered(missed, qtbot)
+        assert len(seen) == 2
+        for text in seen:
+            assert announced in text
+            assert "press it again" not in text
+        if held_back == "finish_outline":
+            assert "was ignored: press it again" in reads(missed)
 
 
 def test_the_next_candidate_is_shown_once_the_prompts_are_answered(reviewed, qtbot):

@@ -19,7 +19,6 @@ from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.geometry import Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import retained_memory, trim_memory
@@ -39,7 +38,7 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import REPORTED, identity_of, inputs_of, unchanged
 from lesionlens.network.fork_safety import fork_safe
-from lesionlens.results.export.nifti import STEPS, UNCERTAINTY_STEPS, rounded
+from lesionlens.results.export.nifti import UNCERTAINTY_STEPS, as_stored
 from lesionlens.results.result import Result
 
 _ENGINE_HINT = (
@@ -302,23 +301,15 @@ def _volumes(
     uncertainty, by_sequence = explained.evidence.uncertainty, explained.evidence.by_sequence
     return Volumes(
         labels=Volume(detection.flagged.components.labels, grid),
-        probability={r: _as_stored(p, grid) for r, p in detection.probability.items()},
-        attention={r: _as_stored(a, grid) for r, a in explained.attention.items()},
+        probability={r: as_stored(p, grid) for r, p in detection.probability.items()},
+        attention={r: as_stored(a, grid) for r, a in explained.attention.items()},
         uncertainty=None
         if uncertainty is None
-        else _as_stored(uncertainty, grid, UNCERTAINTY_STEPS),
+        else as_stored(uncertainty, grid, UNCERTAINTY_STEPS),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
         doubtful=None if doubtful is None else Volume(doubtful, grid),
         cavity=detection.cavity,
     )
-
-
-def _as_stored(values: Floats, grid: Grid, steps: int = STEPS) -> Volume:
-    """Round a map in place, as in its file: a reopened result then measures edits alike."""
-    for plane in values:
-        if plane.any():  # memory of zeros is not yet allocated
-            plane[...] = rounded(plane, steps)
-    return Volume(values, grid)
 
 
 def _name_quality_check(study: Study) -> QualityCheck | None:

@@ -7,6 +7,8 @@ other candidates and air never change.
 from __future__ import annotations
 
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -109,6 +111,8 @@ class Prompting:
         """Number of the outline being drawn: none takes the answer to a prompt of another one."""
         self._answering_outline: int | None = None
         """Outline of the prompt that is being answered."""
+        self._ready_result: Callable[[], object] = object
+        """Returns the result that answered the last prompt: the next one needs no preparation."""
         review_controller.answering = lambda: (
             bool(self._queue) or self._answering_outline == self._outline_number
         )
@@ -214,6 +218,7 @@ class Prompting:
 
         def on_result(answer: _Answer) -> None:
             self._answering_outline = None
+            self._ready_result = weakref.ref(result)
             if outline == self._outline_number:
                 self._draw(queued.gesture, labels, answer)
             self._proceed()
@@ -225,7 +230,7 @@ class Prompting:
             self._proceed()
 
         self._answering_outline = outline
-        if not editor.rounds:
+        if self._ready_result() is not result:
             self.session.notify(_FIRST)
         self.questions.submit((id(result), "prompt", time.monotonic()), task, on_result, on_error)
 
@@ -243,15 +248,19 @@ class Prompting:
         edited = editor.drawn()
         current = before if edited is None else edited.current
         labels = np.where(current == before, answer.labels, current)
-        has_refused = self.session.state.message == BUSY_ANSWERING
+        meanwhile = self.session.state.message
         if editor.change(labels, answer.prompt):
             self.session.clear_problem(OUTLINE)
             self._notify_effect(gesture, before, answer.labels)
         else:
             agrees = np.array_equal(answer.unprotected, current)
             self.session.decline(_NOTHING if agrees else _BY_HAND)
-        if has_refused:
+        if meanwhile == BUSY_ANSWERING and not self._queue:
             self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
+        elif meanwhile == BUSY_ANSWERING:
+            self.session.decline(meanwhile)
+        elif meanwhile in PROMPT_MESSAGES and self._queue:
+            self.session.notify(meanwhile)
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline that is no longer drawn."""

@@ -19,6 +19,8 @@ from zlib_ng.gzip_ng import GzipNGFile
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError
+from lesionlens.base.geometry import Floats
+from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ConsideredFile, ConsideredRow
@@ -145,6 +147,14 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
 def rounded(values: NDArray[np.float32], steps: int = STEPS) -> NDArray[np.float32]:
     """Return values as a file holds them: multiples of one step."""
     return np.asarray(np.rint(values * np.float32(steps)) / np.float32(steps), np.float32)
+
+
+def as_stored(values: Floats, grid: Grid, steps: int = STEPS) -> Volume:
+    """Round a map in place, as in its file: a reopened result then measures edits alike."""
+    for plane in values:
+        if plane.any():  # memory of zeros is not yet allocated
+            plane[...] = rounded(plane, steps)
+    return Volume(values, grid)
 
 
 def write_volume(

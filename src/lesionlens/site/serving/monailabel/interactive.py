@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
@@ -21,6 +22,7 @@ from lesionlens.base.files.file_state import file_state
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
@@ -116,16 +118,19 @@ class PromptedStudies:
 
 
 def _predict_study(request: InferenceRequest, context: RunContext, check: Check) -> PromptedStudy:
+    """Prepare and predict a study; its probability is that of an analysis."""
     with ScratchFolder() as scratch_folder:
         study = study_of(request.image, request.request_params, scratch_folder, context)
         check(study.series[reference_of(study.series)].grid)
         prepared = prepare(study, context)
-    probability = predict(request.engine, prepared, context=context).probability
+    prediction = predict(request.engine, prepared, context=context)
+    probability = without_t1_hyperintensity(prediction, prepared).probability
     resampled = native_grid.resample_regions(probability, prepared, nested=True)
+    stored = {r: nifti.as_stored(p, prepared.native).data for r, p in resampled.items()}
     return PromptedStudy(
         request.image,
         prepared,
-        prompted.AnalysedProbability(resampled, prepared),
+        prompted.AnalysedProbability(stored, prepared),
         study.series[prepared.reference].nifti_codes,
     )
 
@@ -146,6 +151,7 @@ class PromptInference(Inference):
         self._studies, self._start = studies, start
 
     @override
+    @fixed_arithmetic()
     def _run(self, scratch_folder: Path, context: RunContext) -> Inferred:
         request, start = self._request, time.perf_counter()
         if request.output is RequestedOutput.DICOM_SEG:

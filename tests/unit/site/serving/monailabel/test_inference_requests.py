@@ -3,18 +3,23 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import requests
+import threadpoolctl
 
 pytest.importorskip("fastapi")
 
 from tests.helpers.local_server import QuickEngine, becomes_true, serving
 from tests.helpers.stale_share import make_stale
 
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results import lens
 from lesionlens.results.lens import Lens
 from lesionlens.site.serving.monailabel import interactive
 from lesionlens.site.serving.sessions import Limits
@@ -192,6 +197,39 @@ def test_prompts_on_a_study_in_memory_are_answered_and_checked_too(server):
     assert bytes_of(adapter.prompted_studies) <= 1.5 * held
     again = ask("one", POINTS).json()
     assert again | {"latencies": None} == first.json() | {"latencies": None}
+
+
+def test_prompts_are_answered_beside_the_probability_of_an_analysis(
+    tmp_path, make_study, monkeypatch
+):
+    """It was not rounded as in files, with what is bright on T1, and sums had other last digits."""
+    image, counts = make_study(name="one"), []
+
+    class Counting(QuickEngine):
+        def predict(self, prepared, *, context):
+            blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            counts.extend(library["num_threads"] for library in blas.info())
+            return super().predict(prepared, context=context)
+
+    def without_enhancement(prediction, prepared):
+        none = np.zeros(prepared.working.shape, np.float32)
+        return replace(prediction, probability={**prediction.probability, Region.ET: none})
+
+    for module in (lens, interactive):
+        monkeypatch.setattr(module, "without_t1_hyperintensity", without_enhancement)
+    analysed = Lens(engine=Counting())(open_study(image)).probability
+    counts.clear()
+    with (
+        threadpoolctl.threadpool_limits(2, "blas"),
+        serving({"quick": Counting()}, datastore=image.parent) as server,
+    ):
+        url = f"{server.url}/infer/quick-points?image=one&output=json"
+        assert requests.post(url, data={"params": json.dumps(POINTS)}, timeout=60).ok
+        (study,) = server.app.state.monailabel.prompted_studies._cached.values()
+    assert analysed["wt"].data.any()
+    for region, probability in study.probability._probability.items():
+        np.testing.assert_array_equal(probability, analysed[region].data)
+    assert set(counts) == {1}
 
 
 def test_idle_sessions_end_beside_an_image_on_a_stale_share(tmp_path, make_study, monkeypatch):
