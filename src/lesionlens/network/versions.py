@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 from lesionlens.base.files import access, user_folders
@@ -29,6 +29,8 @@ SHIPPED_NAME = "default"
 SHIPPED_NAMES = (SHIPPED_NAME, "synthetic")
 """Names of the packaged weights."""
 LOG_NAME = "versions.json"
+TRAINED_ON = AliasChoices("trained_on", "learnt_from")
+"""Keys of the patients that weights were trained on; the second is that of development versions."""
 
 
 def shipped_record(name: str) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class WeightsVersion(FileModel):
     accepted_by: str
     accepted: str
     note: str = ""
-    trained_on: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = Field(default=(), validation_alias=TRAINED_ON)
     held_out: tuple[str, ...] = ()
 
 

@@ -115,6 +115,22 @@ def test_a_user_without_a_home_folder_has_no_log(tmp_path):
     assert versions.WeightsStore(tmp_path / "null" / "weights").in_use is None
 
 
+def test_weights_accepted_in_a_development_version_stay_in_use_with_their_patients(
+    store, random_weights, tmp_path
+):
+    """Until weights 0.4.1 the log named the patients `learnt_from`; it was called unreadable."""
+    file = tmp_path / "proposed.safetensors"
+    file.write_bytes(random_weights.read_bytes())
+    lineage = Lineage("0.4.1", SHIPPED_SHA, trained_on=("1" * 64,), held_out=("2" * 64,))
+    accepted = store.accept(file, lineage, by="A. Reader")
+    log = store.folder / "versions.json"
+    log.write_text(log.read_text().replace('"trained_on"', '"learnt_from"'))
+    assert store.in_use == accepted
+    assert store.in_use.trained_on == ("1" * 64,)
+    store.use("default", by="A. Reader")
+    assert store.versions == (accepted,)
+
+
 def test_a_damaged_record_is_refused(store, random_weights, tmp_path):
     accepted(store, random_weights, tmp_path)
     record = store.folder / versions.LOG_NAME
@@ -178,6 +194,21 @@ def test_a_proposal_that_was_compared_with_other_weights_than_those_in_use_says_
     assert notes[0] == "few patients"
     assert [note for note in notes if "Until now v1 was in use" in note] == list(notes[1:])
     assert len(notes) == 1 + meanwhile
+
+
+def test_a_proposal_made_in_a_development_version_is_read_with_its_patients(
+    random_weights, tmp_path
+):
+    (tmp_path / proposals.WEIGHTS).write_bytes(random_weights.read_bytes())
+    proposed = proposals.NamedWeights(version="0.4.1+tuned.1", sha256=sha256_of(random_weights))
+    made = proposals.Proposal(
+        made="2026-01-05T10:00:00+00:00", parent=proposed, proposed=proposed, steps=1, counts={},
+        left_out=(), patients=(), drawn=(), cases=(), cautions=(),
+        trained_on=("1" * 64,), held_out=("2" * 64,),
+    )  # fmt: skip
+    text = made.file_text().replace('"trained_on"', '"learnt_from"')
+    (tmp_path / proposals.RECORD).write_text(text)
+    assert proposals.read_proposal(tmp_path) == made
 
 
 def test_a_file_that_the_log_does_not_know_is_not_replaced(store, random_weights, tmp_path):

@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from lesionlens.analysis.evaluation.paired import PairedFigure
 from lesionlens.analysis.evaluation.summary import Interval
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.provenance import sha256_of
+from lesionlens.network.versions import TRAINED_ON
 
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
 
@@ -88,7 +91,7 @@ class Proposal(FileModel):
     drawn: tuple[MetricChange, ...]
     cases: tuple[HeldOutCase, ...]
     cautions: tuple[str, ...]
-    trained_on: tuple[str, ...]
+    trained_on: tuple[str, ...] = Field(validation_alias=TRAINED_ON)
     held_out: tuple[str, ...]
 
 
