@@ -10,6 +10,7 @@ into or beside the study.
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
+
+logger = logging.getLogger(__name__)
 
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
@@ -125,19 +128,7 @@ def load(folder: Path, check: Check | None = None) -> Review:
         review.json is not a LesionLens file, or damaged.
     """
     recover(folder)
-    path = folder / NAME
-    try:
-        content = read_model(path, ReviewFile)
-    except FileNotFoundError:
-        return Review()
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-    if check is not None:
-        check(content)
-    outlines = {row.sha256: _read_outline(folder / EDITS, row) for row in content.outlines}
-    if not {e.outline for e in content.events} - {None} <= set(outlines):
-        raise _unreadable(path)
-    return Review(content.events, outlines, content.unaided, content.responses)
+    return _read(folder / NAME, folder / EDITS, check)
 
 
 def owner_of(reader: str | None, session: int, arm: str) -> str | None:
@@ -172,8 +163,27 @@ def _key(run: RunInfo, reader: str | None, digests: Sequence[str]) -> str:
 
 
 def sessions_folder() -> Path:
-    """Return the user's folder of drafts."""
+    """Return the user's folder of drafts, and of reviews autosaved by earlier releases."""
     return user_folders.data() / "reviews"
+
+
+def autosaved(run: RunInfo, reader: str | None) -> Review:
+    """Return a reader's decisions autosaved by an earlier release; empty if none."""
+    own_paths, shared_paths = (
+        [sessions_folder() / f"{key}.json" for key in analysis_keys(run, owner)]
+        for owner in (reader, None)
+    )
+    # The first release kept all readers in one file.
+    paths = [*own_paths, *shared_paths]
+    path = next((path for path in paths if path.exists()), paths[0])
+    try:
+        review = _read(path, path.with_suffix(""))
+    except ReadError as error:
+        logger.warning("The autosaved review is not used: %s", error.found)
+        return Review()
+    if path not in own_paths and {e.reader for e in review.events} != {reader}:
+        return Review()
+    return review
 
 
 def _unwritable(path: Path, error: OSError) -> ResourceError:
@@ -195,6 +205,21 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     image.header.set_xyzt_units("mm")
     with atomic_file(path) as temporary:
         nib.save(image, temporary)
+
+
+def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
+    try:
+        content = read_model(path, ReviewFile)
+    except FileNotFoundError:
+        return Review()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if check is not None:
+        check(content)
+    outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
+    if not {e.outline for e in content.events} - {None} <= set(outlines):
+        raise _unreadable(path)
+    return Review(content.events, outlines, content.unaided, content.responses)
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

@@ -1,7 +1,8 @@
 """The user's own log of reads that belong to no worklist.
 
 A reader's decisions on an analysis are shown again wherever it is opened: this log records the
-folder that stored them last.
+folder that stored them last. Earlier releases used one file per analysis and reader, which is read
+if no log has any decisions.
 """
 
 from __future__ import annotations
@@ -176,13 +177,15 @@ def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     for path in dict.fromkeys(map(Path.resolve, folders)):
         with _damaged_log_skipped():
             logs.append(_reviews_in(path, names))
-    return [
+    reviews = [
         review
         for log in logs
         for logged_key, key_reviews in reversed(log)
         if _shares_decisions(logged_key, key)
         for review in key_reviews[::-1]
     ]
+    owner = store.owner_of(key.reader or None, key.session, key.arm.value)
+    return [*reviews, store.autosaved(run, owner)]
 
 
 @contextmanager
@@ -207,10 +210,12 @@ def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) ->
     folder : Path
         Folder that contains the result; it may be a list's.
     """
-    names: Container[str] = {reader or "" for reader in readers}
+    reader_names = tuple(readers)
+    names: Container[str] = {reader or "" for reader in reader_names}
     keys = store.analysis_keys(run)
     logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, keys))
-    return [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
+    last_reviews = [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
+    return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
 
 
 def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
+from tests.helpers.stored_decisions import autosave_like_earlier_release
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
 from typer.testing import CliRunner
@@ -66,7 +67,6 @@ from lesionlens.results.review.reopen import read_result
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.reader_log import own_folder
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import held_out, signed_reviews
 from lesionlens.training.learning.held_out import ScoredWeights
@@ -310,7 +310,11 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     results = tmp_path / "list"
     shutil.copytree(reviews / "results" / "d", results / "d")
     saved = read_result(results / "d")
-    keep_in_log(own_folder(), reviews / "studies" / "d", saved, rejecting_all(saved).review)
+    log = rejecting_all(saved)
+    patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
+    mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
+    autosave_like_earlier_release(mine, "B. Reader")
     with pytest.raises(UnusableInputError, match="no signed review"):
         gather(results, reviews / "studies")
     found = gather(results, reviews / "studies", ["B. Reader"])
@@ -338,14 +342,10 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
 
 def keep_in_list(reviews, results, name, review):
     """Store a reader's decisions on a result in the log of a list, and nowhere else."""
-    keep_in_log(results, reviews / "studies" / name, read_result(results / name), review)
-
-
-def keep_in_log(folder, study, saved, review):
-    """Store a reader's decisions on a result in a log."""
-    with closing(open_worklist_database(folder)) as database:
-        database.add_studies([StudyEntry(study.name, str(study))])
-        read_session = ReadSession(database, ReadKey(study.name, "B. Reader"))
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry(name, str(reviews / "studies" / name))])
+        read_session = ReadSession(database, ReadKey(name, "B. Reader"))
+        saved = read_result(results / name)
         read_session.continue_from(store_module.analysis_key(saved.run), Review())
         read_session.store_decisions(review)
 
