@@ -122,7 +122,7 @@ class DecisionSaver:
             noticed = self._noticed
             review = reader_log.with_own_uids(state.analysis, state.review)
             self.save(state.analysis, review, next_step)
-            self._noticed = set() if self.all_saved else noticed  # the same decisions
+            self._noticed = noticed  # they concern the same decisions
 
     def leave(self) -> None:
         """Forget the unsaved decisions of a study that is left."""
