@@ -89,9 +89,8 @@ _EDGE = 1e-6
 _CONCURRENT_WINDOWS = 2
 """Windows refined by one thread each, beside other passes; further ones by two threads."""
 _SCALE = 1.5
-"""Spacing of perturbed inputs, as a multiple of the network's: at another scale false positives
-seldom recur, and every subset of sequences can be predicted quickly.
-"""
+"""Spacing of perturbed inputs by the network's: at another scale false positives seldom recur, and
+every subset of sequences can be predicted quickly."""
 _UNFITTED_FLOOR = 0.2  # score threshold for weights that do not define one
 _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
@@ -366,9 +365,10 @@ class LensMethod(ABC):
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
-        prediction = self._perturbed(prepared, [EVERYTHING], self._watch, context)
-        threshold = self._whole_tumour_threshold(prepared.sequences)
-        return FirstPass(prediction, threshold, self._scoring)
+        seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
+        default = self._whole_tumour_threshold(prepared.sequences)
+        coarse = thresholds.coarse_whole_tumour_threshold(seen.probability[0], default)
+        return FirstPass(seen, coarse, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""

@@ -31,6 +31,22 @@ def whole_tumour_threshold(sequences: Collection[MrSequence], default: float) ->
     return default if _WATER_SENSITIVE & set(sequences) else max(default, _CERTAIN_THRESHOLD)
 
 
+def coarse_whole_tumour_threshold(probability: NDArray[np.float32], default: float) -> float:
+    """Return the whole-tumour threshold of a pass over larger voxels.
+
+    A faint tumour is less certain there, so the threshold is that of the highest expected Dice if
+    it is lower. One for nearly certain voxels only stays.
+
+    Parameters
+    ----------
+    probability : (I, J, K) float32 array
+        Probability of the whole tumour.
+    default : float
+        Threshold as of `whole_tumour_threshold`.
+    """
+    return default if default >= _CERTAIN_THRESHOLD else core_threshold(probability, default)
+
+
 def core_threshold(probability: NDArray[np.float32], default: float) -> float:
     """Return the core threshold; `default` if the core is certain enough.
 

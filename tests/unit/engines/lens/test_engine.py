@@ -202,7 +202,8 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
         study = make_prepared(present=set(sequences))
         found = engine.predict(study, context=SILENT)
         first = engine.first_pass(study, context=SILENT)
-        assert first.threshold == found.thresholds[Region.WT]
+        faint = found.thresholds[Region.WT] < 0.8
+        assert first.threshold == (0.2 if faint else found.thresholds[Region.WT])
         shown = [InputPerturbation(), InputPerturbation.showing(["t1", "t1c"])]
         seen = engine.predict_perturbed(study, shown, context=SILENT)
         assert seen.thresholds == (found.thresholds[Region.WT], 0.8)

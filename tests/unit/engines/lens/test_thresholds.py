@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesionlens.engines.lens.thresholds import core_threshold, of_highest_expected_dice
+from lesionlens.engines.lens.thresholds import (
+    coarse_whole_tumour_threshold,
+    core_threshold,
+    of_highest_expected_dice,
+)
 
 
 def expected_dice(probability, cut):
@@ -35,3 +39,13 @@ def test_a_doubtful_core_is_drawn_from_lower_than_a_sure_one():
     doubtful[5:10], sure[5:10] = 0.4, 0.95
     assert core_threshold(doubtful, 0.35) == pytest.approx(0.4 / 1.4, abs=0.01)
     assert core_threshold(sure, 0.35) == 0.35
+
+
+def test_a_tumour_that_is_faint_in_larger_voxels_is_flagged_whole():
+    probability = np.zeros((20, 20, 20), np.float32)
+    probability[5:15, 5:15, 5:15] = 0.45
+    probability[9:11, 9:11, 9:11] = 0.6
+    threshold = coarse_whole_tumour_threshold(probability, 0.5)
+    assert (probability >= threshold).sum() == 1000
+    assert coarse_whole_tumour_threshold(probability, 0.8) == 0.8
+    assert coarse_whole_tumour_threshold(np.minimum(probability * 3, 1), 0.5) > 0.49
