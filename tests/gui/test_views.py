@@ -1192,7 +1192,7 @@ def test_an_image_of_the_open_study_that_is_deleted_in_napari_comes_back(shown, 
     assert sorted(layer.name for layer in layers) == sorted(names)
     assert set(layers) == set(before)
     assert [layer.name for layer in layers if layer.visible] == ["T1c"]
-    assert "is back" in shown.session.state.message
+    assert "has been restored" in shown.session.state.message
     shown.commands.run("four_views")
     t1c = next(view for view in tiles(shown) if view.tile.sequence is MrSequence.T1C)
     assert window(t1c.tile) == tuple(layers["T1c"].contrast_limits)
