@@ -74,26 +74,29 @@ def redrawn(state: State, candidate: Candidate) -> bool:
 
 def draft_text(state: State, analysis: Analysis) -> str:
     """Return the question about interrupted strokes; empty if there are none."""
-    if state.draft is None or state.editing is not None:
-        return ""
-    subject = _subject(state.draft.tracking_uid, analysis)
-    return f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
+    subject = _interrupted_subject(state, analysis)
+    question = f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
+    return question if subject else ""
 
 
 def unfinished_drawing(state: State) -> str:
     """Return that an interrupted drawing is to be continued or discarded first; empty if none."""
-    if state.analysis is None or state.draft is None or state.editing is not None:
-        return ""
-    subject = _subject(state.draft.tracking_uid, state.analysis)
-    return f"The drawing of {subject} was interrupted: continue it (Shift+E) or discard it first."
+    subject = _interrupted_subject(state, state.analysis)
+    advice = "continue it (Shift+E) or discard it first"
+    return f"The drawing of {subject} was interrupted: {advice}." if subject else ""
 
 
 def missing_drawing(state: State) -> str:
     """Return that an export lacks an interrupted drawing; empty if there is none."""
-    if state.analysis is None or state.draft is None or state.editing is not None:
+    subject = _interrupted_subject(state, state.analysis)
+    return f"It does not contain the interrupted drawing of {subject}." if subject else ""
+
+
+def _interrupted_subject(state: State, analysis: Analysis | None) -> str:
+    """Return what interrupted strokes draw, if they are offered; empty if not."""
+    if analysis is None or state.draft is None or state.editing is not None:
         return ""
-    subject = _subject(state.draft.tracking_uid, state.analysis)
-    return f"It does not contain the interrupted drawing of {subject}."
+    return _subject(state.draft.tracking_uid, analysis)
 
 
 def _subject(tracking_uid: str, analysis: Analysis) -> str:
