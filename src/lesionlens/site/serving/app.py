@@ -26,6 +26,7 @@ from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, serialise_info
 from lesionlens.site.serving.admission import Admission, admitted
 from lesionlens.site.serving.error_responses import error_response, system_error, too_large
+from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.middleware import Gate
 from lesionlens.site.serving.monailabel import routes
 from lesionlens.site.serving.monailabel.adapter import Adapter
@@ -171,9 +172,7 @@ async def _ask(
 async def _progress(
     client_session: ClientSession, name: str, wait: float = 0.0, seen: int = 0
 ) -> dict[str, Any]:
-    job = client_session.jobs.get(name)
-    if job is None:
-        raise GoneError("study")
+    job = _job(client_session, name)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(wait, _MAX_WAIT_S)
     next_update = min(deadline, loop.time() + _PROGRESS_INTERVAL_S)
@@ -184,9 +183,7 @@ async def _progress(
 
 @router.get("/v1/sessions/{session}/jobs/{name}/answer")
 def _answer(client_session: ClientSession, name: str) -> Response:
-    job = client_session.jobs.get(name)
-    if job is None:
-        raise GoneError("study")
+    job = _job(client_session, name)
     if job.error is not None:
         raise job.error
     return Response(job.response or b"", media_type=_OCTETS)
@@ -195,6 +192,13 @@ def _answer(client_session: ClientSession, name: str) -> Response:
 @router.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
 def _drop_job(sessions: AllSessions, client_session: ClientSession, name: str) -> None:
     sessions.drop_job(client_session, name)
+
+
+def _job(session: Session, name: str) -> Job:
+    job = session.jobs.get(name)
+    if job is None:
+        raise GoneError("study")
+    return job
 
 
 async def _run_in_pool(request: Request, work: Callable[..., T], *args: object) -> T:

@@ -439,21 +439,15 @@ def test_a_mark_that_is_stored_takes_the_decisions_with_it_that_were_not(
 ):
     """The mark hid that they were not stored, until the study was left."""
     turn = listed(tmp_path / "list")
-    session = ReviewSession()
-    window = ReadController(session)
-    window.expect(turn)
-    session.open(analysis.study)
-    session.analysed(FakeResult(analysis), overlays_of(analysis))
-    session.go_to_candidate(1)
-    with full_disk(monkeypatch):
-        session.decide(ReviewState.ACCEPTED)
-    assert not window.saver.all_saved
-    window.marking.mark((0.0, 0.0, 0.0))
-    stored = [act.act for act in turn.database.read(turn.key).acts]
-    assert stored == [ReviewAct.BEGIN, ReviewAct.PLACE_MARK, ReviewAct.DECIDE]
-    assert window.saver.all_saved
-    assert session.state.problem is None
-    window.release()
+    with shown(analysis, turn) as window:
+        with full_disk(monkeypatch):
+            window.session.decide(ReviewState.ACCEPTED)
+        assert not window.saver.all_saved
+        window.marking.mark((0.0, 0.0, 0.0))
+        stored = [act.act for act in turn.database.read(turn.key).acts]
+        assert stored == [ReviewAct.BEGIN, ReviewAct.PLACE_MARK, ReviewAct.DECIDE]
+        assert window.saver.all_saved
+        assert window.session.state.problem is None
 
 
 def saved_with(analysis, *states):  # noqa: F811
