@@ -16,6 +16,7 @@ from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
+from research.window.demo import run_study
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, answer, canvas, control, names, reads, visible, wait
 from tests.helpers.analysed_head import FakeResult
@@ -33,7 +34,6 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
