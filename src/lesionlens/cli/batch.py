@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,13 +110,15 @@ def batch(
         )
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
-        table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
-        notes += unread_result_notes(results, cohort_run.outcomes) if table_files else ()
-    return _output(cohort_run, notes, table_files, json=json)
+        table = None
+        if selected_shard.count == 1:
+            table = write_table(results, cohort_run.outcomes)
+            notes += unread_result_notes(results, cohort_run.outcomes)
+    return _output(cohort_run, notes, table, json=json)
 
 
 def _output(
-    cohort_run: CohortRun, notes: list[str], table_files: Sequence[Path], *, json: bool
+    cohort_run: CohortRun, notes: list[str], table: Path | None, *, json: bool
 ) -> CommandOutput:
     if cohort_run.exit_status == 130:
         notes.append("interrupted; finished studies are kept, --resume continues")
@@ -125,11 +126,10 @@ def _output(
         return CommandOutput.of_json(
             _json_content(cohort_run), tuple(notes), cohort_run.exit_status
         )
-    tables = ", ".join(plain(str(path)) for path in table_files)
     shard_hint = "After the last shard, run it with --resume and without --shard to write the table"
     closing_lines = (
         _counts(cohort_run),
-        f"Tables: {tables}" if table_files else shard_hint,
+        shard_hint if table is None else f"Table: {plain(str(table))}",
         RESEARCH_USE_NOTICE,
     )
     return CommandOutput((_table(cohort_run), *closing_lines), tuple(notes), cohort_run.exit_status)

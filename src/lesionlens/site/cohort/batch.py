@@ -31,7 +31,7 @@ def batch(
     studies : str or Path
         Folder with one sub-folder per study, a BIDS dataset, or a CSV table with a column `study`.
     out : str or Path
-        Output folder for one result folder per study, `cohort.csv` and `cohort.parquet`.
+        Output folder for one result folder per study and `cohort.csv`.
     workers : int
         Number of processes; 1 runs in this process.
     resume : bool
