@@ -46,8 +46,7 @@ class Lens:
     """The whole analysis with one engine, which is loaded once for any number of studies.
 
     Several threads may share a `Lens`: studies are read and prepared concurrently, and the engine
-    processes one at a time. A pickled `Lens` loads its engine again in the other process; an engine
-    object that you passed is pickled with it.
+    processes one at a time. In another process, make another one.
 
     Parameters
     ----------
@@ -101,7 +100,6 @@ class Lens:
             server=server,
         )
         if isinstance(engine, str):
-            self._choice: EngineChoice | None = choice
             self._engine: Engine | Future[Engine] = choice.load()
             return
         if choice != EngineChoice():
@@ -110,16 +108,7 @@ class Lens:
                 expected="the engine alone: it was made with its own",
                 next_step="Leave them out, or name the engine instead",
             )
-        self._choice, self._engine = None, engine
-
-    @override
-    def __getstate__(self) -> tuple[EngineChoice | None, Engine | None]:
-        """Return what a copy in another process needs."""
-        return self._choice, self.engine if self._choice is None else None
-
-    def __setstate__(self, state: tuple[EngineChoice | None, Engine]) -> None:
-        self._choice, engine = state
-        self._engine = engine if self._choice is None else self._choice.load()
+        self._engine = engine
 
     @override
     def __repr__(self) -> str:
