@@ -56,7 +56,6 @@ def batch(
     ] = None,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
-    bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
     export_options: ExportOptions = FILES,
     json: options.Json = False,
@@ -92,10 +91,8 @@ def batch(
         from lesionlens.site.cohort.table import check_tables, unread_result_notes, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
-        options.preparation(brain_extraction, bias=bias_correction)
-        choice = CohortChoice(
-            engine_choice, brain_extraction.value, bias_correction, export_options
-        )
+        options.preparation(brain_extraction)
+        choice = CohortChoice(engine_choice, brain_extraction.value, export_options)
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))

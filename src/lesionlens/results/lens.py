@@ -16,7 +16,7 @@ from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
-from lesionlens.base.arguments import brief, check_kind, member_of, path_of
+from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -41,17 +41,12 @@ from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.export.nifti import UNCERTAINTY_STEPS, as_stored
 from lesionlens.results.result import Result
 
-_ENGINE_HINT = (
-    "`lesionlens doctor` lists the installed ones; an engine object has `info` and `predict`"
-)
-
 
 class Lens:
     """The whole analysis with one engine, which is loaded once for any number of studies.
 
     Several threads may share a `Lens`: studies are read and prepared concurrently, and the engine
-    processes one at a time. A pickled `Lens` loads its engine again in the other process; an engine
-    object that you passed is pickled with it.
+    processes one at a time. In another process, make another one.
 
     Parameters
     ----------
@@ -96,13 +91,6 @@ class Lens:
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        has_protocol = hasattr(engine, "predict") and hasattr(engine, "info")
-        is_engine = has_protocol and not isinstance(engine, type)
-        if not isinstance(engine, Future) and not is_engine:
-            check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
-        check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')
-        if server is not None and not isinstance(server, ServerAddress):
-            check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
         choice = EngineChoice(
             device,
             engine=engine if isinstance(engine, str) else "lens",
@@ -112,7 +100,6 @@ class Lens:
             server=server,
         )
         if isinstance(engine, str):
-            self._choice: EngineChoice | None = choice
             self._engine: Engine | Future[Engine] = choice.load()
             return
         if choice != EngineChoice():
@@ -121,16 +108,7 @@ class Lens:
                 expected="the engine alone: it was made with its own",
                 next_step="Leave them out, or name the engine instead",
             )
-        self._choice, self._engine = None, engine
-
-    @override
-    def __getstate__(self) -> tuple[EngineChoice | None, Engine | None]:
-        """Return what a copy in another process needs."""
-        return self._choice, self.engine if self._choice is None else None
-
-    def __setstate__(self, state: tuple[EngineChoice | None, Engine]) -> None:
-        self._choice, engine = state
-        self._engine = engine if self._choice is None else self._choice.load()
+        self._engine = engine
 
     @override
     def __repr__(self) -> str:
@@ -173,7 +151,12 @@ class Lens:
             The study cannot be analysed, or its files changed during the analysis; memory or device
             are insufficient; the user asked to stop.
         """
-        _check_arguments(study, options, context, first)
+        if not isinstance(study, Study):
+            raise UnusableInputError(
+                found=f"{brief(study)}, instead of a study",
+                expected="a study, as `open_study` returns it",
+                next_step="Open it first: Lens()(open_study(PATH))",
+            )
         started = utc_now()
         context = context.timed()
         with unchanged(study), ThreadPoolExecutor(1) as executor:
@@ -269,20 +252,6 @@ def _run_engine(
     with context.stage("explanations"):
         explained = explain(engine, prepared, prediction, flagged, probability, context=context)
     return _Detection(prediction, probability, cavity, flagged, explained)
-
-
-def _check_arguments(study: object, options: object, context: object, first: object) -> None:
-    """Refuse arguments of the wrong type, such as the path of a study instead of the study."""
-    next_step = "Open it first: Lens()(open_study(PATH))"
-    check_kind(study, Study, "a study, as `open_study` returns it", next_step)
-    check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
-    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-    if not (first is None or callable(first)):
-        raise UnusableInputError(
-            found=f"{brief(first)} for preliminary candidates",
-            expected="a function that is called with them",
-            next_step="Omit it",
-        )
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:

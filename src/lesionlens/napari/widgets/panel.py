@@ -308,12 +308,8 @@ class Panel(AskingPaths, QWidget):
         if self.candidates.reason.refusing:
             self.actions_.review_controller.explain()
 
-    def _on_preparation_changed(
-        self,
-        brain_extraction: str,
-        bias_correction: bool,  # noqa: FBT001 -- a slot
-    ) -> None:
-        keep_preparation(brain_extraction, bias_correction=bias_correction)
+    def _on_preparation_changed(self, brain_extraction: str) -> None:
+        keep_preparation(brain_extraction)
         self.preparation.show_preferences(read_preferences())
 
     def _on_server_chosen(self, server: str, model: str) -> None:

@@ -79,7 +79,7 @@ def test_each_stage_begins_without_the_freed_memory_of_the_one_before(make_study
         "lesionlens.imaging.preparation.prepare.trim_memory", lambda: order.append("trim")
     )
     context = RunContext(progress=lambda stage, _: order.append(stage))
-    prepare(open_study(make_study()), context, PrepareOptions(bias=False, checks=False))
+    prepare(open_study(make_study()), context, PrepareOptions(checks=False))
     begun = [stage for n, stage in enumerate(order) if n and order[n - 1] == "trim"]
     assert begun == ["load", "register", "find the brain", "resample"]
 

@@ -192,7 +192,6 @@ CHANGED = {
     "precision": ComputePrecision.BFLOAT16,
     "patience_min": 3.0,
     "stripper": "own",
-    "bias": True,
 }
 """A value other than the default for each option that changes a result."""
 
