@@ -16,6 +16,7 @@ from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.scored_result import SEGMENTATION, is_result
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext
 
@@ -62,8 +63,10 @@ def evaluate(
         _refuse_reference(case, result_path)
         scores.append(score_case(case, result_path, convention_of(case)))
         scores[-1].ranked &= not all_plain
+        _note_copy(scores[-1], case, result_path)
     _omit_unsegmented(scores)
     _note_repeated(scores)
+    _note_other_images(scores, cases)
     if len(cases) == 1:
         segmentations, path = segmentations_in(predictions), result_paths[cases[0].name]
         if path in segmentations.values() and segmentations.get(cases[0].name) != path:
@@ -97,12 +100,51 @@ def _refuse_reference(case: Case, result_path: Path) -> None:
         )
 
 
+def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
+    """Report a segmentation of a lesion that is a copy of its reference."""
+    reference, scored = case.reference_path, _scored_file(result_path)
+    if reference is None or score.healthy or not scored.is_file():
+        return
+    if sha256_of(scored) == sha256_of(reference):
+        score.problems.append(f"{scored.name} is a copy of the reference")
+
+
 def _scored_file(result_path: Path) -> Path:
     """Return the segmentation of a result: itself, or in its folder, the network's own."""
     if not result_path.is_dir():
         return result_path
     original = result_path / ORIGINAL / SEGMENTATION
     return original if original.is_file() else result_path / SEGMENTATION
+
+
+def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
+    """Report cases whose image was analysed for the result of another case, not for their own.
+
+    If the results of other cases were made from the cases' own files, a case of which no image was
+    analysed is reported too.
+    """
+    case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
+    compared = [
+        (score, case, sha256_of(case.analysed(sequence, score.inputs).path))
+        for score, case in zip(scores, cases, strict=True)
+        if (sequence := case.reference_sequence) is not None and score.inputs
+    ]
+    has_own = [
+        digest in score.inputs
+        or any(sha256_of(i.path) in score.inputs for i in case.images.values())
+        for score, case, digest in compared
+    ]
+    for (score, _, digest), is_own in zip(compared, has_own, strict=True):
+        if digest in case_by_digest and digest not in score.inputs:
+            score.problems.append(
+                f"its image was analysed for the result of {case_by_digest[digest]}, not for its "
+                "own: were names exchanged?"
+            )
+        elif any(has_own) and not is_own:
+            score.problems.append(
+                "its images are not the files that were analysed: if they were replaced since, "
+                "analyse it again"
+            )
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:

@@ -392,6 +392,43 @@ def test_a_result_of_a_case_whose_accents_are_decomposed_is_found(cohort, tmp_pa
     assert [(one.failed, one.metrics["wt"]) for one in scores] == [(False, 1), (False, 1)]
 
 
+def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
+    for name in "ab":
+        shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
+        image = tmp_path / "cases" / name / "t1c.nii.gz"
+        rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}]
+        place = tmp_path / "results" / name / "run.json"
+        run = json.loads(place.read_text()) if place.is_file() else {}
+        place.write_text(json.dumps(run | {"inputs": rows}))
+    cases = find_cases(tmp_path / "cases")
+    for exchanged in (False, True):
+        scores = evaluate(tmp_path / "results", cases, lambda _: None)
+        assert [any("exchanged" in p for p in s.problems) for s in scores] == [exchanged] * 2
+        (tmp_path / "results" / "a").rename(tmp_path / "x")
+        (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
+        (tmp_path / "x").rename(tmp_path / "results" / "b")
+
+
+def test_a_result_of_images_that_were_replaced_since_is_noticed(cohort, tmp_path):
+    """Not where no result was made of the files beside the references, as of the DICOM study."""
+    for name in "ab":
+        shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
+    cases = find_cases(tmp_path / "cases")
+    for own_files in ("", "a", "ab"):
+        for name in "ab":
+            image = tmp_path / "cases" / name / "flair.nii.gz"
+            digest = sha256_of(image) if name in own_files else "0"
+            place = tmp_path / "results" / name / "run.json"
+            run = json.loads(place.read_text()) if place.is_file() else {}
+            rows = [{"file": image.name, "sha256": digest}, {"file": "t1c.nii.gz", "sha256": name}]
+            place.write_text(json.dumps(run | {"inputs": rows[: 1 + (own_files == "")]}))
+        scores = evaluate(tmp_path / "results", cases, lambda _: None)
+        replaced = [any("replaced since" in p for p in score.problems) for score in scores]
+        assert replaced == [False, own_files == "a"], own_files
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]
@@ -774,6 +811,10 @@ def test_a_reference_is_not_scored_against_itself(plain, tmp_path):
     (folder / "a" / "seg.nii.gz").symlink_to(cases[0].reference_path)
     with pytest.raises(UnusableInputError, match="reference of case 'a'"):
         evaluate(folder, cases, lambda _: None)
+    (folder / "a" / "seg.nii.gz").unlink()
+    shutil.copy(cases[0].reference_path, folder / "a" / "answer.nii.gz")
+    (score,) = evaluate(folder, cases, lambda _: None)
+    assert score.problems[-1] == "answer.nii.gz is a copy of the reference"
 
 
 def test_a_result_is_not_scored_against_its_own_segmentation(cohort, reviewed, tmp_path):
@@ -786,6 +827,10 @@ def test_a_result_is_not_scored_against_its_own_segmentation(cohort, reviewed, t
         cases = find_cases(tmp_path)
         with pytest.raises(UnusableInputError, match="reference of case 'b'"):
             evaluate(results, cases, lambda _: None)
+        reference.unlink()
+        shutil.copy(results / "b" / file, reference)
+        (score,) = evaluate(results, cases, lambda _: None)
+        assert score.problems[-1] == "segmentation.nii.gz is a copy of the reference"
         reference.unlink()
 
 
