@@ -46,7 +46,8 @@ class Lens:
     """The whole analysis with one engine, which is loaded once for any number of studies.
 
     Several threads may share a `Lens`: studies are read and prepared concurrently, and the engine
-    processes one at a time. In another process, make another one.
+    processes one at a time. A pickled `Lens` loads its engine again in the other process; an engine
+    object that you passed is pickled with it.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ class Lens:
             server=server,
         )
         if isinstance(engine, str):
+            self._choice: EngineChoice | None = choice
             self._engine: Engine | Future[Engine] = choice.load()
             return
         if choice != EngineChoice():
@@ -108,7 +110,16 @@ class Lens:
                 expected="the engine alone: it was made with its own",
                 next_step="Leave them out, or name the engine instead",
             )
-        self._engine = engine
+        self._choice, self._engine = None, engine
+
+    @override
+    def __getstate__(self) -> tuple[EngineChoice | None, Engine | None]:
+        """Return what a copy in another process needs."""
+        return self._choice, self.engine if self._choice is None else None
+
+    def __setstate__(self, state: tuple[EngineChoice | None, Engine]) -> None:
+        self._choice, engine = state
+        self._engine = engine if self._choice is None else self._choice.load()
 
     @override
     def __repr__(self) -> str:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 class Result:
     """One analysed study.
 
+    A pickled copy, as in another process, has no engine, like a result that was opened.
+
     Parameters
     ----------
     analysis : Analysis
@@ -62,6 +64,14 @@ class Result:
     ) -> None:
         self._record, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process needs: no network, as after `open`."""
+        return {**self.__dict__, "_prompter": None, "_prediction": None, "_engine": None}
+
+    def __copy__(self) -> Self:
+        return type(self)(self._record, self._prediction, self._engine)
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:

@@ -1,6 +1,8 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
+import copy
 import json
+import pickle
 import re
 import threading
 from concurrent.futures import Future
@@ -301,6 +303,31 @@ def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
                        for one in (fresh, again))  # fmt: skip
         np.testing.assert_array_equal(found.data, same.data)
         np.testing.assert_array_equal(found.attention.data, same.attention.data)
+    copied = pickle.loads(pickle.dumps(again))
+    found, same = (one.prompt([(there[1], True)]) for one in (again, copied))
+    np.testing.assert_array_equal(found.data, same.data)
+
+
+def test_a_fresh_result_is_returned_by_another_process(result):
+    """A pool's worker could return none: its engine holds locks."""
+    sent = pickle.loads(pickle.dumps(result))
+    assert sent.candidates == result.candidates
+    np.testing.assert_array_equal(sent.attention["wt"].data, result.attention["wt"].data)
+    assert sent.sentence() == result.sentence()
+    with pytest.raises(
+        UnusableInputError, match="was reopened, or whose engine keeps no self-attention"
+    ):
+        sent.probe((20, 20, 20))
+    assert copy.copy(result).engine is result.engine
+
+
+def test_a_lens_is_sent_to_another_process(lens):
+    """multiprocessing ended in "cannot pickle '_thread.lock' object"."""
+    sent = pickle.loads(pickle.dumps(lens))
+    assert sent.engine.info == lens.engine.info
+    assert sent.engine is not lens.engine
+    own = pickle.loads(pickle.dumps(Lens(engine=Scripted())))
+    assert isinstance(own.engine, Scripted)
 
 
 def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
