@@ -54,6 +54,7 @@ def excess_correlation(values: Floats, grid: Grid, axis: int) -> Floats:
             continue
         compared = (before > dark) & (after > dark)
         if int(compared.sum()) >= _MIN_VOXELS:
-            rows = np.corrcoef(np.stack([before, here, after])[:, compared].astype(np.float64))
-            result[index] = rows[0, 2] - max(rows[0, 1], rows[1, 2])
+            compared_values = np.stack([before, here, after])[:, compared].astype(np.float64)
+            correlations = np.asarray(np.corrcoef(compared_values))
+            result[index] = correlations[0, 2] - max(correlations[0, 1], correlations[1, 2])
     return result
