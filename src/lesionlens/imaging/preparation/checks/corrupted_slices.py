@@ -15,6 +15,8 @@ EXCESS = 0.25
 Measured along all three axes of 71 scans of nineteen people: at most .06, .10 in slices of 6.5 mm;
 .28 and more in slices of 1 mm after noise, strong motion, turning or shifting.
 """
+MAX_EDGE_MM = 7.0
+"""Thicker slices hardly resemble each other: .36 in a scan of 9 mm without faults."""
 _STRIDE = 3
 _TISSUE_FRACTION = 0.2
 _MIN_VOXELS = 250
@@ -39,7 +41,9 @@ def corrupted(values: Floats, grid: Grid) -> int:
 
     Intensities may differ by a factor between slices.
     """
-    return max(int((excess_correlation(values, grid, axis) > EXCESS).sum()) for axis in range(3))
+    axes = np.flatnonzero(grid.spacing_mm <= MAX_EDGE_MM).tolist()
+    counts = (int((excess_correlation(values, grid, axis) > EXCESS).sum()) for axis in axes)
+    return max(counts, default=0)
 
 
 def excess_correlation(values: Floats, grid: Grid, axis: int) -> Floats:

@@ -54,3 +54,11 @@ def test_slices_of_other_gain_noise_and_thick_slices_are_none(head):
     count = values.shape[2] // 3
     thick = values[:, :, : 3 * count].reshape(*values.shape[:2], count, 3).mean(axis=3)
     assert check(thick, Grid(thick.shape, grid.affine @ np.diag([1, 1, 3, 1]))) is None
+
+
+@pytest.mark.parametrize(("edge_mm", "reported"), [(6.0, True), (9.0, False)])
+def test_slices_too_thick_to_resemble_each_other_are_not_judged(head, edge_mm, reported):
+    values, grid = head[0].copy(), head[1]
+    values[:, :, values.shape[2] // 2] = noise(values.transpose(2, 0, 1), values.shape[2] // 2)
+    thick = Grid(values.shape, grid.affine @ np.diag([1, 1, edge_mm / 2, 1]))
+    assert (check(values, thick) is not None) is reported
