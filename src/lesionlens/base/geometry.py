@@ -254,7 +254,7 @@ def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.
     >>> int(filled_polygon(square, (4, 5)).sum())
     6
     """
-    return winding_numbers(corners, shape) % 2 == 1
+    return np.asarray(winding_numbers(corners, shape) % 2, bool)
 
 
 def winding_numbers(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:

@@ -241,7 +241,7 @@ def _lasso_voxels(line: tuple[Voxel, ...], *, foreground: bool) -> list[Voxel]:
 
 def _polygon_mask(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Fill a closed line on a slice, also where it crosses or repeats itself; border included."""
-    filled = winding_numbers(corners, shape) != 0
+    filled = np.asarray(winding_numbers(corners, shape), bool)
     for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         steps = int(max(abs(c - a), abs(d - b))) + 1
         pixels = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)
