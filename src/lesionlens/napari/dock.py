@@ -277,7 +277,7 @@ class LesionLens(Panel):
         self.views.show_dimensions()
         focus = self.model.board.scene.focus
         if self.viewer.dims.ndisplay == 2 and focus is not None:
-            self.viewer.reset_view()
+            self.views.single.fit_slices()
             self.views.go_to(focus.point_mm, focus.box_mm)
 
     # --- keys -----------------------------------------------------------------------------
