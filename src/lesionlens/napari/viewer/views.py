@@ -179,9 +179,6 @@ class Views(QObject):
         self._draw_lines()
         if self._viewer.dims.ndisplay == SPACE:
             self.single.show_3d_overview()
-        else:
-            with self._viewer.events.reset_view.blocker():  # linked views keep their zoom
-                self.single.fit_slices()
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view."""
