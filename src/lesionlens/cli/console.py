@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import Interrupt
+from lesionlens.base.process.interrupts import signals_to_handle
 from lesionlens.base.run_context import Progress, RunContext, no_progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class CommandOutput:
 
 
 class StopRequest(threading.Event):
-    """A request to stop (SIGINT, SIGTERM).
+    """A request to stop (SIGINT, SIGTERM, SIGHUP).
 
     The first signal raises KeyboardInterrupt on the main thread; the request stays set for
     workers. Later signals are ignored until the state is saved.
@@ -57,8 +58,8 @@ class StopRequest(threading.Event):
         self._raise_interrupt = False
 
     def install_handlers(self) -> None:
-        """Install handlers for both signals (main thread only)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Install handlers for these signals (main thread only)."""
+        for number in signals_to_handle():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:

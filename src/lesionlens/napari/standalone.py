@@ -14,6 +14,7 @@ from typing import Any
 
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
 from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.process import interrupts
 from lesionlens.base.process.worker_processes import unblock_interrupts
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
@@ -38,8 +39,8 @@ def main() -> int:
             _repeat_sigint()
         raise Interrupt
 
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, _treat_as_sigint)
+    for number in interrupts.signals_to_handle():
+        signal.signal(number, interrupt if number == signal.SIGINT else _treat_as_sigint)
     try:
         keep_no_sources()
         unblock_interrupts()  # after the import of PySide, which aborts at an exception
@@ -61,7 +62,7 @@ def main() -> int:
         sys.stderr.write(f"lesionlens: {encodable(str(error))}\n")
         return error.exit_status
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in interrupts.SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # the process ends
         if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)
