@@ -107,7 +107,9 @@ def run() -> int:
         pass
     except ResourceError as error:  # help or version that cannot be printed
         return _report(error, in_json=False)
-    except (Exception, SystemExit):  # an import may turn the interrupt into another error
+    except (Exception, SystemExit) as error:  # an import may turn the interrupt into another error
+        if not STOP.output_printed and isinstance(error.__context__, BrokenPipeError):
+            return _status_of_unread_text(error.__context__)
         if STOP.output_printed or not STOP.is_set():
             raise
     finally:
@@ -115,6 +117,14 @@ def run() -> int:
         _redirect_late_output()
     _print_error(f"lesionlens: {INTERRUPTED}")  # before the command itself began
     return 130
+
+
+def _status_of_unread_text(error: BrokenPipeError) -> int:
+    """Return the exit status of help, version or a wrong argument whose reader closed the pipe.
+
+    The libraries that print these end with status 1 instead.
+    """
+    return getattr(error.__context__, "exit_code", 0)
 
 
 def _print_error(text: str, stream: TextIO | None = None) -> None:

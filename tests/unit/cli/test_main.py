@@ -173,6 +173,26 @@ def test_a_reader_who_stops_reading_gets_no_traceback():
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["--help"], 0), (["analyze", "--help"], 0), (["analize"], 2)],
+)
+def test_a_reader_who_closes_the_pipe_does_not_change_the_status(arguments, status):
+    """Help piped to `head` ended with status 1, and so did a wrong command piped to `true`."""
+    reader, pipe = os.pipe()
+    os.close(reader)
+    code = "import sys; from lesionlens.cli.main import run; sys.exit(run())"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", code, *arguments],
+            stdout=pipe, stderr=pipe, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(pipe)
+    assert done.returncode == status
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize("then", ["raise", "raise ImportError('no') from None", "pass"])
 @pytest.mark.parametrize("number", SIGNALS)
