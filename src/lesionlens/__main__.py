@@ -12,6 +12,7 @@ from typing import Any
 
 from lesionlens.base.errors import INTERRUPTED, Interrupt
 from lesionlens.base.process.interrupts import signals_to_handle
+from lesionlens.base.process.streams import write_line
 
 
 def run() -> int:
@@ -33,7 +34,7 @@ def run() -> int:
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
         if not received_signals:
             raise
-    sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
+    write_line(f"lesionlens: {INTERRUPTED}", sys.stderr)
     return 130
 
 

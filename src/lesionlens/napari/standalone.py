@@ -15,6 +15,7 @@ from typing import Any
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
 from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.process import interrupts
+from lesionlens.base.process.streams import write_line
 from lesionlens.base.process.worker_processes import unblock_interrupts
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
@@ -59,7 +60,7 @@ def main() -> int:
         if not isinstance(error, LesionLensError):
             raise
         # the study cannot be read; napari shows no window then
-        sys.stderr.write(f"lesionlens: {encodable(str(error))}\n")
+        write_line(f"lesionlens: {encodable(str(error))}", sys.stderr)
         return error.exit_status
     finally:
         for number in interrupts.SIGNALS:
