@@ -371,19 +371,6 @@ def test_a_closed_pipe_leaves_the_exit_status(inputs, tmp_path):
     assert output_to_closed_pipe("weights", "list") == 0
 
 
-def test_a_name_that_is_read_as_options_is_explained(tmp_path):
-    (tmp_path / "-dash").mkdir()
-    done = subprocess.run(
-        [COMMAND, "analyze", "-dash", "--out", "out"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert "Write ./-dash" in done.stderr
-
-
 def wait_until_it_listens(pid: int, patience: float = 60) -> None:
     """Wait until the process catches SIGTERM, which Python alone does not."""
     end = time.monotonic() + patience

@@ -46,7 +46,7 @@ def shown_commands():
         shown += INLINE.findall(FENCE.sub("", text).replace("\n", " "))
     for command in every_command(typer.main.get_command(app)):
         shown.append((command.epilog or "").removeprefix("Example: "))
-    calls = (" ".join(line.partition("#")[0].split()) for line in shown)
+    calls = (" ".join(re.split("[#>]", line)[0].split()) for line in shown)
     calls = (call.removeprefix(TORCHRUN) for call in calls)
     return sorted({c for c in calls if c.startswith("lesionlens ") and not set("…|") & set(c)})
 

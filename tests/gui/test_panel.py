@@ -889,7 +889,7 @@ def test_the_models_of_a_server_stay_offered_until_another_server_is_named(panel
     ]
     panel.preparation.show_models(("lens", "other"))
     settings.review.reader_name = "A. Reader"
-    panel.preparation.changed.emit("own", False)
+    panel.preparation.changed.emit("own")
     assert [offered.itemData(n) for n in range(offered.count())] == ["", "lens", "other"]
     settings.engine.server = "https://elsewhere.example:8443"
     assert offered.count() == 1

@@ -9,6 +9,7 @@ import threadpoolctl
 from lesionlens.analysis.findings import edits
 from lesionlens.analysis.followup import compare
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.deidentification import face
 from lesionlens.imaging.preparation import prepare
@@ -77,7 +78,7 @@ class StoppedError(Exception):
     ("owner", "first_step", "compute"),
     [
         (prepare, "reference_of", lambda: prepare.prepare(SimpleNamespace(series={}), SILENT)),
-        (lens, "_check_arguments", lambda: lens.Lens("cpu")(None)),
+        (lens, "unchanged", lambda: lens.Lens("cpu")(object.__new__(Study))),
         (compare, "applied", lambda: compare.compare(None, None, None)),
         (edits, "without_edits", lambda: edits.applied(None)),
         (face, "_blurred", lambda: face.fit(None, None, None, None)),
