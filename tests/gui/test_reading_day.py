@@ -276,10 +276,10 @@ def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, li
     controller.open_row(listed.model.rows[1])
     wait(qtbot, panel)
     qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=60_000)
-    assert next_study._prefetched[1].result(60).result is None
+    assert next_study._prefetched.opened.result(60).result is None
     (listed.list_folder / "c").symlink_to(one / "result")
     controller._poll_database()
-    assert next_study._prefetched[1].result(60).result is not None
+    assert next_study._prefetched.opened.result(60).result is not None
 
 
 def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, monkeypatch, qtbot):

@@ -311,9 +311,9 @@ class LesionLens(Panel):
         self.actions_.review_controller.store_reason()
         self.is_open = False
         self.jobs.abandon()
-        self.questions.abandon()
+        self.latest_request.abandon()
         self.actions_.opener.name_check.abandon()
-        self.actions_.prompting.questions.abandon()
+        self.actions_.prompting.latest_request.abandon()
         self.actions_.editor.release()
         if self.archive is not None:
             self.archive.release()

@@ -95,14 +95,17 @@ class Prompting:
     ----------
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
-    questions : LatestRequest
+    latest_request : LatestRequest
         Answers prompts in a thread, and nothing else: it drops all but the latest request.
     """
 
     def __init__(
-        self, session: ReviewSession, review_controller: ReviewController, questions: LatestRequest
+        self,
+        session: ReviewSession,
+        review_controller: ReviewController,
+        latest_request: LatestRequest,
     ) -> None:
-        self.session, self.questions = session, questions
+        self.session, self.latest_request = session, latest_request
         self.review_controller = review_controller
         self.active = False
         self._queue: list[_QueuedGesture] = []
@@ -232,7 +235,9 @@ class Prompting:
         self._answering_outline = outline
         if self._ready_result() is not result:
             self.session.notify(_FIRST)
-        self.questions.submit((id(result), "prompt", time.monotonic()), task, on_result, on_error)
+        self.latest_request.submit(
+            (id(result), "prompt", time.monotonic()), task, on_result, on_error
+        )
 
     def _proceed(self) -> None:
         """Answer the next prompt; after the last, go where the reader wanted to go meanwhile."""
