@@ -189,7 +189,7 @@ class NetworkRequests(MarkActs):
 
     def probe_pointer(self, *, moving: bool = False) -> None:
         """Probe the voxel under the pointer now."""
-        if not moving and not self.pointing():
+        if not moving and not self.points_at_slice():
             return
         position = self.viewer.cursor.position
         if len(position) >= 3:

@@ -306,7 +306,7 @@ class Panel(AskingPaths, QWidget):
         """Put the cursor into the field for the reason; show why none is accepted."""
         self.candidates.reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
         if self.candidates.reason.refusing:
-            self.actions_.review_controller.explain()
+            self.actions_.review_controller.notify_obstacle()
 
     def _on_preparation_changed(self, brain_extraction: str) -> None:
         keep_preparation(brain_extraction)

@@ -53,7 +53,7 @@ class ViewActs(MeasureActs):
         """Store unfinished work, then act."""
         return act() is not False
 
-    def pointing(self) -> bool:
+    def points_at_slice(self) -> bool:
         """Whether the pointer is on a slice; notifies if it is not."""
         on_slice = self.renew_pointer() is not False
         if not on_slice:
