@@ -39,6 +39,17 @@ _NEVER_EMPTY = frozenset(
 """Type 1 descriptions, which their objects must contain."""
 _MAY_BE_EMPTY = frozenset({"ContentDescription", "ROIName"})
 """Type 2 descriptions, which their objects must contain, if only empty."""
+_TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORM_BY_VR = {
+    "DA": re.compile(r"\d{4}\.?\d{2}\.?\d{2}"),
+    "DS": _NUMBER,
+    "DT": re.compile(rf"\d{{4}}(\d{{2}}){{0,2}}{_TIME_OF_DAY}"),
+    "IS": _NUMBER,
+    "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?"),
+}
+"""What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
+_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +156,6 @@ class Cleaner:
     def _identifies(self, element: DataElement) -> bool:
         text = " ".join(map(str, _values(element))).lower()
         return any(word in text for word in self.identifying) and not is_plain(text)
-
-
-_TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FORM_BY_VR = {
-    "DA": re.compile(r"\d{4}\.?\d{2}\.?\d{2}"),
-    "DS": _NUMBER,
-    "DT": re.compile(rf"\d{{4}}(\d{{2}}){{0,2}}{_TIME_OF_DAY}"),
-    "IS": _NUMBER,
-    "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?"),
-}
-"""What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
-_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 def patient_id(dataset: Dataset) -> str:
