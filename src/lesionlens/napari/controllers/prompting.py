@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,6 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
-
-if TYPE_CHECKING:
-    from lesionlens.results.result import Result
 
 _CONTRADICTION = "This contradicts an earlier prompt here: the last one counts."
 _FIRST = "Preparing the first prompt: the next ones are answered at once."
@@ -116,7 +113,7 @@ class Prompting:
         """Number of the outline being drawn: none takes the answer to a prompt of another one."""
         self._answering_outline: int | None = None
         """Outline of the prompt that is being answered."""
-        self._prepared_result: weakref.ref[Result] | None = None
+        self._prepared_result: weakref.ref[Any] | None = None
         """The result that answered the last prompt: the next one needs no preparation."""
         review_controller.answering = lambda: (
             bool(self._queue) or self._answering_outline == self._outline_number
