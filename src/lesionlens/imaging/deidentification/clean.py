@@ -68,12 +68,9 @@ class Cleaner:
     """Study Instance UID to Patient ID, for files of the study that have none."""
 
     def clean(self, dataset: Dataset) -> None:
-        """Clean a whole data set in place, and record the de-identification method in it.
+        """Clean a whole data set, as read from a file, in place; record the method in it.
 
-        Parameters
-        ----------
-        dataset : Dataset
-            As read from a file; its file meta information is replaced.
+        Its file meta information is replaced.
         """
         patient = self._patient_key(dataset)
         pseudonym, days = self.pseudonyms.patient(patient), self.pseudonyms.date_shift_days(patient)

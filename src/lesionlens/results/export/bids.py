@@ -145,7 +145,6 @@ def save_bids(
         f"{_stem(label)}_{suffix}{extension}" for suffix in _SUFFIXES for extension in _EXTENSIONS
     ]
     list_name = f"{result_path.as_posix()}{_LIST_SUFFIX}"
-
     earlier = EarlierReview(dataset / result_path)
 
     def owned_files(path: Path) -> OwnedFiles:

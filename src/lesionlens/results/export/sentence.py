@@ -282,10 +282,7 @@ def read_template(path: Path) -> str:
 def check_language(language: str, template: str = "") -> None:
     """Load a language, and test its sentences, or a site's template, on examples.
 
-    Raises
-    ------
-    UnusableInputError
-        As `report_texts.load`; or a sentence cannot be used, as in `read_template`.
+    Raises as `report_texts.load` and `read_template`.
     """
     blocks = _blocks(template, load(language))
     for values in _example_values():

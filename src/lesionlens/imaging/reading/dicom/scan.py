@@ -246,13 +246,7 @@ def sop_class(path: Path) -> str:
 
 
 def scan(files: list[Path], context: RunContext) -> Scan:
-    """Read the headers of all DICOM files.
-
-    Parameters
-    ----------
-    files : list of Path
-        Regular files of any kind.
-    """
+    """Read the headers of all DICOM files among regular files of any kind."""
     content = Scan()
     by_uid: dict[str, DicomSlice] = {}
     with warnings_ignored():  # invalid values are handled one by one
