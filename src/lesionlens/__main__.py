@@ -1,7 +1,7 @@
 """The command line: `lesionlens`, or `python -m lesionlens` with another Python.
 
-The handlers of Ctrl+C and SIGTERM are installed before most imports: importing the command line
-takes half a second, on a busy machine several.
+The handlers of the signals are installed before most imports: importing the command line takes half
+a second, on a busy machine several.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 from lesionlens.base.errors import INTERRUPTED, Interrupt
+from lesionlens.base.process.interrupts import signals_to_handle
+from lesionlens.base.process.streams import write_line
 
 
 def run() -> int:
@@ -22,7 +24,7 @@ def run() -> int:
         received_signals.append(number)
         raise Interrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals_to_handle():
         signal.signal(number, stop)
     try:
         from lesionlens.cli.main import run as run_command  # noqa: PLC0415  (see above)
@@ -32,7 +34,7 @@ def run() -> int:
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
         if not received_signals:
             raise
-    sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
+    write_line(f"lesionlens: {INTERRUPTED}", sys.stderr)
     return 130
 
 

@@ -398,14 +398,16 @@ def wait_until_it_listens(pid: int, patience: float = 60) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
-    ("number", "seconds"),
-    [(signal.SIGTERM, 0.05), (signal.SIGINT, 2.0)],
-    ids=["SIGTERM early", "SIGINT at work"],
+    ("name", "seconds"),
+    [("SIGTERM", 0.05), ("SIGINT", 2.0), ("SIGHUP", 2.0)],
+    ids=["SIGTERM early", "SIGINT at work", "its terminal is closed"],
 )
-def test_an_interrupt_ends_with_130_and_touches_nothing(earlier, number, seconds):
+def test_an_interrupt_ends_with_130_and_touches_nothing(earlier, name, seconds):
+    """A closed terminal killed it, and a hidden folder with half a result stayed."""
     before = digests(earlier)
+    undo_nohup = ("env", "--default-signal=HUP")  # if the tests were started by it
     process = subprocess.Popen(
-        [COMMAND, "analyze", SAMPLE / "study_dicom", "--out", earlier],
+        [*undo_nohup, COMMAND, "analyze", SAMPLE / "study_dicom", "--out", earlier],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -413,7 +415,7 @@ def test_an_interrupt_ends_with_130_and_touches_nothing(earlier, number, seconds
     )
     wait_until_it_listens(process.pid)
     time.sleep(seconds)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert stdout == ""

@@ -344,7 +344,7 @@ INTERRUPTED = "Interrupted; nothing was changed."
 
 
 class Interrupt(KeyboardInterrupt):
-    """Ctrl+C or SIGTERM, as raised by the handlers of the command line.
+    """Ctrl+C, SIGTERM or SIGHUP, as raised by the handlers of the command line.
 
     A separate class, because a plain KeyboardInterrupt from code run by `exec`, such as the
     generated methods of a dataclass, makes Python end the process by SIGINT instead of with its

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import signal
+import sys
 import threading
 import time
 import unicodedata
@@ -13,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from lesionlens.base.errors import Interrupt
+from lesionlens.base.process.interrupts import signals_to_handle
+from lesionlens.base.process.streams import LossyStream
 from lesionlens.base.run_context import Progress, RunContext, no_progress
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class CommandOutput:
 
 
 class StopRequest(threading.Event):
-    """A request to stop (SIGINT, SIGTERM).
+    """A request to stop (SIGINT, SIGTERM, SIGHUP).
 
     The first signal raises KeyboardInterrupt on the main thread; the request stays set for
     workers. Later signals are ignored until the state is saved.
@@ -57,8 +60,8 @@ class StopRequest(threading.Event):
         self._raise_interrupt = False
 
     def install_handlers(self) -> None:
-        """Install handlers for both signals (main thread only)."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Install handlers for these signals (main thread only)."""
+        for number in signals_to_handle():
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -122,7 +125,7 @@ def progress_bar() -> Iterator[RunContext]:
 
     stage = TextColumn("{task.description:<24}", markup=False)
     columns = (stage, BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    console = Console(file=cast("TextIO", LossyStream(sys.stderr)))
     if not console.is_terminal or QUIET.get():
         yield RunContext(_with_log(no_progress), STOP)
         return

@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, environment_error
 from lesionlens.base.files import access
+from lesionlens.base.process.streams import discard_output, write_line
 from lesionlens.cli import (
     acceptance,
     analyze,
@@ -105,7 +106,9 @@ def run() -> int:
         pass
     except ResourceError as error:  # help or version that cannot be printed
         return _report(error, in_json=False)
-    except (Exception, SystemExit):  # an import may turn the interrupt into another error
+    except (Exception, SystemExit) as error:  # an import may turn the interrupt into another error
+        if not STOP.output_printed and isinstance(error.__context__, BrokenPipeError):
+            return _status_of_unread_text(error.__context__)
         if STOP.output_printed or not STOP.is_set():
             raise
     finally:
@@ -115,18 +118,17 @@ def run() -> int:
     return 130
 
 
+def _status_of_unread_text(error: BrokenPipeError) -> int:
+    """Return the exit status of help, version or a wrong argument whose reader closed the pipe.
+
+    The libraries that print these end with status 1 instead.
+    """
+    return getattr(error.__context__, "exit_code", 0)
+
+
 def _print_error(text: str, stream: TextIO | None = None) -> None:
     """Print text, by default to stderr; an error is ignored: the exit status reports it."""
-    stream = stream or sys.stderr
-    try:
-        print(text, file=stream, flush=True)
-    except OSError:
-        _discard_output(stream)
-
-
-def _discard_output(stream: TextIO) -> None:
-    """Redirect a stream that cannot be written to the null device: it is flushed at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    write_line(text, stream or sys.stderr)
 
 
 def _report_log(text: str) -> None:
@@ -225,9 +227,9 @@ def _output_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_output(sys.stdout)
+        discard_output(sys.stdout)
     except OSError as error:
-        _discard_output(sys.stdout)
+        discard_output(sys.stdout)
         raise ResourceError(
             found=f"that stdout cannot be written: {error.strerror or type(error).__name__}",
             expected="a terminal, pipe or file with free space for the output",

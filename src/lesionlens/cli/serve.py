@@ -12,6 +12,7 @@ import typer
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.process.streams import write_line
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.engine_options import (
@@ -134,8 +135,7 @@ def log_requests() -> None:
 
 def print_line(line: str) -> None:
     """Print a line while the server runs."""
-    sys.stderr.write(f"{plain(line)}\n")
-    sys.stderr.flush()
+    write_line(plain(line), sys.stderr)
 
 
 def load_models(engine_choice: EngineChoice, bundles: list[Path] | None) -> dict[str, Engine]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
 from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.process import interrupts
+from lesionlens.base.process.streams import write_line
 from lesionlens.base.process.worker_processes import unblock_interrupts
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
@@ -38,8 +40,8 @@ def main() -> int:
             _repeat_sigint()
         raise Interrupt
 
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, _treat_as_sigint)
+    for number in interrupts.signals_to_handle():
+        signal.signal(number, interrupt if number == signal.SIGINT else _treat_as_sigint)
     try:
         keep_no_sources()
         unblock_interrupts()  # after the import of PySide, which aborts at an exception
@@ -58,10 +60,10 @@ def main() -> int:
         if not isinstance(error, LesionLensError):
             raise
         # the study cannot be read; napari shows no window then
-        sys.stderr.write(f"lesionlens: {encodable(str(error))}\n")
+        write_line(f"lesionlens: {encodable(str(error))}", sys.stderr)
         return error.exit_status
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in interrupts.SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # the process ends
         if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from lesionlens.__main__ import run
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.process.interrupts import SIGNALS
 from lesionlens.cli import checks, console, main
 from lesionlens.cli.console import StopRequest, plain
 from lesionlens.cli.main import app, explain
@@ -172,16 +173,37 @@ def test_a_reader_who_stops_reading_gets_no_traceback():
     assert "Traceback" not in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of Unix")
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["--help"], 0), (["analyze", "--help"], 0), (["analize"], 2)],
+)
+def test_a_reader_who_closes_the_pipe_does_not_change_the_status(arguments, status):
+    """Help piped to `head` ended with status 1, and so did a wrong command piped to `true`."""
+    reader, pipe = os.pipe()
+    os.close(reader)
+    code = "import sys; from lesionlens.cli.main import run; sys.exit(run())"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-u", "-c", code, *arguments],
+            stdout=pipe, stderr=pipe, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(pipe)
+    assert done.returncode == status
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 @pytest.mark.parametrize("then", ["raise", "raise ImportError('no') from None", "pass"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_an_interrupt_while_the_command_line_is_imported_is_one(number, then):
     """The signal arrives in the first import; some packages make an error of their own of it.
 
     Python discards what is raised in the callback of a weakref, as in the lock of a module.
     """
     code = f"""
-import os, sys
+import os, signal, sys
+signal.signal({int(number)}, signal.SIG_DFL)  # not as the tests were started, as by nohup
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "lesionlens.cli":
@@ -208,7 +230,7 @@ def test_an_interrupt_between_import_and_own_handlers_has_no_traceback(monkeypat
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(main, "run", begin)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         assert run() == 130
     finally:

@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.process.interrupts import SIGNALS
 from lesionlens.base.process.worker_processes import interrupts_blocked
 from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
@@ -23,7 +24,9 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 @pytest.fixture
 def run_napari(monkeypatch):
     """Sets what stands for napari's main function; the signals are as before afterwards."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:  # not as the tests were started, as by nohup
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("excepthook", "unraisablehook"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
@@ -50,7 +53,7 @@ def test_a_closed_window_is_no_error(run_napari):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_it_without_a_traceback(run_napari, number):
     def main():
         os.kill(os.getpid(), number)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.process.interrupts import SIGNALS
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.training import data
 from lesionlens.training.config import DataConfig, StageConfig
@@ -194,10 +195,10 @@ def test_an_interrupt_is_the_parent_s_and_a_worker_that_dies_is_no_long_wait(cap
     """Ctrl-C ended the workers with a traceback, and their parent waited 300 s for a volume."""
     source = _workers()
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):  # while it still imports its modules
+        for number in SIGNALS:  # while it still imports its modules
             os.kill(source._workers[0].pid, number)
         assert source.batch(1).channels.shape[:2] == (1, 4)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             os.kill(source._workers[0].pid, number)
         assert source._workers[0].is_alive()
         source._workers[0].kill()

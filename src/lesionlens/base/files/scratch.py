@@ -61,7 +61,8 @@ def remove_abandoned() -> None:
             with suppress(OSError):
                 status = folder.lstat()
                 is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-                if is_own_folder and time.time() - status.st_ctime > _UNLOCKED_S:
+                age_s = abs(time.time() - status.st_ctime)  # the clock may have been set back
+                if is_own_folder and age_s > _UNLOCKED_S:
                     _remove_unless_locked(folder)
 
 

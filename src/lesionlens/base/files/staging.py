@@ -40,6 +40,7 @@ from lesionlens.base.files.journal import (
 )
 from lesionlens.base.files.manifest import OwnedFiles, check_free
 from lesionlens.base.files.safe_paths import DEVICES
+from lesionlens.base.process import interrupts
 
 _DOUBTFUL = re.compile(r'[\x00-\x1f"*:<>?\\|]')
 """Characters that FAT, exFAT and NTFS allow in no name."""
@@ -136,7 +137,7 @@ def staged(
 
     Notes
     -----
-    On the main thread SIGINT and SIGTERM are ignored during the replacement (milliseconds).
+    On the main thread interrupts are ignored during the replacement (milliseconds).
     """
     check_target(target)
     folder = target.resolve()
@@ -171,7 +172,7 @@ def _flush(files: Iterable[Path]) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM in the block; does nothing outside the main thread.
+    """Ignore interrupts (SIGINT, SIGTERM, SIGHUP) in the block; only on the main thread.
 
     Handlers that Python did not install, as of a program that embeds it, cannot be restored: such
     signals stay with them.
@@ -179,7 +180,7 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    installed = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    installed = {number: signal.getsignal(number) for number in interrupts.SIGNALS}
     handlers = {number: handler for number, handler in installed.items() if handler is not None}
     for number in handlers:
         signal.signal(number, signal.SIG_IGN)

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+from lesionlens.base.process import interrupts
+
 _starting = threading.Lock()
 _SAFE_PATH, _SET_HERE = "PYTHONSAFEPATH", "lesionlens"
 """Python's variable, of which any value counts, and the value for workers."""
@@ -33,7 +34,8 @@ def starting_workers() -> Iterator[None]:
         if sys.platform != "win32":
             from multiprocessing import resource_tracker  # noqa: PLC0415
 
-            resource_tracker.ensure_running()  # its start would unblock the interrupts
+            with interrupts_blocked():  # SIGHUP stays so in the tracker, which it would end
+                resource_tracker.ensure_running()  # its start unblocks the others
         with interrupts_blocked():
             yield
 
@@ -47,7 +49,7 @@ def interrupts_blocked() -> Iterator[None]:
     if sys.platform == "win32":
         yield
     else:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
         try:
             yield
         finally:
@@ -87,18 +89,18 @@ def _working_folder_hidden() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """Ignore SIGINT and SIGTERM, and restore the environment; called first, on the main thread."""
+    """Ignore interrupts, and restore the environment; called first, on the main thread."""
     if os.environ.get(_SAFE_PATH) == _SET_HERE:
         del os.environ[_SAFE_PATH]  # programs that the worker starts decide for themselves
-    for number in _INTERRUPTS:
+    for number in interrupts.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     unblock_interrupts()
 
 
 def unblock_interrupts() -> None:
-    """Receive SIGINT and SIGTERM that the parent blocked, and those that came meanwhile."""
+    """Receive the interrupts that the parent blocked, and those that came meanwhile."""
     if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupts.SIGNALS)
 
 
 def end_with_parent() -> None:

@@ -24,6 +24,7 @@ from lesionlens.base.records.study import (
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.checks import (
+    corrupted_slices,
     equalised,
     exchanged_names,
     ghosts,
@@ -143,6 +144,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.cut_off(brain, min(working.spacing_mm)) or coverage,
             lost_signal.check(acquired),
             repeated_slices.check(acquired),
+            corrupted_slices.check(acquired),
             _check_bright_end(draft, acquired),
             equalised.check(acquired),
             ghosts.check(acquired),

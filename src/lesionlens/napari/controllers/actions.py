@@ -48,7 +48,7 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason, missi
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.napari.qt.threads import start_thread
+from lesionlens.napari.qt.threads import prepare_rotations, start_thread
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.network.versions import WeightsStore, WeightsVersion
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
@@ -295,6 +295,7 @@ class Actions(
         with self._loading:
             source = (choice, WeightsStore().in_use if choice.server is None else None)
             if self._lens is None or self._lens_source != source:
+                prepare_rotations()
                 from lesionlens.results.lens import Lens  # noqa: PLC0415
 
                 self._lens, self._lens_source = Lens(engine=choice.load()), source

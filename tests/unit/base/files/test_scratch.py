@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_one_that_is_just_being_made_stays(temporary, monkeypatch):
     new.mkdir()
     remove_abandoned()
     assert new.exists()
+
+
+def test_one_that_was_left_before_the_clock_was_set_back_goes(temporary, monkeypatch):
+    """Images stayed until the clock had reached that time again, if it was years ahead."""
+    monkeypatch.setattr(scratch, "_UNLOCKED_S", 60.0)
+    left = temporary / f"{PREFIX}left"
+    left.mkdir()
+    now = time.time()
+    monkeypatch.setattr(scratch.time, "time", lambda: now - 3600)
+    remove_abandoned()
+    assert not left.exists()
 
 
 def test_a_file_a_link_and_a_folder_of_another_name_stay(temporary):

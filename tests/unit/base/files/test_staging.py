@@ -19,6 +19,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import access, exchange, journal, staging
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.staging import check_target, staged
+from lesionlens.base.process.interrupts import SIGNALS
 
 NAMES = ("a.txt", "b.txt", "dicom/seg.dcm", "dicom/sr.dcm", "edits/1.txt")
 
@@ -458,11 +459,12 @@ def test_a_disk_without_room_for_the_hidden_folder_leaves_none(earlier, monkeypa
     assert not [*earlier.parent.glob(".lesionlens-*")]
 
 
-def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
-    commit, before = staging._commit, signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch, number):
+    commit, before = staging._commit, signal.getsignal(number)
 
     def interrupted(*args, **how):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return commit(*args, **how)
 
     monkeypatch.setattr(staging, "_commit", interrupted)
@@ -470,7 +472,7 @@ def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
         write(aside, "a.txt")
     monkeypatch.undo()
     assert (earlier / "a.txt").read_text() == "new"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_signal_handler_of_a_program_that_embeds_python_stays(earlier, monkeypatch):
