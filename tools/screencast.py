@@ -66,7 +66,7 @@ class Film:
     def settle(self) -> None:
         """Wait for all that was asked, and for the window to paint it."""
         panel = self.panel
-        wait_for(lambda: not (panel.jobs.running or panel.questions.running))
+        wait_for(lambda: not (panel.jobs.running or panel.latest_request.running))
         wait_for(lambda: False, at_most_s=0.6)
 
 

@@ -49,7 +49,7 @@ class Studio:
     def settle(self, seconds: float = 0.6) -> None:
         """Wait for running jobs, and for the window to paint their results."""
         panel = self.panel
-        wait_for(lambda: not (panel.jobs.running or panel.questions.running))
+        wait_for(lambda: not (panel.jobs.running or panel.latest_request.running))
         wait_for(lambda: False, at_most_s=seconds)
 
     def window(self, name: str) -> None:

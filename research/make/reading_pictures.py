@@ -81,7 +81,7 @@ def make_worklist(folder: Path, highest: float | None) -> None:
 
 def settle(studio: Studio, dock: WorklistDock | None = None) -> None:
     """Wait for running jobs of the panel and of the worklist."""
-    wait_for(lambda: not (studio.panel.jobs.running or studio.panel.questions.running))
+    wait_for(lambda: not (studio.panel.jobs.running or studio.panel.latest_request.running))
     if dock is not None:
         wait_for(lambda: not dock.controller.jobs.running)
     studio.settle()

@@ -166,7 +166,7 @@ def give_prompt(
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
-        if not panel.questions.running and panel.actions_.prompting._answering_outline is None:  # noqa: SLF001
+        if not panel.latest_request.running and panel.actions_.prompting._answering_outline is None:  # noqa: SLF001
             break
         time.sleep(0.002)
     process_events()

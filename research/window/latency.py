@@ -91,7 +91,7 @@ def time_probe(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[t
     seconds: list[tuple[float, ...]] = []
     centre = target.rect().center()
     for repeat in range(times + 1):
-        wait_for(lambda: not panel.questions.running)
+        wait_for(lambda: not panel.latest_request.running)
         wait_for(lambda: False, at_most_s=0.25)
         position = centre + QPoint(7 * repeat - 40, 5 * repeat - 30)
         previous = panel.session.state.overlays

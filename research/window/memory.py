@@ -46,7 +46,7 @@ def read_study(panel: LesionLens, root: Path, result: Path | None) -> int:
     """
 
     def idle() -> bool:
-        return not (panel.jobs.running or panel.questions.running)
+        return not (panel.jobs.running or panel.latest_request.running)
 
     acts, session = panel.actions_, panel.session
     acts.open(root)

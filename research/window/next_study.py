@@ -84,7 +84,7 @@ def _keys(*, forward: bool) -> tuple[object, object]:
 
 def _is_prefetched(controller: WorklistController) -> bool:
     prefetched = controller._next_study._prefetched  # noqa: SLF001
-    return prefetched is None or prefetched[1].done()
+    return prefetched is None or prefetched.opened.done()
 
 
 def _has_moved(dock: WorklistDock, previous: tuple[str, int] | None) -> bool:

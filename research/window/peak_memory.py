@@ -81,7 +81,7 @@ def reading_steps(
     acts, session = panel.actions_, panel.session
 
     def idle() -> bool:
-        return not (panel.jobs.running or panel.questions.running)
+        return not (panel.jobs.running or panel.latest_request.running)
 
     def after(seconds: float) -> Callable[[], bool]:
         end = time.monotonic() + seconds

@@ -510,7 +510,7 @@ def test_another_sequence_leaves_the_brush_where_it_is(missed):
     missed.session.choose_views(swapped=False)
     assert (selection.active, layer.mode) == (layer, "paint")
     missed.commands.run("discard_edit")
-    shown = missed.layers.picture(missed.session.state.choices.sequence)
+    shown = missed.layers.image_layer(missed.session.state.choices.sequence)
     assert selection.active is shown, "the status bar reads the values of the picture"
 
 

@@ -170,7 +170,7 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
 
     def probe():
         assert acts.probe(LEFT)
-        qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+        qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
 
     ways = (
         (lambda: acts.show_alone(1), lambda: acts.show_alone(None)),

@@ -70,7 +70,7 @@ def read_one(panel, qtbot, analysis, root):
     panel.session.choose_overlay(Overlay.MAP)
     panel.session.go_to_candidate(1)
     assert panel.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not panel.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not panel.latest_request.running, timeout=PATIENCE_MS)
     panel.commands.run("accept")
     panel.commands.run("edit_outline")
     panel.commands.run("discard_edit")
@@ -122,7 +122,7 @@ def analyse_one(panel, qtbot, root):
     """Open, analyse with the shipped network, look at everything, ask, and close."""
 
     def idle():
-        return not (panel.jobs.running or panel.questions.running)
+        return not (panel.jobs.running or panel.latest_request.running)
 
     assert panel.actions_.open(root)
     qtbot.waitUntil(idle, timeout=PATIENCE_MS)

@@ -49,12 +49,12 @@ def stacked(layers):
 def test_what_napari_makes_of_an_image_is_never_the_image(shown, qtbot, act):
     """Its labels were shown as T1c, and after a projection no plane could be chosen."""
     layers = shown.viewer.layers
-    before = shown.views._layers.pictures()
-    images = {sequence: shown.layers.picture(sequence) for sequence in before}
+    before = shown.views._layers.voxels_by_sequence()
+    images = {sequence: shown.layers.image_layer(sequence) for sequence in before}
     act(layers)
     qtbot.waitUntil(lambda: set(images.values()) <= set(layers), timeout=60_000)
-    assert {sequence: shown.layers.picture(sequence) for sequence in images} == images
-    after = shown.views._layers.pictures()
+    assert {sequence: shown.layers.image_layer(sequence) for sequence in images} == images
+    after = shown.views._layers.voxels_by_sequence()
     for sequence, (data, grid) in before.items():
         assert after[sequence][0] is data
         np.testing.assert_array_equal(after[sequence][1].affine, grid.affine)
@@ -63,7 +63,7 @@ def test_what_napari_makes_of_an_image_is_never_the_image(shown, qtbot, act):
         shown.actions_.next_sequence()
         state = shown.session.state.choices
         assert shown.views.single.edges().left == ("A" if state.plane is Plane.SAGITTAL else "R")
-        assert shown.layers.picture(state.sequence).visible
+        assert shown.layers.image_layer(state.sequence).visible
     shown.actions_.show_layout(Layout.FOUR)
     assert len(shown.views.linked.tiles) == 4
 

@@ -238,10 +238,10 @@ def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
 def test_a_question_answered_takes_the_failure_of_the_last_one_away(reviewed, qtbot):
     outside = tuple(reviewed.session.state.analysis.volumes.labels.grid.to_mm((0, 0, 0)))
     reviewed.actions_.probe(outside)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert reviewed.session.state.problem is not None
     reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert reviewed.session.state.problem is None
 
 

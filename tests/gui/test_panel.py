@@ -296,7 +296,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.go_to_candidate(1)
     assert reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     layer = current_viewer().layers["Probe"]
     place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
     np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
@@ -304,7 +304,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
     for one in current_viewer().layers:
         one.events.set_data.connect(lambda event: drawn.append(event.source.name))
     assert reviewed.actions_.probe(RIGHT)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert set(drawn) == {"Probe"}
     reviewed.actions_.end_probe()
     assert not layer.visible
@@ -411,7 +411,7 @@ def test_a_request_that_fails_late_is_not_reported_beside_another_study(
     assert begun.wait(PATIENCE_MS / 1000)
     reviewed.actions_.close()
     let_go.set()
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert reviewed.session.state.problem is None
 
 
@@ -426,7 +426,7 @@ def test_a_map_that_fails_takes_back_no_other_choice(reviewed, failing, qtbot, m
     let_go.set()
     overlays = reviewed.session.state.overlays
     assert overlays.layer_choice is None
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert reviewed.session.state.overlays.layer_choice is not None
     assert reviewed.session.state.choices.layer is SecondOpinion.GRADIENTS
     assert reviewed.session.state.problem is None
@@ -1000,11 +1000,11 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
     reviewed.session.changed.connect(lambda _, new: asked.append(new.probed))
     viewer.cursor.position = LEFT
     reviewed.actions_.probe_cursor(True)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     viewer.cursor.position = RIGHT
     for callback in viewer.mouse_move_callbacks:
         callback(viewer, None)
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     reviewed.actions_.probe_cursor(False)
     seen = [voxel for voxel in dict.fromkeys(asked) if voxel is not None]
     grid = reviewed.session.state.analysis.volumes.labels.grid
@@ -1014,9 +1014,9 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
 def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
     go_on, answers = threading.Event(), []
     for n in range(4):
-        reviewed.questions.submit(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
+        reviewed.latest_request.submit(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
     go_on.set()
-    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert answers == [0, 3]
 
 
@@ -1255,7 +1255,7 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
 def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
     forgotten = []
     engine = SimpleNamespace(forget=lambda: forgotten.append(loaded.session.state.study))
-    loaded.actions_._lens = (None, SimpleNamespace(engine=engine))
+    loaded.actions_._lens = SimpleNamespace(engine=engine)
     loaded.session.choose_overlay(Overlay.CONTOUR)
     assert not forgotten
     loaded.actions_.close()

@@ -29,7 +29,7 @@ from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
 def answered(panel, qtbot):
-    questions = panel.actions_.prompting.questions
+    questions = panel.actions_.prompting.latest_request
     qtbot.waitUntil(lambda: not questions.running, timeout=60_000)
 
 
@@ -628,7 +628,7 @@ def test_a_refused_act_is_to_be_repeated_after_the_last_prompt_not_after_the_nex
         ("finish_outline", "A prompt is being answered: wait"),
         ("next_candidate", "the candidate is shown once it is drawn"),
     ):
-        questions, seen = missed.actions_.prompting.questions, []
+        questions, seen = missed.actions_.prompting.latest_request, []
         for place in (RIGHT, RIGHT, RIGHT):
             ask(missed, place)
         missed.commands.run(held_back)
@@ -756,12 +756,12 @@ def test_a_stroke_during_the_answer_stays(missed, qtbot):
 def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
     """No prompt was answered for the rest of the session."""
     go_on = Event()
-    missed.questions.submit("first", lambda _: go_on.wait(60), lambda _: None)
+    missed.latest_request.submit("first", lambda _: go_on.wait(60), lambda _: None)
     ask(missed, RIGHT)
-    missed.questions.submit("latest", lambda _: None, lambda _: None)
+    missed.latest_request.submit("latest", lambda _: None, lambda _: None)
     go_on.set()
     answered(missed, qtbot)
-    qtbot.waitUntil(lambda: not missed.questions.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not missed.latest_request.running, timeout=60_000)
     assert drawn(missed).any()
     point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
     assert len(missed.actions_.editor.rounds) == 2

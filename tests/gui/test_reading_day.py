@@ -80,7 +80,7 @@ def test_a_filter_shows_its_rows_from_the_first_and_cleared_the_open_study(
     panel.viewer.window.show()
     dock.table.setFixedHeight(150)
     at_rest(qtbot, dock.table)
-    dock.session.at(dock.session.row(("s150", 0)))
+    dock.session.set_open_row(dock.session.row(("s150", 0)))
     assert _in_sight(dock) >= {"s150"}
     for words, rows in (("P1", 100), ("s00", 10)):
         dock.filter.setText(words)
@@ -94,7 +94,7 @@ def test_a_filter_shows_its_rows_from_the_first_and_cleared_the_open_study(
     assert _in_sight(dock) >= {"s150"}
     (index,) = dock.table.selectionModel().selectedRows()
     assert dock.model.rows[index.row()].entry.name == "s150"
-    dock.session.at(None)  # closed: none is highlighted, and reading continues there
+    dock.session.set_open_row(None)  # closed: none is highlighted, and reading continues there
     dock.filter.setText("P1")
     dock.filter.clear()
     assert _in_sight(dock) >= {"s150"}
@@ -276,10 +276,10 @@ def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, li
     controller.open_row(listed.model.rows[1])
     wait(qtbot, panel)
     qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=60_000)
-    assert next_study._prefetched[1].result(60).result is None
+    assert next_study._prefetched.opened.result(60).result is None
     (listed.list_folder / "c").symlink_to(one / "result")
     controller._poll_database()
-    assert next_study._prefetched[1].result(60).result is not None
+    assert next_study._prefetched.opened.result(60).result is not None
 
 
 def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, monkeypatch, qtbot):

@@ -1233,8 +1233,8 @@ def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
     copied.name = "T1c copy"
     layers.append(copied)
     copied.data = np.zeros_like(np.asarray(own.data))
-    assert shown.views._layers.picture(MrSequence.T1C) is own
-    assert np.ptp(shown.views._layers.pictures()[MrSequence.T1C][0]) > 0
+    assert shown.views._layers.image_layer(MrSequence.T1C) is own
+    assert np.ptp(shown.views._layers.voxels_by_sequence()[MrSequence.T1C][0]) > 0
     layers.remove(copied)
     QApplication.processEvents()
     assert copied not in layers

@@ -10,7 +10,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.cli.main import explain
 from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
-from lesionlens.imaging.reading.readers import inputs_of, open_study
+from lesionlens.imaging.reading.input_files import inputs_of
+from lesionlens.imaging.reading.readers import open_study
 
 MAX_MIB = 150
 WORDS = ("Found ", "Expected ")

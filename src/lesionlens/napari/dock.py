@@ -100,7 +100,7 @@ class LesionLens(Panel):
         self.views.single.orientation_restored = self._on_turned
         self.actions_.renew_pointer = self.views.update_pointer
         marking = self.actions_.read_controller.marking
-        marking.in_head = HeadOfStudy(self.layers.pictures).contains_point
+        marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         docks_due = once_idle(self._lay_out_docks, self)
         self.painter = WindowPainter(viewer, self.layers, self.views, self, docks_due.start)
@@ -221,7 +221,7 @@ class LesionLens(Panel):
         metadata = layer.metadata.get(KEY, {})
         if "sequence" not in metadata or study is None or metadata.get("study") is not study:
             return
-        missing = self.layers.picture(MrSequence(metadata["sequence"])) is None
+        missing = self.layers.image_layer(MrSequence(metadata["sequence"])) is None
         if missing and self.is_open and self.window().isVisible():
             layers.insert(min(index, len(layers)), layer)
             self.session.notify(_IMAGE_RESTORED)
@@ -323,9 +323,9 @@ class LesionLens(Panel):
         self.actions_.review_controller.store_reason()
         self.is_open = False
         self.jobs.abandon()
-        self.questions.abandon()
+        self.latest_request.abandon()
         self.actions_.opener.name_check.abandon()
-        self.actions_.prompting.questions.abandon()
+        self.actions_.prompting.latest_request.abandon()
         self.actions_.editor.release()
         if self.archive is not None:
             self.archive.release()

@@ -36,7 +36,8 @@ from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.plugin_engines import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import REPORTED, identity_of, inputs_of, unchanged
+from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
+from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.export.nifti import UNCERTAINTY_STEPS, as_stored
 from lesionlens.results.result import Result

@@ -75,10 +75,7 @@ def voxel_attention_raw(
 ) -> NDArray[np.float32]:
     """Return the probe on the working grid in multiples of uniform attention.
 
-    Raises
-    ------
-    UnusableInputError
-        As for `voxel_attention`.
+    Raises as `voxel_attention`.
     """
     return maps.relative(_voxel_weights(trace, prepared, voxel), prepared.brain)
 
@@ -166,10 +163,7 @@ def layer_attention_raw(
 ) -> NDArray[np.float32]:
     """Return a layer's attention on the working grid in multiples of uniform attention.
 
-    Raises
-    ------
-    UnusableInputError
-        As for `layer_attention`.
+    Raises as `layer_attention`.
     """
     if trace is None or trace.layer_attention is None:
         raise UnusableInputError(

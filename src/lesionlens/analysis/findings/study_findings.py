@@ -39,7 +39,7 @@ def study_findings(
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     study_identity : str
-        From `reading.readers.identity_of`: identifies the study and its files; with engine and
+        From `input_files.identity_of`: identifies the study and its files; with engine and
         position it determines the tracking UIDs.
 
     Returns

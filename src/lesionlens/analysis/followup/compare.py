@@ -103,7 +103,7 @@ def compare(
         points,
         changes=_changes(points[-2], points[-1], matches),
         alignment=_alignment(registration, sequence.display_name, swapped=is_mirrored),
-        own_uids=_own_uids(now, new_uids),
+        own_uids=_renamed_own_uids(now, new_uids),
         gone=vanished,
     )
     comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
@@ -298,18 +298,20 @@ def _is_earlier_examination(prior_comparison: Comparison, now: Analysis) -> bool
     return any(map(is_now, prior_comparison.points[:-1]))
 
 
-def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
+def _renamed_own_uids(now: Analysis, new_uids: Mapping[str, str]) -> dict[str, str]:
     """Return the own UID of each candidate that this comparison renamed."""
-    own_by_new = {names.get(uid, uid): own_uid for uid, own_uid in _own_uid_by_current(now).items()}
+    own_by_new = {
+        new_uids.get(uid, uid): own_uid for uid, own_uid in _own_uid_by_current(now).items()
+    }
     return {uid: own_uid for uid, own_uid in own_by_new.items() if uid != own_uid}
 
 
-def _with_uids(analysis: Analysis, names: Mapping[str, str]) -> Analysis:
+def _with_uids(analysis: Analysis, new_uids: Mapping[str, str]) -> Analysis:
     """Return an analysis under new tracking UIDs, by the current ones."""
-    redrawn = frozenset(names.get(uid, uid) for uid in analysis.run.redrawn)
+    redrawn = frozenset(new_uids.get(uid, uid) for uid in analysis.run.redrawn)
     return replace(
-        analysis.with_findings(lambda findings: findings.renamed(names)),
-        review=analysis.review.renamed(names),
+        analysis.with_findings(lambda findings: findings.renamed(new_uids)),
+        review=analysis.review.renamed(new_uids),
         run=replace(analysis.run, redrawn=redrawn),
     )
 

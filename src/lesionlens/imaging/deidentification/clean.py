@@ -39,6 +39,17 @@ _NEVER_EMPTY = frozenset(
 """Type 1 descriptions, which their objects must contain."""
 _MAY_BE_EMPTY = frozenset({"ContentDescription", "ROIName"})
 """Type 2 descriptions, which their objects must contain, if only empty."""
+_TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORM_BY_VR = {
+    "DA": re.compile(r"\d{4}\.?\d{2}\.?\d{2}"),
+    "DS": _NUMBER,
+    "DT": re.compile(rf"\d{{4}}(\d{{2}}){{0,2}}{_TIME_OF_DAY}"),
+    "IS": _NUMBER,
+    "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?"),
+}
+"""What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
+_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +68,9 @@ class Cleaner:
     """Study Instance UID to Patient ID, for files of the study that have none."""
 
     def clean(self, dataset: Dataset) -> None:
-        """Clean a whole data set in place, and record the de-identification method in it.
+        """Clean a whole data set, as read from a file, in place; record the method in it.
 
-        Parameters
-        ----------
-        dataset : Dataset
-            As read from a file; its file meta information is replaced.
+        Its file meta information is replaced.
         """
         patient = self._patient_key(dataset)
         pseudonym, days = self.pseudonyms.patient(patient), self.pseudonyms.date_shift_days(patient)
@@ -145,19 +153,6 @@ class Cleaner:
     def _identifies(self, element: DataElement) -> bool:
         text = " ".join(map(str, _values(element))).lower()
         return any(word in text for word in self.identifying) and not is_plain(text)
-
-
-_TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_FORM_BY_VR = {
-    "DA": re.compile(r"\d{4}\.?\d{2}\.?\d{2}"),
-    "DS": _NUMBER,
-    "DT": re.compile(rf"\d{{4}}(\d{{2}}){{0,2}}{_TIME_OF_DAY}"),
-    "IS": _NUMBER,
-    "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?"),
-}
-"""What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
-_TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
 def patient_id(dataset: Dataset) -> str:

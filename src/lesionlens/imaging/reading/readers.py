@@ -7,19 +7,16 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
 from lesionlens.base.arguments import member_of, path_of
-from lesionlens.base.errors import ReadError, UnusableInputError, unreadable
-from lesionlens.base.files.file_state import FileState, file_state
+from lesionlens.base.errors import UnusableInputError, unreadable
 from lesionlens.base.files.journal import is_half_replaced
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.provenance import joint_sha256, sha256_of
-from lesionlens.base.records.study import Series, Study
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.reading import series_choices
@@ -185,93 +182,6 @@ def _common_folder(paths: Sequence[Path]) -> Path:
             expected="files and folders of one study, on one drive",
             next_step="Choose the folder that holds the scans",
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class InputFiles:
-    """Digests of the input files of an analysis."""
-
-    files: tuple[tuple[str, str], ...]
-    """(name, SHA-256) of every file, sorted by name."""
-    series: Mapping[MrSequence, str]
-    """Joint digest of each sequence's files (`digest_of_series`)."""
-
-
-def identity_of(study: Study, inputs: InputFiles) -> str:
-    """Return an identifier of a study by its content, independent of folder names."""
-    return f"{study.uid}|{','.join(sorted(sha256 for _, sha256 in inputs.files))}"
-
-
-def inputs_of(study: Study) -> InputFiles:
-    """Return the digests of the files of the chosen sequences; every file is read once.
-
-    Raises
-    ------
-    ReadError
-        The system refuses to read a file, as when it is gone.
-    """
-    digest = cache(_sha256_of_input)
-    series = {
-        sequence: digest_of_series(chosen, digest) for sequence, chosen in study.series.items()
-    }
-    return InputFiles(tuple((name, digest(path)) for name, path in _files_of(study)), series)
-
-
-def digest_of_series(series: Series, digest: Callable[[Path], str] = sha256_of) -> str:
-    """Return the joint digest of a series' files, independent of their names."""
-    return joint_sha256(digest(path) for path in {file.path for file in series.files})
-
-
-def hashed(study: Study) -> Iterator[tuple[str, str]]:
-    """Yield `InputFiles.files`; each file is read when its turn comes. Raises as `inputs_of`."""
-    for name, path in _files_of(study):
-        yield name, _sha256_of_input(path)
-
-
-def _sha256_of_input(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        raise unreadable(error, path.name) from error
-
-
-@contextmanager
-def unchanged(study: Study) -> Iterator[None]:
-    """Refuse a study if another program changes one of its files within the block.
-
-    If a folder were refilled while its images are analysed, the result could contain another
-    patient's images or name. A file may be deleted by the end, as it was read before.
-
-    Raises
-    ------
-    ReadError
-        At the end of the block, where nothing else failed.
-    """
-    before = _states_of(study)
-    yield
-    after = _states_of(study)
-    changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
-    if changed:
-        raise ReadError(
-            found=f"files that another program changed during the analysis: "
-            f"{abbreviated_list([repr(name) for name in changed], 3)}",
-            expected="the same images from start to end",
-            next_step="Wait until the study is complete, then analyse it again",
-        )
-
-
-def _states_of(study: Study) -> dict[str, FileState]:
-    """Return the state of every file that can be looked up, by its name."""
-    states = {}
-    for name, path in _files_of(study):
-        with suppress(OSError):
-            states[name] = file_state(path)
-    return states
-
-
-def _files_of(study: Study) -> list[tuple[str, Path]]:
-    """Return name and path of every file once; files outside the study may share a name."""
-    return sorted({(f.name, f.path) for series in study.series.values() for f in series.files})
 
 
 def check_path(path: Path) -> None:

@@ -270,7 +270,7 @@ def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | N
     -------
     sequence : MrSequence or None
         Another sequence, such as T1c for "t1_nach_km", or T2 for "t2_to_t1c".
-    none : bool
+    is_other_kind : bool
         Whether it has words of an image that is none of the four, such as "t2_star".
     """
     text = _normalised(_stem(name))
@@ -280,8 +280,8 @@ def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | N
     if registered is not None and registered is not assigned:
         return registered, False
     other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _loose_match(text)
-    distinct = {assigned, other} <= {T1, T1C} or other is FLAIR or re.search(r"t1w? flair", text)
-    return (other if distinct and other is not assigned else None), False
+    plausible = {assigned, other} <= {T1, T1C} or other is FLAIR or re.search(r"t1w? flair", text)
+    return (other if plausible and other is not assigned else None), False
 
 
 def _registered_sequence(words: tuple[str, ...]) -> MrSequence | None:

@@ -50,10 +50,12 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.threads import prepare_rotations, start_thread
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.network.versions import WeightsStore
+from lesionlens.network.versions import WeightsStore, WeightsVersion
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 if TYPE_CHECKING:
+    from lesionlens.engines.engine_choice import EngineChoice
+    from lesionlens.results.lens import Lens
     from lesionlens.results.result import Result
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
@@ -80,17 +82,17 @@ class Actions(
 
     Parameters
     ----------
-    questions : LatestRequest
+    latest_request : LatestRequest
         Runs requests that are repeated while a pointer or choice moves.
     viewer : ViewerModel
         Viewer that receives the layers and provides the pointer.
     """
 
     def __init__(
-        self, session: ReviewSession, jobs: Jobs, questions: LatestRequest, viewer: ViewerModel
+        self, session: ReviewSession, jobs: Jobs, latest_request: LatestRequest, viewer: ViewerModel
     ) -> None:
         super().__init__(session, viewer)
-        self.jobs, self.questions = jobs, questions
+        self.jobs, self.latest_request = jobs, latest_request
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
@@ -102,7 +104,9 @@ class Actions(
         """Whether closing the window was refused because of this export."""
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
-        self._lens: tuple[Any, Any] | None = None
+        self._lens: Lens | None = None
+        self._lens_source: tuple[EngineChoice, WeightsVersion | None] | None = None
+        """Engine and weights that `_lens` was loaded with."""
         self._waiting_result: tuple[Study, Callable[[], object]] | None = None
         """A result to show once the outline that is drawn on its study is done."""
         self._loading = threading.Lock()
@@ -117,7 +121,7 @@ class Actions(
         """Open a folder or file, or several as one study; an outline being drawn is kept."""
         return self.leave_study(lambda: self.opener.open(Request.of(paths)))
 
-    def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
+    def assign_sequences(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
         return self.leave_study(lambda: self.opener.assign_sequences(named))
 
@@ -275,7 +279,7 @@ class Actions(
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
-            self.questions.submit("units", lambda *_: read_units(), install_units)
+            self.latest_request.submit("units", lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
         is_daemon = bool(read_preferences().server)
         start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
@@ -286,22 +290,22 @@ class Actions(
             if host_process.tunable():
                 memory.freeze()  # until the next `collect_and_freeze`
 
-    def _lens_for(self, preferences: Preferences) -> Any:
+    def _lens_for(self, preferences: Preferences) -> Lens:
         choice = preferences.engine
         with self._loading:
-            weights = WeightsStore().in_use if choice.server is None else None
-            if self._lens is None or self._lens[0] != (choice, weights):
+            source = (choice, WeightsStore().in_use if choice.server is None else None)
+            if self._lens is None or self._lens_source != source:
                 prepare_rotations()
                 from lesionlens.results.lens import Lens  # noqa: PLC0415
 
-                self._lens = ((choice, weights), Lens(engine=choice.load()))
-            return self._lens[1]
+                self._lens, self._lens_source = Lens(engine=choice.load()), source
+            return self._lens
 
     def _release_study(self, old: State, new: State) -> None:
         """Release what the engine cached of the study that is closed."""
-        if new.study is old.study or old.study is None or new.analysing or self._lens is None:
-            return
-        release(self._lens[1].engine)
+        is_closed = old.study is not None and new.study is not old.study
+        if is_closed and self._lens is not None and not new.analysing:
+            release(self._lens.engine)
 
     def query_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""
@@ -318,7 +322,7 @@ class Actions(
 
             return models_of(address)
 
-        self.questions.submit(
+        self.latest_request.submit(
             ("models", address),
             task,
             lambda names: on_names(preferences.server, names),
@@ -421,10 +425,10 @@ class Actions(
     def go_to_candidate(self, candidate_id: int) -> None:
         """Go to a candidate; an outline of another one being drawn is kept first."""
         state, controller = self.session.state, self.review_controller
-        if controller.holds_focus and state.analysis is not None:  # which may renumber them
-            candidates = state.analysis.findings.candidates
-            for uid in (c.tracking_uid for c in candidates if c.id == candidate_id):
-                controller.once_ready(partial(self._go_to_uid, uid))
+        if controller.holds_focus and state.analysis is not None:
+            uids = {c.id: c.tracking_uid for c in state.analysis.findings.candidates}
+            if candidate_id in uids:  # measuring the outline may renumber candidates
+                controller.once_ready(partial(self._go_to_uid, uids[candidate_id]))
         elif candidate_id != state.editing:
             self.leave_for(lambda: self.session.go_to_candidate(candidate_id))
 

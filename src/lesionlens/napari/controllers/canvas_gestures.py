@@ -65,7 +65,7 @@ class CanvasGestures:
             self._act_by_modifier(point, event.modifiers)
 
     def _is_announced(self) -> bool:
-        return self._acts.placing or self._acts.editor.pointing
+        return self._acts.placing or self._acts.editor.sets_split_points
 
     def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
         if "Shift" in modifiers:

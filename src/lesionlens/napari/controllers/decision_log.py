@@ -55,7 +55,7 @@ class DecisionLog:
         The reader's log is used if it continues the analysis's own review.
         """
         key, folder = self._location(analysis)
-        self._logged = self._logged_anywhere(analysis, reader_log.logged)
+        self._logged = self._logged_anywhere(analysis, reader_log.logged_decisions)
         recovery = reader_log.recover_review(analysis, key, folder)
         if recovery.conflicting.events:
             return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
@@ -92,7 +92,7 @@ class DecisionLog:
 
         Decisions that `review` contains do not count; None for the review shown.
         """
-        read = reader_log.logged_signature if signed else reader_log.logged
+        read = reader_log.logged_signature if signed else reader_log.logged_decisions
         new_decisions = self._logged_anywhere(analysis, read) - self._logged
         if review is None:
             review = self._current.session.state.review

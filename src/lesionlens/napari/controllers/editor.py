@@ -181,12 +181,12 @@ class OutlineEditor:
         return DrawnOutline(self._layer.data, self._grid, self._version, colours)
 
     @property
-    def pointing(self) -> bool:
+    def sets_split_points(self) -> bool:
         """Whether the pointer sets split points."""
         return self._is_open() and self._tools.points is not None
 
     @property
-    def other_tool(self) -> bool:
+    def has_canvas_tool(self) -> bool:
         """Whether the selected tool works on napari's canvas only."""
         return self._is_open() and self._layer.mode not in (_PAINT, _ERASE, *_MOVES)
 

@@ -55,11 +55,11 @@ class LinkedBrush:
         editor = self._editor
         is_first, self._pressed = not self._pressed, True
         if editor.brush_mm is None:
-            if is_first and editor.pointing:
+            if is_first and editor.sets_split_points:
                 self._add_split_point(point_mm)
-            elif is_first and editor.other_tool:
+            elif is_first and editor.has_canvas_tool:
                 self._decline(_BRUSH_ONLY)
-            return editor.pointing
+            return editor.sets_split_points
         start_mm = point_mm
         if self._last is None:
             self._stroke.enter_context(editor.one_stroke())

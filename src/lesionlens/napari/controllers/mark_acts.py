@@ -56,7 +56,7 @@ class MarkActs(ViewActs):
 
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
-        if self.pointing() and len(self.viewer.cursor.position) >= 3:
+        if self.points_at_slice() and len(self.viewer.cursor.position) >= 3:
             self.placing = False
             self.read_controller.marking.mark(as_vec3(self.viewer.cursor.position[-3:]))
 

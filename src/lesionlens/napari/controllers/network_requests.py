@@ -35,10 +35,10 @@ _OFF_IMAGE = "This position is outside the image: point at the brain to probe it
 
 
 class NetworkRequests(MarkActs):
-    """Requests to the network; repeated ones run by `questions`, others as jobs."""
+    """Requests to the network; repeated ones run by `latest_request`, others as jobs."""
 
     jobs: Jobs
-    questions: LatestRequest
+    latest_request: LatestRequest
     probing = False
 
     def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
@@ -77,7 +77,7 @@ class NetworkRequests(MarkActs):
                 self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), i, j, k), self._show_wait
-        self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
+        self.latest_request.submit(key, task, on_result, on_error, on_slow=on_slow)
         return True
 
     def _not_probed(self, reason: str, *, moving: bool) -> bool:
@@ -122,7 +122,7 @@ class NetworkRequests(MarkActs):
                 self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), layer_choice), self._show_wait
-        self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
+        self.latest_request.submit(key, task, on_result, on_error, on_slow=on_slow)
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus occluded."""
@@ -189,7 +189,7 @@ class NetworkRequests(MarkActs):
 
     def probe_pointer(self, *, moving: bool = False) -> None:
         """Probe the voxel under the pointer now."""
-        if not moving and not self.pointing():
+        if not moving and not self.points_at_slice():
             return
         position = self.viewer.cursor.position
         if len(position) >= 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import NamedTuple
 
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.preparation.draft import PrepareOptions
@@ -12,15 +13,20 @@ from lesionlens.napari.qt.threads import submit
 from lesionlens.site.database.records import StudyEntry
 
 
+class _PrefetchedStudy(NamedTuple):
+    name: str
+    """Name of the study in its list."""
+    options: PrepareOptions
+    """Options with which it is prepared."""
+    opened: Future[OpenedStudy]
+
+
 class NextStudy:
     """At most one study that is read in advance, in a thread of `pool`."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
-        self._prefetched: tuple[str, Future[OpenedStudy]] | None = None
-        """Name of the study in its list."""
-        self._options = PrepareOptions()
-        """By which it is prepared."""
+        self._prefetched: _PrefetchedStudy | None = None
 
     @property
     def is_held(self) -> bool:
@@ -29,19 +35,20 @@ class NextStudy:
 
     def read(self, entry: StudyEntry, result: Path, options: PrepareOptions) -> None:
         """Read a study, and its result if there is one."""
-        future = submit(self._pool, read_entry, entry, result, options, SILENT)
-        self._prefetched, self._options = (entry.name, future), options
+        opened = submit(self._pool, read_entry, entry, result, options, SILENT)
+        self._prefetched = _PrefetchedStudy(entry.name, options, opened)
 
     def take(self, name: str, options: PrepareOptions) -> Future[OpenedStudy] | None:
-        """Return the named study if it was, or is being, read so in advance; none is held then."""
+        """Return the study if it is the named one with these options; none is held afterwards."""
         prefetched, self._prefetched = self._prefetched, None
-        is_same = prefetched is not None and (prefetched[0], self._options) == (name, options)
-        return prefetched[1] if prefetched is not None and is_same else None
+        if prefetched is None or (prefetched.name, prefetched.options) != (name, options):
+            return None
+        return prefetched.opened
 
     def cancel(self) -> None:
         """Free the memory of the study, and do not read it if that has not begun."""
         if self._prefetched is not None:
-            self._prefetched[1].cancel()
+            self._prefetched.opened.cancel()
             self._prefetched = None
 
     def forget(self) -> None:
@@ -50,9 +57,9 @@ class NextStudy:
 
     def lacks_result(self, folder: Path) -> bool:
         """Whether the study was read before its result arrived in the folder of the list."""
-        if self._prefetched is None or not self._prefetched[1].done():
+        if self._prefetched is None or not self._prefetched.opened.done():
             return False
-        name, future = self._prefetched
-        if future.cancelled() or future.exception() is not None:
+        name, _, opened = self._prefetched
+        if opened.cancelled() or opened.exception() is not None:
             return False
-        return future.result().result is None and has_result(folder / name)
+        return opened.result().result is None and has_result(folder / name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -95,14 +94,17 @@ class Prompting:
     ----------
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
-    questions : LatestRequest
+    latest_request : LatestRequest
         Answers prompts in a thread, and nothing else: it drops all but the latest request.
     """
 
     def __init__(
-        self, session: ReviewSession, review_controller: ReviewController, questions: LatestRequest
+        self,
+        session: ReviewSession,
+        review_controller: ReviewController,
+        latest_request: LatestRequest,
     ) -> None:
-        self.session, self.questions = session, questions
+        self.session, self.latest_request = session, latest_request
         self.review_controller = review_controller
         self.active = False
         self._queue: list[_QueuedGesture] = []
@@ -111,8 +113,8 @@ class Prompting:
         """Number of the outline being drawn: none takes the answer to a prompt of another one."""
         self._answering_outline: int | None = None
         """Outline of the prompt that is being answered."""
-        self._ready_result: Callable[[], object] = object
-        """Returns the result that answered the last prompt: the next one needs no preparation."""
+        self._prepared_result: weakref.ref[Any] | None = None
+        """The result that answered the last prompt: the next one needs no preparation."""
         review_controller.answering = lambda: (
             bool(self._queue) or self._answering_outline == self._outline_number
         )
@@ -123,11 +125,14 @@ class Prompting:
 
     def set_active(self, *, held: bool) -> None:
         """Use the pointer for prompts while the key is held."""
-        self.active = held and not why_not_added(self.session.state)
-        if held and not self.active:
-            self.session.decline(f"{why_not_added(self.session.state)}.")
-        elif held or self.session.state.message in (_HELP, _HELP_EXCLUDING):
-            self._show_help() if held else self.session.notify("")
+        obstacle = why_not_added(self.session.state)
+        self.active = held and not obstacle
+        if self.active:
+            self._show_help()
+        elif held:
+            self.session.decline(f"{obstacle}.")
+        elif self.session.state.message in (_HELP, _HELP_EXCLUDING):
+            self.session.notify("")
         self.session.choose_tools(prompting=self.active)
 
     @property
@@ -161,9 +166,9 @@ class Prompting:
     def _begin(self, gesture: Gesture) -> bool:
         """Begin to redraw the candidate at a gesture, else a new one."""
         overlays = self.session.state.overlays
-        if overlays is None or why_not_added(self.session.state):
-            reason = why_not_added(self.session.state) or "Analyse the study first"
-            self.session.decline(f"{reason}.")
+        obstacle = why_not_added(self.session.state)
+        if overlays is None or obstacle:
+            self.session.decline(f"{obstacle or 'Analyse the study first'}.")
             return False
         try:
             voxels = self._voxels(gesture)[0 if gesture.foreground else 1]
@@ -218,7 +223,7 @@ class Prompting:
 
         def on_result(answer: _Answer) -> None:
             self._answering_outline = None
-            self._ready_result = weakref.ref(result)
+            self._prepared_result = weakref.ref(result)
             if outline == self._outline_number:
                 self._draw(queued.gesture, labels, answer)
             self._proceed()
@@ -230,9 +235,11 @@ class Prompting:
             self._proceed()
 
         self._answering_outline = outline
-        if self._ready_result() is not result:
+        if self._prepared_result is None or self._prepared_result() is not result:
             self.session.notify(_FIRST)
-        self.questions.submit((id(result), "prompt", time.monotonic()), task, on_result, on_error)
+        self.latest_request.submit(
+            (id(result), "prompt", time.monotonic()), task, on_result, on_error
+        )
 
     def _proceed(self) -> None:
         """Answer the next prompt; after the last, go where the reader wanted to go meanwhile."""

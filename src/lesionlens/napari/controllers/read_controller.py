@@ -98,13 +98,7 @@ class ReadController:
         return self.read_session is not None and self.read_session.database is database
 
     def name_reader(self, reader: str) -> None:
-        """Continue an unnamed read under a reader's name.
-
-        Raises
-        ------
-        LesionLensError
-            The name cannot be stored.
-        """
+        """Continue an unnamed read under a reader's name; raises as `CurrentRead.name_reader`."""
         self.current.name_reader(reader)
         self.decision_log.name_reader(reader)
 

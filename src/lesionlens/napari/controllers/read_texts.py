@@ -51,7 +51,7 @@ def analyse_button_text(controller: ReadController) -> str | None:
     return "Analyse: shown after you have signed"
 
 
-def what_is_signed(controller: ReadController) -> str:
+def unaided_statement_to_sign(controller: ReadController) -> str:
     """Return the statement of an unaided signature; empty, with a message, if already signed."""
     read_session = controller.read_session
     if read_session is None or read_session.is_unaided_signed:

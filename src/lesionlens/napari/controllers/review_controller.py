@@ -56,8 +56,10 @@ class ReviewController:
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = read_controller.drafts
         self._obstacles = Obstacles(session, read_controller.decision_log)
-        self.busy = self._has_refused = False
-        """Whether outlines are being changed in a thread; whether an act was refused meanwhile."""
+        self.busy = False
+        """Whether outlines are being changed in a thread."""
+        self._has_refused = False
+        """Whether an act was refused meanwhile."""
         self._noticed_reasons: Mapping[int, str] = {}
         """By the id of the candidate: reasons without a decision that the reader was told of."""
         self._pending_moves: list[Callable[[], object]] = []
@@ -77,22 +79,20 @@ class ReviewController:
 
     def _decide(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
-        if not decision_obstacle(self.session.state) and self._obstacles.notify_if_signed():
+        if decision_obstacle(self.session.state):
+            self.notify_obstacle()
             return False
-        if decision_obstacle(self.session.state) or self.session.decide(state) is None:
-            self.explain()
-            return False
-        return True
+        return not self._obstacles.notify_if_signed() and self.session.decide(state) is not None
 
-    def explain(self) -> None:
+    def notify_obstacle(self) -> None:
         """Notify why no candidate can be decided or redrawn."""
         self.session.decline(f"{decision_obstacle(self.session.state)}.")
 
-    def what_is_signed(self) -> str:
+    def statement_to_sign(self) -> str:
         """Return the statement of a signature; empty, with a message, if it is not possible."""
         state, analysis = self.session.state, self.session.state.analysis
         if analysis is None:
-            self.explain()
+            self.notify_obstacle()
             return ""
         if state.review.signed is not None:
             self.session.decline(f"Signed already: {state.review.signed}.")
@@ -232,7 +232,7 @@ class ReviewController:
         elif self.session.state.draft is not None:
             self.session.resume()
         elif not self.session.begin_edit():
-            self.explain()
+            self.notify_obstacle()
 
     def discard_edit(self) -> None:
         """Discard the edit, or interrupted strokes."""
@@ -347,7 +347,7 @@ class ReviewController:
         if self._notify_if_blocked() or analysis is None or self._obstacles.notify_if_signed():
             return
         if state.editing is not None:
-            self.session.decline("" if stroke() else no_stroke)  # "": that of an earlier stroke
+            self.session.decline("" if stroke() else no_stroke)  # "" clears the last such message
             return
         act(log)
         changed_uids = [

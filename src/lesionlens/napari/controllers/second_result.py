@@ -114,14 +114,15 @@ class SecondResultController:
     def step(self, by: int) -> None:
         """Go to the next or previous disagreement, cyclically."""
         second = self._session.state.second
-        parts = () if second is None else second.agreement.disagreements
-        if not parts:
-            differences = "" if second is None else small_differences_text(second.agreement)
+        if second is None:
+            self._session.decline(_NO_SECOND_RESULT)
+        elif parts := second.agreement.disagreements:
+            previous, following = self._neighbours
+            self._visit(parts[((following if by > 0 else previous) - 1) % len(parts)])
+        else:
+            differences = small_differences_text(second.agreement)
             message = _SMALL_DIFFERENCES.format(differences) if differences else _AGREE
-            self._session.decline(_NO_SECOND_RESULT if second is None else message)
-            return
-        number = self._neighbours[1 if by > 0 else 0]
-        self._visit(parts[(number - 1) % len(parts)])
+            self._session.decline(message)
 
     def _visit(self, part: Disagreement) -> None:
         """Go to a disagreement, and describe it."""

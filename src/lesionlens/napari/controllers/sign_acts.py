@@ -11,7 +11,7 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.controllers.read_texts import what_is_signed
+from lesionlens.napari.controllers.read_texts import unaided_statement_to_sign
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording import reads
@@ -62,7 +62,7 @@ class SignActs(MarkActs):
         self.leave_for(self._ask_to_sign)
 
     def _ask_to_sign(self) -> bool:
-        study, statement = self.session.state.study, self._what_is_signed()
+        study, statement = self.session.state.study, self._statement_to_sign()
         if study is None or not statement:
             return False
         reader = self.read_controller.current.reader or ""
@@ -76,18 +76,18 @@ class SignActs(MarkActs):
         analysis = self.session.state.analysis
         return None if analysis is None else analysis.findings
 
-    def _what_is_signed(self) -> str:
+    def _statement_to_sign(self) -> str:
         """Return the statement of a signature; empty, with a message, if it is not possible."""
         if self.read_controller.closed:
-            return what_is_signed(self.read_controller)
-        return self.review_controller.what_is_signed()
+            return unaided_statement_to_sign(self.read_controller)
+        return self.review_controller.statement_to_sign()
 
     def _sign(self, study: Study, findings: Findings | None, statement: str, reader: str) -> None:
         """Sign, unless the study or its result changed while the dialog was open."""
         if self.session.state.study is not study:
             self.session.decline(STUDY_CHANGED)
             return
-        current_statement = self._what_is_signed()
+        current_statement = self._statement_to_sign()
         if current_statement != statement or self._findings() is not findings:
             if current_statement:
                 self.session.decline(RESULT_CHANGED)

@@ -91,9 +91,13 @@ class WorklistController:
         self._results = ListResults(session, self._pool)
         self.ahead = AheadProcess(session)
         self._opening: WorklistRow | None = None
-        self._current: tuple[Study, WorklistRow] | None = None
+        """Row being opened."""
         self._requested: WorklistRow | None = None
+        """Row to open next, which was requested while another one was being opened."""
+        self._current: tuple[Study, WorklistRow] | None = None
+        """Study opened last from the list, and its row."""
         self._step = 0
+        """Step that led to the row being opened; 0 if it was chosen."""
         self._refused: tuple[WorklistRow, int] | None = None
         """Row that could not be opened, and the step that led to it; the next step skips it."""
         self._unreadable_study: Study | None = None
@@ -103,7 +107,7 @@ class WorklistController:
         self._poll.timeout.connect(self._poll_database)
         actions.worklist = self
         actions.session.changed.connect(self._on_study)
-        session.left = self._leave_list
+        session.on_leave = self._leave_list
 
     def _on_study(self, old: State, new: State) -> None:
         """Update the open study of the list; nothing is read in advance during an analysis."""
@@ -113,8 +117,11 @@ class WorklistController:
         elif was_analysing and not is_analysing:
             when_idle(self.read_next, _MEMORY_RELEASE_MS)
         if new.study is not old.study:
-            is_listed = self._current is not None and self._current[0] is new.study
-            self.session.at(self._current[1] if is_listed and self._current is not None else None)
+            self.session.set_open_row(self._row_of(new.study))
+
+    def _row_of(self, study: Study | None) -> WorklistRow | None:
+        """Return the row from which a study was opened; None if it is not of the list."""
+        return self._current[1] if self._current is not None and self._current[0] is study else None
 
     def release(self) -> None:
         """Close the list; the analysis ahead ends after its current step."""
@@ -151,8 +158,7 @@ class WorklistController:
             return
         self._requested = None
         self.actions.jobs.stop()
-        suspended = self.actions.session.suspended_study
-        if self._current is not None and self._current[0] is suspended:
+        if self._row_of(self.actions.session.suspended_study) is not None:
             self.actions.session.close()
 
     # --- the list -------------------------------------------------------------------------
@@ -248,8 +254,8 @@ class WorklistController:
 
     def step(self, by: int) -> bool:
         """Open the study that is `by` rows after the open one, before it if negative."""
-        if self.session.state.focus is None:  # counted from the place of the reader who is named
-            self._read_as_preferred()
+        if self.session.state.focus is None:
+            self._read_as_preferred()  # steps begin at the study that this reader opened last
         origin = self._requested or self._opening or self._refused_row(by)
         row = self.session.neighbour(by, None if origin is None else origin.key)
         if row is None:
@@ -284,7 +290,7 @@ class WorklistController:
         self._read_as_preferred()
         if self._opening is not None:
             self._requested = row
-            self.session.choose(row)
+            self.session.set_opening_row(row)
             self.actions.session.suspend()
             self.actions.jobs.stop()
             return True
@@ -293,15 +299,14 @@ class WorklistController:
             return False
 
         self._opening = row
-        self.session.choose(row)
+        self.session.set_opening_row(row)
         self.actions.session.suspend()
-        name = f"Opening {row.entry.name}"
         return self.actions.jobs.start(
-            name,
+            f"Opening {row.entry.name}",
             self._read_task(row),
             partial(self._show_result, row),
-            self._refuse,
-            partial(self._show_images, row),
+            self._on_opening_error,
+            on_partial=partial(self._show_images, row),
         )
 
     def _read_as_preferred(self) -> None:
@@ -317,7 +322,7 @@ class WorklistController:
     def _show_result(self, row: WorklistRow, opened: OpenedStudy) -> None:
         if self._open_requested():
             return
-        if self._current is None or self._current[0] is not opened.study:
+        if self._row_of(opened.study) is None:
             self._show_opened(row, opened)
         if opened.result is not None and self.actions.session.state.study is opened.study:
             self.actions.show_result(*opened.result)
@@ -331,7 +336,8 @@ class WorklistController:
         entry = None if self.session.database is None else self.session.database.entry(row.key[0])
         return entry is not None and entry.candidates is not None
 
-    def _refuse(self, error: BaseException) -> None:
+    def _on_opening_error(self, error: BaseException) -> None:
+        """Restore the study that was set aside, and show the error unless the user cancelled."""
         refused_row = self._opening
         if self._open_requested():
             return
@@ -396,7 +402,7 @@ class WorklistController:
         """Open the study that was requested while another one was being opened."""
         self._opening, requested = None, self._requested
         self._requested = None
-        self.session.choose(requested)
+        self.session.set_opening_row(requested)
         return requested is not None and self.open_row(requested, self._step)
 
     def read_next(self) -> None:
@@ -414,10 +420,9 @@ class WorklistController:
 
     def store_result(self, analysis: Analysis, preferences: Preferences) -> None:
         """Store an analysis of the list's open study in the list, without waiting for it."""
-        folder, current = self.session.state.folder, self._current
-        if folder is None or current is None or current[0] is not analysis.study:
-            return
-        self._results.store(folder, current[1].entry.name, analysis, preferences)
+        folder, row = self.session.state.folder, self._row_of(analysis.study)
+        if folder is not None and row is not None:
+            self._results.store(folder, row.entry.name, analysis, preferences)
 
     def toggle_ahead(self) -> None:
         """Start a process that analyses the list and ends with this window, or stop it."""
@@ -447,16 +452,10 @@ class WorklistController:
 
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder
-        state = self.actions.session.state
-        idle = not self.actions.jobs.running and self.actions.read_controller.withheld is None
-        if row is None or folder is None or state.study is None or state.analysis is not None:
+        study = self.actions.session.state.study
+        if row is None or folder is None or study is None or not self._awaits_result(row, study):
             return
-        result, study = folder / row.entry.name, state.study
-        read_session = self.actions.read_controller.read_session
-        if not idle or read_session is None or read_session.key.study != row.entry.name:
-            return
-        if study is self._unreadable_study or not read_session.key.arm.aided:
-            return
+        result = folder / row.entry.name
         if not has_result(result):
             return
         options = read_preferences().preparation
@@ -471,10 +470,24 @@ class WorklistController:
         def on_error(error: BaseException) -> None:
             if self._requested is None:
                 self._unreadable_study = study
-            self._refuse(error)
+            self._on_opening_error(error)
 
         self._opening = row  # so that the reader can step to another study
         self.actions.jobs.start("Opening the result", task, on_result, on_error)
+
+    def _awaits_result(self, row: WorklistRow, study: Study) -> bool:
+        """Whether a result of the open study may be shown to its reader, and none is yet."""
+        read_controller = self.actions.read_controller
+        read_session = read_controller.read_session
+        return (
+            self.actions.session.state.analysis is None
+            and read_controller.withheld is None
+            and study is not self._unreadable_study
+            and not self.actions.jobs.running
+            and read_session is not None
+            and read_session.key.study == row.entry.name
+            and read_session.key.arm.aided
+        )
 
 
 def _of_archive(error: BaseException) -> Problem:

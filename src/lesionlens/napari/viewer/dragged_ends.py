@@ -33,8 +33,8 @@ class EndDragger(QObject):
     """The dragged end, with signals for its movement."""
 
     ruler_dragged = Signal(object)
-    ruler_released = Signal()
     """An end of a ruler was moved: the candidate's current rulers."""
+    ruler_released = Signal()
     measure_started = Signal(object, bool)
     """A measurement begins at a point: RAS+ mm; whether the last one is visible here."""
     measure_moved = Signal(int, int, object)

@@ -62,6 +62,7 @@ class Layers:
         self._viewer = viewer
         self._by_role: dict[str, Any] = {}
         self._applied: dict[str, Any] = {}
+        """What the layer of each role shows, and other values that changed layers last."""
         self._overlays: Overlays | None = None
         self._background_layers: list[Any] = []
         self._locked_layers: WeakSet[Any] = WeakSet()
@@ -95,7 +96,7 @@ class Layers:
     def release(self) -> None:
         """Disconnect from the images, and remove the overlays, which nothing would update."""
         self._remove_overlays(COMPARED)
-        image = self.picture(self._sequence)
+        image = self.image_layer(self._sequence)
         if image is not None:
             put(image, visible=True)  # hidden in three dimensions
         for layer in self._locked_layers:
@@ -107,24 +108,24 @@ class Layers:
         """Whether a layer is one of these, and no copy of one."""
         return layer in self._by_role.values()
 
-    def picture(self, sequence: MrSequence | None) -> Any:
+    def image_layer(self, sequence: MrSequence | None) -> Any:
         """Return the layer of a sequence; None if there is none."""
         return None if sequence is None else self._get(sequence.value)
 
-    def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
+    def voxels_by_sequence(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
         """Return voxels and grid of each sequence, as acquired if known.
 
         Changes of a layer's transform by the user are ignored.
         """
-        pictures: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
-        for layer in self._pictures():
+        voxels: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
+        for layer in self._image_layers():
             metadata = layer.metadata[KEY]
             sequence, acquired = MrSequence(metadata["sequence"]), metadata.get("acquired")
             if acquired is not None:
-                pictures[sequence] = (acquired.data, acquired.grid)
+                voxels[sequence] = (acquired.data, acquired.grid)
             else:
-                pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["transform"]))
-        return pictures
+                voxels[sequence] = (layer.data, grid_of(layer.data, *metadata["transform"]))
+        return voxels
 
     def limits(self, sequence: MrSequence) -> Limits:
         """Return the values shown black and white; 0 and 1 without a layer."""
@@ -134,7 +135,7 @@ class Layers:
 
     def choose_window(self, window: WindowPreset) -> None:
         """Apply a preset to every sequence."""
-        for layer in self._pictures():
+        for layer in self._image_layers():
             layer.contrast_limits = limits_of(np.asarray(layer.data), window)
 
     def drag_window(self, sequence: MrSequence, right: float, down: float) -> None:
@@ -178,18 +179,15 @@ class Layers:
         retained = []
         for layer in list(self._viewer.layers):
             metadata = layer.metadata.get(KEY)
-            if metadata is not None and metadata.get("study") is not study:
-                self._viewer.layers.remove(layer)
-                if (
-                    background is not None
-                    and metadata.get("study") is background
-                    and "sequence" in metadata
-                ):
-                    retained.append(layer)
+            if metadata is None or metadata.get("study") is study:
+                continue
+            self._viewer.layers.remove(layer)
+            is_of_background = background is not None and metadata.get("study") is background
+            if is_of_background and "sequence" in metadata:
+                retained.append(layer)
         restored = [b for b in self._background_layers if b.metadata[KEY]["study"] is study]
-        self._background_layers = retained or (
-            self._background_layers if background is not None else []
-        )
+        if retained or background is None:
+            self._background_layers = retained
         self._viewer.layers.extend(restored)
         self._overlays = None
         self._applied.clear()
@@ -314,7 +312,7 @@ class Layers:
         self._sequence = sequence
         shows_brain = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
         layer_to_select, active = self._get(sequence.value), self._viewer.layers.selection.active
-        for layer in self._pictures():
+        for layer in self._image_layers():
             put(layer, visible=layer is layer_to_select and not shows_brain)
         if shows_brain:
             self._fill_brain(self._get(BRAIN), sequence)
@@ -326,7 +324,7 @@ class Layers:
         self, compared: ComparisonImages | None, sequence: MrSequence | None
     ) -> None:
         """Show an image of another study over the sequence, or remove it."""
-        layer, base_image = self._get(COMPARED), self.picture(sequence)
+        layer, base_image = self._get(COMPARED), self.image_layer(sequence)
         if compared is None or sequence is None or base_image is None:
             if layer is not None:
                 put(layer, visible=False)
@@ -343,13 +341,13 @@ class Layers:
         layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
         self.lock_transform(layer)
         active = self._viewer.layers.selection.active
-        indices = [self._viewer.layers.index(image) for image in self._pictures()]
+        indices = [self._viewer.layers.index(image) for image in self._image_layers()]
         self._viewer.layers.insert(max(indices) + 1, layer)
         self._by_role[COMPARED] = layer
         self._applied[COMPARED] = (compared, sequence)
         self._viewer.layers.selection.active = active
 
-    def _pictures(self) -> list[Any]:
+    def _image_layers(self) -> list[Any]:
         layers = (self._get(sequence.value) for sequence in MrSequence)
         return [layer for layer in layers if layer is not None]
 

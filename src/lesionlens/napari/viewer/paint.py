@@ -12,6 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
 from lesionlens.napari.model.geometry.contours import Line
+from lesionlens.napari.model.geometry.planes import Edges
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens.napari.model.screen.slice_annotations import DrawnMeasure
@@ -301,7 +302,7 @@ def _paint_crosshair(painter: QPainter, centre: QPointF, projection: Projection)
 def paint_text(
     painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, projection: Projection
 ) -> None:
-    """Paint letters and texts, with `corner` at the top right and `foot` at the bottom."""
+    """Paint texts, with `corner` at the top right and `foot` at the bottom, and edge letters."""
     font = QFont(painter.font())
     font.setPointSizeF(9.0)
     painter.setFont(font)
@@ -327,11 +328,19 @@ def paint_text(
     foot_position = QPointF(_MARGIN, max_y - foot_is_wide * 2 * metrics.height())
     _draw_text(painter, foot_position, _elided(metrics, foot, projection))
     _paint_scale(painter, projection)
+    _paint_edge_letters(painter, drawing.edges, top_offset, projection)
+
+
+def _paint_edge_letters(
+    painter: QPainter, edges: Edges, top_offset: float, projection: Projection
+) -> None:
+    """Paint the patient's sides at the edges, the upper one `top_offset` pixels below the edge."""
+    font = QFont(painter.font())
     font.setPointSizeF(12.0)
     font.setBold(True)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
-    left, right, top, bottom = drawing.edges
+    left, right, top, bottom = edges
     centre_x, centre_y = projection.width / 2, projection.height / 2 + metrics.ascent() / 2
     for text, x, y in (
         (left, _MARGIN, centre_y),

@@ -121,7 +121,7 @@ class Views(QObject):
         """Show a model in the chosen views."""
         board, previous = model.board, self._scene
         scene = self._scene = board.scene
-        self.single.watch(self._layers.picture(scene.sequence))
+        self.single.watch(self._layers.image_layer(scene.sequence))
         if scene.plane is not previous.plane:
             self.single.restore_orientation()
             self._layers.restore_transforms()
@@ -412,7 +412,7 @@ class Views(QObject):
     def _update_pictures(self) -> None:
         if self.linked is None:
             return
-        pictures = self._layers.pictures()
+        pictures = self._layers.voxels_by_sequence()
         current = {sequence: id(picture.source) for sequence, picture in self._pictures.items()}
         if current != {sequence: id(data) for sequence, (data, _) in pictures.items()}:
             self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}

@@ -99,8 +99,8 @@ class Panel(AskingPaths, QWidget):
         self.setAcceptDrops(True)
         self.session = session
         self.jobs = Jobs(session, self)
-        self.questions = LatestRequest(session, self)
-        self.actions_ = Actions(session, self.jobs, self.questions, viewer)
+        self.latest_request = LatestRequest(session, self)
+        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer)
         self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
         self.commands = Commands(COMMANDS, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
@@ -199,8 +199,8 @@ class Panel(AskingPaths, QWidget):
     def _connect(self) -> None:
         acts, session = self.actions_, self.session
         self.study.sequence_chosen.connect(session.choose_sequence)
-        self.study.renamed.connect(acts.name)
-        self.assign.applied.connect(acts.name)
+        self.study.renamed.connect(acts.assign_sequences)
+        self.assign.applied.connect(acts.assign_sequences)
         self.preparation.changed.connect(self._on_preparation_changed)
         self.preparation.server_chosen.connect(self._on_server_chosen)
         self.run.analyse.connect(partial(self.commands.run, "analyse"))
@@ -316,7 +316,7 @@ class Panel(AskingPaths, QWidget):
         reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
         when_idle(partial(scroll_into_view, reason))
         if reason.refusing:
-            self.actions_.review_controller.explain()
+            self.actions_.review_controller.notify_obstacle()
 
     def _on_preparation_changed(self, brain_extraction: str) -> None:
         keep_preparation(brain_extraction)

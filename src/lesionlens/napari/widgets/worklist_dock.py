@@ -75,7 +75,7 @@ class WorklistDock(QWidget):
         self.setObjectName("lesionlens")
         self._viewer = viewer
         self.session = WorklistSession()
-        self.controller = WorklistController(self.session, actions, self._add, self)
+        self.controller = WorklistController(self.session, actions, self._add_layer, self)
         self.archive: PacsDialog | None = None
         self._followed: tuple[object, object, str] = (None, None, "")
         self.model = WorklistModel(self)
@@ -239,7 +239,7 @@ class WorklistDock(QWidget):
 
     # --- acts -----------------------------------------------------------------------------
 
-    def _add(self, data: Any) -> None:
+    def _add_layer(self, data: Any) -> None:
         self._viewer.layers.append(Layer.create(*data))
 
     def _on_activated(self, index: QModelIndex) -> None:

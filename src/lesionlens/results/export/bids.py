@@ -48,6 +48,16 @@ VERSION = "1.11.0"
 _NAME = "LesionLens"
 _TABLE, _SIDECAR, _IGNORE = "descriptions.tsv", "descriptions.json", ".bidsignore"
 _DATASET_FILES = (_TABLE, _SIDECAR, _IGNORE)
+_LIST_SUFFIX = ".files.json"
+_EXTENSIONS = (".nii.gz", ".json", ".tsv")
+_SUFFIXES = (
+    "label-L_mask",
+    "dseg",
+    "desc-candidates_dseg",
+    "desc-uncertainty_map",
+    *(f"label-{region.name}_probseg" for region in Region),
+    *(f"label-{region.name}_desc-attention_map" for region in Region),
+)
 _IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
 _DESCRIPTIONS = (
     ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
@@ -95,6 +105,15 @@ class _Source:
         return location.as_uri()
 
 
+@dataclass(frozen=True, slots=True)
+class _BidsVolume:
+    """One volume: its LesionLens name, BIDS entities and suffix, and sidecar fields."""
+
+    name: str
+    suffix: str
+    sidecar: Mapping[str, Any]
+
+
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
 ) -> tuple[Analysis, tuple[str, ...]]:
@@ -126,7 +145,6 @@ def save_bids(
         f"{_stem(label)}_{suffix}{extension}" for suffix in _SUFFIXES for extension in _EXTENSIONS
     ]
     list_name = f"{result_path.as_posix()}{_LIST_SUFFIX}"
-
     earlier = EarlierReview(dataset / result_path)
 
     def owned_files(path: Path) -> OwnedFiles:
@@ -194,27 +212,6 @@ def _check_case(dataset: Path, subject: str) -> None:
                 next_step="Rename the folder of the study, or choose another folder with --out",
                 in_window="Rename the folder of the study, or choose another folder",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _BidsVolume:
-    """One volume: its LesionLens name, BIDS entities and suffix, and sidecar fields."""
-
-    name: str
-    suffix: str
-    sidecar: Mapping[str, Any]
-
-
-_LIST_SUFFIX = ".files.json"
-_EXTENSIONS = (".nii.gz", ".json", ".tsv")
-_SUFFIXES = (
-    "label-L_mask",
-    "dseg",
-    "desc-candidates_dseg",
-    "desc-uncertainty_map",
-    *(f"label-{region.name}_probseg" for region in Region),
-    *(f"label-{region.name}_desc-attention_map" for region in Region),
-)
 
 
 def _stem(label: str) -> str:

@@ -232,14 +232,14 @@ def _collect(analysis: Analysis) -> Page:
 def _heading(
     study: Study, hidden: frozenset[Identity], texts: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
-    """Return patient and date, as far as known and not hidden."""
+    """Return names and values of patient and examination; some state that they are hidden."""
     header = _dicom_header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
     representations = str(header.get("PatientName") or "").split("=")
     name = " · ".join(", ".join(filter(None, part.split("^"))) for part in representations if part)
     name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
     study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
-    lines = (
+    lines = (  # with None the value is stated as hidden, with "" there is no line
         (
             texts("patient"),
             " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,

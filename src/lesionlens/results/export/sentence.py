@@ -64,6 +64,7 @@ _FILTERS = (
     "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
+_BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
 _SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
 
 
@@ -86,12 +87,20 @@ class SentenceSource:
         """Build from a result, opened with or without its study."""
         if isinstance(result, Analysis):
             prepared, hidden = result.prepared, result.options.hidden
-            compared, reference, contrast = result.compared, prepared.reference, prepared.has_t1c
+            compared, reference, has_t1c = result.compared, prepared.reference, prepared.has_t1c
         else:
-            compared, reference, contrast = result.followup, result.reference, result.has_t1c
+            compared, reference, has_t1c = result.followup, result.reference, result.has_t1c
             hidden = frozenset()
-        return cls(result.findings, result.volumes.labels, result.review, compared, reference,
-                   contrast, result.run.omitted, hidden)  # fmt: skip
+        return cls(
+            findings=result.findings,
+            labels=result.volumes.labels,
+            review=result.review,
+            compared=compared,
+            reference=reference,
+            has_t1c=has_t1c,
+            omitted=result.run.omitted,
+            hidden=hidden,
+        )
 
 
 class Sentences:
@@ -273,10 +282,7 @@ def read_template(path: Path) -> str:
 def check_language(language: str, template: str = "") -> None:
     """Load a language, and test its sentences, or a site's template, on examples.
 
-    Raises
-    ------
-    UnusableInputError
-        As `report_texts.load`; or a sentence cannot be used, as in `read_template`.
+    Raises as `report_texts.load` and `read_template`.
     """
     blocks = _blocks(template, load(language))
     for values in _example_values():
@@ -361,9 +367,6 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
         _refuse(
             f"whose line {error.lineno} is not valid Jinja ({error.message})", "a template of Jinja"
         )
-
-
-_BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
 
 
 def _blocks_of(template: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import predecessor_documents
-from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
+from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segment_candidates import (

@@ -38,10 +38,10 @@ from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
+from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
 from lesionlens.imaging.reading.nifti import names
 from lesionlens.imaging.reading.nifti.header import open_image, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
-from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255

@@ -17,7 +17,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import EvidenceKind, Series, Study
 from lesionlens.base.text import joined_with_and
-from lesionlens.imaging.reading.readers import RECALLED, digest_of_series
+from lesionlens.imaging.reading.input_files import digest_of_series
+from lesionlens.imaging.reading.readers import RECALLED
 from lesionlens.imaging.reading.series_selection import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
 

@@ -37,7 +37,14 @@ from lesionlens.results.review.reopen import (
     result_folder,
 )
 
+_NAME_PRIOR_STUDY = (
+    "Name the folder of the images that the prior result was made of: --prior-study STUDY"
+)
 Analyse = Callable[[Study], Analysis]
+
+
+class PriorImagesError(UnusableInputError):
+    """The images of a prior result are no longer there; the user must provide their location."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,11 +242,6 @@ def open_prior(
     return Prior(located.examination, analyse(located.study), located.confirmed)
 
 
-_NAME_PRIOR_STUDY = (
-    "Name the folder of the images that the prior result was made of: --prior-study STUDY"
-)
-
-
 @contextmanager
 def _about_prior(
     next_step: str, error_type: type[UnusableInputError] = UnusableInputError
@@ -254,10 +256,6 @@ def _about_prior(
             next_step=next_step,
             in_window="Compare again, and choose the folder of that examination's images",
         ) from error
-
-
-class PriorImagesError(UnusableInputError):
-    """The images of a prior result are no longer there; the user must provide their location."""
 
 
 def _possible_results(folder: Path) -> Iterator[Path]:

@@ -291,24 +291,13 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
 def prepare_and_reopen(
     path: Path, study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> Analysis:
-    """Prepare a study and put a result, or a segmentation, and it together again.
+    """Prepare a study, and combine it with a saved result or a segmentation.
 
     A result is combined with the series that it was made of, regardless of those chosen for the
     study, and keeps its reference. A result of another study, and a file that is neither a result
     nor a segmentation, are refused before the preparation. Images are checked for a segmentation
-    only: a result contains its checks.
-
-    Parameters
-    ----------
-    path : Path
-        As `reopen_folder` takes it.
-    study : Study
-        As in `pairing.paired`.
-
-    Raises
-    ------
-    ReadError
-        As `reopen_folder`.
+    only: a result contains its checks. `path` and errors are those of `reopen_folder`, `study` is
+    that of `pairing.paired`.
     """
     path = result_folder(path)
     if not is_result(path):
@@ -324,7 +313,7 @@ def prepare_and_reopen(
 
 
 def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Combine a study with a result folder, a mask, or DICOM objects.
+    """Combine a study, as for `reopen`, with a result folder, a mask, or DICOM objects.
 
     Parameters
     ----------
@@ -332,8 +321,6 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
         A result folder or its `findings.json`; a NIfTI mask; or a folder (or file) with a
         Segmentation of the study, from LesionLens or another program, and its report if there is
         one.
-    study, prepared : Study and PreparedStudy
-        As for `reopen`.
 
     Raises
     ------

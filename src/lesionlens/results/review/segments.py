@@ -96,8 +96,9 @@ class ReadSegment:
     part: Part
     """Which part of a lesion it is."""
     lesion: bool
+    """Whether its codes or name indicate a lesion."""
     organ: bool
-    """Whether its codes or name indicate a lesion, or anatomy."""
+    """Whether its category is anatomy, and its name is not that of a lesion."""
     tracking_uid: str | None
     mask: NDArray[np.bool_]
     """(I, J, K) bool: mask on the study's grid."""

@@ -22,7 +22,8 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import encodable
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.preparation.prepare import PrepareOptions
-from lesionlens.imaging.reading.readers import hashed, open_study
+from lesionlens.imaging.reading.input_files import input_digests
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.descriptions import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -174,7 +175,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     _check_output(job)
     study = open_study(job.study, recall=True, context=context)
     if job.is_new:
-        check_result_name(hashed(study), job.out)
+        check_result_name(input_digests(study), job.out)
     options = PrepareOptions(stripper=choice.stripper)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)

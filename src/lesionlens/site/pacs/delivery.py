@@ -121,7 +121,7 @@ class Ledger:
 
     @property
     def remaining(self) -> list[Outgoing]:
-        """Return the files that are neither stored nor refused, one of each object."""
+        """The files that are neither stored nor refused, one of each object."""
         handled = self._refused.keys() | self._stored
         objects = {item.sop_instance: item for item in self._items}
         return [item for uid, item in objects.items() if uid not in handled]
@@ -133,7 +133,7 @@ class Ledger:
 
     @property
     def sent(self) -> bool:
-        """Return whether a file was stored or refused since the delivery began."""
+        """Whether a file was stored or refused since the delivery began."""
         return self.count > self._n_present or bool(self._refused)
 
     def store(self, item: Outgoing) -> None:

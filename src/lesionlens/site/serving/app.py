@@ -126,7 +126,7 @@ def _open_session(
     session = sessions.open(owner, model)
     engine: Engine = sessions.models[session.model]
     return {
-        "session": session.name,
+        "session": session.secret_id,
         "model": session.model,
         "version": version("lesionlens"),
         "engine": serialise_info(engine.info),

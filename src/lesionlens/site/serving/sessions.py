@@ -113,7 +113,7 @@ class Session:
 
     owner: str
     model: str
-    name: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    secret_id: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     last_seen: float = field(default_factory=time.monotonic)
     parts: dict[str, bytes] = field(default_factory=dict)
     studies: dict[str, _StoredStudy] = field(default_factory=dict)
@@ -164,13 +164,13 @@ class Sessions:
             if n_owned >= self.limits.sessions_each:
                 raise _full_error("the maximum number of sessions of a key")
             session = Session(owner, name)
-            self._sessions[session.name] = session
+            self._sessions[session.secret_id] = session
             return session
 
-    def find(self, name: str, owner: str) -> Session:
+    def find(self, secret_id: str, owner: str) -> Session:
         """Return a session and mark it as used."""
         with self._lock:
-            session = self._sessions.get(name)
+            session = self._sessions.get(secret_id)
             if session is None or session.owner != owner:
                 raise GoneError("session")
             session.last_seen = time.monotonic()
@@ -179,14 +179,14 @@ class Sessions:
     def close(self, session: Session) -> None:
         """End a session: cancel its jobs, delete its studies."""
         with self._lock:
-            self._sessions.pop(session.name, None)
+            self._sessions.pop(session.secret_id, None)
             jobs = [*session.jobs.values()]
         for job in jobs:
             self.queue.drop(job)
         session.parts.clear()
         session.studies.clear()
         session.jobs.clear()
-        self.release(session.name)
+        self.release(session.secret_id)
 
     def use(self, model: str, user: str) -> None:
         """Record which user's study an engine reads now; the engine caches the last one."""
@@ -262,14 +262,14 @@ class Sessions:
             stored.jobs.add(job)
             stored.last_used = time.monotonic()
             session.jobs[name] = job
-        self.queue.add(session.name, job)
+        self.queue.add(session.secret_id, job)
 
     def _respond(
         self, session: Session, stored: _StoredStudy, request: EngineRequest, job: Job
     ) -> bytes:
         engine = self.models[session.model]
         try:
-            self.use(session.model, session.name)
+            self.use(session.model, session.secret_id)
             response = respond(engine, stored.study, request, job)
             self._make_room(session, len(response))
             return response

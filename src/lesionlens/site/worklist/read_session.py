@@ -210,13 +210,7 @@ class ReadSession:
         self._review, self._last_clock_s = review, clock_s
 
     def replace_log(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
-        """Store the decisions that were shown, if this log has others or none.
-
-        Parameters
-        ----------
-        at_mm : mapping of str to (3,)
-            Centroids of candidates by tracking UID, patient RAS+.
-        """
+        """Store the decisions shown, if this log has others or none; see `store_decisions`."""
         if self._replaces_log:
             self._store(self._takeover_events(at_mm), self._review)
 

@@ -103,8 +103,8 @@ def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """
     to_own, to_compared = own_uids(analysis.followup), compared_uids(analysis.followup)
     saved = Review() if key.session else analysis.review.renamed(to_own)
-    logged_reviews = _logged_reviews_of_candidates(analysis, key, folder)
-    nonempty = [review for review in logged_reviews if review.events or review.responses]
+    reviews = _applicable_reviews(analysis, key, folder)
+    nonempty = [review for review in reviews if review.events or review.responses]
     newest = nonempty[0] if nonempty else Review()
     newer = next((review for review in nonempty if review.continues(saved)), None)
     if newer is not None:
@@ -118,14 +118,14 @@ def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     )
 
 
-def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
+def logged_decisions(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     """Return all decisions and signed responses in the logs; parameters as for `recover_review`."""
-    return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
+    return _all_decisions(_applicable_reviews(analysis, key, folder))
 
 
 def logged_signature(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     """Return the valid signature in the logs, or none; parameters as for `recover_review`."""
-    reviews = _logged_reviews_of_candidates(analysis, key, folder)
+    reviews = _applicable_reviews(analysis, key, folder)
     newest = next((review for review in reviews if review.events), Review())
     return frozenset(newest.events[-1:] if newest.signed is not None else ())
 
@@ -136,10 +136,10 @@ def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[obje
     return bool(decisions - {*map(as_stored, review.events), *review.responses})
 
 
-def _logged_reviews_of_candidates(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
+def _applicable_reviews(analysis: Analysis, key: ReadKey, folder: Path) -> list[Review]:
     """Return the logged reviews without decisions on candidates that this analysis lacks."""
     candidate_uids = centroids(analysis).keys()
-    reviews = _logged_reviews(analysis.run, key, folder)
+    reviews = _reviews_by_recency(analysis.run, key, folder)
     return [review.restricted_to(candidate_uids) for review in reviews]
 
 
@@ -167,7 +167,7 @@ def save_conflicting(
     return f"{subject} are saved in {folder}."
 
 
-def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
+def _reviews_by_recency(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     """Return a reader's decisions in the logs, most recent first."""
     names = store.analysis_keys(run)
     logs, folders = [], [folder]

@@ -14,7 +14,7 @@ from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, Wor
 from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
 from lesionlens.site.worklist.protocol import ReadingProtocol, assignments, check_unchanged
 
-SAME_PLACE_MM = 10.0
+SAME_POSITION_MM = 10.0
 """Maximum distance of two readers' marks for the same position."""
 
 
@@ -181,7 +181,7 @@ def _matched_marks(first: Read, second: Read) -> list[tuple[int, int]]:
     pairs: list[tuple[int, int]] = []
     for flat_index in np.argsort(distances, axis=None):
         i, j = (int(n) for n in np.unravel_index(flat_index, distances.shape))
-        if distances[i, j] > SAME_PLACE_MM:
+        if distances[i, j] > SAME_POSITION_MM:
             break
         if all(i != p and j != q for p, q in pairs):
             pairs.append((i, j))

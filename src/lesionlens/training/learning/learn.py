@@ -94,7 +94,7 @@ class LearnJob:
     ----------
     results, out : Path
         Reviewed results; output folder.
-    studies : Path or None
+    studies, readers : Path or None, and tuple of str
         See `learning.signed_reviews.gather`.
     recipe : TrainConfig or None
         A site's own configuration; None for the built-in one.
@@ -106,8 +106,6 @@ class LearnJob:
         Device, precision and threads.
     synthetic_volumes : int
         Number of synthetic brains for the evaluation.
-    readers : tuple of str
-        See `learning.signed_reviews.gather`.
     """
 
     results: Path

@@ -9,9 +9,10 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading.input_files import input_digests, inputs_of
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
-from lesionlens.imaging.reading.readers import hashed, inputs_of, open_study
+from lesionlens.imaging.reading.readers import open_study
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_a_slice_that_is_gone_before_its_pixels_are_read_is_not_called_undecodab
         series.load()
 
 
-@pytest.mark.parametrize("digests_of", [inputs_of, lambda study: list(hashed(study))])
+@pytest.mark.parametrize("digests_of", [inputs_of, lambda study: list(input_digests(study))])
 def test_a_file_that_is_gone_before_it_is_hashed_is_an_input_that_cannot_be_used(
     make_study, digests_of
 ):

@@ -862,14 +862,14 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
         for at in (1, 2):
             first.session.go_to_candidate(at)
             first.session.decide(ReviewState.ACCEPTED)
-        assert signing.what_is_signed() == "nothing further seen"
+        assert signing.statement_to_sign() == "nothing further seen"
         second.session.go_to_candidate(2)
         second.session.decide(ReviewState.REJECTED)
-        assert signing.what_is_signed() == ""
+        assert signing.statement_to_sign() == ""
         assert "open it again to see all, then sign" in first.session.state.message
     with shown(analysis) as again:
         assert decided(again)[-1] is ReviewState.REJECTED
-        assert ReviewController(again.session, None, SimpleNamespace(), again).what_is_signed()
+        assert ReviewController(again.session, None, SimpleNamespace(), again).statement_to_sign()
 
 
 SIGNED = SignedResponse(
@@ -896,7 +896,7 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         assert "Another window" not in window.session.state.message
         assert not window.decision_log.decided_elsewhere(window.session.state.analysis)
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
-        assert signing.what_is_signed()
+        assert signing.statement_to_sign()
         window.name_reader("A. Reader")
         window.session.decide(ReviewState.REJECTED)
         acts = [act.act for act in window.decision_log._own_log.read.acts]

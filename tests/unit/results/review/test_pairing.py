@@ -24,7 +24,8 @@ from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading import series_choices
-from lesionlens.imaging.reading.readers import inputs_of, open_study
+from lesionlens.imaging.reading.input_files import inputs_of
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
 from lesionlens.results.review.pairing import _digests_of_row, paired

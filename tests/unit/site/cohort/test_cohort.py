@@ -36,7 +36,8 @@ from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli.batch import batch as batch_command
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.imaging.reading.readers import inputs_of, open_study
+from lesionlens.imaging.reading.input_files import inputs_of
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens

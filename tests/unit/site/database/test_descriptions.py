@@ -14,7 +14,7 @@ from tests.helpers.stale_share import make_stale
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.imaging.reading import readers
+from lesionlens.imaging.reading import input_files
 from lesionlens.site.database.descriptions import (
     Description,
     describe_studies,
@@ -112,7 +112,7 @@ def test_a_study_that_could_not_be_read_to_its_end_costs_no_other_and_is_tried_a
 ):
     """A bad sector ended the scan of the whole list; a permission given later changed nothing."""
     studies = [make_study(name=name, sequences={"t1c"}) for name in "ab"]
-    sha256_of = readers.sha256_of
+    sha256_of = input_files.sha256_of
 
     def fail(path):
         if path.is_relative_to(studies[0]):
@@ -122,7 +122,7 @@ def test_a_study_that_could_not_be_read_to_its_end_costs_no_other_and_is_tried_a
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies(StudyEntry(study.name, str(study)) for study in studies)
         with monkeypatch.context() as failing:
-            failing.setattr(readers, "sha256_of", fail)
+            failing.setattr(input_files, "sha256_of", fail)
             describe_studies(database)
         failed, other = database.entries()
         describe_studies(database)

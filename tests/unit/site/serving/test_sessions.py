@@ -89,7 +89,7 @@ def test_a_silent_session_ends_and_its_study_is_forgotten(make):
     gc.collect()
     assert becomes_true(lambda: held() is None)
     with pytest.raises(GoneError, match="session"):
-        sessions.find(session.name, ME)
+        sessions.find(session.secret_id, ME)
 
 
 def test_a_session_that_is_heard_of_lives_on(make):
@@ -97,7 +97,7 @@ def test_a_session_that_is_heard_of_lives_on(make):
     session = sessions.open(ME, None)
     for _ in range(3):
         session.last_seen -= 900.0
-        assert sessions.find(session.name, ME) is session
+        assert sessions.find(session.secret_id, ME) is session
     time.sleep(1.5)
     assert sessions.state()["sessions"] == 1
 
@@ -106,7 +106,7 @@ def test_a_session_opens_for_its_owner_alone(make):
     sessions = make()
     session = sessions.open(ME, None)
     with pytest.raises(GoneError):
-        sessions.find(session.name, OTHER)
+        sessions.find(session.secret_id, OTHER)
 
 
 def test_an_ended_session_cancels_what_runs_and_what_waits(make):

@@ -76,7 +76,7 @@ class DicomSlice:
     frame: int | None = None
     """Frame index from 0 in a multi-frame file."""
     groups: tuple[Any, ...] = ()
-    """Tuple of Dataset. The frame's functional groups, then the shared ones."""
+    """The frame's functional groups (Dataset), then the shared ones."""
 
     def get(self, keyword: str) -> Any:
         """Return an attribute from the frame's functional groups, else from the header.
@@ -171,7 +171,7 @@ class Scan:
     """Content of a folder."""
 
     slices: list[DicomSlice] = field(default_factory=list)
-    """List of DicomSlice. MR image planes with a position, each SOP instance once."""
+    """MR image planes with a position, each SOP instance once."""
     other_patients: list[DicomSlice] = field(default_factory=list)
     """Copies of images that name another patient, as before an archive corrected it."""
     other_kinds: Counter[str] = field(default_factory=Counter)
@@ -246,13 +246,7 @@ def sop_class(path: Path) -> str:
 
 
 def scan(files: list[Path], context: RunContext) -> Scan:
-    """Read the headers of all DICOM files.
-
-    Parameters
-    ----------
-    files : list of Path
-        Regular files of any kind.
-    """
+    """Read the headers of all DICOM files among regular files of any kind."""
     content = Scan()
     by_uid: dict[str, DicomSlice] = {}
     with warnings_ignored():  # invalid values are handled one by one
@@ -314,7 +308,7 @@ def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSli
         if (item.text("Modality"), item.text("Manufacturer")) == ("SR", MANUFACTURER):
             content.reported_studies.add(item.text("StudyInstanceUID"))
     elif item.uid and item.uid in by_uid:
-        _compare(by_uid[item.uid], item, content)
+        _record_duplicate(by_uid[item.uid], item, content)
     else:
         by_uid[item.uid] = item
         if (problem := _problem(item, kind)) is not None:
@@ -337,7 +331,7 @@ def _referenced_images(dicomdir: Path) -> set[str]:
         return set()
 
 
-def _compare(first: DicomSlice, second: DicomSlice, content: Scan) -> None:
+def _record_duplicate(first: DicomSlice, second: DicomSlice, content: Scan) -> None:
     """Record two files with one SOP Instance UID unless they are copies of one patient's image."""
     if same_image(first, second):
         if first.patient.compared(second.patient).conflicts:

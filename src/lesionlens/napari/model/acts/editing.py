@@ -71,7 +71,7 @@ class Editing(StateHolder):
 
     def end_edit(self) -> None:
         """Discard the edit."""
-        self._set(**ENDED)
+        self._set(**NO_EDIT)
         self.clear_problem(OUTLINE)
 
     # --- strokes that were interrupted ----------------------------------------------------
@@ -137,5 +137,5 @@ class Editing(StateHolder):
         self._set(tools=tools, probability=probability)
 
 
-ENDED: dict[str, Any] = {"edit": None, "draft": None, "tools": Tools()}
+NO_EDIT: dict[str, Any] = {"edit": None, "draft": None, "tools": Tools()}
 """Fields of the state after an edit."""

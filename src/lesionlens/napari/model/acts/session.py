@@ -21,7 +21,7 @@ from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing
-from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
+from lesionlens.napari.model.acts.editing import NO_EDIT, OUTLINE
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
@@ -135,7 +135,7 @@ class ReviewSession(Choosing):
             probed=None,
             occluded_result=None,
             probability=None,
-            **ENDED,
+            **NO_EDIT,
             attention_layers=() if trace is None else trace.attention_layers,
             second_opinions=second_opinions_of(result),
             reopened=result.engine is None,
@@ -350,7 +350,7 @@ class ReviewSession(Choosing):
         self._log, draft = log, self._state.draft
         if draft is not None and draft.tracking_uid in new_uids:
             draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])
-        ended = {} if self._state.editing is None else ENDED
+        ended = {} if self._state.editing is None else NO_EDIT
         choices = self._state.choices
         if choices.candidate not in {candidate.id for candidate in analysis.findings.candidates}:
             choices = replace(choices, candidate=None)

@@ -37,7 +37,6 @@ _ONE_SEQUENCE = (
 _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
 _NO_SUCH_MAP = "The network that made this result has no such map."
 _ALONG_AXES = "Shown along the patient's axes: the diameters lie in no acquired slice."
-_MAX_SLICES = 1_000_000
 
 
 class ViewActs(MeasureActs):
@@ -53,7 +52,7 @@ class ViewActs(MeasureActs):
         """Store unfinished work, then act."""
         return act() is not False
 
-    def pointing(self) -> bool:
+    def points_at_slice(self) -> bool:
         """Whether the pointer is on a slice; notifies if it is not."""
         on_slice = self.renew_pointer() is not False
         if not on_slice:
@@ -151,10 +150,8 @@ class ViewActs(MeasureActs):
 
     def scroll_looped(self) -> None:
         """Go to the next slice, cyclically."""
-        start = self.viewpoint.current.point_mm
-        self.scroll(1)
-        if self.viewpoint.current.point_mm == start:
-            self.scroll(-_MAX_SLICES)
+        if not self.scroll(1):
+            self.show_slice(1)
 
     def toggle_cine(self) -> None:
         """Play or stop the slices."""

@@ -200,12 +200,10 @@ class Picture:
     def brightest(
         self, frame: Frame, plane: Plane, point_mm: Point, slab: int
     ) -> tuple[float, Point] | None:
-        """Return the value of a maximum intensity projection at a point, and its position.
+        """Return the brightest value of a slab (see `cut`) at a point, and its position.
 
         Parameters
         ----------
-        frame, plane, slab
-            As in `cut`.
         point_mm : (3,)
             Point on the middle slice, RAS+ mm.
 

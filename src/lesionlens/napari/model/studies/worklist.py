@@ -84,7 +84,7 @@ class WorklistSession(ScreenHolder):
         self._version: tuple[int, int] | None = None
         self._unwritten: dict[str, object] = {}
         """Notes that could not be stored, by their names."""
-        self.left: Callable[[], bool] = lambda: False
+        self.on_leave: Callable[[], bool] = lambda: False
         """Set by the window: called before a list is closed, while it is still writable.
 
         Returns whether the window closes its database later, once an outline is kept in it.
@@ -137,7 +137,7 @@ class WorklistSession(ScreenHolder):
 
     def close(self) -> None:
         """Close the list."""
-        if self.database is not None and not self.left():
+        if self.database is not None and not self.on_leave():
             self.database.close()
         self.database = None
         self._unwritten.clear()
@@ -225,11 +225,11 @@ class WorklistSession(ScreenHolder):
         index = keys.index(start) + by
         return self.state.rows[index] if 0 <= index < len(keys) else None
 
-    def choose(self, row: WorklistRow | None) -> None:
+    def set_opening_row(self, row: WorklistRow | None) -> None:
         """Set the row being opened; None when it is open or was cancelled."""
         self._set(opening=None if row is None else row.key)
 
-    def at(self, row: WorklistRow | None) -> None:
+    def set_open_row(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
             self._write_note(self.database, _position_note(self.reader), row.key)

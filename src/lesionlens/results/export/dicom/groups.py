@@ -75,10 +75,11 @@ def groups_of(
     the first of them. Candidates with more measurements precede those with fewer, and the resection
     cavity, which has a volume only, is last, unless no candidate has any. Therefore a table
     with the columns of the first group is correct, with empty cells for missing values. The score
-    is text, not a measurement. Alternatives fail: highdicom (0.28) does not support items without a
-    value; without a segment, 3D Slicer shows diameters in the column of volumes, and OHIF ignores
-    measurements outside groups; repeated diameters would be attributed to another region.
+    is text, not a measurement.
     """
+    # Alternatives fail: highdicom (0.28) does not support items without a value; without a segment,
+    # 3D Slicer shows diameters in the column of volumes; OHIF ignores measurements outside groups;
+    # repeated diameters would be attributed to another region.
     groups: list[Any] = []
     sentences = Sentences(analysis)  # the report is in English
     candidate_segments = tuple(segment for segment in segments if isinstance(segment, Segment))

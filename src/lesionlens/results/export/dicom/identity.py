@@ -46,12 +46,8 @@ _UNREVIEWED = ("no candidate", "not reviewed")
 def of_new_instance(kind: str) -> dict[str, Any]:
     """Return the keyword arguments of highdicom objects that do not depend on a result.
 
-    Identifiers are new: every export is a new instance in its own series, as DICOM requires.
-
-    Parameters
-    ----------
-    kind : str
-        A key of `SERIES`.
+    Identifiers are new: every export is a new instance in its own series, as DICOM requires. `kind`
+    is a key of `SERIES`.
     """
     number, description = SERIES[kind]
     now = datetime.now(UTC).astimezone()
@@ -71,13 +67,7 @@ def of_new_instance(kind: str) -> dict[str, Any]:
 
 
 def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
-    """Return the common keyword arguments of highdicom objects of a result.
-
-    Parameters
-    ----------
-    kind : str
-        A key of `SERIES`.
-    """
+    """Return the keyword arguments of highdicom objects of a result; as for `of_new_instance`."""
     attributes = of_new_instance(kind)
     description = attributes["series_description"]
     attributes |= {

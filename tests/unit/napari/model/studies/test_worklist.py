@@ -50,27 +50,27 @@ def test_the_open_study_is_the_place_in_the_list_from_which_the_reader_goes_on(s
     assert [row.key for row in session.state.rows] == list(A_B_C)
     assert (session.neighbour(1).key, session.neighbour(-1).key) == (("a", 0), ("c", 0))
     second = session.row(("b", 0))
-    session.choose(second)
+    session.set_opening_row(second)
     assert (session.state.focus, session.state.current) == (("b", 0), None)
-    session.choose(None)
+    session.set_opening_row(None)
     assert session.state.focus is None
-    session.at(second)
+    session.set_open_row(second)
     assert session.state.focus == session.state.last_opened == ("b", 0)
     assert (session.neighbour(1).key, session.neighbour(-1).key) == (("c", 0), ("a", 0))
     assert session.neighbour(1, ("c", 0)) is None
     assert session.neighbour(-1, ("a", 0)) is None
-    session.at(None)
+    session.set_open_row(None)
     assert session.state.current is None
     assert session.neighbour(1).key == ("b", 0), "the one that was opened last"
 
 
 def test_each_reader_goes_on_from_their_own_place(session, folder):
     session.open(folder, "A. Reader", unaided_first=False)
-    session.at(session.row(("b", 0)))
-    session.at(None)
+    session.set_open_row(session.row(("b", 0)))
+    session.set_open_row(None)
     session.read_as("B. Reader", unaided_first=False)
     assert (session.state.last_opened, session.neighbour(1).key) == (None, ("a", 0))
-    session.at(session.row(("c", 0)))
+    session.set_open_row(session.row(("c", 0)))
     for reader, key in (("A. Reader", ("b", 0)), ("B. Reader", ("c", 0)), ("", None)):
         again = WorklistSession()
         again.open(folder, reader, unaided_first=False)
@@ -82,7 +82,7 @@ def test_a_list_that_is_opened_again_keeps_its_place_and_another_one_has_none(
     session, folder, tmp_path
 ):
     session.open(folder, "A. Reader", unaided_first=False)
-    session.at(session.row(("b", 0)))
+    session.set_open_row(session.row(("b", 0)))
     database = session.database
     session.open(folder, "A. Reader", unaided_first=False)
     assert session.database is database
@@ -90,7 +90,7 @@ def test_a_list_that_is_opened_again_keeps_its_place_and_another_one_has_none(
     session.open(make_list(tmp_path / "other"), "A. Reader", unaided_first=False)
     assert session.database is not database
     assert (session.state.current, session.state.last_opened) == (None, None)
-    session.left = lambda: True  # the window closes it later
+    session.on_leave = lambda: True  # the window closes it later
     kept = session.database
     session.close()
     assert len(kept.entries()) == 3
@@ -205,7 +205,7 @@ def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
     session.open(folder, "A. Reader", unaided_first=False)
     with monkeypatch.context() as patched:
         patched.setattr(WorklistDatabase, "write_note", full)
-        session.at(session.row(("b", 0)))
+        session.set_open_row(session.row(("b", 0)))
         session.database.add_studies([StudyEntry("d", "/d")])
         session.refresh()
         assert session.state.message.startswith("The list cannot be written now: Found a full disk")
