@@ -86,6 +86,24 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful
 
 
+def test_a_doubtful_part_asked_for_while_an_undo_is_measured_is_shown_afterwards(
+    loaded, doubted, qtbot
+):
+    """What was said of it was gone at the end of the undo."""
+    loaded.actions_.show_result(FakeResult(doubted), overlays_of(doubted))
+    loaded.session.go_to_candidate(1)
+    loaded.commands.run("next_doubtful")
+    loaded.commands.run("leave_out")
+    settled(loaded, qtbot)
+    loaded.commands.run("undo")
+    assert loaded.actions_.review_controller.busy
+    loaded.commands.run("next_doubtful")
+    assert "the doubtful part is shown once that has ended" in loaded.session.state.message
+    settled(loaded, qtbot)
+    assert loaded.session.state.message.startswith("Doubtful part 1 of 1")
+    assert loaded.actions_.doubtful_here() is not None
+
+
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_a_part_that_an_edit_erased_in_part_is_left_out_with_what_remains(
     loaded, doubted, qtbot, share

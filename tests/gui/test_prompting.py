@@ -18,6 +18,7 @@ from tests.gui.window import canvas, control, reads
 from tests.helpers import stored_drafts
 
 from lesionlens.analysis.findings import edit_tools
+from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
@@ -856,6 +857,23 @@ def test_what_a_tool_removed_stays_when_another_place_is_pointed_at(missed, qtbo
     assert drawn(missed)[removed] == 0
     point(missed, qtbot, beside(RIGHT))
     assert drawn(missed)[removed] > 0, "the reader pointed into it: the last act counts"
+
+
+def test_strokes_are_told_from_what_was_computed_when_an_outline_is_kept(
+    missed, qtbot, monkeypatch
+):
+    """On thick slices strokes fill the slice; what a prompt outlined keeps its volume."""
+    kept = []
+    target = "lesionlens.napari.controllers.review_controller.outline_of"
+    monkeypatch.setattr(target, lambda *given: kept.append(given[4]) or outline_of(*given))
+    point(missed, qtbot, RIGHT)
+    removed = tuple(np.argwhere(drawn(missed) > 0)[0])
+    changed = drawn(missed).copy()
+    changed[removed] = 0
+    missed.actions_.adder.apply(lambda _: changed, "")
+    missed.commands.run("finish_outline")
+    settled(missed, qtbot)
+    assert [np.argwhere(by_hand).tolist() for by_hand in kept] == [[list(removed)]]
 
 
 def test_a_smoothed_border_may_be_moved_by_the_next_prompt(missed, qtbot, monkeypatch):

@@ -319,6 +319,26 @@ def test_disagreements_are_gone_through_in_both_directions_and_by_a_click(three,
     assert after("next_disagreement").startswith("Disagreement 1 of 1")
 
 
+@pytest.mark.parametrize("way", ["key", "row"])
+def test_a_disagreement_asked_for_while_an_undo_is_measured_is_shown_afterwards(three, qtbot, way):
+    """The views went back to the candidate of the undo, and what was said of the place was gone."""
+    three.commands.run("next_disagreement")
+    three.commands.run("take_second")
+    wait(qtbot, three)
+    three.commands.run("undo")
+    assert three.actions_.review_controller.busy
+    if way == "key":
+        three.commands.run("previous_disagreement")
+    else:
+        second = three.actions_.second
+        second.go_to_disagreement(agreement(three).disagreements[1].point_mm)
+    assert "the disagreement is shown once that has ended" in reads(three)
+    wait(qtbot, three)
+    assert three.session.state.message.startswith("Disagreement ")
+    number = int(three.session.state.message.split()[1])
+    assert agreement(three).parts[here(three)] == number
+
+
 def test_a_lesion_of_the_second_result_alone_becomes_a_candidate(three, qtbot):
     grid = three.session.state.analysis.volumes.labels.grid
     part = agreement(three).parts[tuple(grid.nearest_voxel(ABSENT_MM))]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Labels
+from lesionlens.base.geometry import Labels, Mask
 from lesionlens.base.labels import Label, PromptKind, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
@@ -148,7 +148,11 @@ def with_part(
 
 
 def halves(
-    analysis: Analysis, candidate: Candidate, second_uid: str, sides: tuple[Labels, Labels, Labels]
+    analysis: Analysis,
+    candidate: Candidate,
+    second_uid: str,
+    sides: tuple[Labels, Labels, Labels],
+    by_hand: Mask | None = None,
 ) -> tuple[Outline, Outline]:
     """Return the outlines of the two halves of a split candidate, which lose none of its voxels.
 
@@ -160,6 +164,8 @@ def halves(
         Tracking UID of the second half, which is new.
     sides : three (I, J, K) uint8
         On the working grid: its current labels, and those of each half.
+    by_hand : (I, J, K) bool or None
+        Voxels that a stroke painted or erased; None for all.
 
     Raises
     ------
@@ -167,8 +173,8 @@ def halves(
         A half is empty on the native grid.
     """
     current, first, second = sides
-    whole_outline = outline_of(analysis, candidate, current, np.maximum(first, second))
-    first_outline = outline_of(analysis, candidate, current, first)
+    whole_outline = outline_of(analysis, candidate, current, np.maximum(first, second), by_hand)
+    first_outline = outline_of(analysis, candidate, current, first, by_hand)
     labels = np.zeros(analysis.findings.components.shape, np.uint8)
     labels[whole_outline.box] = whole_outline.labels
     labels[first_outline.box][first_outline.labels > 0] = 0

@@ -30,7 +30,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Shape3
+from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Mask, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis, Original
@@ -296,7 +296,11 @@ def _redrawn_notice(candidate: Candidate, review: Review) -> str:
 
 
 def outline_of(
-    analysis: Analysis, candidate: Candidate | str, before: Labels, after: Labels
+    analysis: Analysis,
+    candidate: Candidate | str,
+    before: Labels,
+    after: Labels,
+    by_hand: Mask | None = None,
 ) -> Outline:
     """Transfer a reader's edit on the working grid to the native grid.
 
@@ -304,8 +308,9 @@ def outline_of(
     A native voxel takes the change of the working voxel at its centre. If a change reaches the
     centre of no slice, the slice takes the change of any working voxel within it: a stroke on one
     plane of a thick slice changes the slice, and an outline through several slices keeps its
-    volume. Native voxels without a working voxel (if the native grid is finer) are removed if no
-    neighbour remains.
+    volume. A change is a column through the slices where the reader drew, else a connected region.
+    Native voxels without a working voxel (if the native grid is finer) are removed if no neighbour
+    remains.
 
     Parameters
     ----------
@@ -316,6 +321,8 @@ def outline_of(
         are not changed.
     before, after : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
+    by_hand : (I, J, K) bool or None
+        Voxels that a stroke painted or erased; None for all.
 
     Raises
     ------
@@ -332,7 +339,7 @@ def outline_of(
     own_voxels, other_voxels = own_voxels[box], (components[box] > 0) & ~own_voxels[box]
     labels = np.where(own_voxels, all_labels[box], np.uint8(0))
     origin = np.array([side.start for side in box])
-    painted = _paint_unsampled(labels, origin, before, after, analysis.prepared)
+    painted = _paint_unsampled(labels, origin, before, after, by_hand, analysis.prepared)
     native_before, native_after = (
         _sampled_at_centres(working_labels, origin, labels.shape, analysis.prepared.to_native)
         for working_labels in (before, after)
@@ -368,7 +375,12 @@ def _native_box(
 
 
 def _paint_unsampled(
-    labels: Labels, origin: NDArray[np.intp], before: Labels, after: Labels, prepared: PreparedStudy
+    labels: Labels,
+    origin: NDArray[np.intp],
+    before: Labels,
+    after: Labels,
+    by_hand: Mask | None,
+    prepared: PreparedStudy,
 ) -> NDArray[np.bool_]:
     """Return the native voxels of changed working voxels that no centre represents, (I, J, K).
 
@@ -388,10 +400,19 @@ def _paint_unsampled(
         sampled = _sampled_at_centres(
             changed.astype(np.uint8), origin, labels.shape, prepared.to_native
         )
-        runs = _runs(changed, across)[tuple(voxels.T)]
-        unsampled = ~np.isin(runs, runs[sampled[tuple(native_voxels.T)] > 0])
+        is_sampled = sampled[tuple(native_voxels.T)] > 0
+        unsampled = _is_without(is_sampled, _runs(changed, across)[tuple(voxels.T)])
+        if by_hand is not None:
+            parts = ndimage.label(changed, TOUCHING)[0][tuple(voxels.T)]
+            unsampled &= by_hand[tuple(voxels.T)] | _is_without(is_sampled, parts)
         labels[tuple(native_voxels[unsampled].T)] = after[tuple(voxels[unsampled].T)]
     return painted
+
+
+def _is_without(marked: Mask, groups: NDArray[np.int32]) -> Mask:
+    """Return which elements are of a group that has no marked one."""
+    without: Mask = ~np.isin(groups, groups[marked])
+    return without
 
 
 def _through_slices(prepared: PreparedStudy) -> int:

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import editable_tissue
-from lesionlens.base.geometry import Labels
+from lesionlens.base.geometry import Labels, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
@@ -43,6 +43,8 @@ class EditedLabels(NamedTuple):
     """Labels when the edit began."""
     current: Labels
     """Labels as drawn now."""
+    by_hand: Mask
+    """Voxels that a stroke painted or erased, (I, J, K)."""
 
     @property
     def are_changed(self) -> bool:
@@ -106,7 +108,8 @@ class OutlineEditor:
         """Return the labels of the candidate that is being edited; None if none is."""
         if not self._is_open():
             return None
-        return EditedLabels(self._initial, np.asarray(self._layer.data).astype(np.uint8))
+        current = np.asarray(self._layer.data).astype(np.uint8)
+        return EditedLabels(self._initial, current, self.by_hand)
 
     @property
     def allowed(self) -> NDArray[np.bool_]:

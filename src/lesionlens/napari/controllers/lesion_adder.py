@@ -68,7 +68,9 @@ class LesionAdder:
             blocked = (overlays.components > 0) | cavity_of(analysis)
             allowed = edit_tools.editable_tissue(prepared, blocked)
             labels, prompt = additions.lesion_at(analysis, result.answer_prompts, allowed, point_mm)
-            outline = outline_of(analysis, uid, np.zeros_like(labels), labels)
+            outline = outline_of(
+                analysis, uid, np.zeros_like(labels), labels, np.zeros(labels.shape, bool)
+            )
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(prompt,))
 
         return self.review_controller.change(
@@ -310,7 +312,8 @@ class LesionAdder:
             is_cavity = self.session.state.edited_uid == CAVITY
             self.session.decline(_CAVITY_IS_WHOLE if is_cavity else _FINISH_FIRST)
             return
-        (initial, drawn), grid, reader = edited, overlays.grid, self.review_controller.reader
+        (initial, drawn, by_hand), grid = edited, overlays.grid
+        reader = self.review_controller.reader
         uid, prompts = new_tracking_uid(), tuple(self.editor.rounds)
         reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
@@ -320,7 +323,8 @@ class LesionAdder:
                 half = ~half  # score and tracking UID stay with the larger part
             smaller = np.where(half, drawn, np.uint8(0))
             larger = np.where(half, np.uint8(0), drawn)
-            kept, separated = additions.halves(analysis, candidate, uid, (initial, larger, smaller))
+            sides = initial, larger, smaller
+            kept, separated = additions.halves(analysis, candidate, uid, sides, by_hand)
             origin = f"split from candidate {candidate.id}"
             diameters = log.review.diameters_of(candidate.tracking_uid)
             moved = diameters is not None and _lies_in_half(grid, diameters, smaller, larger)

@@ -436,6 +436,16 @@ class ReviewController:
         self._pending_moves.append(move)
         self.session.notify(_SHOWN_AFTERWARDS if self.busy else _SHOWN_ONCE_ANSWERED)
 
+    def once_measured(self, move: Callable[[], object], shown: str) -> None:
+        """Go to a place now, or once an outline is measured, as that ends with other views."""
+        if self.busy:
+            self._pending_moves.append(move)
+            self.session.notify(
+                f"An outline is being measured: {shown} is shown once that has ended."
+            )
+        else:
+            move()
+
     def take_pending_moves(self) -> list[Callable[[], object]]:
         """Return the moves that waited, oldest first, which wait no longer."""
         pending_moves, self._pending_moves = self._pending_moves, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from lesionlens.results.review.reopen import is_result, reopen_folder, result_fo
 InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
 _NO_SECOND_RESULT = "There is no second result yet: choose Open…, Second result of this study…"
+_DISAGREEMENT = "the disagreement"
 _START = (0, 1)
 _READ_STAGE = "read the second result"
 _AGREE = "Both results agree: no part is outlined in one of them only."
@@ -113,6 +115,9 @@ class SecondResultController:
 
     def step(self, by: int) -> None:
         """Go to the next or previous disagreement, cyclically."""
+        self._review.once_measured(partial(self._step, by), _DISAGREEMENT)
+
+    def _step(self, by: int) -> None:
         second = self._session.state.second
         if second is None:
             self._session.decline(_NO_SECOND_RESULT)
@@ -140,6 +145,9 @@ class SecondResultController:
 
     def go_to_disagreement(self, point_mm: Point) -> None:
         """Go to the disagreement at a point (RAS+ mm)."""
+        self._review.once_measured(partial(self._go_to_disagreement, point_mm), _DISAGREEMENT)
+
+    def _go_to_disagreement(self, point_mm: Point) -> None:
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         visited = next((part for part in parts if part.point_mm == point_mm), None)
