@@ -32,6 +32,7 @@ from lesionlens.imaging.preparation.checks import (
     overflow,
     quality,
     repeated_slices,
+    smoothed,
 )
 from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
@@ -147,6 +148,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             corrupted_slices.check(acquired),
             _check_bright_end(draft, acquired),
             equalised.check(acquired),
+            smoothed.check(acquired),
             ghosts.check(acquired),
             quality.spacing(series),
             quality.motion(acquired),
