@@ -124,10 +124,13 @@ def test_decimals_longer_than_dicom_allows_are_shortened(
                 assert max(len(str(part)) for part in parts) <= 16, found
 
 
-@pytest.mark.parametrize("multi_frame", [True, False])
 @pytest.mark.parametrize(
-    ("stated", "thickness"), [("0.4", "0.7"), ("0", "0"), ("-4", ""), (None, None), ("", "-1")]
-)
+    ("multi_frame", "stated", "thickness"),
+    [
+        (True, "0.4", "0.7"), (False, "0.4", "0.7"), (True, "0", "0"),
+        (False, "-4", ""), (True, None, None), (False, "", "-1"),
+    ],
+)  # fmt: skip
 def test_slices_have_the_distance_of_their_positions(
     two_lesions, source, files, tmp_path, multi_frame, stated, thickness
 ):
