@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from importlib import resources
 
 import numpy as np
-import pydicom
 import pytest
+from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import (
@@ -425,11 +425,10 @@ def named(make):
     """A DICOM analysis whose header names a patient."""
     analysis = make(dicom=True, sequences=ALL)
     for series in analysis.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
-        dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
-        dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
+            dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
+            dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
     return analysis
 
 
@@ -467,10 +466,9 @@ def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, go
 def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, name, shown):
     """Without the isolates browsers display 12-34 after an Arabic name as 34-12."""
     for series in named.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", name
-        dataset.PatientID = "12-34"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", name
+            dataset.PatientID = "12-34"
     assert f"<dd>{shown}</dd>" in report_html(named)
 
 
@@ -489,9 +487,8 @@ def test_a_readers_name_that_runs_to_the_left_does_not_reorder_the_time_beside_i
 
 def test_a_file_of_another_patient_by_now_names_nobody(named):
     for series in named.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.SOPInstanceUID = "2.25.1"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.SOPInstanceUID = "2.25.1"
     html = report_html(named)
     assert "Doe" not in html
     assert "P-17" not in html

@@ -1,7 +1,6 @@
 """A result whose parts are not those that were written together is refused by name."""
 
 import errno
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError
@@ -68,9 +68,8 @@ def other(results):
 
 
 def edit(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+    with edited_json(path) as content:
+        change(content)
 
 
 def unlist(result):

@@ -10,6 +10,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.labels import Extra, MrSequence
 from lesionlens.base.records.export import ExportOptions
@@ -104,21 +105,20 @@ THICK = {"dicom": True, "spacing_mm": (8.0, 8.0, 8.0)}
 def _dirty(analysis, attributes):
     """Put raw bytes into attributes: written as a placeholder of their length, then exchanged."""
     for file in analysis.study.series[MrSequence.T1C].files:
-        ds = pydicom.dcmread(file.path)
-        exchange = {}
-        for number, (keyword, value) in enumerate(attributes.items()):
-            tag = tag_for_keyword(keyword)
-            ds.pop(tag, None)
-            if value is None:
-                continue
-            even = value.ljust(10) + b" " * (len(value.ljust(10)) % 2)
-            held = bytes([65 + number]) * len(even)
-            if keyword == "SpecificCharacterSet":
-                held = {10: b"ISO_IR 192", 16: b"\\ISO 2022 IR 100"}[len(even)]
-            exchange[held] = even
-            vr = dictionary_VR(tag)
-            ds[tag] = RawDataElement(Tag(tag), vr, len(even), held, 0, False, True)
-        ds.save_as(file.path)
+        with edited_dicom(file.path) as ds:
+            exchange = {}
+            for number, (keyword, value) in enumerate(attributes.items()):
+                tag = tag_for_keyword(keyword)
+                ds.pop(tag, None)
+                if value is None:
+                    continue
+                even = value.ljust(10) + b" " * (len(value.ljust(10)) % 2)
+                held = bytes([65 + number]) * len(even)
+                if keyword == "SpecificCharacterSet":
+                    held = {10: b"ISO_IR 192", 16: b"\\ISO 2022 IR 100"}[len(even)]
+                exchange[held] = even
+                vr = dictionary_VR(tag)
+                ds[tag] = RawDataElement(Tag(tag), vr, len(even), held, 0, False, True)
         data = file.path.read_bytes()
         for held, even in exchange.items():
             assert held in data
@@ -174,9 +174,8 @@ def test_a_value_of_another_type_is_omitted_and_costs_no_object(make, tmp_path, 
     analysis = make(**THICK, lesions=(Lesion(),))
     tag = Tag(tag_for_keyword(keyword))
     for file in analysis.study.series[MrSequence.T1C].files:
-        ds = pydicom.dcmread(file.path)
-        ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
-        ds.save_as(file.path)
+        with edited_dicom(file.path) as ds:
+            ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
     done = DicomExporter().write(analysis, tmp_path)
     assert done.left_out == {}
     assert any(f"(left out: {keyword})" in text for text in done.notices)
@@ -186,9 +185,8 @@ def test_a_value_of_another_type_is_omitted_and_costs_no_object(make, tmp_path, 
 def test_a_number_is_copied(make, tmp_path):
     analysis = make(**THICK, lesions=(Lesion(),))
     for file in analysis.study.series[MrSequence.T1C].files:
-        ds = pydicom.dcmread(file.path)
-        ds.PregnancyStatus = 4
-        ds.save_as(file.path)
+        with edited_dicom(file.path) as ds:
+            ds.PregnancyStatus = 4
     done = DicomExporter().write(analysis, tmp_path)
     assert not done.notices
     assert {pydicom.dcmread(path).PregnancyStatus for path in done.files} == {4}
@@ -207,10 +205,9 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
     hidden = {"OperatorsName": b"HIDDENNAME", "PatientAddress": b"HIDDENNAME"}
     _dirty(analysis, {**hidden, "RequestAttributesSequence": None})
     for file in analysis.study.series[MrSequence.T1C].files:
-        ds = pydicom.dcmread(file.path)
-        block = ds.private_block(0x0029, "SOMEONE", create=True)
-        block.add_new(0x01, "LO", "HIDDENNAME")
-        ds.save_as(file.path)
+        with edited_dicom(file.path) as ds:
+            block = ds.private_block(0x0029, "SOMEONE", create=True)
+            block.add_new(0x01, "LO", "HIDDENNAME")
     written = DicomExporter().write(analysis, tmp_path)
     assert written.files
     assert not written.left_out
