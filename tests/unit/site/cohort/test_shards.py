@@ -82,8 +82,9 @@ def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tm
         assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE).exit_status == 0
         with pytest.raises(UnusableInputError, match="another batch"):
             run_cohort(Cohort(studies, out), CPU, HERE)
-    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch"):
-        run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE)
+    for shard in (Shard(1, 2), None):
+        with locked_folder(out), pytest.raises(UnusableInputError, match="another batch running"):
+            run_cohort(Cohort(studies, out, shard=shard), CPU, HERE)
 
 
 def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, tmp_path, begun):
