@@ -300,35 +300,38 @@ def test_closed_streams_are_no_defect(inputs, tmp_path):
     assert subprocess.run(["/bin/sh", "-c", f"{lost} >&- 2>&-"], check=False).returncode == 2
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+needs_full_disk = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="needs Linux's /dev/full"
+)
+
+
+def output_to_full_disk(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command whose stdout cannot be written."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        return subprocess.run(
+            [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+
+@needs_full_disk
 def test_output_that_cannot_be_printed_says_that_the_files_are_complete(tmp_path):
     """It said "nothing was changed" of a result that had been written."""
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [COMMAND, "sample", tmp_path / "s"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+    done = output_to_full_disk("sample", tmp_path / "s")
     assert done.returncode == 1
     assert "files that the command wrote are complete" in done.stderr
     assert "nothing was changed" not in done.stderr
     assert (tmp_path / "s" / "study").is_dir()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@needs_full_disk
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_that_cannot_be_printed_ends_without_a_traceback(option):
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [COMMAND, option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
+    done = output_to_full_disk(option)
     assert done.returncode == 1
     assert done.stderr.startswith("lesionlens: Found that stdout cannot be written")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@needs_full_disk
 def test_errors_that_cannot_be_printed_keep_their_status(inputs, tmp_path):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         for arguments in (["analyze", inputs / "nowhere", "--out", tmp_path / "o"], ["sample", ""]):
@@ -336,17 +339,11 @@ def test_errors_that_cannot_be_printed_keep_their_status(inputs, tmp_path):
             assert done.returncode == 2
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@needs_full_disk
 def test_an_error_whose_json_cannot_be_printed_keeps_its_status(inputs, tmp_path):
     """Status 1 and a second message said that only the output was missing."""
-    with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run(
-            [COMMAND, "analyze", inputs / "nowhere", "--out", tmp_path / "o", "--json"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+    asked = ("analyze", inputs / "nowhere", "--out", tmp_path / "o", "--json")
+    done = output_to_full_disk(*asked)
     assert done.returncode == 2
     assert done.stderr.count("Found") == 1
 

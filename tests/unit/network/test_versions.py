@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from tests.helpers.json_files import edited_json
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.files import user_folders
@@ -133,10 +133,8 @@ def test_weights_accepted_in_a_development_version_stay_in_use_with_their_patien
 
 def test_a_damaged_record_is_refused(store, random_weights, tmp_path):
     accepted(store, random_weights, tmp_path)
-    record = store.folder / versions.LOG_NAME
-    content = json.loads(record.read_text())
-    content["versions"][0]["name"] = "../../v1"
-    record.write_text(json.dumps(content))
+    with edited_json(store.folder / versions.LOG_NAME) as content:
+        content["versions"][0]["name"] = "../../v1"
     with pytest.raises(WeightsError, match="cannot be read"):
         weights.load_chosen(None)
 

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
@@ -727,10 +728,8 @@ def test_outlines_without_the_parts_of_a_lesion_are_not_trained_on(reviewed, tmp
 def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):
     place, _ = reviewed
     shutil.copytree(place / "results", tmp_path / "results")
-    path = tmp_path / "results" / "one" / "review.json"
-    content = json.loads(path.read_text())
-    content["events"].pop()
-    path.write_text(json.dumps(content))
+    with edited_json(tmp_path / "results" / "one" / "review.json") as content:
+        content["events"].pop()
     with pytest.raises(UnusableInputError, match="candidate 2 of case 'one'"):
         find(tmp_path / "results", studies=place / "studies")
 

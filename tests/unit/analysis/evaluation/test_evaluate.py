@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.evaluation.cases import find_cases
@@ -43,6 +44,19 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     return evaluation.write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture
+def case(cohort, tmp_path):
+    """A copy of case a, which a test may change."""
+    return shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
+
+
+def state_inputs(result, rows):
+    """State in the run.json of a result of which files it was made."""
+    place = result / "run.json"
+    run = json.loads(place.read_text()) if place.is_file() else {}
+    place.write_text(json.dumps(run | {"inputs": rows}))
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +136,8 @@ def test_a_failed_case_does_not_lower_the_rate_of_false_candidates(scores):
     assert max(rates) > 0
 
 
-def test_a_file_that_may_be_the_reference_is_named_where_none_is(cohort, tmp_path):
+def test_a_file_that_may_be_the_reference_is_named_where_none_is(cohort, case):
     """A reference named mask.nii.gz was not read, and the case counted as healthy in silence."""
-    case = tmp_path / "cases" / "a"
-    shutil.copytree(cohort[1] / "a", case)
     (case / "seg.nii.gz").rename(case / "tumour_mask.nii.gz")
     (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
     assert score.healthy
@@ -228,10 +240,8 @@ def test_a_lesion_between_the_slices_of_the_result_is_never_one_less_to_find(
         assert (score.metrics["wt"], score.metrics["lesions"]) == (0, 1)
 
 
-def test_fractions_are_no_labels(cohort, tmp_path):
+def test_fractions_are_no_labels(cohort, case):
     """Halved labels were rounded, and scored as another tissue."""
-    case = tmp_path / "cases" / "a"
-    shutil.copytree(cohort[1] / "a", case)
     image = nib.load(case / "seg.nii.gz")
     halves = np.asanyarray(image.dataobj).astype(np.float32) / 2
     nib.save(nib.Nifti1Image(halves, image.affine), case / "seg.nii.gz")
@@ -239,9 +249,7 @@ def test_fractions_are_no_labels(cohort, tmp_path):
         evaluate(cohort[0], find_cases(case.parent), lambda _: None)
 
 
-def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
-    case = tmp_path / "cases" / "a"
-    shutil.copytree(cohort[1] / "a", case)
+def test_a_fourth_axis_of_length_one_is_a_volume(cohort, case):
     for name in ("seg", "t1c"):
         image = nib.load(case / f"{name}.nii.gz")
         data = np.asanyarray(image.dataobj)[..., None]
@@ -253,11 +261,9 @@ def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
 def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path):
     shutil.copytree(cohort[0] / "a", tmp_path / "results" / "a")
     shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
-    place = tmp_path / "results" / "a" / "findings.json"
-    findings = json.loads(place.read_text())
-    findings["sequences"]["flair"] = findings["sequences"].pop("t1c")
-    findings["reference"] = "flair"
-    place.write_text(json.dumps(findings))
+    with edited_json(tmp_path / "results" / "a" / "findings.json") as findings:
+        findings["sequences"]["flair"] = findings["sequences"].pop("t1c")
+        findings["reference"] = "flair"
     (tmp_path / "cases" / "a" / "t1c.nii.gz").rename(tmp_path / "cases" / "a" / "flair.nii.gz")
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
@@ -270,10 +276,9 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
 def _without_parts(folder, *regions):
     """Change a result to one of an engine that does not segment these regions."""
     path = folder / "findings.json"
-    findings = json.loads(path.read_text())
-    for candidate in findings["candidates"]:
-        candidate["volume_ml"] |= dict.fromkeys(regions)
-    path.write_text(json.dumps(findings))
+    with edited_json(path) as findings:
+        for candidate in findings["candidates"]:
+            candidate["volume_ml"] |= dict.fromkeys(regions)
     run = json.loads((folder / "run.json").read_text())
     for row in run["files"] or ():
         if row["file"] == path.name:
@@ -347,10 +352,8 @@ def test_a_case_that_is_there_twice_is_named(cohort, tmp_path):
     for name, digests in images.items():
         shutil.copytree(cohort[0] / "a", tmp_path / "results" / name)
         shutil.copytree(cohort[1] / "a", tmp_path / "cases" / name)
-        place = tmp_path / "results" / name / "run.json"
-        run = json.loads(place.read_text()) if place.is_file() else {}
         inputs = [{"file": f"{n}.nii", "sha256": n} for n in digests]
-        place.write_text(json.dumps(run | {"inputs": inputs}))
+        state_inputs(tmp_path / "results" / name, inputs)
     scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
     assert told == {
@@ -398,9 +401,7 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
         shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
         image = tmp_path / "cases" / name / "t1c.nii.gz"
         rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}]
-        place = tmp_path / "results" / name / "run.json"
-        run = json.loads(place.read_text()) if place.is_file() else {}
-        place.write_text(json.dumps(run | {"inputs": rows}))
+        state_inputs(tmp_path / "results" / name, rows)
     cases = find_cases(tmp_path / "cases")
     for exchanged in (False, True):
         scores = evaluate(tmp_path / "results", cases, lambda _: None)
@@ -420,10 +421,8 @@ def test_a_result_of_images_that_were_replaced_since_is_noticed(cohort, tmp_path
         for name in "ab":
             image = tmp_path / "cases" / name / "flair.nii.gz"
             digest = sha256_of(image) if name in own_files else "0"
-            place = tmp_path / "results" / name / "run.json"
-            run = json.loads(place.read_text()) if place.is_file() else {}
             rows = [{"file": image.name, "sha256": digest}, {"file": "t1c.nii.gz", "sha256": name}]
-            place.write_text(json.dumps(run | {"inputs": rows[: 1 + (own_files == "")]}))
+            state_inputs(tmp_path / "results" / name, rows[: 1 + (own_files == "")])
         scores = evaluate(tmp_path / "results", cases, lambda _: None)
         replaced = [any("replaced since" in p for p in score.problems) for score in scores]
         assert replaced == [False, own_files == "a"], own_files
@@ -546,15 +545,12 @@ def test_additions_of_readers_are_left_out_where_the_network_kept_no_outlines(
         file = tmp_path / "b" / "findings.json"
         file.write_text(file.read_text().replace('"state": "edited"', '"state": "accepted"'))
         file = tmp_path / "b" / "review.json"
-        review = json.loads(file.read_text())
-        edit = next(event for event in review["events"] if event["state"] == "edited")
-        edit["outline"] = None
-        file.write_text(json.dumps(review))
+        with edited_json(file) as review:
+            edit = next(event for event in review["events"] if event["state"] == "edited")
+            edit["outline"] = None
     shutil.rmtree(tmp_path / "b" / "review_edits")
-    file = tmp_path / "b" / "run.json"
-    run = json.loads(file.read_text())
-    del run["files"]
-    file.write_text(json.dumps(run))
+    with edited_json(tmp_path / "b" / "run.json") as run:
+        del run["files"]
     case = next(c for c in find_cases(cohort[1]) if c.name == "b")
     score = score_case(case, tmp_path / "b", None)
     assert score.metrics["candidates"] == 2
@@ -591,8 +587,17 @@ def _damaged(path, how):
 DAMAGES = ("cut off", "garbled", "four dimensions", "no numbers", "beyond one", "another grid", "")
 
 
-@pytest.mark.parametrize("how", DAMAGES)
-@pytest.mark.parametrize("name", ["segmentation", "probability_wt", "attention_et"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("segmentation", how) for how in DAMAGES),
+        *(
+            ("probability_wt", how)
+            for how in ("cut off", "no numbers", "beyond one", "another grid")
+        ),
+        *(("attention_et", how) for how in ("garbled", "four dimensions", "no numbers", "")),
+    ],
+)
 def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, name, how):
     results = tmp_path / "results"
     shutil.copytree(cohort[0] / "a", results)
@@ -615,9 +620,7 @@ def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, na
 
 
 @pytest.mark.parametrize("how", [d for d in DAMAGES if d != "another grid"])
-def test_a_damaged_truth_is_refused_by_name(cohort, tmp_path, how):
-    case = tmp_path / "cases" / "a"
-    shutil.copytree(cohort[1] / "a", case)
+def test_a_damaged_truth_is_refused_by_name(cohort, case, how):
     _damaged(case / "seg.nii.gz", how)
     with pytest.raises(UnusableInputError, match=r"case a|a/seg\.nii\.gz"):
         evaluate(cohort[0], find_cases(case.parent), lambda _: None)
@@ -682,10 +685,8 @@ def test_of_two_images_of_a_sequence_the_analysed_one_is_compared(cohort, tmp_pa
     moved = other.affine.copy()
     moved[0, 3] += 6.0 * known
     nib.save(nib.Nifti1Image(other.get_fdata() + 1.0, moved), cases / "a" / "a_t1c.nii.gz")
-    place = results / "a" / "run.json"
-    run = json.loads(place.read_text()) if place.is_file() else {}
     rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}] if known else []
-    place.write_text(json.dumps(run | {"inputs": rows}))
+    state_inputs(results / "a", rows)
     (score,) = evaluate(results, find_cases(cases), lambda _: None)
     assert not score.failed
     assert score.metrics["wt"] == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.networks import nets
+from tests.helpers.json_files import edited_json
 from tests.helpers.monai_bundles import (
     INPUTS,
     OUTPUTS,
@@ -193,28 +194,35 @@ def answers_questions(engine, study, trace):
     assert heads == 1 or np.abs(each[0] - each[1]).max() > 1e-6
 
 
-def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory, make_prepared):
+    """Return an engine with self-attention, a study, and the trace of its prediction."""
     pytest.importorskip("einops", reason="MONAI's transformers need einops")
-    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
-    study = make_prepared()
-    trace = engine.predict(study, context=SILENT).trace
+    folder = tmp_path_factory.mktemp("bundle") / "vit"
+    engine, study = (
+        patient_engine(write_bundle(folder, TRANSFORMERS["ViTAutoEnc"])),
+        make_prepared(),
+    )
+    return engine, study, engine.predict(study, context=SILENT).trace
+
+
+def test_a_probe_keeps_the_window_until_it_is_left(transformer):
+    engine, study, trace = transformer
     passes = []
-    engine._network.register_forward_hook(lambda *_: passes.append(1))
+    watching = engine._network.register_forward_hook(lambda *_: passes.append(1))
     inside = np.argwhere(study.brain)
     first = tuple(int(v) for v in inside[0])
     trace.probe_row(first)
     trace.probe_row(first)
     assert len(passes) == 1
     trace.probe_row(tuple(int(v) for v in inside[-1]))
+    watching.remove()
     assert len(passes) == 2
 
 
-def test_probes_and_maps_wait_for_an_analysis_by_the_same_network(tmp_path, make_prepared):
+def test_probes_and_maps_wait_for_an_analysis_by_the_same_network(transformer):
     """Its passes would be recorded in theirs, and theirs in its maps."""
-    pytest.importorskip("einops", reason="MONAI's transformers need einops")
-    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
-    study = make_prepared()
-    trace = engine.predict(study, context=SILENT).trace
+    engine, study, trace = transformer
     voxel = tuple(int(v) for v in np.argwhere(study.brain)[0])
     requests = (
         partial(trace.probe_row, voxel),
@@ -234,11 +242,10 @@ def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, mak
         probe.voxel_attention(prediction.trace, make_prepared(), (20, 20, 20))
 
 
-def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
-    pytest.importorskip("einops", reason="MONAI's transformers need einops")
-    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+def test_a_transformer_bundle_gives_grad_cam_beside(transformer):
+    engine, study, _ = transformer
     cam, attention = (
-        engine.attribute(make_prepared(), Target(Region.WT), method).data
+        engine.attribute(study, Target(Region.WT), method).data
         for method in ("grad-cam", "attention")
     )
     assert cam.any()
@@ -543,10 +550,8 @@ def test_a_pickle_that_holds_more_than_tensors_is_refused_unrun(tmp_path):
 )
 def test_a_definition_that_could_run_code_is_refused(tmp_path, change, words):
     folder = write_bundle(tmp_path / "odd")
-    path = folder / "configs" / "inference.json"
-    config = json.loads(path.read_text())
-    config["network_def"] = {**SEGRESNET, **change}
-    path.write_text(json.dumps(config))
+    with edited_json(folder / "configs" / "inference.json") as config:
+        config["network_def"] = {**SEGRESNET, **change}
     with pytest.raises(UnusableInputError, match=words):
         files.read(folder)
 
@@ -647,18 +652,13 @@ def test_a_network_of_images_in_ras_is_read(tmp_path, option):
     files.read(inference(write_bundle(tmp_path / "b"), preprocessing=steps))
 
 
-def test_a_window_and_a_spacing_of_one_number_are_cubes(tmp_path):
-    steps = {"transforms": [SPACING | {"pixdim": 1.5}]}
+@pytest.mark.parametrize("target", ["Spacingd", "monai.transforms.Spacingd"])
+def test_a_window_and_a_spacing_of_one_number_are_cubes(tmp_path, target):
+    """By its full name, the spacing was taken for 1 mm."""
+    steps = {"transforms": [SPACING | {"_target_": target, "pixdim": 1.5}]}
     bundle = inference(write_bundle(tmp_path / "b"), inferer={"roi_size": 96}, preprocessing=steps)
     found = files.read(bundle)
     assert (found.window, found.spacing_mm) == ((96, 96, 96), 1.5)
-
-
-def test_a_transform_is_found_by_its_full_name(tmp_path):
-    """Its spacing was taken for 1 mm."""
-    steps = {"transforms": [SPACING | {"_target_": "monai.transforms.Spacingd", "pixdim": 1.5}]}
-    bundle = inference(write_bundle(tmp_path / "b"), preprocessing=steps)
-    assert files.read(bundle).spacing_mm == 1.5
 
 
 @pytest.mark.parametrize("name", ["metadata", "inference"])

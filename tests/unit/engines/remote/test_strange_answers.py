@@ -244,8 +244,16 @@ def test_values_of_other_requests_are_refused_too(study):
         engine.close()
 
 
-@pytest.mark.parametrize("status", [302, 307])
-@pytest.mark.parametrize("at", ["/v1/about", "/v1/sessions", "/studies", "/parts/", "/answer"])
+@pytest.mark.parametrize(
+    ("at", "status"),
+    [
+        ("/v1/about", 302),
+        ("/v1/sessions", 307),
+        ("/studies", 302),
+        ("/parts/", 307),
+        ("/answer", 302),
+    ],
+)
 def test_nothing_follows_a_redirection(study, at, status):
     missing = list(serialise_study(study).parts)
     with answering(right) as (elsewhere, came):
@@ -273,8 +281,9 @@ def test_a_proxy_whose_server_restarts_is_waited_for(study):
     assert not left
 
 
-@pytest.mark.parametrize("status", [200, 404])
-@pytest.mark.parametrize("at", ["/studies", "/jobs/", "/answer"])
+@pytest.mark.parametrize(
+    ("at", "status"), [("/studies", 404), ("/jobs/", 200), ("/jobs/", 404), ("/answer", 200)]
+)
 def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, status):
     left = [status]
 
@@ -288,8 +297,16 @@ def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, sta
     assert max(Counter(came).values()) == 2
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429])
-@pytest.mark.parametrize("body", [PAGE, b"Invalid host header", b'{"detail":"Not Found"}'])
+NOT_FOUND = b'{"detail":"Not Found"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *((status, PAGE) for status in (400, 401, 403, 404, 413, 429)),
+        *((404, NOT_FOUND), (401, NOT_FOUND), (400, b"Invalid host header")),
+    ],
+)
 def test_a_refusal_that_is_not_from_the_server_names_its_status_and_a_proxy(study, status, body):
     def reply(method, path):
         return (status, body, {}) if "/studies" in path else right(method, path)

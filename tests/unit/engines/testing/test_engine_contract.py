@@ -101,37 +101,49 @@ def test_an_honest_engine_keeps_it():
     assert engine_contract.failures(Honest()) == {}
 
 
+@pytest.fixture
+def failures(monkeypatch):
+    """`failures(engine, "memory")`: what these checks alone find, in less time than all."""
+
+    def run(engine, *names):
+        checks = tuple(getattr(engine_contract, name) for name in names)
+        assert set(checks) <= set(engine_contract.CHECKS)
+        monkeypatch.setattr(engine_contract, "CHECKS", checks)
+        return engine_contract.failures(engine)
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("engine", "broken"),
     [
-        (Boastful, {"honesty"}),
-        (Deaf, {"cancelling"}),
-        (Careless, {"outputs", "positions", "repeatable"}),
-        (Dreaming, {"positions"}),
-        (Hoarding, {"memory"}),
-        (Mumbling, {"refusal"}),
-        (Nothing, {"identity", "outputs"}),
-        (Failing, {"identity", "repeatable", "memory"}),
-        (Prompted, {"prompting"}),
+        (Boastful, {"honesty": ""}),
+        (Deaf, {"cancelling": ""}),
+        (Careless, dict.fromkeys(("outputs", "positions", "repeatable"), "")),
+        (Dreaming, {"positions": ""}),
+        (Hoarding, {"memory": ""}),
+        (Mumbling, {"refusal": ""}),
+        (
+            Nothing,
+            {"identity": "", "outputs": r"records\.prediction\.Prediction; found .*NoneType"},
+        ),
+        (
+            Failing,
+            {
+                **dict.fromkeys(("identity", "repeatable", "memory"), ""),
+                "progress": r"found .* failed when it predicted \(KeyError\): 'a tensor'",
+            },
+        ),
+        (Prompted, {"prompting": r"records\.prompts\.PromptResponse; found .*ndarray"}),
     ],
 )
-def test_what_an_engine_lacks_is_named(engine, broken):
-    found = engine_contract.failures(engine())
+def test_what_an_engine_lacks_is_named(engine, broken, failures):
+    """What an analysis would refuse is said in its words."""
+    found = failures(engine(), *broken)
     Hoarding.kept.clear()
-    assert broken <= set(found)
+    assert set(found) == set(broken)
     assert all(words.startswith("requires ") for words in found.values())
-
-
-@pytest.mark.parametrize(
-    ("engine", "check", "words"),
-    [
-        (Nothing, "outputs", r"records\.prediction\.Prediction; found .*NoneType"),
-        (Failing, "progress", r"found .* failed when it predicted \(KeyError\): 'a tensor'"),
-        (Prompted, "prompting", r"records\.prompts\.PromptResponse; found .*ndarray"),
-    ],
-)
-def test_what_an_analysis_would_refuse_is_said_in_its_words(engine, check, words):
-    assert re.search(words, engine_contract.failures(engine())[check])
+    assert all(re.search(words, found[name]) for name, words in broken.items())
 
 
 class HalfPerturbable(Honest):
@@ -336,8 +348,8 @@ class InfiniteLayer(Honest):
         (NothingHidden, "perturbing", "all voxels occluded"),
     ],
 )
-def test_what_only_a_later_study_or_request_would_show_is_found(engine, check, words):
-    assert words in engine_contract.failures(engine())[check]
+def test_what_only_a_later_study_or_request_would_show_is_found(engine, check, words, failures):
+    assert words in failures(engine(), check)[check]
 
 
 def test_an_engine_of_perturbed_inputs_keeps_it():

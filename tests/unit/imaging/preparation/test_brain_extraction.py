@@ -94,8 +94,7 @@ def study_of(values, grid=GRID):
     return Study("x", StudyKind.NIFTI, {MrSequence.T1: series}, root=Path())
 
 
-@pytest.mark.parametrize("air", [0.0, 12.0])
-@pytest.mark.parametrize("radius", [60.0, 85.0])
+@pytest.mark.parametrize(("air", "radius"), [(0.0, 60.0), (0.0, 85.0), (12.0, 85.0)])
 def test_a_bottle_of_water_is_no_brain(air, radius):
     rng = np.random.default_rng(0)
     water = np.where(away_mm() < radius, 700.0 + rng.normal(0, 12, GRID.shape), 0.0)

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from scipy import ndimage
+from tests.helpers.dicom_files import edited_dicom
 from tests.helpers.file_search import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
@@ -97,11 +98,10 @@ def analysis(request, tmp_path, two_lesions):
             path = file.path.with_name(f"{NAME}_{number}_{file.path.name}")
             file.path.rename(path)
             if request.param is StudyKind.DICOM:
-                dataset = pydicom.dcmread(path)
-                dataset.PatientName = dataset.PatientID = f"{NAME}^Person"
-                dataset.StudyDescription = f"Brain of {NAME}"
-                dataset.StudyDate = "20260105"
-                dataset.save_as(path)
+                with edited_dicom(path) as dataset:
+                    dataset.PatientName = dataset.PatientID = f"{NAME}^Person"
+                    dataset.StudyDescription = f"Brain of {NAME}"
+                    dataset.StudyDate = "20260105"
             files.append(replace(file, path=path, name=f"{NAME}/{path.name}"))
         series[key] = replace(one, files=tuple(files), description=f"{NAME} {key}",
                               detected_by=f"SeriesDescription '{NAME} T1'")  # fmt: skip
@@ -405,9 +405,8 @@ def test_a_patient_whose_images_differ_in_the_id_has_one_pseudonym(
         two_lesions, folder, kind=StudyKind.DICOM, sequences=(MrSequence.T1, MrSequence.T1C)
     )
     for file in written.series[sequence].files:
-        dataset = pydicom.dcmread(file.path)
-        dataset.PatientID = stated
-        dataset.save_as(file.path)
+        with edited_dicom(file.path) as dataset:
+            dataset.PatientID = stated
     study = open_study(folder, same_patient=True)
     nameless = anonymous(make_analysis(two_lesions, study), NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)

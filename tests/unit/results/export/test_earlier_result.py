@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied
@@ -369,13 +370,11 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
 ):
     save(reviewed, tmp_path / "out")
     save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
-    path = tmp_path / "out" / "run.json"
-    content = json.loads(path.read_text())
-    del content["redrawn"]
-    content["warnings"].append(
-        "1 of these candidates were drawn anew with another outline: check them"
-    )
-    path.write_text(json.dumps(content))
+    with edited_json(tmp_path / "out" / "run.json") as content:
+        del content["redrawn"]
+        content["warnings"].append(
+            "1 of these candidates were drawn anew with another outline: check them"
+        )
     first = analysis.findings.candidates[0].tracking_uid
     saved = read_result(tmp_path / "out")
     assert is_outline_unconfirmed(saved, first, outlines_of(saved))

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 from importlib import resources
 
 import numpy as np
-import pydicom
 import pytest
+from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import (
@@ -425,11 +425,10 @@ def named(make):
     """A DICOM analysis whose header names a patient."""
     analysis = make(dicom=True, sequences=ALL)
     for series in analysis.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
-        dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
-        dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
+            dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
+            dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
     return analysis
 
 
@@ -467,10 +466,9 @@ def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, go
 def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, name, shown):
     """Without the isolates browsers display 12-34 after an Arabic name as 34-12."""
     for series in named.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", name
-        dataset.PatientID = "12-34"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 192", name
+            dataset.PatientID = "12-34"
     assert f"<dd>{shown}</dd>" in report_html(named)
 
 
@@ -489,9 +487,8 @@ def test_a_readers_name_that_runs_to_the_left_does_not_reorder_the_time_beside_i
 
 def test_a_file_of_another_patient_by_now_names_nobody(named):
     for series in named.study.series.values():
-        dataset = pydicom.dcmread(series.files[0].path)
-        dataset.SOPInstanceUID = "2.25.1"
-        dataset.save_as(series.files[0].path)
+        with edited_dicom(series.files[0].path) as dataset:
+            dataset.SOPInstanceUID = "2.25.1"
     html = report_html(named)
     assert "Doe" not in html
     assert "P-17" not in html
@@ -670,18 +667,10 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "T1c und FLAIR scheinen vertauscht: Das Bild, das T1c heißt, sieht aus wie FLAIR, und "
          "umgekehrt. Bitte prüfen, welches Bild welche Sequenz ist, bevor Sie einem Ergebnis "
          "trauen."),
-        ("The images neither confirm nor contradict the names of T1, T2 and FLAIR. Make sure that "
-         "they are right.",
-         "Die Bilder bestätigen die Namen von T1, T2 und FLAIR nicht und widersprechen ihnen "
-         "nicht. Bitte sicherstellen, dass sie stimmen."),
         ("Patient ID, birth date and sex differ in the images of this folder; a person confirmed "
          "that it is the same patient (--same-patient).",
          "Patienten-ID, Geburtsdatum und Geschlecht: unterschiedlich in den Bildern dieses "
          "Ordners; es wurde von Hand bestätigt, dass es dieselbe Person ist (--same-patient)."),
-        ("Name differs in this examination and the prior one; a person confirmed that it is the "
-         "same patient (--same-patient).",
-         "Name: unterschiedlich in dieser Untersuchung und der Voruntersuchung; es wurde von Hand "
-         "bestätigt, dass es dieselbe Person ist (--same-patient)."),
         ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was read as T2 by the image "
          "itself, 93%: grey matter 1.20, fluid 1.50 to 2.00, brightest 2.10 times as bright as "
          "white matter. If that is wrong, name it with --t2 FILE or in the sequence list of the "
@@ -690,13 +679,8 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "selbst, 93 %: graue Substanz 1,20-mal, Liquor 1,50- bis 2,00-mal, das Hellste 2,10-mal "
          "so hell wie weiße Substanz. Wenn das falsch ist, bitte mit --t2 DATEI oder in der "
          "Sequenzliste des Fensters benennen."),
-        ("T1 by TE 10 ms, TR 500 ms; there is another",
-         "T1, erkannt an: TE 10 ms, TR 500 ms; es gibt eine andere"),
         ('SeriesDescription "T1 SE", although the timing is that of none of the four',
          'SeriesDescription "T1 SE", obwohl die Zeiten hierzu passen: keine der vier'),
-        ("The brain mask is doubtful: the network is unsure of 7% of it. Check it by eye.",
-         "Die Gehirnmaske ist zweifelhaft: das Netz ist sich bei 7 % davon unsicher. Bitte visuell "
-         "prüfen."),
         ("hd-bet, because the built-in method's mask was doubtful (it measures 2100 ml): 1400 ml.",
          "hd-bet, weil die Maske des eingebauten Verfahrens zweifelhaft war (sie misst 2100 ml): "
          "1400 ml."),
@@ -710,8 +694,6 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "Die Dateinamen beginnen mit verschiedenen Wörtern (anna, load): bitte prüfen, ob sie von "
          "einem Patienten sind."),
         ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),
-        ("none: a mask was opened", "keines (eine Maske wurde geöffnet)"),
-        ("not known: from DICOM objects", "unbekannt (aus DICOM-Objekten)"),
     ],
 )  # fmt: skip
 def test_messages_are_translated_with_their_values(english, german):

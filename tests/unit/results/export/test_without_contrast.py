@@ -156,24 +156,16 @@ def painted(analysis):
     return applied(replace(analysis, review=Review((event,), {outline.sha256: outline})))
 
 
-def test_a_full_export_of_what_an_engine_drew_has_none(native, tmp_path):
-    save(native(), tmp_path / "out")
-    assert enhancing_in(tmp_path / "out") == {}
-
-
-def test_the_report_calls_the_core_uncertain(native, tmp_path):
-    for sequences, said in ((NATIVE, True), ((*NATIVE, MrSequence.T1C), False)):
-        save(native(sequences), tmp_path / str(said))
-        page = (tmp_path / str(said) / "report.html").read_text("utf-8")
-        assert ("(uncertain without T1c)" in page) is said
-
-
-def test_the_walk_finds_it_in_every_kind_of_file_with_t1c(native, tmp_path):
-    """The rules above can fail: with T1c each kind of file that may show it does."""
-    analysis = native((*NATIVE, MrSequence.T1C))
-    save(analysis, tmp_path / "out")
-    kinds = {"".join(name.rpartition(".")[1:]) for name in enhancing_in(tmp_path / "out")}
-    assert kinds == set(RULES)
+def test_a_full_export_has_none_without_t1c_and_with_t1c_in_every_kind_of_file(native, tmp_path):
+    """With T1c each kind of file that may show it does: the rules above can fail."""
+    found = {}
+    for has_t1c, sequences in ((False, NATIVE), (True, (*NATIVE, MrSequence.T1C))):
+        out = tmp_path / str(has_t1c)
+        save(native(sequences), out)
+        found[has_t1c] = {"".join(name.rpartition(".")[1:]) for name in enhancing_in(out)}
+        page = (out / "report.html").read_text("utf-8")
+        assert ("(uncertain without T1c)" in page) is not has_t1c
+    assert found == {False: set(), True: set(RULES)}
 
 
 def test_a_reader_who_paints_it_paints_core(native, tmp_path):
@@ -204,28 +196,21 @@ def test_a_result_of_an_earlier_version_loses_it_when_it_is_exported(native, tmp
     )
 
 
-def test_a_mask_with_enhancing_parts_is_opened_as_core(native, tmp_path, monkeypatch):
+def test_mask_and_objects_of_an_earlier_version_are_opened_without_it(
+    native, tmp_path, monkeypatch
+):
     with monkeypatch.context() as before:
         before.setattr(PreparedStudy, "has_t1c", True)
         analysis = native()
         save(analysis, tmp_path / "old")
     mask = tmp_path / "a_mask.nii.gz"
     (tmp_path / "old" / "segmentation.nii.gz").rename(mask)
-    opened = reopen_folder(mask, analysis.study, analysis.prepared)
-    save(replace(opened, options=EVERYTHING), tmp_path / "new")
-    assert enhancing_in(tmp_path / "new") == {}
-    assert all(c.volume_ml[Region.ET] is None for c in opened.findings.candidates)
-    assert opened.findings.notices
-
-
-def test_objects_of_an_earlier_version_are_opened_without_it(native, tmp_path, monkeypatch):
-    with monkeypatch.context() as before:
-        before.setattr(PreparedStudy, "has_t1c", True)
-        analysis = native()
-        save(analysis, tmp_path / "old")
-    opened = reopen_folder(tmp_path / "old" / "dicom", analysis.study, analysis.prepared)
-    save(replace(opened, options=EVERYTHING), tmp_path / "new")
-    assert enhancing_in(tmp_path / "new") == {}
+    for place in (mask, tmp_path / "old" / "dicom"):
+        opened = reopen_folder(place, analysis.study, analysis.prepared)
+        save(replace(opened, options=EVERYTHING), tmp_path / f"new {place.name}")
+        assert enhancing_in(tmp_path / f"new {place.name}") == {}
+        assert all(c.volume_ml[Region.ET] is None for c in opened.findings.candidates)
+        assert opened.findings.notices
 
 
 def test_a_bids_dataset_has_none(native, tmp_path):

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, generate_uid
+from tests.helpers.dicom_files import edited_dicom
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
@@ -105,10 +106,8 @@ def test_other_segmentations_of_the_study_are_counted(head, tmp_path):
 
 def test_a_report_of_another_patient_is_noticed(head, tmp_path):
     DicomExporter().write(head, tmp_path)
-    path = tmp_path / "dicom" / "sr.dcm"
-    report = pydicom.dcmread(path)
-    report.PatientID = "OTHER-7"
-    report.save_as(path)
+    with edited_dicom(tmp_path / "dicom" / "sr.dcm") as report:
+        report.PatientID = "OTHER-7"
     again = from_dicom(tmp_path / "dicom", head.study, head.prepared)
     assert len(said(again, "Patient ID differs between")) == 1
 
@@ -231,22 +230,18 @@ def test_maps_come_back_from_big_endian_files(head, tmp_path):
 
 def test_a_map_with_a_value_that_is_no_number_is_refused(head, tmp_path):
     DicomExporter().write(head, tmp_path)
-    path = tmp_path / "dicom" / "attention.dcm"
-    ds = pydicom.dcmread(path)
-    values = np.frombuffer(ds.FloatPixelData, "<f4").copy()
-    values[0] = np.nan
-    ds.FloatPixelData = values.tobytes()
-    ds.save_as(path)
+    with edited_dicom(tmp_path / "dicom" / "attention.dcm") as ds:
+        values = np.frombuffer(ds.FloatPixelData, "<f4").copy()
+        values[0] = np.nan
+        ds.FloatPixelData = values.tobytes()
     with pytest.raises(ReadError, match="cannot be read"):
         from_dicom(tmp_path / "dicom", head.study, head.prepared)
 
 
 def test_a_map_that_lacks_frames_is_refused(head, tmp_path):
     DicomExporter().write(head, tmp_path)
-    path = tmp_path / "dicom" / "attention.dcm"
-    ds = pydicom.dcmread(path)
-    del ds.PerFrameFunctionalGroupsSequence[-3:]
-    ds.save_as(path)
+    with edited_dicom(tmp_path / "dicom" / "attention.dcm") as ds:
+        del ds.PerFrameFunctionalGroupsSequence[-3:]
     with pytest.raises(ReadError, match="a map 'attention_wt'"):
         from_dicom(tmp_path / "dicom", head.study, head.prepared)
 

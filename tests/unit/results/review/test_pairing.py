@@ -9,8 +9,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
+from tests.helpers.dicom_files import edited_dicom
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 
@@ -110,9 +110,8 @@ def test_a_series_mirrored_under_the_same_uids_is_refused(tmp_path, recorded, fl
     files = write_dicom(HEAD, tmp_path / "study", sequences=(T1C, FLAIR), layout=layout)
     result = analysed(open_study(tmp_path / "study"), tmp_path / "result", recorded=recorded)
     for path in files[FLAIR]:
-        ds = pydicom.dcmread(path)
-        ds.PixelData = np.ascontiguousarray(ds.pixel_array[:, ::-1]).tobytes()
-        ds.save_as(path)
+        with edited_dicom(path) as ds:
+            ds.PixelData = np.ascontiguousarray(ds.pixel_array[:, ::-1]).tobytes()
     with pytest.raises(ReadError, match="FLAIR differs"):
         export(result, tmp_path / "study", tmp_path / "out")
 

@@ -1,7 +1,6 @@
 """A result whose parts are not those that were written together is refused by name."""
 
 import errno
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError
@@ -68,9 +68,8 @@ def other(results):
 
 
 def edit(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+    with edited_json(path) as content:
+        change(content)
 
 
 def unlist(result):
@@ -160,8 +159,16 @@ TAMPERED = {
 }
 
 
-@pytest.mark.parametrize("listed", ["as written", "listed anew", "without a list"])
-@pytest.mark.parametrize("what", TAMPERED)
+UNLIKE_LIST = ("mirrored masks", "a candidate less", "no JSON", "label 9")
+
+
+@pytest.mark.parametrize(
+    ("what", "listed"),
+    [
+        *((what, "listed anew") for what in TAMPERED),
+        *((what, listed) for what in UNLIKE_LIST for listed in ("as written", "without a list")),
+    ],
+)
 def test_what_was_changed_is_refused_by_name(result, what, listed):
     if listed == "without a list":
         unlist(result)
@@ -172,6 +179,14 @@ def test_what_was_changed_is_refused_by_name(result, what, listed):
     with pytest.raises(ReadError, match=r"\.json|\.nii\.gz") as caught:
         read_result(result)
     assert caught.value.exit_status == 2
+
+
+def test_a_change_that_could_be_true_is_known_by_the_list(result):
+    candidates(lambda c: c[0].update(score=0.123))(result)
+    with pytest.raises(AlteredResultError, match=r"changed since.*findings\.json"):
+        read_result(result)
+    write_list(result)
+    assert read_result(result).findings.candidates[0].score == 0.123
 
 
 ALONE = {
@@ -239,8 +254,13 @@ def test_masks_on_two_grids_are_refused(results):
 FOREIGN = ("findings.json", "segmentation.nii.gz", "candidates.nii.gz", "review.json")
 
 
-@pytest.mark.parametrize("listed", ["as written", "listed anew", "without a list"])
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        *((name, "listed anew") for name in FOREIGN),
+        *((FOREIGN[0], listed) for listed in ("as written", "without a list")),
+    ],
+)
 def test_a_part_of_another_result_is_refused(result, other, name, listed):
     if listed == "without a list":
         unlist(result)

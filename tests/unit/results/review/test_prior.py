@@ -6,9 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pydicom
 import pytest
 from pydicom.uid import generate_uid
+from tests.helpers.dicom_files import edited_dicom
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom, write_nifti
 
@@ -38,13 +38,12 @@ def result_of(study: Path, head, out: Path, selected: str | None = None) -> Path
 def write_examination(head, folder: Path, number: int, patient: str | None = None) -> None:
     """Write a study with UIDs of its own, also of another patient."""
     for path in write_dicom(head, folder, sequences=ONE)[MrSequence.T1C]:
-        image = pydicom.dcmread(path)
-        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-            image[name].value = generate_uid(entropy_srcs=[image[name].value, str(number)])
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
-        if patient is not None:
-            image.PatientID = image.PatientName = patient
-        image.save_as(path)
+        with edited_dicom(path) as image:
+            for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                image[name].value = generate_uid(entropy_srcs=[image[name].value, str(number)])
+            image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+            if patient is not None:
+                image.PatientID = image.PatientName = patient
 
 
 def test_images_of_another_study_name_the_option_of_the_prior(tmp_path):

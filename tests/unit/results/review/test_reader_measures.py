@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from tests.helpers.dicom_files import edited_dicom
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
@@ -388,13 +389,12 @@ def test_what_a_reader_stated_is_never_lost_in_silence(
 ) -> None:
     """Objects that another program changed: nothing was said, or the study did not open."""
     study = archived(measured, tmp_path)
-    report = pydicom.dcmread(study / "sr.dcm")
-    for item in report_items.iter_items(report):
-        if item.ConceptNameCodeSequence[0].CodeValue == code.value:
-            item.pop(keyword, None)
-            if value is not None:
-                setattr(item, keyword, value)
-    report.save_as(study / "sr.dcm")
+    with edited_dicom(study / "sr.dcm") as report:
+        for item in report_items.iter_items(report):
+            if item.ConceptNameCodeSequence[0].CodeValue == code.value:
+                item.pop(keyword, None)
+                if value is not None:
+                    setattr(item, keyword, value)
     review, warnings = _reopened(study, measured)
     said = [text for text in warnings if "cannot be read" in text]
     assert len(said) == (notice is not None)

@@ -19,7 +19,7 @@ from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.studies import Shard, find_jobs
+from lesionlens.site.cohort.studies import WHOLE, Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import existing_worklist_database
@@ -82,8 +82,9 @@ def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tm
         assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE).exit_status == 0
         with pytest.raises(UnusableInputError, match="another batch"):
             run_cohort(Cohort(studies, out), CPU, HERE)
-    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch"):
-        run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE)
+    for shard in (Shard(1, 2), WHOLE):
+        with locked_folder(out), pytest.raises(UnusableInputError, match="another batch running"):
+            run_cohort(Cohort(studies, out, shard=shard), CPU, HERE)
 
 
 def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, tmp_path, begun):

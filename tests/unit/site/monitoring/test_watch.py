@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from tests.helpers.json_files import edited_json
 from tests.helpers.stale_share import make_stale
 from tests.phantoms.analysis import make_analysis, write_study
 from typer.testing import CliRunner
@@ -95,10 +96,8 @@ def test_whole_results_are_read_without_a_notice(tmp_path):
 def test_a_registration_that_failed_is_the_lowest_of_a_study(tmp_path, peaks, lowest):
     """Its peak of 0 was taken for none, and drift was of the registrations that succeeded."""
     result(tmp_path, 1, [()])
-    file = tmp_path / "study1" / "run.json"
-    run = json.loads(file.read_text())
-    run["preparation"] += [{"step": "register", "figure": peak} for peak in peaks]
-    file.write_text(json.dumps(run))
+    with edited_json(tmp_path / "study1" / "run.json") as run:
+        run["preparation"] += [{"step": "register", "figure": peak} for peak in peaks]
     ((study,), _) = gather(tmp_path)
     assert study.registration == lowest
 
@@ -137,11 +136,9 @@ def test_an_opened_segmentation_is_no_study_of_the_network(tmp_path, change):
     result(tmp_path, 2, [[("a", "accepted")]], added=("a",))
     path = tmp_path / "study2" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    path = tmp_path / "study2" / "findings.json"
-    findings = json.loads(path.read_text())
-    if not change:  # of another program's DICOM Segmentation
-        findings["candidates"][0]["source"] = "segmentation"
-    path.write_text(json.dumps(findings))
+    with edited_json(tmp_path / "study2" / "findings.json") as findings:
+        if not change:  # of another program's DICOM Segmentation
+            findings["candidates"][0]["source"] = "segmentation"
     found, notices = gather(tmp_path)
     assert [one.name for one in found] == ["study1"]
     assert notices == [
@@ -188,9 +185,8 @@ def test_a_link_is_not_followed_and_named(tmp_path):
 def test_a_result_with_changed_findings_is_skipped_by_name(tmp_path):
     results = saved(tmp_path)
     file = results / "edited" / "findings.json"
-    findings = json.loads(file.read_text())
-    findings["candidates"][0]["score"] = 0.123456
-    file.write_text(json.dumps(findings))
+    with edited_json(file) as findings:
+        findings["candidates"][0]["score"] = 0.123456
     watched = watch(results, BOUNDS)
     assert [one.name for one in watched.studies] == ["other"]
     assert watched.notices == ("edited was skipped: a file that was changed since: findings.json",)
@@ -224,11 +220,9 @@ def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
 def test_what_is_listed_apart_is_counted_apart(tmp_path):
     """Its verdicts change neither acceptance nor the judgement of scores."""
     result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected")], [("A", "accepted")]])
-    file = tmp_path / "study1" / "findings.json"
-    findings = json.loads(file.read_text())
-    for row in findings["candidates"][1:]:
-        row["apart"] = True
-    file.write_text(json.dumps(findings))
+    with edited_json(tmp_path / "study1" / "findings.json") as findings:
+        for row in findings["candidates"][1:]:
+            row["apart"] = True
     watched = watch(tmp_path, BOUNDS)
     for group in (*watched.weeks, *watched.readers, *watched.engines):
         assert (group.candidates, group.accepted, group.rejected, group.added) == (1, 1, 0, 0)
@@ -401,10 +395,8 @@ def test_a_verdict_whose_review_was_lost_is_that_of_the_findings(tmp_path, revie
         result(tmp_path / folder, 1, [[], []])
         of_files(tmp_path / folder / "study1", "ab")
         (tmp_path / folder / "study1" / "review.json").unlink()
-    file = tmp_path / reviewed / "study1" / "findings.json"
-    findings = json.loads(file.read_text())
-    findings["candidates"][0]["review"] = {"state": "rejected", "reader": "A"}
-    file.write_text(json.dumps(findings))
+    with edited_json(tmp_path / reviewed / "study1" / "findings.json") as findings:
+        findings["candidates"][0]["review"] = {"state": "rejected", "reader": "A"}
     (study,), _ = gather(tmp_path)
     assert [dict(one.verdicts) for one in study.candidates] == [{"A": "rejected"}, {}]
 
@@ -413,22 +405,18 @@ def test_a_later_decision_in_a_copy_is_the_last(tmp_path):
     for folder, events in (("a", ["accepted", "rejected"]), ("b", ["accepted"])):
         result(tmp_path / folder, 1, [[("A", state) for state in events]])
         of_files(tmp_path / folder / "study1", "ab")
-        file = tmp_path / folder / "study1" / "review.json"
-        review = json.loads(file.read_text())
-        for second, event in enumerate(review["events"]):
-            event["time"] = f"2026-01-05T10:00:0{second}Z"
-        file.write_text(json.dumps(review))
+        with edited_json(tmp_path / folder / "study1" / "review.json") as review:
+            for second, event in enumerate(review["events"]):
+                event["time"] = f"2026-01-05T10:00:0{second}Z"
     (study,), _ = gather(tmp_path)
     assert study.candidates[0].verdicts == {"A": "rejected"}
 
 
 def test_the_last_decision_stands_where_the_clock_was_set_back(tmp_path):
     result(tmp_path, 1, [[("A", "accepted"), ("A", "rejected")]])
-    file = tmp_path / "study1" / "review.json"
-    review = json.loads(file.read_text())
-    for event, minute in zip(review["events"], ("30", "10"), strict=True):
-        event["time"] = f"2026-01-05T10:{minute}:00Z"
-    file.write_text(json.dumps(review))
+    with edited_json(tmp_path / "study1" / "review.json") as review:
+        for event, minute in zip(review["events"], ("30", "10"), strict=True):
+            event["time"] = f"2026-01-05T10:{minute}:00Z"
     (study,), _ = gather(tmp_path)
     assert study.candidates[0].verdicts == {"A": "rejected"}
 
@@ -448,13 +436,11 @@ def test_a_copy_that_was_compared_with_a_prior_has_the_same_candidates(tmp_path)
         )
         file.write_text(json.dumps(findings))
     for number, folder in enumerate("ab"):
-        file = tmp_path / folder / "study" / "review.json"
-        review = json.loads(file.read_text())
-        review["events"].append(
-            {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": "AB"[number],
-             "added": "brush"}
-        )  # fmt: skip
-        file.write_text(json.dumps(review))
+        with edited_json(tmp_path / folder / "study" / "review.json") as review:
+            review["events"].append(
+                {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": "AB"[number],
+                 "added": "brush"}
+            )  # fmt: skip
     (study,), _ = gather(tmp_path)
     flagged, *added = study.candidates
     assert flagged.verdicts == {"A": "accepted", "B": "accepted"}
@@ -711,31 +697,25 @@ def test_an_addition_is_counted_for_the_reader_who_made_it(tmp_path):
 def test_a_part_that_was_split_from_a_candidate_is_not_added(tmp_path):
     """It is part of what the network flagged, not what it missed."""
     result(tmp_path, 1, [[("A", "edited")]], added=["A"])
-    file = tmp_path / "study1" / "review.json"
-    content = json.loads(file.read_text())
-    content["events"][-1]["with_previous"] = True
-    file.write_text(json.dumps(content))
+    with edited_json(tmp_path / "study1" / "review.json") as content:
+        content["events"][-1]["with_previous"] = True
     watched = watch(tmp_path, BOUNDS)
     assert (watched.weeks[0].edited, watched.weeks[0].added) == (1, 0)
 
 
 def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
-    review = tmp_path / "study1" / "review.json"
-    content = json.loads(review.read_text())
-    content["events"].append({**content["events"][-1], "state": "unreviewed", "added": None})
-    review.write_text(json.dumps(content))
+    with edited_json(tmp_path / "study1" / "review.json") as content:
+        content["events"].append({**content["events"][-1], "state": "unreviewed", "added": None})
     assert watch(tmp_path, BOUNDS).weeks[0].added == 0
 
 
 def test_a_result_exported_with_an_added_candidate_is_read(tmp_path):
     """Its score is null, and it is no candidate of the network."""
     result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
-    findings = tmp_path / "study1" / "findings.json"
-    content = json.loads(findings.read_text())
-    own = {**content["candidates"][0], "tracking_uid": "2.25.1.9", "score": None}
-    content["candidates"].append({**own, "source": "reader"})
-    findings.write_text(json.dumps(content))
+    with edited_json(tmp_path / "study1" / "findings.json") as content:
+        own = {**content["candidates"][0], "tracking_uid": "2.25.1.9", "score": None}
+        content["candidates"].append({**own, "source": "reader"})
     watched = watch(tmp_path, BOUNDS)
     assert watched.notices == ()
     assert (watched.weeks[0].candidates, watched.weeks[0].added) == (1, 1)

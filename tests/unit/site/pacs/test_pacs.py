@@ -3,7 +3,6 @@
 import logging
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -63,6 +62,11 @@ def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
         assert (got.series[sequence].load() == was.series[sequence].load()).all()
 
 
+BY = ["web", "get"]
+"""A search is the same, whether a study then comes by C-GET or C-MOVE."""
+
+
+@pytest.mark.parametrize("way", BY)
 def test_a_study_is_found_by_a_part_of_the_patients_name(archive, sent):
     name = str(pydicom.dcmread(files_of(sent)[0]).PatientName)
     assert STUDY in [
@@ -71,19 +75,19 @@ def test_a_study_is_found_by_a_part_of_the_patients_name(archive, sent):
     assert not archive.find(StudyQuery(patient_name=name_pattern("Somebody Else")))
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ({"patient_name": name_pattern("müller jörg")}, True),
-        ({"patient_name": name_pattern("Müller^J")}, True),
-        ({"patient_name": name_pattern("möller")}, False),
-        ({"patient_id": "Ü^1 a"}, True),
-        ({"patient_id": "Ö^1 a"}, False),
-        ({"accession": "A/1"}, True),
-        ({"accession": "A/1", "patient_id": "other"}, False),
-    ],
+ESCAPED = (
+    ({"patient_name": name_pattern("müller jörg")}, True),
+    ({"patient_name": name_pattern("Müller^J")}, True),
+    ({"patient_name": name_pattern("möller")}, False),
+    ({"patient_id": "Ü^1 a"}, True),
+    ({"patient_id": "Ö^1 a"}, False),
+    ({"accession": "A/1"}, True),
+    ({"accession": "A/1", "patient_id": "other"}, False),
 )
-def test_signs_that_an_address_escapes_are_found(archive, sent, tmp_path, query, found):
+
+
+@pytest.mark.parametrize("way", BY)
+def test_signs_that_an_address_escapes_are_found(archive, sent, tmp_path):
     """Orthanc's plug-in takes escapes literally: a name with an umlaut found no study."""
     image = pydicom.dcmread(files_of(sent)[0])
     image.SpecificCharacterSet, image.PatientName = "ISO_IR 100", "Müller^Jörg"
@@ -92,8 +96,9 @@ def test_signs_that_an_address_escapes_are_found(archive, sent, tmp_path, query,
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = NOBODY.uid("instance")
     image.save_as(tmp_path / "image.dcm")
     archive.send([tmp_path / "image.dcm"])
-    studies = [study.study_uid for study in archive.find(StudyQuery(**query))]
-    assert studies == [NOBODY.uid("umlaut")] * found
+    for query, found in ESCAPED:
+        studies = [study.study_uid for study in archive.find(StudyQuery(**query))]
+        assert studies == [NOBODY.uid("umlaut")] * found, query
 
 
 def test_a_request_to_stop_leaves_no_half_study(archive, sent, tmp_path):
@@ -114,10 +119,10 @@ def test_a_study_that_is_not_there_is_refused(archive, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("uid", ["../../etc", "1.2/../3", "1..2", "1.2\n", "", "1." * 40 + "1"])
-def test_what_is_no_uid_is_never_asked_for(archive, tmp_path, uid):
-    with pytest.raises(UnusableInputError, match="no UID"):
-        archive.get(uid, tmp_path / "got")
+def test_what_is_no_uid_is_never_asked_for(archive, tmp_path):
+    for uid in ("../../etc", "1.2/../3", "1..2", "1.2\n", "", "1." * 40 + "1"):
+        with pytest.raises(UnusableInputError, match="no UID"):
+            archive.get(uid, tmp_path / "got")
 
 
 def test_a_folder_with_content_is_not_mixed(archive, tmp_path):
@@ -160,18 +165,6 @@ def test_an_archive_that_dies_while_sending_leaves_no_half_study(
                 context=RunContext(progress=lambda _, done: done and it.kill()),
             )
     assert not list(tmp_path.iterdir())
-
-
-def test_a_silent_archive_can_be_left_at_once(monkeypatch):
-    monkeypatch.setattr(association, "CONNECT_SECONDS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        archive = connect(f"dicom://MUTE@127.0.0.1:{mute.getsockname()[1]}")
-        stop = threading.Event()
-        stop.set()
-        start = time.monotonic()
-        with pytest.raises((CancelledError, ResourceError)):
-            archive.find(StudyQuery(), context=RunContext(cancel=stop))
-        assert time.monotonic() - start < association.ANSWER_SECONDS
 
 
 def test_c_move_is_chosen_where_there_is_no_c_get(password, sent, tmp_path, tmp_path_factory):
@@ -270,26 +263,20 @@ STRICT = {
 }
 
 
-@pytest.mark.parametrize("act", ["find", "send", "get"])
 def test_an_archive_that_ends_the_first_request_is_asked_to_enter_our_title(
-    act, password, sent, tmp_path, tmp_path_factory
+    password, sent, tmp_path, tmp_path_factory
 ):
     with running(tmp_path_factory.mktemp("strict"), **STRICT, DicomModalities={}) as it:
         archive = connect(it.dimse, Access(title="STRANGER", port=free_port()))
-        with pytest.raises(ResourceError, match="AE title STRANGER") as error:
-            if act == "find":
-                archive.find(StudyQuery())
-            elif act == "send":
-                archive.send(files_of(sent))
-            else:
-                archive.get(STUDY, tmp_path / "got")
-    assert "--aet" in error.value.next_step
-    assert "Try again" not in str(error.value)
-
-
-def test_a_connection_lost_after_a_response_is_reported_as_such():
-    error = association.Peer("dicom://ARCHIVE@127.0.0.1:104", Access()).connection_lost(1)
-    assert "the connection broke" in str(error)
+        for act in (
+            lambda: archive.find(StudyQuery()),
+            lambda: archive.send(files_of(sent)),
+            lambda: archive.get(STUDY, tmp_path / "got"),
+        ):
+            with pytest.raises(ResourceError, match="AE title STRANGER") as error:
+                act()
+            assert "--aet" in error.value.next_step
+            assert "Try again" not in str(error.value)
 
 
 @contextmanager

@@ -77,13 +77,19 @@ def test_a_search_is_cancelled_wherever_a_web_archive_stops(answer):
         connect(f"http://127.0.0.1:{port}/d").find(StudyQuery(), context=RunContext(cancel=silent))
 
 
+BEGUN = (
+    *(
+        HEADER + b"Content-Length: %d\r\n\r\n" % len(text) + text
+        for text in (b'[{"00080018":{"vr":"UI","Value":["1.2.3"]}}]', b"[]", b"[]")
+    ),
+    b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; boundary="x"\r\n\r\n--x\r\n\r\n'
+    + bytes(128),
+)
+"""What an archive answers that stops while it sends a study of one object."""
+
+
 def test_a_study_that_stops_arriving_is_cancelled_and_leaves_nothing(tmp_path):
-    listed = b'[{"00080018":{"vr":"UI","Value":["1.2.3"]}}]'
-    answers = [
-        HEADER + b"Content-Length: %d\r\n\r\n" % len(text) + text for text in (listed, b"[]", b"[]")
-    ]
-    start = b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; boundary="x"\r\n\r\n--x\r\n\r\n'
-    with silent_after(*answers, start + bytes(128)) as (port, silent), stopped_soon():
+    with silent_after(*BEGUN) as (port, silent), stopped_soon():
         archive = connect(f"http://127.0.0.1:{port}/d")
         archive.get(STUDY, tmp_path / "study", context=RunContext(cancel=silent))
     assert not any(tmp_path.iterdir())
@@ -98,13 +104,8 @@ def test_sending_to_a_web_archive_that_stops_is_cancelled(sent):
 
 def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 1))
-    listed = b'[{"00080018":{"vr":"UI","Value":["1.2.3"]}}]'
-    answers = [
-        HEADER + b"Content-Length: %d\r\n\r\n" % len(text) + text for text in (listed, b"[]", b"[]")
-    ]
-    start = b'HTTP/1.1 200 OK\r\nContent-Type: multipart/related; boundary="x"\r\n\r\n--x\r\n\r\n'
     with (
-        silent_after(*answers, start + bytes(128)) as (port, _),
+        silent_after(*BEGUN) as (port, _),
         pytest.raises(ResourceError, match="timed out"),
     ):
         connect(f"http://127.0.0.1:{port}/d").get(STUDY, tmp_path / "study")
@@ -112,7 +113,7 @@ def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)
 def test_a_search_ends_wherever_a_web_archive_stops_for_long(monkeypatch, answer):
-    monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 1))
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 0.2))
     with silent_after(answer) as (port, _), pytest.raises(ResourceError, match="timed out"):
         connect(f"http://127.0.0.1:{port}/d").find(StudyQuery())
 

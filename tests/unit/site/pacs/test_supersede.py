@@ -7,6 +7,7 @@ from dataclasses import replace
 import pydicom
 import pytest
 from pydicom.uid import KeyObjectSelectionDocumentStorage
+from tests.helpers.json_files import edited_json
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.site.pacs.conftest import archive_at, files_of, running
@@ -126,11 +127,9 @@ def test_unreviewed_objects_that_are_not_recorded_are_named_and_not_rejected(res
 
 def test_an_object_of_another_study_is_never_rejected(results):
     """Its record may hold one: the objects of several studies can be sent from one folder."""
-    path = results / "both" / SENT
-    record = json.loads(path.read_text())
-    other = next(row for row in record["objects"] if "not reviewed" in row["description"])
-    other["study_uid"] = "1.2.3"
-    path.write_text(json.dumps(record))
+    with edited_json(results / "both" / SENT) as record:
+        other = next(row for row in record["objects"] if "not reviewed" in row["description"])
+        other["study_uid"] = "1.2.3"
     archive = Shelf()
     send_result(archive, results / "both", HERE, options=SUPERSEDE)
     assert named(archive.notes[0]) == uids(results / "before") - {other["sop_instance_uid"]}

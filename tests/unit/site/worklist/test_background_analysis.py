@@ -412,51 +412,49 @@ def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_stud
     assert not any("than when it was read" in one for one in now.warnings)
 
 
-def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, make_study):
+@pytest.fixture
+def exchanged(tmp_path, make_study):
+    """A list with a NIfTI study that a reader has read, its file, and another study's file."""
+    place = make_study(name="one", sequences={"t1c"})
+    other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place))])
+        describe_studies(database)
+        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+        (file,) = study_files(place)
+        yield database, file, (other / file.name).read_bytes()
+
+
+def test_images_that_name_no_patient_are_told_apart_by_their_content(exchanged):
     """A signed NIfTI study whose files were exchanged was still signed, without a word."""
-    place = make_study(name="one", sequences={"t1c"})
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("a", str(place))])
-        describe_studies(database)
-        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
-        (file,) = study_files(place)
-        mine = file.read_bytes()
-        os.utime(file, (1_000_000_000, 1_000_000_000))
-        describe_studies(database)
-        assert OTHER_IMAGES not in database.entry("a").warnings
-        other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
-        file.write_bytes((other / file.name).read_bytes())
-        for _ in range(2):
-            describe_studies(database, force=True)
-            assert OTHER_IMAGES in database.entry("a").warnings
-        file.write_bytes(mine)
-        describe_studies(database)
-        assert OTHER_IMAGES not in database.entry("a").warnings
+    database, file, theirs = exchanged
+    mine = file.read_bytes()
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    describe_studies(database)
+    assert OTHER_IMAGES not in database.entry("a").warnings
+    file.write_bytes(theirs)
+    for _ in range(2):
+        describe_studies(database, force=True)
+        assert OTHER_IMAGES in database.entry("a").warnings
+    file.write_bytes(mine)
+    describe_studies(database)
+    assert OTHER_IMAGES not in database.entry("a").warnings
 
 
-def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(
-    tmp_path, make_study
-):
+def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(exchanged):
     """A list that was refreshed while files were copied forgot which images a reader had read."""
-    place = make_study(name="one", sequences={"t1c"})
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("a", str(place))])
+    database, file, theirs = exchanged
+    mine = file.read_bytes()
+    for _ in range(2):
+        file.write_bytes(theirs[:100])
         describe_studies(database)
-        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
-        (file,) = study_files(place)
-        mine = file.read_bytes()
-        other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
-        theirs = (other / file.name).read_bytes()
-        for _ in range(2):
-            file.write_bytes(theirs[:100])
-            describe_studies(database)
-            assert database.entry("a").warnings[0].startswith("cannot be used: ")
-            file.write_bytes(theirs)
-            describe_studies(database)
-            assert OTHER_IMAGES in database.entry("a").warnings
-        file.write_bytes(mine)
+        assert database.entry("a").warnings[0].startswith("cannot be used: ")
+        file.write_bytes(theirs)
         describe_studies(database)
-        assert OTHER_IMAGES not in database.entry("a").warnings
+        assert OTHER_IMAGES in database.entry("a").warnings
+    file.write_bytes(mine)
+    describe_studies(database)
+    assert OTHER_IMAGES not in database.entry("a").warnings
 
 
 def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(

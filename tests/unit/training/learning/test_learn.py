@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
+from tests.helpers.json_files import edited_json
 from tests.helpers.stored_decisions import autosave_like_earlier_release
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
@@ -538,10 +539,8 @@ def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, ow
 
 def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
     shutil.copytree(reviews / "results" / "a", tmp_path / "results" / "a")
-    place = tmp_path / "results" / "a" / "review.json"
-    content = json.loads(place.read_text())
-    content["events"].append({**content["events"][0], "state": "deferred"})
-    place.write_text(json.dumps(content))
+    with edited_json(tmp_path / "results" / "a" / "review.json") as content:
+        content["events"].append({**content["events"][0], "state": "deferred"})
     with pytest.raises(UnusableInputError, match="no signed review among 1 result in"):
         gather(tmp_path / "results", reviews / "studies")
 

@@ -2,8 +2,8 @@
 
 import shutil
 
-import pydicom
 import pytest
+from tests.helpers.dicom_files import edited_dicom
 from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import write_dicom
@@ -34,12 +34,11 @@ def pair(tmp_path_factory, patient):
 
 def rewrite(folder, header, charset="ISO_IR 192"):
     for path in files_below(folder):
-        dataset = pydicom.dcmread(path)
-        dataset.decode()
-        dataset.SpecificCharacterSet = charset
-        for keyword, value in header.items():
-            setattr(dataset, keyword, value)
-        dataset.save_as(path)
+        with edited_dicom(path) as dataset:
+            dataset.decode()
+            dataset.SpecificCharacterSet = charset
+            for keyword, value in header.items():
+                setattr(dataset, keyword, value)
 
 
 @pytest.fixture

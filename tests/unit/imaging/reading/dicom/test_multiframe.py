@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom.uid import generate_uid
+from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -58,29 +59,26 @@ def test_frames_follow_the_slices(converted):
 
 
 def test_scales_of_the_maker_in_private_groups_are_noticed(converted):
-    place = converted / "image"
-    ds = pydicom.dcmread(place)
-    for number, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
-        own = pydicom.Dataset()
-        block = own.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
-        block.add_new(0x0E, "FL", 0.5 + 0.5 * (number == 7))
-        groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(
-            0x0F, "SQ", [own]
-        )
-    ds.save_as(place)
+    with edited_dicom(converted / "image") as ds:
+        for number, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
+            own = pydicom.Dataset()
+            block = own.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+            block.add_new(0x0E, "FL", 0.5 + 0.5 * (number == 7))
+            groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(
+                0x0F, "SQ", [own]
+            )
     assert any("up to 2.0 times" in notice for notice in open_study(converted).notices)
 
 
 def test_a_header_in_a_private_group_says_nothing(converted):
     place = converted / "image"
-    ds = pydicom.dcmread(place)
-    for groups in ds.PerFrameFunctionalGroupsSequence:
-        own = pydicom.Dataset()
-        own.SOPInstanceUID = own.StudyInstanceUID = own.SeriesInstanceUID = generate_uid()
-        own.SeriesDescription = "AX T1 POST"
-        block = groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
-        block.add_new(0x0F, "SQ", [own])
-    ds.save_as(place)
+    with edited_dicom(place) as ds:
+        for groups in ds.PerFrameFunctionalGroupsSequence:
+            own = pydicom.Dataset()
+            own.SOPInstanceUID = own.StudyInstanceUID = own.SeriesInstanceUID = generate_uid()
+            own.SeriesDescription = "AX T1 POST"
+            block = groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+            block.add_new(0x0F, "SQ", [own])
     study = open_study(converted)
     series = study.series[T2]
     assert (study.uid, series.uid) == (ds.StudyInstanceUID, ds.SeriesInstanceUID)
@@ -123,12 +121,11 @@ def test_an_enhanced_file_is_reported_by_its_functional_groups(classic, converte
 def test_an_enhanced_echo_planar_series_is_none_of_the_four(converted):
     """With TE 30 and TR 800, as for function, it was taken for a T1."""
     enhance(converted)
-    ds = pydicom.dcmread(converted / "image")
-    shared = ds.SharedFunctionalGroupsSequence[0]
-    shared.MREchoSequence[0].EffectiveEchoTime = 30.0
-    shared.MRTimingAndRelatedParametersSequence[0].RepetitionTime = 800.0
-    ds.EchoPulseSequence, ds.EchoPlanarPulseSequence = "GRADIENT", "YES"
-    ds.save_as(converted / "image")
+    with edited_dicom(converted / "image") as ds:
+        shared = ds.SharedFunctionalGroupsSequence[0]
+        shared.MREchoSequence[0].EffectiveEchoTime = 30.0
+        shared.MRTimingAndRelatedParametersSequence[0].RepetitionTime = 800.0
+        ds.EchoPulseSequence, ds.EchoPlanarPulseSequence = "GRADIENT", "YES"
     with pytest.raises(UnusableInputError, match="echo-planar"):
         open_study(converted)
 
@@ -145,11 +142,10 @@ def with_unknown_type(path, keyword):
 
 def test_an_attribute_of_unknown_type_ends_in_no_defect(converted):
     enhance(converted)
-    ds = pydicom.dcmread(converted / "image")
-    modifier = pydicom.Dataset()
-    modifier.InversionTimes = [2500.0]
-    ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
-    ds.save_as(converted / "image")
+    with edited_dicom(converted / "image") as ds:
+        modifier = pydicom.Dataset()
+        modifier.InversionTimes = [2500.0]
+        ds.SharedFunctionalGroupsSequence[0].MRModifierSequence = [modifier]
     with_unknown_type(converted / "image", "InversionTimes")
     (series,) = open_study(converted).series.values()
     assert "TE 95" in series.detected_by
@@ -162,9 +158,8 @@ def test_an_object_whose_frames_have_an_unknown_type_is_damaged(converted):
 
 
 def test_a_frame_count_that_lies_is_refused(converted):
-    ds = pydicom.dcmread(converted / "image")
-    ds.NumberOfFrames = 10**9
-    ds.save_as(converted / "image")
+    with edited_dicom(converted / "image") as ds:
+        ds.NumberOfFrames = 10**9
     with pytest.raises(UnusableInputError, match="NumberOfFrames"):
         open_study(converted)
 
@@ -248,20 +243,18 @@ def test_phase_beside_magnitude_in_one_object_is_set_aside(classic, converted):
 
 
 def test_an_enhanced_object_of_phase_is_no_image(converted):
-    ds = pydicom.dcmread(converted / "image")
-    ds.ComplexImageComponent = "PHASE"
-    ds.save_as(converted / "image")
+    with edited_dicom(converted / "image") as ds:
+        ds.ComplexImageComponent = "PHASE"
     with pytest.raises(UnusableInputError, match="phase"):
         open_study(converted)
 
 
 def test_two_objects_of_one_series_are_two_volumes(classic, converted):
     """Their frames are ordered differently: at each position the lower frame was taken."""
-    ds = pydicom.dcmread(converted / "image")
-    for groups in ds.PerFrameFunctionalGroupsSequence:
-        if "UnassignedPerFrameConvertedAttributesSequence" in groups:
-            del groups.UnassignedPerFrameConvertedAttributesSequence
-    ds.save_as(converted / "image")
+    with edited_dicom(converted / "image") as ds:
+        for groups in ds.PerFrameFunctionalGroupsSequence:
+            if "UnassignedPerFrameConvertedAttributesSequence" in groups:
+                del groups.UnassignedPerFrameConvertedAttributesSequence
     pixels = ds.pixel_array
     ds.PerFrameFunctionalGroupsSequence = list(reversed(ds.PerFrameFunctionalGroupsSequence))
     ds.PixelData = (pixels[::-1] // 4).astype(pixels.dtype).tobytes()

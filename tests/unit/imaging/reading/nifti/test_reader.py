@@ -395,14 +395,6 @@ def test_other_units_give_the_grid_of_millimetres(tmp_path, voxels, unit, mm):
     np.testing.assert_allclose(grid.affine, affine, rtol=0, atol=1e-5)
 
 
-def test_nothing_is_written_into_the_study(make_study):
-    folder = make_study()
-    before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
-    for series in open_study(folder).series.values():
-        series.load()
-    assert sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
-
-
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
 def test_a_refusal_says_found_expected_and_what_next(tmp_path, missing):
     (tmp_path / "empty").mkdir()

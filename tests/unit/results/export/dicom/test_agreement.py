@@ -11,7 +11,6 @@ from scipy import ndimage
 from lesionlens.base import codes as own
 from lesionlens.base.labels import Extra, MrSequence, Region
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Location
 from lesionlens.results.export import lookup
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.report_items import iter_items
@@ -142,19 +141,3 @@ def test_a_key_slice_is_the_slice_that_it_names_with_the_outline_in_its_place(re
         beside = ~ndimage.binary_dilation(mask, iterations=2)
         beside[: int(np.ceil(TEXT_ROWS / scale[0]))] = False
         assert np.corrcoef(grey[beside], image.pixel_array[beside])[0, 1] > 0.99
-
-
-@pytest.mark.parametrize("side", ["left", "right", "both sides", None])
-def test_a_side_is_coded_as_it_is_and_an_unknown_one_is_not(make, tmp_path, side):
-    analysis = make(dicom=True)
-    candidates = tuple(
-        replace(c, location=Location(side, "frontal lobe")) for c in analysis.findings.candidates
-    )
-    findings = replace(analysis.findings, candidates=candidates)
-    DicomExporter().write(replace(analysis, findings=findings), tmp_path)
-    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
-    meanings = {
-        i.ConceptCodeSequence[0].CodeMeaning for i in _children(report, codes.SCT.Laterality)
-    }
-    expected = {"left": {"Left"}, "right": {"Right"}, "both sides": {"Right and left"}, None: set()}
-    assert meanings == expected[side]

@@ -110,8 +110,10 @@ def test_the_centre_of_a_segment_is_that_of_its_pixels_on_its_fullest_frame():
     assert (place.frame, place.points.tolist()) == (8, [[34.0, 22.0]])
 
 
-@pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP"])
-@pytest.mark.parametrize("tilt_deg", [0.0, 8.0, 17.0, 30.0])
+@pytest.mark.parametrize(
+    ("orientation", "tilt_deg"),
+    [("LPS", 0.0), ("LPS", 8.0), ("LPS", 17.0), ("LPS", 30.0), ("PIR", 0.0), ("LIP", 8.0)],
+)
 def test_no_line_of_a_report_contradicts_its_value(exported, orientation, tilt_deg):
     analysis, folder = exported(dicom=True, orientation=orientation, tilt_deg=tilt_deg)
     files = analysis.study.series[MrSequence.T1C].files

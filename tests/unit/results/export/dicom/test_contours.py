@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import ImageDraw
+from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.codes import OWN_SCHEME
 from lesionlens.base.errors import UnusableInputError
@@ -93,10 +94,9 @@ def test_key_slices_of_a_lossy_source_state_its_compression(make, tmp_path):
     analysis = make(dicom=True)
     assert written(analysis, tmp_path)["key_slices"].LossyImageCompression == "00"
     for path in filter(Path.is_file, analysis.study.root.rglob("*")):
-        image = pydicom.dcmread(path)
-        image.LossyImageCompression, image.LossyImageCompressionRatio = "01", "10"
-        image.LossyImageCompressionMethod = "ISO_15444_1"
-        image.save_as(path)
+        with edited_dicom(path) as image:
+            image.LossyImageCompression, image.LossyImageCompressionRatio = "01", "10"
+            image.LossyImageCompressionMethod = "ISO_15444_1"
     (tmp_path / "lossy").mkdir()
     objects = written(analysis, tmp_path / "lossy")
     for name in ("key_slices", "seg", "attention"):

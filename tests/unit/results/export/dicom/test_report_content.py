@@ -178,25 +178,34 @@ def test_control_characters_of_readers_do_not_make_the_report_invalid(reviewed, 
     assert {"A. Reader", "line one line two\n\nline three"} <= set(texts)
 
 
-@pytest.mark.parametrize(
-    ("region", "expected"),
-    [
-        ("frontal lobe", ["Frontal lobe"]),
-        ("temporal lobe and insula", ["Temporal lobe", "Insula"]),
-        ("parietal lobe (uncertain)", ["Brain"]),
-        (None, ["Brain"]),
-    ],
+PLACES = (
+    (
+        ("left", "frontal lobe", ["Frontal lobe"], {"Left"}),
+        ("both sides", "temporal lobe and insula", ["Temporal lobe", "Insula"], {"Right and left"}),
+    ),
+    (("right", "parietal lobe (uncertain)", ["Brain"], {"Right"}), (None, None, ["Brain"], set())),
 )
-def test_a_lobe_is_a_coded_site(make, tmp_path, region, expected):
+"""Side and region of the two candidates, their sites and what is stated of each site's side."""
+
+
+@pytest.mark.parametrize("places", PLACES)
+def test_lobe_and_side_are_coded_and_an_unknown_side_is_not(make, tmp_path, places):
     analysis = make(dicom=True)
-    one, other = analysis.findings.candidates
-    one = replace(one, location=Location("left", region))
-    findings = replace(analysis.findings, candidates=(one, other))
+    candidates = tuple(
+        replace(candidate, location=Location(side, region))
+        for candidate, (side, region, *_) in zip(analysis.findings.candidates, places, strict=True)
+    )
+    findings = replace(analysis.findings, candidates=candidates)
     written = objects(replace(analysis, findings=findings), tmp_path)["sr"]
-    (group, *_) = (i for i in named(written, own.MEASUREMENT_GROUP) if _uid(i) == one.tracking_uid)
-    sites = named(group, codes.SCT.FindingSite)
-    assert [site.ConceptCodeSequence[0].CodeMeaning for site in sites] == expected
-    assert {s.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning for s in sites} == {"Left"}
+    for candidate, (*_, sites, sides) in zip(candidates, places, strict=True):
+        groups = (
+            i for i in named(written, own.MEASUREMENT_GROUP) if _uid(i) == candidate.tracking_uid
+        )
+        for group in groups:
+            found = named(group, codes.SCT.FindingSite)
+            assert [site.ConceptCodeSequence[0].CodeMeaning for site in found] == sites
+            coded = (item for site in found for item in named(site, codes.SCT.Laterality))
+            assert {item.ConceptCodeSequence[0].CodeMeaning for item in coded} == sides
 
 
 def _uid(group):
