@@ -26,7 +26,7 @@ def looked(loaded, result, first, qtbot, monkeypatch):
         return result
 
     looks = first
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda _: lens)
+    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda _: lens)
     assert loaded.actions_.analyse()
     qtbot.waitUntil(lambda: loaded.session.state.preliminary is not None, timeout=PATIENCE_MS)
     yield loaded, go_on
@@ -75,7 +75,7 @@ def test_a_first_pass_that_is_not_shown_leaves_the_overlay_alone(
         return result
 
     prefer(overlay=Overlay.MAP)
-    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lens)
+    monkeypatch.setattr(reviewed.actions_.loaded_lens, "load", lambda _: lens)
     reviewed.session.choose_overlay(Overlay.OFF)
     reviewed.session.changed.connect(lambda _, new: seen.append(new.choices.overlay))
     assert reviewed.actions_.analyse()

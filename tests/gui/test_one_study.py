@@ -558,7 +558,7 @@ def analysed_by_hand(panel, listed, head, monkeypatch, qtbot):
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)
     made = FakeResult(make_analysis(head, panel.session.state.study))
-    monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lambda *given, **named: made)
+    monkeypatch.setattr(panel.actions_.loaded_lens, "load", lambda _: lambda *given, **named: made)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     qtbot.waitUntil(

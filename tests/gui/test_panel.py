@@ -724,7 +724,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
         go_on.wait(10)
         return result
 
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
     assert loaded.actions_.analyse()
     other = replace(analysis.study, name="another")
     for data in layers_of(other, SILENT):
@@ -849,7 +849,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
         asked.append(options.stripper)
         return result
 
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
     block = loaded.preparation
     assert block.isVisibleTo(loaded)
     brain = control(block, "Brain extraction method")
@@ -914,7 +914,7 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
         context.progress("focus", 0.5)
         return result
 
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
     loaded.run.analyse.emit()
     assert loaded.session.state.activity is not None
     wait(qtbot, loaded)
@@ -934,7 +934,7 @@ def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarde
         closed.wait()
         return result
 
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
     loaded.run.analyse.emit()
     loaded.commands.run("close")
     closed.set()

@@ -261,7 +261,7 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
         held.append(day._next_study._prefetched)
         return FakeResult(analysis)
 
-    monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lens)
+    monkeypatch.setattr(panel.actions_.loaded_lens, "load", lambda _: lens)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     assert held == [None]

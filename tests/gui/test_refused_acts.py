@@ -112,7 +112,7 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
     def full(*_):
         raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
 
-    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lens)
+    monkeypatch.setattr(reviewed.actions_.loaded_lens, "load", lambda _: lens)
     reviewed.session.go_to_candidate(1)
     with monkeypatch.context() as patch:
         patch.setattr(ReadSession, "store_decisions", full)
@@ -138,7 +138,7 @@ def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
         raise ResourceError(found="a full disk", expected="space", next_step="Free some space")
 
     new = FakeResult(result.analysis)
-    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lambda *_, **__: new)
+    monkeypatch.setattr(reviewed.actions_.loaded_lens, "load", lambda _: lambda *_, **__: new)
     reviewed.session.go_to_candidate(1)
     with monkeypatch.context() as patch:
         patch.setattr(ReadSession, "store_decisions", full)

@@ -47,10 +47,10 @@ def test_weights_that_were_taken_into_use_meanwhile_are_used(
 ):
     """An open window kept those with which it had analysed first."""
     monkeypatch.setattr(versions, "user_folders", SimpleNamespace(data=lambda: tmp_path))
-    lens = loaded.actions_._lens_for(read_preferences())
-    assert loaded.actions_._lens_for(read_preferences()) is lens
+    lens = loaded.actions_.loaded_lens.load(read_preferences().engine)
+    assert loaded.actions_.loaded_lens.load(read_preferences().engine) is lens
     accepted = WeightsStore().accept(random_weights, Lineage("ours", "0" * 64), by="A. Reader")
-    now = loaded.actions_._lens_for(read_preferences()).engine.info.weights_sha256
+    now = loaded.actions_.loaded_lens.load(read_preferences().engine).engine.info.weights_sha256
     assert now == accepted.sha256 != lens.engine.info.weights_sha256
 
 
@@ -67,7 +67,7 @@ def test_one_of_the_servers_models_is_chosen(loaded, qtbot, monkeypatch):
         models.activated.emit(2)
         assert read_preferences().server_model == "another one"
         assert "(another one)" in reads(loaded.preparation)
-        lens = loaded.actions_._lens_for(read_preferences())
+        lens = loaded.actions_.loaded_lens.load(read_preferences().engine)
         assert lens.engine.info.capabilities == other.can
         lens.engine.close()
     choose(loaded, "")
@@ -98,7 +98,9 @@ def test_a_dead_server_is_explained_and_this_machine_offered(
     def here(study, options, **how):
         return result
 
-    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda p: asked.append(p.server) or here)
+    monkeypatch.setattr(
+        loaded.actions_.loaded_lens, "load", lambda p: asked.append(p.server) or here
+    )
     control(loaded.problem, "Analyse on this machine").click()
     analysed(loaded, qtbot)
     assert asked == [""]

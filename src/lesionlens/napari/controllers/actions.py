@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,12 +21,12 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.plugin_engines import release
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.comparing import ComparingActs
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
+from lesionlens.napari.controllers.loaded_lens import LoadedLens
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
@@ -48,14 +47,11 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason, missi
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.napari.qt.threads import prepare_rotations, start_thread
+from lesionlens.napari.qt.threads import start_thread
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.network.versions import WeightsStore, WeightsVersion
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 if TYPE_CHECKING:
-    from lesionlens.engines.engine_choice import EngineChoice
-    from lesionlens.results.lens import Lens
     from lesionlens.results.result import Result
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
@@ -104,12 +100,9 @@ class Actions(
         """Whether closing the window was refused because of this export."""
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
-        self._lens: Lens | None = None
-        self._lens_source: tuple[EngineChoice, WeightsVersion | None] | None = None
-        """Engine and weights that `_lens` was loaded with."""
+        self.loaded_lens = LoadedLens()
         self._waiting_result: tuple[Study, Callable[[], object]] | None = None
         """A result to show once the outline that is drawn on its study is done."""
-        self._loading = threading.Lock()
         session.changed.connect(self._release_study)
         session.changed.connect(self._on_outline_done)
         session.changed.connect(self.set_copies_aside)
@@ -170,7 +163,7 @@ class Actions(
 
         def task(context: RunContext) -> Any:
             context.progress("loading the network", 0.0)
-            lens = self._lens_for(preferences)
+            lens = self.loaded_lens.load(preferences.engine)
             result = lens(
                 study, preferences.preparation, context=context, first=self.jobs.emit_partial
             )
@@ -286,26 +279,15 @@ class Actions(
 
     def _load_network(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
-            self._lens_for(read_preferences())
+            self.loaded_lens.load(read_preferences().engine)
             if host_process.tunable():
                 memory.freeze()  # until the next `collect_and_freeze`
-
-    def _lens_for(self, preferences: Preferences) -> Lens:
-        choice = preferences.engine
-        with self._loading:
-            source = (choice, WeightsStore().in_use if choice.server is None else None)
-            if self._lens is None or self._lens_source != source:
-                prepare_rotations()
-                from lesionlens.results.lens import Lens  # noqa: PLC0415
-
-                self._lens, self._lens_source = Lens(engine=choice.load()), source
-            return self._lens
 
     def _release_study(self, old: State, new: State) -> None:
         """Release what the engine cached of the study that is closed."""
         is_closed = old.study is not None and new.study is not old.study
-        if is_closed and self._lens is not None and not new.analysing:
-            release(self._lens.engine)
+        if is_closed and not new.analysing:
+            self.loaded_lens.release_study()
 
     def query_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""

@@ -1,0 +1,40 @@
+"""The `Lens` of a window: loaded in advance, and anew when engine or weights are changed."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from lesionlens.engines.plugin_engines import release
+from lesionlens.napari.qt.threads import prepare_rotations
+from lesionlens.network.versions import WeightsStore, WeightsVersion
+
+if TYPE_CHECKING:
+    from lesionlens.engines.engine_choice import EngineChoice
+    from lesionlens.results.lens import Lens
+
+
+class LoadedLens:
+    """Keeps the `Lens` that was loaded last; any thread may ask for it."""
+
+    def __init__(self) -> None:
+        self._loading = threading.Lock()
+        self._lens: Lens | None = None
+        self._source: tuple[EngineChoice, WeightsVersion | None] | None = None
+        """Engine and weights that the `Lens` was loaded with."""
+
+    def load(self, choice: EngineChoice) -> Lens:
+        """Return the `Lens` of an engine with the weights in use, the kept one if it fits."""
+        with self._loading:
+            source = (choice, WeightsStore().in_use if choice.server is None else None)
+            if self._lens is None or self._source != source:
+                prepare_rotations()
+                from lesionlens.results.lens import Lens  # noqa: PLC0415
+
+                self._lens, self._source = Lens(engine=choice.load()), source
+            return self._lens
+
+    def release_study(self) -> None:
+        """Release what the engine cached of a study, if one is loaded."""
+        if self._lens is not None:
+            release(self._lens.engine)
