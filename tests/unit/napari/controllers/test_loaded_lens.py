@@ -7,13 +7,12 @@ import sys
 
 SCRIPT = """
 import sys
-from threading import Lock
 from types import ModuleType, SimpleNamespace
 
 from napari._vispy import camera
 from vispy.util.quaternion import Quaternion
 
-from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.loaded_lens import LoadedLens
 
 def load():
     sys.modules["torch"] = ModuleType("torch")  # as far as it is when its import begins
@@ -22,9 +21,8 @@ def load():
     return "engine"
 
 sys.modules["lesionlens.results.lens"] = SimpleNamespace(Lens=lambda engine: engine)
-window = SimpleNamespace(_loading=Lock(), _lens=None)
 choice = SimpleNamespace(server="https://gpu:8000", load=load)
-print(Actions._lens_for(window, SimpleNamespace(engine=choice)))
+print(LoadedLens().load(choice))
 """
 
 
