@@ -20,6 +20,7 @@ from lesionlens.imaging.preparation import (
     skull_stripping,
 )
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
+from lesionlens.imaging.preparation.dark_tissue import restore_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -35,6 +36,7 @@ seven heads after any half turn.
 def find_brain(draft: Draft, context: RunContext) -> None:
     """Add a brain mask and its grid to the draft."""
     loaded, reference = draft.loaded, draft.reference
+    restore_dark_tissue(draft)
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
         _use_outline(draft, stripped, context)
