@@ -1,6 +1,6 @@
 """Film the window while the sample patient is read: about half a minute, as WebM.
 
-tools/with_display.sh .venv/bin/python tools/screencast.py docs/pictures/screencast.webm
+tools/with_display.sh .venv/bin/python -m tools.screencast docs/pictures/screencast.webm
 
 The window is driven by the commands that keys and buttons run; the analysis is shown faster than it
 is. Needs ffmpeg.
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import napari
 import typer
 from PIL import Image, ImageDraw, ImageFont
+from research.window.demo import wait_for
 
 from lesionlens.imaging.samples import STUDY
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
 

@@ -23,11 +23,11 @@ from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QWidget
 
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.napari.demo import run_study, wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
+from research.window.demo import run_study, wait_for
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens

@@ -26,7 +26,6 @@ from lesionlens import Candidate, Lens, open_study
 from lesionlens.base.files import user_folders
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.samples import FOLDER, STUDY
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.results.result import Result
@@ -34,6 +33,7 @@ from lesionlens.results.review.reopen import prepare_and_reopen
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 from research.make.pictures import DOCS, Studio
+from research.window.demo import wait_for
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens

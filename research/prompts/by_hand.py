@@ -40,12 +40,12 @@ from lesionlens import Lens, open_study
 from lesionlens.base.grid import Grid
 from lesionlens.base.masks import depth_inside, dice
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel, show
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.results.result import Result
 from research.prompts.evaluate import scribble_through
 from research.prompts.samples import next_click
+from research.window.demo import wait_for
 from research.window.latency import Stopwatch, process_events
 
 if TYPE_CHECKING:

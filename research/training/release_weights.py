@@ -38,7 +38,7 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
-from lesionlens.training.release import mean_of, release
+from lesionlens.training.release import mean_of
 from research.common.page import write_block
 from research.common.progress import print_progress
 from research.training.calibration import calibrate as fitting
@@ -56,6 +56,31 @@ RESEARCH = Path(__file__).resolve().parents[1]
 TARGET = RESEARCH.parent / "src/lesionlens/network/weight_files"
 _ONES = (1.0, 1.0, 1.0)
 _FIELD_MM = (168.0, 208.0, 168.0)
+
+
+def release(
+    source: Path, notes: WeightsNotes, folder: Path, name: str = weights.DEFAULT_NAME
+) -> str:
+    """Write ``NAME.safetensors`` (half precision) and ``NAME.json`` (its hash).
+
+    Parameters
+    ----------
+    folder : Path
+        ``src/lesionlens/network/weight_files`` of a checkout.
+    name : str
+        One of `network.weights.SHIPPED`.
+
+    Returns
+    -------
+    str
+        The SHA-256 of the written file.
+    """
+    network, _ = weights.load(source)
+    path = folder / f"{name}.safetensors"
+    digest = weights.save(path, network.config, network.state_dict(), notes, dtype=torch.float16)
+    record = {"file": path.name, "sha256": digest, "version": notes.version}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    return digest
 
 
 def parse_options() -> argparse.Namespace:

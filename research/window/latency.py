@@ -27,10 +27,10 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.results.export.exporter import save
+from research.window.demo import wait_for
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens

@@ -27,10 +27,10 @@ from qtpy.QtWidgets import QApplication
 
 from lesionlens.base.process.memory import release_memory
 from lesionlens.base.process.peak_memory import peak_memory_mib
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.results.review.reopen import results_in
+from research.window.demo import wait_for
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens

@@ -20,10 +20,10 @@ import typer
 from qtpy.QtTest import QTest
 
 from lesionlens.napari.controllers.worklist_controller import WorklistController
-from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
+from research.window.demo import wait_for
 from research.window.latency import Stopwatch, process_events, wait_until
 
 

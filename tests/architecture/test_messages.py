@@ -38,8 +38,6 @@ def test_the_search_finds_messages_of_every_kind():
         "Registered to the reference; moved: {}.",
         "Moved by {} mm and {} degrees; mutual information {}, {} above that at an offset of 10 "
         "mm.",
-        "N4: shading of {} to 1 within the brain removed; coefficient of variation {} before, "
-        "{} after.",  # a property
         'Series "{}" was set aside: {}.',  # in a pair
         "no usable PixelSpacing (two lengths above zero): its geometry is unknown",  # by a counter
         "The weights were trained on this study ({}): results here are better than on a new one.",

@@ -69,7 +69,7 @@ def test_dotted_names_of_the_package_on_a_page_exist(page):
     ours = [n for n in named if n.split(".")[0] in own or re.match("[A-Z][a-z]+[A-Z]", n)]
     ours = [name for name in ours if not name.startswith("distributed.")]  # dask's
     files = re.compile(
-        r"\.(py|jsonl?|md|toml|csv|html|gz|tsv|npz|dcm|sqlite|ya?ml|pdf|prom|parquet|sha256|txt|nii|glb|sh)$"
+        r"\.(py|jsonl?|md|toml|csv|html|gz|tsv|npz|dcm|sqlite|ya?ml|pdf|prom|sha256|txt|nii|glb|sh)$"
     )
     assert not [n for n in ours if not files.search(n) and not is_in_code(n)]
 

@@ -289,21 +289,6 @@ def test_infer_on_a_file_that_is_sent_along_leaves_nothing_behind(client, folder
     assert [*temporary.glob(f"{PREFIX}*/*/*")] == before
 
 
-def test_four_sequences_in_one_file_are_taken_in_the_order_that_is_named(client, folder):
-    volumes = [nib.load(next((folder / "one").glob(f"{s}.*"))) for s in MrSequence]
-    data = np.stack([np.asarray(v.dataobj) for v in volumes[::-1]], -1)
-    file = folder.parent / "four.nii.gz"
-    nib.save(nib.Nifti1Image(data, volumes[0].affine), file)
-    channels = {"channels": [s.value for s in MrSequence][::-1]}
-    found, params = client.infer("quick", "", channels, file=str(file))
-    assert labels_in(found).any()
-    assert set(params["findings"]["sequences"]) == {s.value for s in MrSequence}
-    with pytest.raises(Exception, match="channels"):
-        client.infer("quick", "", {}, file=str(file))
-    with pytest.raises(Exception, match="4 volumes"):
-        client.infer("quick", "", {"channels": ["flair"]}, file=str(file))
-
-
 def test_an_unknown_model_or_image_is_refused_with_what_is_there(client):
     with pytest.raises(Exception, match="quick"):
         client.infer("slow", "one", {})

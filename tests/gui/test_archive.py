@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QMessageBox
 from tests.gui.window import control, question, reads, wait
 from tests.helpers.file_search import files_below
@@ -25,6 +25,8 @@ from lesionlens.base.errors import PatientConflictError, ResourceError, Unusable
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
+from lesionlens.napari.qt.keyboard import main_window
+from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.site.pacs import send_result
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError
@@ -71,6 +73,7 @@ class StandIn:
 
     def send(self, files, *, same_patient, on_partial, context):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
+        self.hold(context)
         if isinstance(self.answer, Exception):
             raise self.answer
         return Delivery(tuple(files), notices=self.notices)
@@ -376,6 +379,34 @@ def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, 
     dialog.send(tmp_path / "nothing")
     wait(qtbot, dialog)
     assert "NIfTI" in reads(dialog.problem)
+
+
+@pytest.mark.parametrize("of_list", [False, True])
+def test_a_window_is_not_closed_at_once_while_a_result_is_sent(
+    dialog, dock, peer, panel, qtbot, tmp_path, monkeypatch, of_list
+):
+    """The cross ended the delivery without a word, and no window was left to say so."""
+    if of_list:
+        dock.ask_archive()
+        dialog = dock.archive
+        dialog.server.show_server(Server(ADDRESS))
+    result = tmp_path / "result"
+    shutil.copytree(peer.folder, result / "dicom")
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    monkeypatch.setattr(QEvent, "spontaneous", lambda _: True, raising=False)
+    watch, close = panel.findChild(WindowClosing), QEvent(QEvent.Type.Close)
+
+    def may_close():
+        return not watch.eventFilter(main_window(panel), close)
+
+    for _ in range(2):  # each delivery is noticed
+        peer.go_on.clear()
+        dialog.send(result)
+        assert [may_close(), may_close()] == [False, True]
+        assert "being sent to the archive" in panel.session.state.message
+        peer.go_on.set()
+        wait(qtbot, dialog)
+        assert may_close()
 
 
 @pytest.fixture

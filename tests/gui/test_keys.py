@@ -153,6 +153,25 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     reviewed.window().hide()
 
 
+@pytest.mark.parametrize("expanded", [True, False])
+def test_the_key_of_the_reason_shows_the_field(reviewed, qtbot, expanded):
+    """On a screen of 1280 x 800 it was typed out of sight, as in a collapsed section."""
+    window, block = reviewed.window(), reviewed.candidates
+    window.show()
+    window.resize(1000, 500)
+    qtbot.waitUntil(lambda: reviewed.drops is not None)
+    reviewed.session.go_to_candidate(1)
+    block.heading.setChecked(expanded)
+    bar = reviewed._scroll.verticalScrollBar()
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    qtbot.wait(50)
+    bar.setValue(0)
+    assert block.reason.visibleRegion().isEmpty()
+    reviewed.commands.run("type_reason")
+    qtbot.waitUntil(lambda: block.reason.visibleRegion().boundingRect() == block.reason.rect())
+    window.hide()
+
+
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
     monkeypatch.setattr(path_dialogs, "ask_path", lambda *words: asked.append(words))

@@ -16,6 +16,7 @@ from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
+from research.window.demo import run_study
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, answer, canvas, control, names, reads, visible, wait
 from tests.helpers.analysed_head import FakeResult
@@ -33,7 +34,6 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -846,26 +846,23 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     asked = []
 
     def lens(study, options, *, context, first):
-        asked.append((options.stripper, options.bias))
+        asked.append(options.stripper)
         return result
 
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
     block = loaded.preparation
     assert block.isVisibleTo(loaded)
-    brain, bias = (
-        control(block, "Brain extraction method"),
-        control(block, "correct the bias field"),
-    )
+    brain = control(block, "Brain extraction method")
     assert not brain.isVisibleTo(loaded)
     control(block, "Preparation").click()
     assert brain.isVisibleTo(loaded)
     brain.setCurrentIndex(brain.findData("own"))
-    bias.click()
-    assert "built-in, bias field corrected" in reads(block)
+    brain.activated.emit(brain.currentIndex())
+    assert "Preparation: built-in" in reads(block)
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
     loaded.run.analyse.emit()
     wait(qtbot, loaded)
-    assert asked == [("own", True)]
+    assert asked == ["own"]
 
 
 def test_preferences_changed_while_a_study_is_open_are_shown_at_once(loaded):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from research.window.demo import run_study
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, sign, visible, wait
 from tests.helpers import stored_drafts
@@ -24,7 +25,6 @@ from lesionlens.napari.controllers import (
     unnamed_read_acts,
     worklist_controller,
 )
-from lesionlens.napari.demo import run_study
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.exporter import save

@@ -1089,6 +1089,30 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
 
 
 @pytest.mark.slow
+def test_slices_shown_after_three_dimensions_grow_with_the_canvas(reviewed, qtbot):
+    """While an edit showed napari's controls they were small, and stayed so when it was done."""
+    viewer, window, camera = reviewed.viewer, reviewed.window(), reviewed.viewer.scene.camera
+
+    def resized_to(height):
+        window.resize(1600 if height > 500 else 900, height)
+        qtbot.waitUntil(lambda: abs(viewer.canvas.size[0] - height) < 200, timeout=10_000)
+
+    window.show()
+    resized_to(900)
+    reviewed.views.fit()
+    reviewed.session.go_to_candidate(1)
+    viewer.dims.ndisplay = 3
+    resized_to(400)
+    viewer.dims.ndisplay = 2
+    small = camera.zoom
+    resized_to(900)
+    grown = camera.zoom
+    viewer.fit_to_view()
+    assert grown == pytest.approx(camera.zoom)
+    assert grown > 1.02 * small
+
+
+@pytest.mark.slow
 def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
     """Beside them for a moment it had half of their height, and the next study was as small."""
     shown.commands.run("four_views")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -105,17 +104,6 @@ def _batch(folder: Path) -> object:
         return one.outcome("a")
 
 
-def _earlier(folder: Path) -> object:
-    for place in folder.glob(f"{worklist_database.NAME}*"):
-        place.unlink()
-    return _worklist(folder), _batch(folder)
-
-
-def _make_earlier(folder: Path) -> None:
-    for place in EARLIER.iterdir():
-        shutil.copy(place, folder)
-
-
 def _make_worklist(folder: Path) -> None:
     with closing(worklist_database.open_worklist_database(folder)) as one:
         one.add_studies([StudyEntry(f"s{n}", "/a") for n in range(400)])
@@ -129,12 +117,7 @@ DATABASES = {
         worklist_database.NAME, _batch, _batch,
         "INSERT INTO outcomes VALUES ('a', '', 'unheard of', 0, '', 0, 0, '', 0, '')",
     ),
-    "earlier list": (
-        "reading.sqlite", _make_earlier, _earlier, "PRAGMA user_version = 7"),
-    "earlier batch": (
-        "worklist.sqlite", _make_earlier, _earlier, "ALTER TABLE studies RENAME TO others"),
 }  # fmt: skip
-EARLIER = Path(__file__).parents[1] / "data" / "earlier_list"
 
 
 def _rewritten(place: Path, change: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import operator
 import os
 from enum import StrEnum
 from pathlib import Path
-from types import UnionType
 from typing import Any, TypeVar
 
 from lesionlens.base.errors import UnusableInputError
@@ -71,44 +69,6 @@ def member_of(kind: type[K], value: Any, label: str) -> K:
             expected=f"one of {', '.join(kind)}",
             next_step="Name one of them",
         ) from error
-
-
-def whole_number(value: Any, label: str) -> int:
-    """Return a whole number that a caller named.
-
-    Raises
-    ------
-    UnusableInputError
-        It is something else.
-
-    Examples
-    --------
-    >>> whole_number(2, "a layer")
-    2
-    """
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise UnusableInputError(
-            found=f"{brief(value)} as {label}",
-            expected="a whole number",
-            next_step="Name one, such as 1",
-        )
-    return number
-
-
-def check_kind(value: object, kind: type | UnionType, expected: str, next_step: str) -> None:
-    """Refuse an argument of another class.
-
-    Raises
-    ------
-    UnusableInputError
-        The message names the argument's class.
-    """
-    if not isinstance(value, kind):
-        raise UnusableInputError(found=brief(value), expected=expected, next_step=next_step)
 
 
 def brief(value: object) -> str:

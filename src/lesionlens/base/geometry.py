@@ -254,15 +254,32 @@ def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.
     >>> int(filled_polygon(square, (4, 5)).sum())
     6
     """
-    inside = np.zeros(shape, bool)
+    return np.asarray(winding_numbers(corners, shape) % 2, bool)
+
+
+def winding_numbers(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return how many times a closed line goes round each pixel's centre, by direction.
+
+    Parameters
+    ----------
+    corners, shape
+        As for `filled_polygon`.
+
+    Examples
+    --------
+    >>> square = np.array([[0.5, 0.5], [0.5, 2.5], [2.5, 2.5], [2.5, 0.5]])
+    >>> winding_numbers(np.concatenate([square, square]), (3, 3)).tolist()
+    [[0, 0, 0], [0, 2, 2], [0, 2, 2]]
+    """
+    turns = np.zeros(shape, np.int64)
     columns = np.arange(shape[1])
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        low, high = (start, end) if start[0] <= end[0] else (end, start)
+        low, high, direction = (start, end, -1) if start[0] <= end[0] else (end, start, 1)
         first, last = int(np.ceil(low[0])), int(np.ceil(high[0]))
         for row in range(max(first, 0), min(last, shape[0])):
             fraction = (row - low[0]) / (high[0] - low[0])
-            inside[row] ^= columns > low[1] + fraction * (high[1] - low[1])
-    return inside
+            turns[row] += direction * (columns > low[1] + fraction * (high[1] - low[1]))
+    return turns
 
 
 def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:

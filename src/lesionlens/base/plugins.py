@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from importlib import util
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import (
@@ -187,11 +186,6 @@ def plugin_errors(
 ) -> Iterator[None]:
     """Convert an error from third-party code into one that names its package.
 
-    If it changes the working folder, that is undone: relative paths of the user keep their meaning.
-    So are changes of numpy's handling of underflow and the like, and of torch's default type and
-    device and choice of algorithms: another engine would fail on them afterwards. Built-in code
-    changes none of them: what differs afterwards was changed by the program, in another thread.
-
     Parameters
     ----------
     plugin : object
@@ -212,8 +206,7 @@ def plugin_errors(
     """
     builtin = is_builtin(plugin)
     try:
-        with nullcontext() if builtin else _preserved_state():
-            yield
+        yield
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
@@ -233,51 +226,6 @@ def plugin_errors(
             message=first_line[:300],
             expected="one that works",
         ) from error
-
-
-@contextmanager
-def _preserved_state() -> Iterator[None]:
-    import numpy as np  # noqa: PLC0415  (listing plug-ins does without)
-
-    folder, defaults = _working_folder(), _torch_defaults()
-    try:
-        with np.errstate():
-            yield
-    finally:
-        if folder is not None and _working_folder() != folder:
-            os.chdir(folder)
-        _set_torch_defaults(defaults)
-
-
-def _torch_defaults() -> tuple[str, str, bool] | None:
-    """Return torch's default type and device and if it must be deterministic; None if not imported.
-
-    Another thread may be importing it: its functions are there before the types that they return.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or getattr(torch.__spec__, "_initializing", False):
-        return None
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    return str(dtype), str(device), torch.are_deterministic_algorithms_enabled()
-
-
-def _set_torch_defaults(defaults: tuple[str, str, bool] | None) -> None:
-    """Set these defaults, or torch's own if it was not imported before."""
-    defaults = defaults or ("torch.float32", "cpu", False)
-    name, device, deterministic = defaults
-    if _torch_defaults() not in (None, defaults):
-        torch = sys.modules["torch"]
-        torch.set_default_dtype(getattr(torch, name.removeprefix("torch.")))
-        torch.set_default_device(None if device == "cpu" else device)
-        torch.use_deterministic_algorithms(deterministic)
-
-
-def _working_folder() -> Path | None:
-    """Return the working folder; None if it was deleted."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return None
 
 
 def are_texts(values: Any) -> bool:

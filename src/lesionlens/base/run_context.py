@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Protocol
 
-from lesionlens.base.arguments import brief
-from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.files.file_fields import STRICT, Decimals
 from lesionlens.base.process.peak_memory import peak_memory_mib
 
@@ -94,30 +93,11 @@ class RunContext:
     ----------
     times : list of StageTime or None
         Receives the duration of each stage; None to discard it.
-
-    Raises
-    ------
-    UnusableInputError
-        `progress` cannot be called, or `cancel` has no `is_set`.
     """
 
     progress: Progress = no_progress
     cancel: Cancel = NEVER
     times: list[StageTime] | None = field(default=None, compare=False)
-
-    def __post_init__(self) -> None:
-        if not callable(self.progress):
-            raise UnusableInputError(
-                found=f"{brief(self.progress)}, as `progress`",
-                expected="a function of a stage's name and the share of it that is done",
-                next_step="Omit it to report nothing",
-            )
-        if not callable(getattr(self.cancel, "is_set", None)):
-            raise UnusableInputError(
-                found=f"{brief(self.cancel)}, as `cancel`",
-                expected="a flag that is polled, such as a `threading.Event`",
-                next_step="Pass one, and call its `set()` to stop",
-            )
 
     def check(self, stage: str) -> None:
         """Raise CancelledError, with the stage's name, if cancellation was requested."""

@@ -42,7 +42,6 @@ def analyze(
     source: SourceOptions = SOURCE,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
-    bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
     export_options: ExportOptions = FILES,
     prior: options.Prior = None,
@@ -65,7 +64,7 @@ def analyze(
             prior, prior_study, opened_study, same_patient=source.same_patient
         )
         documents = options.superseded(supersedes, opened_study)
-        prepare = options.preparation(brain_extraction, bias=bias_correction)
+        prepare = options.preparation(brain_extraction)
         from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 

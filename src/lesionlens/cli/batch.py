@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +56,6 @@ def batch(
     ] = None,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
-    bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
     export_options: ExportOptions = FILES,
     json: options.Json = False,
@@ -93,10 +91,8 @@ def batch(
         from lesionlens.site.cohort.table import check_tables, unread_result_notes, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
-        options.preparation(brain_extraction, bias=bias_correction)
-        choice = CohortChoice(
-            engine_choice, brain_extraction.value, bias_correction, export_options
-        )
+        options.preparation(brain_extraction)
+        choice = CohortChoice(engine_choice, brain_extraction.value, export_options)
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))
@@ -111,13 +107,15 @@ def batch(
         )
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
-        table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
-        notes += unread_result_notes(results, cohort_run.outcomes) if table_files else ()
-    return _output(cohort_run, notes, table_files, json=json)
+        table = None
+        if selected_shard.count == 1:
+            table = write_table(results, cohort_run.outcomes)
+            notes += unread_result_notes(results, cohort_run.outcomes)
+    return _output(cohort_run, notes, table, json=json)
 
 
 def _output(
-    cohort_run: CohortRun, notes: list[str], table_files: Sequence[Path], *, json: bool
+    cohort_run: CohortRun, notes: list[str], table: Path | None, *, json: bool
 ) -> CommandOutput:
     if cohort_run.exit_status == 130:
         notes.append("interrupted; finished studies are kept, --resume continues")
@@ -125,11 +123,10 @@ def _output(
         return CommandOutput.of_json(
             _json_content(cohort_run), tuple(notes), cohort_run.exit_status
         )
-    tables = ", ".join(plain(str(path)) for path in table_files)
     shard_hint = "After the last shard, run it with --resume and without --shard to write the table"
     closing_lines = (
         _counts(cohort_run),
-        f"Tables: {tables}" if table_files else shard_hint,
+        shard_hint if table is None else f"Table: {plain(str(table))}",
         RESEARCH_USE_NOTICE,
     )
     return CommandOutput((_table(cohort_run), *closing_lines), tuple(notes), cohort_run.exit_status)

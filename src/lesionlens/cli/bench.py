@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import os
 import platform
 import statistics
@@ -15,12 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.files.manifest import check_free, listed, write_listed
-from lesionlens.base.files.safe_paths import check_outside
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
-from lesionlens.base.text import capitalized
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
@@ -33,8 +28,6 @@ if TYPE_CHECKING:
 
     from lesionlens.base.run_context import RunContext
 
-JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
-LIST_NAME = "bench.files.json"
 _BUSY_LOAD = 0.3  # load per core above which wall times are unreliable
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -45,20 +38,13 @@ def bench(
         Path, typer.Argument(help="A study.", metavar="STUDY", show_default="the sample patient")
     ] = STUDY,
     repeat: Annotated[int, typer.Option(help="Warm runs after the first, cold run.", min=1)] = 3,
-    out: Annotated[
-        Path | None, typer.Option(help="Write bench.json and bench.md here.", metavar="DIR")
-    ] = None,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     json: options.Json = False,
 ) -> CommandOutput:
     """Time the analysis of a study, stage by stage.
 
-    Reports medians of warm runs and the load of the machine. Writes nothing without --out.
+    Reports medians of warm runs and the load of the machine.
     """
-    if out is not None:
-        check_outside(study, out)
-        check_target(out)
-        check_free(out, (JSON_NAME, TABLE_NAME), listed(out, LIST_NAME))
     with progress_bar() as context:
         from lesionlens.engines import device as devices
         from lesionlens.engines.threads import use_threads
@@ -69,26 +55,11 @@ def bench(
         report = benchmark_conditions(devices.describe(chosen_device, precision), study)
         warning = busy_warning(report["machine"])
         report |= _time_analysis(study, repeat, engine_choice, context)
-    return _output(report, out, () if warning is None else (warning,), json=json)
-
-
-def _output(
-    report: dict[str, Any], out: Path | None, notes: tuple[str, ...], *, json: bool
-) -> CommandOutput:
-    """Write the requested files and return the printed summary."""
+    notes = () if warning is None else (warning,)
     report["notes"] = list(notes)
-    text = json_text.dumps(report, indent=1)
-    if out is not None:
-        contents = {JSON_NAME: text + "\n", TABLE_NAME: markdown(report)}
-        write_listed(out, contents, LIST_NAME)
     if json:
-        return CommandOutput((text,), notes)
-    written_lines = (
-        () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)
-    )
-    return CommandOutput(
-        (_table(report), summary_line(report), machine_line(report), *written_lines), notes
-    )
+        return CommandOutput.of_json(report, notes)
+    return CommandOutput((_table(report), summary_line(report), machine_line(report)), notes)
 
 
 def _time_analysis(
@@ -192,15 +163,6 @@ def summary_line(report: Mapping[str, Any]) -> str:
         f"{report['cold_seconds']:.2f} s the first time, {report['loading_seconds']:.2f} s to "
         f"load; peak {report['peak_memory_mib']:.0f} MiB"
     )
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """Return the table as Markdown."""
-    lines = [machine_line(report), ""]
-    lines += [f"**{capitalized(note)}.**\n" for note in report["notes"]]
-    lines += [summary_line(report), "", "| stage | seconds |", "|---|---:|"]
-    lines += [f"| {name} | {seconds:.2f} |" for name, seconds in report["stages"].items()]
-    return "\n".join(lines) + "\n"
 
 
 def _table(report: Mapping[str, Any]) -> Table:

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +52,6 @@ from lesionlens.cli import (
 from lesionlens.cli.console import STOP, CommandOutput, plain
 from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
 
-_DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
 _MAY_BE_EMPTY = frozenset({"--modality"})
 """Options for which an empty value has a meaning."""
 
@@ -93,7 +91,7 @@ def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
     _reopen_closed_streams()
     STOP.install_handlers()
-    if (error_text := refused_argument(sys.argv[1:]) or _deleted_folder_error()) is not None:
+    if (error_text := empty_argument_error(sys.argv[1:])) is not None:
         _print_error(f"lesionlens: {error_text}")
         return 2
     try:
@@ -148,50 +146,27 @@ def _reopen_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-def refused_argument(arguments: Sequence[str]) -> str | None:
-    """Return the error text for an argument that would be misread; None if all are clear.
+def empty_argument_error(arguments: Sequence[str]) -> str | None:
+    """Return the error text for an empty argument; None if there is none.
 
-    An empty one, usually an unset variable of a script, would be read as the working folder; the
-    name of a file or folder that begins with a dash would be read as options.
+    It is usually an unset variable of a script, and would be read as the working folder.
 
     Examples
     --------
-    >>> refused_argument(["analyze", "study", "--out", "result"])
-    >>> refused_argument(["analyze", "study", "--out", ""]).partition(".")[0]
+    >>> empty_argument_error(["analyze", "study", "--out", "result"])
+    >>> empty_argument_error(["analyze", "study", "--out", ""]).partition(".")[0]
     'Found an empty value after --out'
     """
     for previous, argument in pairwise(("lesionlens", *arguments)):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
             option = argument.strip().rstrip("=") or previous
-            if option in _MAY_BE_EMPTY:
-                continue
-            return (
-                f"Found an empty value after {option}. Expected a path or text. Name it; if it is "
-                "a variable of a script, check that it is set."
-            )
+            if option not in _MAY_BE_EMPTY:
+                return (
+                    f"Found an empty value after {option}. Expected a path or text. Name it; if it "
+                    "is a variable of a script, check that it is set."
+                )
         if previous == "--":
             break
-        if (
-            _DASHED_PATH.match(argument)
-            and not previous.startswith("-")
-            and os.path.lexists(argument)
-        ):
-            return (
-                f"Found {argument!r}, a file or folder whose name is read as options. Expected a "
-                f"path that begins otherwise. Write ./{argument}"
-            )
-    return None
-
-
-def _deleted_folder_error() -> str | None:
-    """Report that the working folder was deleted, so that relative paths have no meaning."""
-    try:
-        os.getcwd()  # noqa: PTH109
-    except OSError:
-        return (
-            "Found that the working folder was deleted. Expected an existing one. "
-            "Change to another folder (cd) and start it again."
-        )
     return None
 
 

@@ -58,9 +58,6 @@ BrainExtraction = Annotated[
         "built-in method's mask is doubtful."
     ),
 ]
-BiasCorrection = Annotated[
-    bool, typer.Option("--bias-correction", help="Correct the bias field first (N4); slower.")
-]
 Layouts = Annotated[
     ResultLayout, typer.Option(help="bids: add the study to DIR, a BIDS derivatives dataset.")
 ]
@@ -108,7 +105,7 @@ Convention = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
 
 
-def preparation(stripping: Stripping, *, bias: bool) -> PrepareOptions:
+def preparation(stripping: Stripping) -> PrepareOptions:
     """Return the preparation options; a named program must be installed.
 
     Raises
@@ -121,7 +118,7 @@ def preparation(stripping: Stripping, *, bias: bool) -> PrepareOptions:
 
     if stripping is not Stripping.AUTO:
         skull_stripping.identity(stripping.value)
-    return PrepareOptions(stripper=stripping.value, bias=bias)
+    return PrepareOptions(stripper=stripping.value)
 
 
 def check_layout(out: Path, layout: ResultLayout) -> Path:

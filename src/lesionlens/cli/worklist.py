@@ -159,7 +159,6 @@ def ahead(
     ] = False,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
-    bias_correction: options.BiasCorrection = False,
 ) -> CommandOutput:
     """Analyse the studies of a list in advance, the next ones first.
 
@@ -172,8 +171,8 @@ def ahead(
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.background_analysis import lower_priority, run_ahead
 
-    options.preparation(brain_extraction, bias=bias_correction)
-    choice = CohortChoice(engine_choice, brain_extraction.value, bias_correction)
+    options.preparation(brain_extraction)
+    choice = CohortChoice(engine_choice, brain_extraction.value)
     STOP.record_only()
     lower_priority()
     if while_open:

@@ -47,6 +47,7 @@ from lesionlens.napari.viewer.copies import release_copy
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
+from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
@@ -58,6 +59,10 @@ _IMAGE_RESTORED = (
 _AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
 _LAYER_RESTORED = (
     "A layer of the study had been moved in napari: its position in the patient is restored."
+)
+_STILL_SENDING = (
+    "A result is being sent to the archive: wait until that has ended, or close once more to stop "
+    "it."
 )
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
@@ -277,7 +282,7 @@ class LesionLens(Panel):
         self.views.show_dimensions()
         focus = self.model.board.scene.focus
         if self.viewer.dims.ndisplay == 2 and focus is not None:
-            self.viewer.reset_view()
+            self.views.single.fit_slices()
             self.views.go_to(focus.point_mm, focus.box_mm)
 
     # --- keys -----------------------------------------------------------------------------
@@ -294,8 +299,15 @@ class LesionLens(Panel):
         return napari_key(command) in {str(used) for used in keymap_of(type(active))}
 
     def _may_close(self) -> bool:
-        """Whether nothing unsaved would be lost; else refuse once, as leaving the study is."""
-        return not self.is_open or self.actions_.may_close()
+        """Whether nothing unsaved or unsent would be lost; else refuse once, with a message."""
+        window = main_window(self)
+        if window is None or not self.is_open:
+            return True
+        archives = window.findChildren(PacsDialog)  # the worklist has its own
+        if not all(archive.controller.may_close() for archive in archives):
+            self.session.decline(_STILL_SENDING)
+            return False
+        return self.actions_.may_close()
 
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""

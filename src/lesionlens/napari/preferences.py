@@ -47,7 +47,6 @@ class Preferences:
     """Whether the wheel zooms and Ctrl+wheel scrolls, instead of the reverse."""
     brain_extraction: str = skull_stripping.AUTO
     """auto, own, or a program of `preparation.skull_stripping`."""
-    bias_correction: bool = False
     tune_process: bool = False
     """Whether garbage collector, allocator and pint of the napari process may be tuned."""
     sentence_language: str = "en"
@@ -64,7 +63,7 @@ class Preferences:
     @property
     def preparation(self) -> PrepareOptions:
         """Preparation options."""
-        return PrepareOptions(stripper=self.brain_extraction, bias=self.bias_correction)
+        return PrepareOptions(stripper=self.brain_extraction)
 
     @property
     def server_address(self) -> ServerAddress | None:
@@ -140,7 +139,6 @@ def read_preferences() -> Preferences:
         open_panel=bool(review.open_panel),
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
-        bias_correction=bool(settings.preparation.bias_correction),
         tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
         sentence_language=str(review.sentence_language),
         sentence_template=review.sentence_template.strip(),
@@ -188,11 +186,9 @@ def _policy() -> tuple[bool, str]:
         return True, f"{error} Until then every study is read unaided first."
 
 
-def keep_preparation(brain_extraction: str, *, bias_correction: bool) -> None:
+def keep_preparation(brain_extraction: str) -> None:
     """Store the preparation settings."""
-    settings = _settings().preparation
-    settings.brain_extraction = brain_extraction
-    settings.bias_correction = bias_correction
+    _settings().preparation.brain_extraction = brain_extraction
 
 
 def store_reader(name: str) -> None:

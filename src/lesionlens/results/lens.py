@@ -16,7 +16,7 @@ from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
-from lesionlens.base.arguments import brief, check_kind, member_of, path_of
+from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -40,10 +40,6 @@ from lesionlens.imaging.reading.readers import REPORTED, identity_of, inputs_of,
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.export.nifti import UNCERTAINTY_STEPS, as_stored
 from lesionlens.results.result import Result
-
-_ENGINE_HINT = (
-    "`lesionlens doctor` lists the installed ones; an engine object has `info` and `predict`"
-)
 
 
 class Lens:
@@ -96,13 +92,6 @@ class Lens:
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        has_protocol = hasattr(engine, "predict") and hasattr(engine, "info")
-        is_engine = has_protocol and not isinstance(engine, type)
-        if not isinstance(engine, Future) and not is_engine:
-            check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
-        check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')
-        if server is not None and not isinstance(server, ServerAddress):
-            check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
         choice = EngineChoice(
             device,
             engine=engine if isinstance(engine, str) else "lens",
@@ -173,7 +162,12 @@ class Lens:
             The study cannot be analysed, or its files changed during the analysis; memory or device
             are insufficient; the user asked to stop.
         """
-        _check_arguments(study, options, context, first)
+        if not isinstance(study, Study):
+            raise UnusableInputError(
+                found=f"{brief(study)}, instead of a study",
+                expected="a study, as `open_study` returns it",
+                next_step="Open it first: Lens()(open_study(PATH))",
+            )
         started = utc_now()
         context = context.timed()
         with unchanged(study), ThreadPoolExecutor(1) as executor:
@@ -269,20 +263,6 @@ def _run_engine(
     with context.stage("explanations"):
         explained = explain(engine, prepared, prediction, flagged, probability, context=context)
     return _Detection(prediction, probability, cavity, flagged, explained)
-
-
-def _check_arguments(study: object, options: object, context: object, first: object) -> None:
-    """Refuse arguments of the wrong type, such as the path of a study instead of the study."""
-    next_step = "Open it first: Lens()(open_study(PATH))"
-    check_kind(study, Study, "a study, as `open_study` returns it", next_step)
-    check_kind(options, PrepareOptions, "`PrepareOptions`", "Omit it for the usual ones")
-    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-    if not (first is None or callable(first)):
-        raise UnusableInputError(
-            found=f"{brief(first)} for preliminary candidates",
-            expected="a function that is called with them",
-            next_step="Omit it",
-        )
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:

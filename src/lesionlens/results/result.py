@@ -15,7 +15,7 @@ from lesionlens.analysis.explain import probe as probes
 from lesionlens.analysis.explain.counterfactual import Counterfactual
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
-from lesionlens.base.arguments import brief, check_kind, member_of, path_of, whole_number
+from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
@@ -184,11 +184,7 @@ class Result:
     ) -> Volume:
         """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         chosen_region = member_of(Region, region, "a region")
-        layer_index = whole_number(layer, "a layer")
-        head_index = None if head is None else whole_number(head, "a head")
-        return probes.layer_attention(
-            self.trace, self._traced_study(), chosen_region, layer_index, head_index
-        )
+        return probes.layer_attention(self.trace, self._traced_study(), chosen_region, layer, head)
 
     def _traced_study(self) -> PreparedStudy:
         """Return the prepared study, without which there is no trace."""
@@ -207,8 +203,6 @@ class Result:
 
         See `explain.counterfactual.without_candidate`.
         """
-        index = whole_number(candidate, "a candidate") - 1
-        check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
         prediction, engine = self._prediction, as_perturbable(self._engine)
         unperturbed = None if prediction is None else prediction.unperturbed
         if prediction is None or unperturbed is None or engine is None:
@@ -222,7 +216,7 @@ class Result:
         voxels = component_voxels(components, unperturbed.grid)
         with exclusive_use(engine, context):
             return counterfactual.without_candidate(
-                engine, prepared, prediction, voxels, index, context
+                engine, prepared, prediction, voxels, candidate - 1, context
             )
 
     def prompt(
@@ -273,7 +267,6 @@ class Result:
         self, prompts: Prompts, start: NDArray[Any] | Volume | None = None
     ) -> PromptedVolume:
         """Replay stored prompts; with the same start they give the same voxels."""
-        check_kind(prompts, Prompts, "stored `Prompts`", "Read them with Prompts.from_json")
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @fork_safe
@@ -318,16 +311,11 @@ class Result:
         """
         from lesionlens.results.export.sentence import Sentences, read_template  # noqa: PLC0415
 
-        for value, argument in ((language, "a language"), (template, "a template")):
-            check_kind(
-                value, str | Path, f"{argument}: a text or a file", "Omit it for the usual one"
-            )
         text = read_template(template) if isinstance(template, Path) else template
         sentences = Sentences(self._record, language, text)
         if candidate is None:
             return sentences.of_study()
         by_id = {c.id: c for c in self.candidates}
-        candidate = whole_number(candidate, "a candidate")
         if candidate not in by_id:
             raise UnusableInputError(
                 found=f"no candidate {candidate!r}",

@@ -1,8 +1,7 @@
-"""Publish a run's averaged weights as shipped weights."""
+"""Average the weights of several runs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.weights_metadata import WeightsNotes
 
 
 def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
@@ -45,28 +43,3 @@ def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
         total = {n: total.get(n, torch.zeros(())) + coefficient * state[n] for n in state}
     network.load_state_dict(total)
     return network
-
-
-def release(
-    source: Path, notes: WeightsNotes, folder: Path, name: str = weights.DEFAULT_NAME
-) -> str:
-    """Write ``NAME.safetensors`` (half precision) and ``NAME.json`` (its hash).
-
-    Parameters
-    ----------
-    folder : Path
-        ``src/lesionlens/network/weight_files`` of a checkout.
-    name : str
-        One of `network.weights.SHIPPED`.
-
-    Returns
-    -------
-    str
-        The SHA-256 of the written file.
-    """
-    network, _ = weights.load(source)
-    path = folder / f"{name}.safetensors"
-    digest = weights.save(path, network.config, network.state_dict(), notes, dtype=torch.float16)
-    record = {"file": path.name, "sha256": digest, "version": notes.version}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    return digest

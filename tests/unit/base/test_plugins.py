@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 from tests.helpers.third_party_package import install_package
 
@@ -127,61 +122,6 @@ def test_a_plugin_that_ends_the_process_is_stopped(error):
         plugins.plugin_errors("a", "reader", "now"),
     ):
         raise error(3)
-
-
-def test_a_plugin_that_changes_the_working_folder_does_not_change_where_results_go(
-    monkeypatch, tmp_path
-):
-    monkeypatch.chdir(tmp_path)
-    with plugins.plugin_errors("crooked", "exporter", "when it wrote"):
-        os.chdir("/")
-    assert Path.cwd() == tmp_path
-
-
-def test_what_the_program_changes_while_built_in_code_works_stays(monkeypatch, tmp_path):
-    """An analysis in a thread took the program's new working folder back: files went elsewhere."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "new").mkdir()
-    with plugins.plugin_errors("lesionlens.engines.lens.engine", "engine", "when it predicted"):
-        os.chdir("new")
-    assert Path.cwd() == tmp_path / "new"
-
-
-def test_plugins_are_loaded_while_another_thread_imports_torch():
-    """A study opened in the first seconds of a window failed: 'unsupported scalarType'."""
-    pytest.importorskip("torch")
-    script = """
-import threading
-from lesionlens.base import plugins
-importing = threading.Thread(target=__import__, args=("torch",))
-importing.start()
-while importing.is_alive():
-    for _ in range(5):
-        with plugins.plugin_errors("crooked", "reader", "when it was loaded"):
-            pass
-    importing.join(0.0005)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    assert not done.returncode, done.stderr
-
-
-def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_engine():
-    """The built-in network failed after it, as by a defect of ours."""
-    torch = pytest.importorskip("torch")
-    before = np.geterr()
-    with (
-        pytest.raises(errors.PluginError, match="ValueError"),
-        plugins.plugin_errors("crooked", "engine", "when it predicted"),
-    ):
-        np.seterr(all="raise")
-        torch.set_default_dtype(torch.float64)
-        torch.set_default_device("meta")
-        torch.use_deterministic_algorithms(True)
-        raise ValueError
-    assert np.geterr() == before
-    assert torch.get_default_dtype() is torch.float32
-    assert torch.get_default_device() == torch.device("cpu")
-    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_our_code_that_needs_a_missing_package_names_the_package():

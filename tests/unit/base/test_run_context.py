@@ -8,7 +8,6 @@ import threading
 import pytest
 
 from lesionlens.base import errors
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 
@@ -68,16 +67,3 @@ def test_the_default_times_nothing_so_that_a_long_process_keeps_no_list_of_stage
         pass
     assert SILENT.times is None
     assert SILENT.quiet() == SILENT
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"cancel": lambda: True}, "as `cancel`"),
-        ({"progress": 3}, "3, an int, as `progress`"),
-    ],
-)
-def test_a_context_that_could_not_be_used_is_refused_where_it_is_made(arguments, message):
-    """A function as `cancel` was an AttributeError in the middle of an analysis."""
-    with pytest.raises(UnusableInputError, match=message):
-        RunContext(**arguments)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import StageTime
 from lesionlens.cli.bench import bench, busy_warning
 from lesionlens.imaging.samples import STUDY
@@ -42,20 +41,13 @@ def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch
     assert not any(tmp_path.iterdir())
 
 
-def test_out_gets_both_files(tmp_path):
-    answer = bench(STUDY, device="cpu", repeat=1, out=tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "bench.json").read_text())["runs"] == 1
-    assert "| network | 1.50 |" in (tmp_path / "out" / "bench.md").read_text()
-    assert any("bench.json" in str(part) for part in answer.output)
-
-
-def test_an_out_that_cannot_be_is_refused_before_anything_runs(tmp_path):
-    place = tmp_path / "file"
-    place.write_text("mine")
-    with pytest.raises(UnusableInputError):
-        bench(STUDY, device="cpu", out=place)
-    with pytest.raises(UnusableInputError, match="within the study"):
-        bench(tmp_path, device="cpu", out=tmp_path / "out")
+def test_the_stages_are_a_table_without_json():
+    table, summary, machine = bench(STUDY, device="cpu", repeat=1).output
+    assert [cell for column in table.columns for cell in column.cells] == [
+        "load", "network", "0.50", "1.50",
+    ]  # fmt: skip
+    assert "peak 200 MiB" in summary
+    assert machine.endswith("study: sample")
 
 
 def test_a_busy_machine_gets_a_warning():

@@ -63,9 +63,9 @@ def test_a_connection_that_breaks_is_an_error(monkeypatch):
 
 
 def test_the_modality_of_a_search_may_be_empty():
-    assert main.refused_argument(["pacs", "find", "https://h", "--modality", ""]) is None
-    assert main.refused_argument(["pacs", "find", "https://h", "--modality="]) is None
-    assert main.refused_argument(["pacs", "find", "https://h", "--patient="]) is not None
+    assert main.empty_argument_error(["pacs", "find", "https://h", "--modality", ""]) is None
+    assert main.empty_argument_error(["pacs", "find", "https://h", "--modality="]) is None
+    assert main.empty_argument_error(["pacs", "find", "https://h", "--patient="]) is not None
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "left\u202etfel", "bell\x07", "zero\u200bwidth"])

@@ -81,13 +81,6 @@ def result(lens, folder):
     return lens(open_study(folder))
 
 
-@pytest.mark.parametrize("engine", [Scripted, object(), 3])
-def test_what_is_no_engine_is_refused(engine):
-    """A class was taken for an engine, and failed at the first study."""
-    with pytest.raises(UnusableInputError, match=r"Expected the name of an engine, or an engine\."):
-        Lens(engine=engine)
-
-
 def test_a_scripted_engine_finds_the_phantoms_lesion_on_its_side(scripted, patient):
     result = scripted
     truth = patient.labels.grid.to_mm(np.argwhere(patient.labels.data > 0)).mean(0)

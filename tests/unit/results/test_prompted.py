@@ -265,6 +265,26 @@ def test_a_lasso_says_that_what_it_holds_belongs_and_what_is_beside_it_does_not(
     assert (lasso.voxels(foreground=False)[:, across] == 7).all()
 
 
+def test_a_lasso_drawn_twice_round_holds_what_it_goes_round():
+    """What it went round twice was outside: the lesion was marked as background."""
+    corners = [(4, 4, 7), (4, 14, 7), (14, 14, 7), (14, 4, 7)]
+    once, twice = Prompts.of(lasso=corners), Prompts.of(lasso=corners * 2)
+    for is_foreground in (True, False):
+        np.testing.assert_array_equal(
+            twice.voxels(foreground=is_foreground), once.voxels(foreground=is_foreground)
+        )
+
+
+@pytest.mark.parametrize("step", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)])
+def test_a_straight_lasso_marks_its_line_alone(step):
+    """Its background lay on another slice than the one on which it was drawn."""
+    line = [tuple((9 + n * np.array(step)).tolist()) for n in (0, 3, 7, 2)]
+    lasso = Prompts.of(lasso=line)
+    foreground = set(map(tuple, lasso.voxels(foreground=True).tolist()))
+    assert foreground == {tuple((9 + n * np.array(step)).tolist()) for n in range(8)}
+    assert not len(lasso.voxels(foreground=False))
+
+
 def test_a_lasso_off_one_slice_is_refused_in_words():
     with pytest.raises(UnusableInputError, match="all on one slice"):
         Prompts.of(lasso=[(1, 1, 1), (5, 2, 3), (9, 9, 9)])

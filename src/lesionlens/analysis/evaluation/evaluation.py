@@ -16,7 +16,7 @@ from lesionlens.analysis.evaluation.evaluate import results_without_reference
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
-from lesionlens.base.arguments import check_kind, path_of
+from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_error
 from lesionlens.base.files.safe_paths import absolute
@@ -133,8 +133,6 @@ def evaluate(
     UnusableInputError
         There is nothing to score, or a reference is invalid.
     """
-    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-    check_kind(convention, str | Path | None, "a label convention or its table", "Omit it")
     results = absolute(path_of(predictions, "the folder of the results"))
     references = absolute(path_of(truth, "the folder of the cases with their references"))
     for folder in (results, references):

@@ -15,7 +15,7 @@ from scipy import ndimage
 from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.file_fields import STRICT, Decimals, stored_as
-from lesionlens.base.geometry import Affine, Box, Shape3, filled_polygon, nearest
+from lesionlens.base.geometry import Affine, Box, Shape3, nearest, winding_numbers
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
 
@@ -216,8 +216,13 @@ def _checked_lasso(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
 
 
 def _lasso_voxels(line: tuple[Voxel, ...], *, foreground: bool) -> list[Voxel]:
-    """Return the medial voxels inside a lasso, or a ring just outside."""
+    """Return the medial voxels inside a lasso, or a ring just outside.
+
+    A straight line has no ring: it encloses nothing, and along an axis it lies on two slices.
+    """
     corners = np.array(line)
+    if not foreground and np.linalg.matrix_rank(corners - corners[0]) < 2:
+        return []
     normal_axis = int(np.argmin(np.ptp(corners, axis=0)))
     axes = [axis for axis in range(3) if axis != normal_axis]
     origin = corners[:, axes].min(0) - _RING_DISTANCE_VOX - 1
@@ -235,8 +240,8 @@ def _lasso_voxels(line: tuple[Voxel, ...], *, foreground: bool) -> list[Voxel]:
 
 
 def _polygon_mask(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Fill a closed line on a slice: even-odd rule at voxel centres, border included."""
-    filled = filled_polygon(corners, shape)
+    """Fill a closed line on a slice, also where it crosses or repeats itself; border included."""
+    filled = np.asarray(winding_numbers(corners, shape), bool)
     for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
         steps = int(max(abs(c - a), abs(d - b))) + 1
         pixels = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)

@@ -236,8 +236,8 @@ class PreparedStudy:
 
     channels: NDArray[np.float32]
     """(4, I, J, K) float32: in the order of MrSequence (t1, t1c, t2, flair), scanner units, zero
-    where absent and outside the field of view; bias fields are divided out where that was
-    requested. Not normalised: each engine normalises its input itself."""
+    where absent and outside the field of view; strong shading is divided out. Not
+    normalised: each engine normalises its input itself."""
     present: NDArray[np.bool_]
     """(4,) bool: which sequences are available."""
     brain: NDArray[np.bool_]

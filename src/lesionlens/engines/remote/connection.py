@@ -26,7 +26,7 @@ from typing_extensions import TypedDict, override
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.files.bounded_read import parse_json
-from lesionlens.base.http_responses import HTTPS_PORT, states_no_body
+from lesionlens.base.http_responses import states_no_body
 from lesionlens.base.process import collector
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.tls import refusal, tls_error, trusting_context
@@ -42,31 +42,6 @@ MAX_ANSWER_BYTES = 2**31
 _CHUNK_BYTES = 2**16
 """Bytes between checks for cancellation while a response is received."""
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
-_OWN_LOGIN = "Disable the proxy's own login, so that only `lesionlens serve` checks keys"
-_METHODS = "Let the proxy forward GET, POST, PUT and DELETE to every path below the address"
-_REFUSALS_OF_A_PROXY = {
-    400: ("does not understand this request", HTTPS_PORT),
-    401: ("requires its own login", _OWN_LOGIN),
-    403: ("forbids this request", _METHODS),
-    404: (
-        "has nothing at this path",
-        "Check the address; a proxy that adds a path must remove it again (nginx: proxy_pass "
-        "with / at its end)",
-    ),
-    405: ("forbids this request", _METHODS),
-    407: ("requires its own login", _OWN_LOGIN),
-    413: (
-        "accepts no request of this size",
-        "Let the proxy accept larger ones (nginx: client_max_body_size 500m)",
-    ),
-    429: (
-        "limits the number of requests",
-        "Raise its limit: progress is requested several times a second",
-    ),
-}
-"""What a proxy does that answers instead of `lesionlens serve`, and what to do, by HTTP status."""
-_OTHER_HOST = b"Invalid host header"
-"""Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
 _CA = "--server-ca"
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -355,9 +330,8 @@ def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
         found=f"a certificate of {address.name} that is not trusted here ({cause.verify_message})",
         expected="one that a known authority signed for this host name",
         next_step=next_step,
-        in_window="Check the address, and the file of certificates in the settings"
-        if _CA in next_step
-        else next_step,
+        in_window="Check the address, this machine's clock, and the file of certificates in the "
+        "settings",
     )
 
 
@@ -365,7 +339,8 @@ def _foreign_server(address: ServerAddress, found: str) -> ServerError:
     return ServerError(
         found=f"{found} at {address.name}",
         expected="a server of `lesionlens serve`",
-        next_step="Check the address: a login page or another program may answer there",
+        next_step="Check the address: a login page or another program may answer there, or a proxy "
+        "that does not forward every request as it is",
         in_window="Check the server's address: a login page or another program may answer there",
     )
 
@@ -381,8 +356,10 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
     except (ValueError, TypeError):
         body = {}
     code = body.get("code")
+    if status in _PROXY_WITHOUT_SERVER and code is None:
+        raise _connection_lost(address)
     if code is None:
-        _raise_refusal_of_proxy(status, response_body, address)
+        raise _foreign_server(address, f"a response with status {status}")
     if status == 401:
         raise ServerError(
             found=f"a key that {address.name} does not accept"
@@ -394,28 +371,10 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
             in_window="Name the file with the key in the settings",
         )
     fields = {
-        "found": str(body.get("found", f"HTTP status {status} from {address.name}")),
-        "expected": str(body.get("expected", "a response from `lesionlens serve`")),
-        "next_step": str(body.get("next_step", "Check the address")),
+        key: str(body.get(key, f"status {status}")) for key in ("found", "expected", "next_step")
     }
     if code in _LOST_RESOURCES:
         raise GoneError(str(code), **fields)
     if code == "full":
         raise FullError(**fields)
     raise _RAISED.get(str(code), ServerError)(**fields)
-
-
-def _raise_refusal_of_proxy(status: int, body: bytes, address: ServerAddress) -> None:
-    """Raise the error for a refusal that is not from `lesionlens serve`, if it is known."""
-    if status in _PROXY_WITHOUT_SERVER:
-        raise _connection_lost(address)
-    reason, next_step = _REFUSALS_OF_A_PROXY.get(status, ("", ""))
-    if body == _OTHER_HOST:
-        reason = "passes on requests for a host other than the server's own"
-        next_step = "Let the proxy send Host: 127.0.0.1 (nginx: proxy_set_header Host 127.0.0.1)"
-    if reason:
-        raise ServerError(
-            found=f"a proxy or another program at {address.name} that {reason} (status {status})",
-            expected="a response from `lesionlens serve`",
-            next_step=next_step,
-        )

@@ -1,4 +1,4 @@
-"""Cache of registrations, brain masks and bias fields, keyed by image content.
+"""Cache of registrations and brain masks, keyed by image content.
 
 Files are in the user's cache folder, never beside the study, and contain no names: the key is a
 hash of voxels, grids and method version. If the cache cannot be read or written, values are

@@ -36,10 +36,6 @@ class PrepareOptions:
     """"own", an installed program (a name in `skull_stripping.PROGRAMS`), or "auto": the built-in
     method, and an installed program if its mask is doubtful.
     """
-    bias: bool = False
-    """Correct the bias field of each sequence (N4). Off by default: the network was trained with
-    shading, and it takes longer than the rest of the preparation.
-    """
     checks: bool = True
     """Check the quality of the images."""
     sides: bool = True

@@ -22,9 +22,9 @@ from lesionlens.base.records.study import (
     Study,
 )
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.checks import (
+    corrupted_slices,
     equalised,
     exchanged_names,
     ghosts,
@@ -77,7 +77,7 @@ def prepare(
     """
     with ThreadPoolExecutor(1) as executor:
         draft = Draft(study, reference_of(study.series), options, executor)
-        for name, stage in _stages(options):
+        for name, stage in _stages():
             trim_memory()  # of the previous stage; its pieces would stay resident
             with context.stage(name):
                 stage(draft, context)
@@ -102,14 +102,12 @@ def prepare(
     )
 
 
-def _stages(options: PrepareOptions) -> Iterator[tuple[str, Stage]]:
+def _stages() -> Iterator[tuple[str, Stage]]:
     """Yield name and function of each stage, in order."""
     yield "load", load
     yield "register", register_sequences
     yield StepName.BRAIN, find_brain
     yield "resample", resample_all
-    if options.bias:
-        yield StepName.BIAS, correct_bias
 
 
 def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
@@ -147,6 +145,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.cut_off(brain, min(working.spacing_mm)) or coverage,
             lost_signal.check(acquired),
             repeated_slices.check(acquired),
+            corrupted_slices.check(acquired),
             _check_bright_end(draft, acquired),
             equalised.check(acquired),
             ghosts.check(acquired),

@@ -1,6 +1,6 @@
 """Correct strong surface-coil shading, which is outside the network's training distribution.
 
-The bright side of such an image looks like enhancement or oedema. N4 (`bias_field`) leaves most of
+The bright side of such an image looks like enhancement or oedema. N4 leaves most of
 it, because its field is regularised towards zero for such large differences.
 """
 

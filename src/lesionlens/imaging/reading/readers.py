@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from io import IOBase
 from pathlib import Path
 from typing import Protocol, cast
 
-from lesionlens.base.arguments import check_kind, member_of, path_of
+from lesionlens.base.arguments import member_of, path_of
 from lesionlens.base.errors import ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.file_state import FileState, file_state
 from lesionlens.base.files.journal import is_half_replaced
@@ -116,8 +115,7 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
-    is_one = isinstance(path, str | bytes | IOBase | Study) or not isinstance(path, Iterable)
+    is_one = isinstance(path, str | os.PathLike) or not isinstance(path, Iterable)
     raw_paths = cast("Iterable[object]", (path,) if is_one else path)
     paths = tuple(path_of(item, "the folder or file of a study") for item in raw_paths)
     context.check("opening the study")
@@ -127,7 +125,6 @@ def open_study(
         _check_complete(item)
     paths = tuple(item.absolute() for item in paths)  # voxels are read later, wherever that is
     root = paths[0] if len(paths) == 1 else _common_folder(paths)
-    check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
     requested = {
         member_of(MrSequence, key, "a sequence"): _series_name(value)
         for key, value in (named or {}).items()

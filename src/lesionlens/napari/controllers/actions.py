@@ -48,7 +48,7 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason, missi
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.napari.qt.threads import start_thread
+from lesionlens.napari.qt.threads import prepare_rotations, start_thread
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.network.versions import WeightsStore
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
@@ -291,6 +291,7 @@ class Actions(
         with self._loading:
             weights = WeightsStore().in_use if choice.server is None else None
             if self._lens is None or self._lens[0] != (choice, weights):
+                prepare_rotations()
                 from lesionlens.results.lens import Lens  # noqa: PLC0415
 
                 self._lens = ((choice, weights), Lens(engine=choice.load()))

@@ -34,7 +34,6 @@ class AheadProcess:
             "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
             *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
         ]  # fmt: skip
-        command += ["--bias-correction"] * preferences.bias_correction
         try:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends
             self._process = subprocess.Popen(  # noqa: S603  LesionLens itself

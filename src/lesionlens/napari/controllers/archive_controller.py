@@ -24,6 +24,7 @@ from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import check_address
 from lesionlens.site.pacs.server import Server
 
+_SENDING = "Sending"
 _CONFIRM_PATIENT = "Nothing is retrieved or sent until you confirm that it is one patient."
 
 
@@ -44,6 +45,8 @@ class ArchiveController:
         self.session = archive.ArchiveSession()
         self.jobs = Jobs(self.session, parent)
         self._open_study, self._ask_patient = open_study, ask_patient
+        self._is_close_noticed = False
+        """Whether closing the window was refused because of what is being sent."""
 
     def accept(self, server: Server, password: str) -> bool:
         """Check and remember a server, its password in the keyring; report if that fails."""
@@ -113,7 +116,15 @@ class ArchiveController:
             summary = f"{objects} stored in {server.address}{before}."
             return "\n".join((summary, *notices))
 
-        self._run("Sending", task, str)
+        self._is_close_noticed = False
+        self._run(_SENDING, task, str)
+
+    def may_close(self) -> bool:
+        """Whether the window may close, which stops what is being sent; else refuse once."""
+        activity = self.session.state.activity
+        refused = activity is not None and activity.name == _SENDING and not self._is_close_noticed
+        self._is_close_noticed |= refused
+        return not refused
 
     def _opened(self, folder: Path) -> str:
         if self._open_study(folder):

@@ -75,6 +75,16 @@ def _paused_from_start() -> Iterator[None]:
         raise
 
 
+def prepare_rotations() -> None:
+    """Compute a rotation before a thread imports torch, so that napari's camera can meanwhile.
+
+    SciPy asks once for each type whether it is torch's, and fails while torch is being imported.
+    """
+    from scipy.spatial.transform import Rotation  # noqa: PLC0415  slow
+
+    Rotation.from_quat([0.0, 0.0, 0.0, 1.0]).as_matrix()
+
+
 def start_thread(
     name: str, function: Callable[..., object], *arguments: Any, is_daemon: bool = True
 ) -> threading.Thread:

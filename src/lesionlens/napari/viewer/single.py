@@ -270,12 +270,17 @@ class SingleView:
     def fit(self) -> None:
         """Fit the study into the view, at its centre."""
         viewer = self._viewer
-        viewer.reset_view()
-        self._fit_to_study()
+        self.fit_slices()
         if viewer.dims.ndim >= SPACE:
             axes = range(viewer.dims.ndim - SPACE, viewer.dims.ndim)
             centre = self.bounds_mm().mean(0)
             viewer.dims.set_point(axes, centre.tolist())  # at once: each call slices every layer
+            self._fitted_pose = self._camera_pose()
+
+    def fit_slices(self) -> None:
+        """Fit the slices shown into the view; they fit a canvas that changes its size, too."""
+        self._viewer.reset_view()
+        self._fit_to_study()
         self._centred, self._fitted_pose = None, self._camera_pose()
 
     def bounds_mm(self) -> NDArray[np.float64]:

@@ -55,7 +55,14 @@ from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, stack, style_sheet
+from lesionlens.napari.widgets.parts import (
+    AnchoredScroll,
+    label,
+    scroll_into_view,
+    show_text,
+    stack,
+    style_sheet,
+)
 from lesionlens.napari.widgets.path_dialogs import AskingPaths
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
@@ -303,17 +310,16 @@ class Panel(AskingPaths, QWidget):
     # --- dialogs --------------------------------------------------------------------------
 
     def type_reason(self) -> None:
-        """Put the cursor into the field for the reason; show why none is accepted."""
-        self.candidates.reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
-        if self.candidates.reason.refusing:
+        """Put the cursor into the field for the reason, in sight; show why none is accepted."""
+        reason = self.candidates.reason
+        self.candidates.heading.setChecked(True)
+        reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        when_idle(partial(scroll_into_view, reason))
+        if reason.refusing:
             self.actions_.review_controller.explain()
 
-    def _on_preparation_changed(
-        self,
-        brain_extraction: str,
-        bias_correction: bool,  # noqa: FBT001 -- a slot
-    ) -> None:
-        keep_preparation(brain_extraction, bias_correction=bias_correction)
+    def _on_preparation_changed(self, brain_extraction: str) -> None:
+        keep_preparation(brain_extraction)
         self.preparation.show_preferences(read_preferences())
 
     def _on_server_chosen(self, server: str, model: str) -> None:

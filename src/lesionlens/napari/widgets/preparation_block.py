@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QStandardItemModel
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFrame, QLineEdit, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QLineEdit, QWidget
 
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.napari.preferences import Preferences
@@ -26,8 +26,8 @@ _METHODS = {
 class PreparationBlock(QWidget):
     """Collapsible settings; the heading summarises them."""
 
-    changed = Signal(str, bool)
-    """Brain extraction, bias correction."""
+    changed = Signal(str)
+    """Brain extraction."""
     server_chosen = Signal(str, str)
     """Address of the server, empty for this machine; its model, empty for its first."""
     models_requested = Signal()
@@ -44,16 +44,13 @@ class PreparationBlock(QWidget):
         for name, (text, tooltip) in _METHODS.items():
             self._brain.addItem(text, name)
             self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
-        self._bias = QCheckBox("correct the bias field (N4)")
-        self._bias.setToolTip("Correct the bias field of each sequence first; slower")
-        self._brain.activated.connect(lambda _: self._emit())
-        self._bias.clicked.connect(lambda _: self._emit())
+        self._brain.activated.connect(lambda _: self.changed.emit(self._brain.currentData()))
         self._make_server_choices()
         self._body = QFrame()
         self._body.setProperty("role", "card")
         brain = row(label("brain extraction", "dim"), self._brain)
         server = row(label("server", "dim"), self._server)
-        stack(self._body, brain, self._bias, server, self._model_row, margins=(8, 8, 8, 8))
+        stack(self._body, brain, server, self._model_row, margins=(8, 8, 8, 8))
         self._body.hide()
         self._fold.toggled.connect(self._unfold)
         stack(self, self._fold, self._body, spacing=4)
@@ -78,7 +75,7 @@ class PreparationBlock(QWidget):
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops."""
-        return self._fold, self._brain, self._bias, self._server, self._model
+        return self._fold, self._brain, self._server, self._model
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show the settings; programs that are not installed are disabled."""
@@ -91,9 +88,7 @@ class PreparationBlock(QWidget):
             if isinstance(items, QStandardItemModel):
                 items.item(row_number).setEnabled(name in available)
         self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
-        self._bias.setChecked(preferences.bias_correction)
         method = _METHODS[preferences.brain_extraction][0]
-        shading = ", bias field corrected" if preferences.bias_correction else ""
         names = self._names if preferences.server == self._saved_server else ()
         self._saved_server, self._saved_model = preferences.server, preferences.server_model
         self._server.setText(self._saved_server)
@@ -103,7 +98,7 @@ class PreparationBlock(QWidget):
             f", network on {self._saved_server.partition('://')[2]}" if self._saved_server else ""
         )
         server_text += f" ({self._saved_model})" if self._saved_server and self._saved_model else ""
-        self._fold.setText(f"Preparation: {method}{shading}{server_text}")
+        self._fold.setText(f"Preparation: {method}{server_text}")
 
     def show_models(self, names: Sequence[str]) -> None:
         """Offer the server's models, and the chosen one even if it is not among them."""
@@ -118,9 +113,6 @@ class PreparationBlock(QWidget):
         chosen = str(self._model.currentData())
         if chosen != self._saved_model:
             self.server_chosen.emit(self._saved_server, chosen)
-
-    def _emit(self) -> None:
-        self.changed.emit(self._brain.currentData(), self._bias.isChecked())
 
     def _serve(self) -> None:
         if self._server.text().strip() != self._saved_server:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,6 @@ from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import Extra, Identity, Region
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.arrays import checksums
 from lesionlens.base.records.parts import MAPS
 from lesionlens.base.text import encodable, is_writable
 from lesionlens.imaging.reading.dicom.documents import SENT
@@ -57,110 +55,35 @@ _plugin_errors = partial(plugins.plugin_errors, may_refuse=False)
 
 
 def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
-    """Run a third-party exporter, and move its files into the staged folder.
+    """Run a third-party exporter, and move all that it writes to the staged folder.
 
     Returns
     -------
     Written or str
         Its files, or under `left_out` why it failed; or its reason for not running.
-
-    Raises
-    ------
-    PluginError
-        It changed the result.
     """
-    checksum = _checksum(analysis)
-    written = _write(exporter, name, analysis, staging)
-    if _checksum(analysis) != checksum:  # it may be written again from memory
-        raise PluginError(
-            who=plugins.name_of(exporter, f"exporter {name!r}"),
-            why="changed the result that it was given",
-            expected="an exporter that changes a copy; analyse or open the study again",
-        )
-    return written
-
-
-def _checksum(analysis: Analysis) -> tuple[int, ...]:
-    """Return checksums of what the result outlines, maps and measures, and of its position."""
-    volumes = analysis.volumes
-    maps = (*volumes.probability.values(), *volumes.attention.values())
-    others = (volumes.labels, volumes.uncertainty, volumes.doubtful, volumes.cavity)
-    arrays = [volume.data for volume in (*maps, *others) if volume is not None]
-    arrays += [analysis.findings.components, volumes.labels.grid.affine]
-    measured = [asdict(candidate) for candidate in analysis.findings.candidates]
-    return (*checksums(arrays), hash(repr(measured)))
-
-
-def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
-    """Run an exporter in a separate folder; see `write_third_party`."""
     label = f"exporter {name!r}"
     who = plugins.name_of(exporter, label)
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
         return _NAMELESS_REQUIRED
     try:
         with _plugin_errors(exporter, label, "when it was asked whether it can write"):
-            reason: Any = exporter.missing(analysis)
+            reason = exporter.missing(analysis)
         if reason is not None:
-            return _checked_reason(who, reason)
+            return encodable(str(reason))
         with TemporaryDirectory(dir=staging, prefix=".") as sandbox:
             output = Path(sandbox) / "files"
             output.mkdir()
             with _plugin_errors(exporter, label, "when it wrote"):
                 returned = exporter.write(analysis, output)
-            if not output.is_dir() or list(Path(sandbox).iterdir()) != [output]:
-                raise PluginError(
-                    who=who,
-                    why="deleted the folder that it was given, or wrote beside it",
-                    expected="files in that folder",
-                )
-            written = _checked_output(who, returned, output)
+            written = returned if isinstance(returned, Written) else Written(())
+            written = validated_record(replace(written, files=()), Written, who)
             with plugins.plugin_errors(
                 exporter, label, "when its files were moved into the result"
             ):
                 return replace(written, files=_move_files(who, output, staging))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
-
-
-def _checked_reason(who: str, reason: Any) -> str:
-    """Return why it cannot write; False and empty text are refused, because they are ambiguous."""
-    if isinstance(reason, str) and reason.strip():
-        return encodable(reason)
-    raise PluginError(
-        who=who,
-        why=f"gave {reason!r:.100} for why it cannot write",
-        expected="a text that states why, or None if it can",
-    )
-
-
-def _checked_output(who: str, returned: Any, output: Path) -> Written:
-    files = returned.files if isinstance(returned, Written) else returned
-    listed = files if isinstance(files, tuple | list) else ()
-    if not all(_is_in_folder(path, output) for path in listed):
-        raise PluginError(
-            who=who,
-            why="listed what is not a file in the folder that it was given",
-            expected="the paths of files in that folder",
-        )
-    if isinstance(returned, Written):
-        return validated_record(replace(returned, files=()), Written, who)
-    if isinstance(returned, tuple | list):
-        return Written(())
-    raise PluginError(
-        who=who,
-        why=f"gave {type(returned).__name__} for the files that it wrote",
-        expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
-        "texts for notices, and texts by name for what was left out",
-    )
-
-
-def _is_in_folder(path: Any, folder: Path) -> bool:
-    """Return whether a path, which may be relative to the folder, exists in it."""
-    if not isinstance(path, str | os.PathLike):
-        return False
-    place = Path(os.path.normpath(folder / Path(path)))
-    inside = (place.parent.resolve() / place.name).is_relative_to(folder.resolve())
-    return inside and os.path.lexists(place)
 
 
 def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:
@@ -172,7 +95,7 @@ def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:
     relative_paths = [path.relative_to(output) for path in written]
     reserved = {name.casefold() for name in _RESERVED}
     for path, relative_path in zip(written, relative_paths, strict=True):
-        if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+        if path.is_symlink() or not path.is_file():
             raise PluginError(
                 who=who,
                 why=f"wrote {relative_path.as_posix()!r}, which is a link or no file",

@@ -1,6 +1,6 @@
 """Digests of the network's outlines on which readers decided.
 
-A study may be analysed again with the same weights and other options, such as bias correction. Its
+A study may be analysed again with the same weights and another brain extraction. Its
 candidates then keep their tracking UIDs, and logs show earlier decisions again. These digests show
 whether the decisions were made on the current outlines, independent of any clock.
 """

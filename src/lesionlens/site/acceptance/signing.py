@@ -8,12 +8,10 @@ from pathlib import Path
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.results.export.html import number
-from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
+from lesionlens.site.acceptance.bounds import AcceptanceBounds
 from lesionlens.site.acceptance.report import AcceptanceReport, CaseReport, EarlierPage
 
 _MAX_LISTED = 3
-_TITLES = {metric.key: metric.title for metric in METRICS.values()}
 _TIME_METRICS = {"explaining"}
 """Durations, which differ whenever a case is analysed again."""
 _REL_TOL, _ABS_TOL = 1e-6, 1e-9  # rounding of other processors
@@ -119,25 +117,14 @@ def _bound_text(bound: float | None) -> str:
 
 
 def _case_change(previous: CaseReport, current: CaseReport) -> str | None:
-    """Describe what differs in a case; None if nothing does."""
+    """Describe that a case differs; None if it does not."""
     new_problems = [problem for problem in current.problems if problem not in previous.problems]
-    resolved = [problem for problem in previous.problems if problem not in current.problems]
-    if new_problems or resolved:
-        return new_problems[0] if new_problems else f"no longer so: {resolved[0]}"
-    for key in (
-        *_TITLES,
-        *sorted({*previous.metrics, *current.metrics} - {*_TITLES, *_TIME_METRICS}),
-    ):
-        previous_value, current_value = previous.metrics.get(key), current.metrics.get(key)
-        if not _is_close(previous_value, current_value):
-            values = f"{number(previous_value, '.3f')}, now {number(current_value, '.3f')}"
-            return f"{_TITLES.get(key, key)} {values}"
-    names = ("healthy", "sequences", "scanner", "thickness", "inputs_sha256")
-    attribute = next(
-        (name for name in names if getattr(previous, name) != getattr(current, name)), None
-    )
-    labels = {"healthy": "whether there are lesions", "inputs_sha256": "the analysed files"}
-    return None if attribute is None else f"{labels.get(attribute, attribute)} changed"
+    if new_problems:
+        return new_problems[0]
+    keys = {*previous.metrics, *current.metrics} - _TIME_METRICS
+    are_close = all(_is_close(previous.metrics.get(k), current.metrics.get(k)) for k in keys)
+    is_same = are_close and previous.model_copy(update={"metrics": current.metrics}) == current
+    return None if is_same else "its figures, attributes or files changed"
 
 
 def _is_close(a: float | None, b: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.arguments import check_kind, path_of, whole_number
+from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
@@ -31,7 +31,7 @@ def batch(
     studies : str or Path
         Folder with one sub-folder per study, a BIDS dataset, or a CSV table with a column `study`.
     out : str or Path
-        Output folder for one result folder per study, `cohort.csv` and `cohort.parquet`.
+        Output folder for one result folder per study and `cohort.csv`.
     workers : int
         Number of processes; 1 runs in this process.
     resume : bool
@@ -47,15 +47,12 @@ def batch(
         There is no study, another batch is running in the output folder, or that is within the
         studies.
     """
-    count = whole_number(workers, "a number of workers")
-    if count < 1:
+    if workers < 1:
         raise UnusableInputError(
-            found=f"{count} as a number of workers",
+            found=f"{workers} as a number of workers",
             expected="1 or more",
             next_step="Name how many processes to use, such as workers=2",
         )
-    check_kind(device, str, "the name of a device", 'Such as device="cpu"')
-    check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
     weights_name = None if weights is None else str(path_of(weights, "weights: a file or a name"))
     folder = path_of(out, "the folder for the results")
     cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
@@ -64,7 +61,7 @@ def batch(
     run = run_cohort(
         cohort,
         CohortChoice(EngineChoice(device, weights=weights_name)),
-        WorkerOptions(count),
+        WorkerOptions(workers),
         context=context,
     )
     write_table(folder, run.outcomes)

@@ -215,26 +215,19 @@ def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str
     """
     names = (outcome.name for outcome in outcomes if outcome.status is Status.ANALYSED)
     runs = [run for name in names if (run := run_of(out / name))]
-    releases = Counter(filter(None, (run.versions.get("lesionlens") for run in runs)))
-    networks = Counter(_network(run.engine) for run in runs)
-    precisions = Counter(run.engine.precision.value for run in runs if run.engine.precision)
-    notes = []
-    if len(releases) > 1:
-        notes.append(
-            f"The table has results of several releases of LesionLens: {_counts(releases)}. "
-            "Without --resume all studies are analysed again"
-        )
-    if len(networks) > 1:
-        notes.append(
-            f"The table has results of several networks: {_counts(networks)}. With --resume those "
-            "of another network than the chosen one are analysed again"
-        )
-    if len(precisions) > 1:
-        notes.append(
-            f"The table has results of several precisions: {_counts(precisions)}. With --precision "
-            "float32 and without --resume all studies are analysed alike"
-        )
-    return tuple(notes)
+    counters = {
+        "releases of LesionLens": Counter(
+            release for run in runs if (release := run.versions.get("lesionlens"))
+        ),
+        "networks": Counter(_network(run.engine) for run in runs),
+        "precisions": Counter(run.engine.precision.value for run in runs if run.engine.precision),
+    }
+    return tuple(
+        f"The table has results of several {attribute}: {_counts(counter)}. Without --resume all "
+        "studies are analysed again, with --precision float32 alike on all machines"
+        for attribute, counter in counters.items()
+        if len(counter) > 1
+    )
 
 
 def _network(engine: EngineInfo) -> str:

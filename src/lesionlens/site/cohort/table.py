@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
@@ -17,42 +15,25 @@ from lesionlens.results.export.tables import column_types
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import NAME as DATABASE
 
-CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+CSV_NAME = "cohort.csv"
 LIST_NAME = "cohort.files.json"
-_RESERVED_NAMES = (CSV_NAME, PARQUET_NAME, LIST_NAME, DATABASE)
-_STUDY_TYPES = {
-    "study": "string",
-    "status": "string",
-    "message": "string",
-    "seconds": "number",
-    "candidates": "integer",
-    "other_findings": "integer",
-}
-_CELLS = {
-    "string": re.compile(r".*", re.DOTALL),
-    "number": re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|nan|-?inf"),
-    "integer": re.compile(r"-?[0-9]{1,18}"),
-    "boolean": re.compile(r"true|false"),
-}
-"""Cells of each type as an export writes them, all of which Parquet's reader accepts."""
+_RESERVED_NAMES = (CSV_NAME, LIST_NAME, DATABASE)
+_STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
 
 
-def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
-    """Write `cohort.csv`, and `cohort.parquet` if pyarrow is installed; return their paths.
+def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> Path:
+    """Write `cohort.csv`; return its path.
 
     Raises
     ------
     ResourceError
         The disk is full or the folder cannot be written; the results are kept.
     """
-    names = (*_STUDY_TYPES, *column_types())
+    names = (*_STUDY_COLUMNS, *column_types())
     rows = (row for outcome in outcomes for row in _rows(out, outcome))
     text = csv_text(names, ([row.get(name, "") for name in names] for row in rows))
-    contents: dict[str, str | bytes] = {CSV_NAME: text}
-    if find_spec("pyarrow") is not None:
-        contents[PARQUET_NAME] = _parquet(text)
     try:
-        return write_listed(out, contents, LIST_NAME)
+        return write_listed(out, {CSV_NAME: text}, LIST_NAME)[0]
     except OSError as error:
         raise ResourceError(
             found=f"that {CSV_NAME} cannot be written: {error.strerror or error}",
@@ -81,7 +62,7 @@ def check_tables(out: Path) -> None:
     UnusableInputError
         The folder contains such files.
     """
-    check_free(out, (CSV_NAME, PARQUET_NAME), listed(out, LIST_NAME))
+    check_free(out, (CSV_NAME,), listed(out, LIST_NAME))
 
 
 def check_names(studies: Iterable[str]) -> None:
@@ -131,49 +112,12 @@ def _readable_rows(out: Path, outcome: StudyOutcome) -> tuple[list[dict[str, str
 
 
 def _candidate_rows(result: Path) -> list[dict[str, str]]:
-    """Return the rows of a result's findings.csv; ValueError if they were changed since.
-
-    Where run.json does not list the file, a cell of another type shows the change.
-    """
+    """Return the rows of a result's findings.csv; ValueError if they were changed since."""
     path = result / "findings.csv"
     digest = rows_in(read_json(result / "run.json")).get(path.name)
     if digest is not None and digest != sha256_of(path):
         raise ValueError("it was changed since it was written")
     types = column_types()
-    rows = [
+    return [
         {name: value for name, value in row.items() if name in types} for row in read_rows(path)
     ]
-    for row in rows:
-        for name, value in row.items():
-            if value and not _CELLS[types[name]].fullmatch(value):
-                raise ValueError(f"its column {name} has {value!r}, which is no {types[name]}")
-    return rows
-
-
-def _parquet(text: str) -> bytes:
-    """Convert the table to Parquet: the same column types for every cohort, empty cells null."""
-    import pyarrow as pa  # noqa: PLC0415  (an extra)
-    from pyarrow import csv as arrow_csv  # noqa: PLC0415
-    from pyarrow import parquet  # noqa: PLC0415
-
-    arrow_types = {
-        "string": pa.string(),
-        "number": pa.float64(),
-        "integer": pa.int64(),
-        "boolean": pa.bool_(),
-    }
-    types = {**_STUDY_TYPES, **column_types()}
-    options = arrow_csv.ConvertOptions(
-        column_types={name: arrow_types[kind] for name, kind in types.items()},
-        strings_can_be_null=True,
-        null_values=[""],
-    )
-    parse_options = arrow_csv.ParseOptions(newlines_in_values=True)
-    stream = pa.py_buffer(text.encode("utf-8"))
-    table = arrow_csv.read_csv(
-        pa.BufferReader(stream), convert_options=options, parse_options=parse_options
-    )
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content

@@ -62,7 +62,6 @@ class CohortChoice:
 
     engine: EngineChoice = field(default_factory=EngineChoice)
     stripper: str = "auto"
-    bias: bool = False
     """As in `preparation.draft.PrepareOptions`."""
     files: ExportOptions = field(default_factory=ExportOptions)
 
@@ -87,7 +86,7 @@ def forget_networks() -> None:
 def engine_identity(info: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
-    parts = (info.name, info.version, info.weights_sha256, stripper, "N4" if choice.bias else "")
+    parts = (info.name, info.version, info.weights_sha256, stripper)
     return " ".join(part for part in (*parts, *_non_default(choice), *_configs(choice)) if part)
 
 
@@ -105,8 +104,8 @@ def without_file_options(identifier: str) -> str:
 
     Examples
     --------
-    >>> without_file_options("lens 1 0a1b N4 language=de surfaces precision=float32")
-    'lens 1 0a1b N4 precision=float32'
+    >>> without_file_options("lens 1 0a1b hd-bet language=de surfaces precision=float32")
+    'lens 1 0a1b hd-bet precision=float32'
     """
     labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}
     return " ".join(part for part in identifier.split(" ") if part.split("=")[0] not in labels)
@@ -176,7 +175,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     study = open_study(job.study, recall=True, context=context)
     if job.is_new:
         check_result_name(hashed(study), job.out)
-    options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
+    options = PrepareOptions(stripper=choice.stripper)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
     )

@@ -23,11 +23,10 @@ import numpy as np
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import parse_json
-from lesionlens.base.files.databases import database_errors, may_write, open_database
+from lesionlens.base.files.databases import database_errors, open_database
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
-from lesionlens.site.database.legacy_import import READING, import_earlier_databases
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -313,8 +312,6 @@ def open_worklist_database(
 ) -> WorklistDatabase:
     """Open the database of a folder of studies; folder and file are created if missing.
 
-    The two databases of earlier releases are imported.
-
     Parameters
     ----------
     folder : Path
@@ -331,11 +328,7 @@ def open_worklist_database(
     ResourceError
         The folder cannot be written.
     """
-    is_unwritable = reading and not may_write(folder, NAME)
-    if is_unwritable and not (folder / NAME).exists():
-        connection = sqlite3.connect(":memory:")  # for importing an earlier release's list
-    else:
-        connection = open_database(folder, NAME, 10.0, reading=reading)
+    connection = open_database(folder, NAME, 10.0, reading=reading)
     try:
         with database_errors(folder, NAME):
             if readers and not reading:
@@ -370,7 +363,6 @@ def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
                 raise ValueError("a database of another program")
             for statement in _TABLES:
                 connection.execute(statement)
-            import_earlier_databases(connection, folder)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
@@ -379,8 +371,8 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def is_worklist_folder(folder: Path) -> bool:
-    """Return whether a folder contains a worklist, of this or an earlier release."""
-    return any(reachable.is_file(folder / name) for name in (NAME, READING))
+    """Return whether a folder contains a worklist."""
+    return reachable.is_file(folder / NAME)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.tls import check_dates, present
+from lesionlens.base.tls import present
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 HEADER_S = 10.0
@@ -67,7 +67,6 @@ class BoundAddress:
         if self.certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             present(context, self.certificate, self.key, pair_advice=_PAIR_ADVICE)
-            check_dates(context, self.certificate)
         if is_loopback(self.host):
             return
         if not keys:

@@ -39,7 +39,7 @@ def test_two_writers_of_one_folder_never_mix_their_files(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_path, monkeypatch):
-    """`cohort.csv` was of the new run and `cohort.parquet` of the one before."""
+    """One file was of the new run and the other of the one before."""
     write_listed(tmp_path, {"a.csv": "first", "b.csv": "first"}, LIST)
     sync, synced = os.fsync, []
 

@@ -288,24 +288,15 @@ def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, sta
     assert max(Counter(came).values()) == 2
 
 
-@pytest.mark.parametrize(("status", "body", "advice"), [
-    (400, b"Invalid host header", "proxy_set_header Host"),
-    (401, PAGE, "Disable the proxy.s own login"),
-    (403, PAGE, "GET, POST, PUT and DELETE"),
-    (404, b'{"detail":"Not Found"}', "proxy_pass with / at its end"),
-    (413, PAGE, "client_max_body_size"),
-    (400, PAGE, "an https port responds like this to http"),
-    (429, PAGE, "several times a second"),
-])  # fmt: skip
-def test_a_proxy_that_refuses_is_named_with_what_to_change(study, status, body, advice):
-    """It was "HTTP status 413", with the advice to check the address."""
-
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429])
+@pytest.mark.parametrize("body", [PAGE, b"Invalid host header", b'{"detail":"Not Found"}'])
+def test_a_refusal_that_is_not_from_the_server_names_its_status_and_a_proxy(study, status, body):
     def reply(method, path):
         return (status, body, {}) if "/studies" in path else right(method, path)
 
     with (
         answering(reply) as (url, _),
-        pytest.raises(ServerError, match=rf"a proxy or .* \(status {status}\).*{advice}"),
+        pytest.raises(ServerError, match=rf"status {status} at .* proxy"),
     ):
         ask(url, study)
 

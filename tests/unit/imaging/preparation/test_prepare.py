@@ -79,7 +79,7 @@ def test_each_stage_begins_without_the_freed_memory_of_the_one_before(make_study
         "lesionlens.imaging.preparation.prepare.trim_memory", lambda: order.append("trim")
     )
     context = RunContext(progress=lambda stage, _: order.append(stage))
-    prepare(open_study(make_study()), context, PrepareOptions(bias=False, checks=False))
+    prepare(open_study(make_study()), context, PrepareOptions(checks=False))
     begun = [stage for n, stage in enumerate(order) if n and order[n - 1] == "trim"]
     assert begun == ["load", "register", "find the brain", "resample"]
 
@@ -303,6 +303,16 @@ def test_a_head_half_of_which_is_blank_has_a_failed_check(bare):
     for image, passed in ((values, False), (bare, True)):
         checks = prepare(study_of(image), RunContext(), PLACED).quality
         assert next(c for c in checks if c.check == "signal").passed is passed
+
+
+def test_a_corrupted_slice_has_a_failed_check():
+    volume = make_patient(spacing_mm=2.0).sequences[T1C]
+    values = volume.data.copy()
+    middle = values.shape[2] // 2
+    values[:, :, middle] = np.roll(values[:, :, middle], 10, axis=0)
+    for image, failures in ((values, ["slices"]), (volume.data, [])):
+        checks = prepare(study_of(image, volume.grid), RunContext(), PLACED).quality
+        assert [c.check for c in checks if c.check == "slices" and not c.passed] == failures
 
 
 def test_single_wild_voxels_are_capped_with_a_notice(bare):

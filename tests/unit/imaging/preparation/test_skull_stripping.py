@@ -174,7 +174,6 @@ def test_another_version_of_a_program_is_another_key(stand_in, tmp_path):
 def test_the_command_line_passes_the_choice_on(stand_in):
     stand_in(GOOD)
     assert [m.value for m in options.Stripping] == ["auto", "own", "hd-bet", "synthstrip"]
-    assert options.preparation(options.Stripping.SYNTHSTRIP, bias=False).stripper == "synthstrip"
-    assert options.preparation(options.Stripping.AUTO, bias=True).bias
+    assert options.preparation(options.Stripping.SYNTHSTRIP).stripper == "synthstrip"
     with pytest.raises(MissingPluginError, match="hd-bet"):
-        options.preparation(options.Stripping.HD_BET, bias=False)
+        options.preparation(options.Stripping.HD_BET)

@@ -57,7 +57,7 @@ def test_a_study_that_fails_has_a_warning_and_the_analysis_did_not_stop(
     database = open_worklist_database(tmp_path)
     database.add_studies([StudyEntry("a", str(tmp_path / "gone"), sequences=("t1c",))])
     ahead = AheadProcess(session)
-    ahead.start(tmp_path, Preferences(bias_correction=True))
+    ahead.start(tmp_path, Preferences())
     end(ahead)
     assert session.state.message == ""
     (entry,) = database.entries()

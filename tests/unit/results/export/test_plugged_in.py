@@ -8,13 +8,12 @@ from dataclasses import replace
 import pytest
 from tests.helpers.third_party_package import install_package
 
-from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Identity
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
 
 EXPORTER = """
-import os, shutil
+import os
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.results.export.written import Written
 
@@ -70,19 +69,13 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
     [
         {"done": "1 / 0"},
         {"done": "open('/not/there')"},
-        {"done": "None"},
-        {"done": "path"},
         {"missing": "1 / 0"},
-        {"missing": "False"},
-        {"missing": "' '"},
-        {"missing": "5"},
         {"more": f"    def __init__(self):\n        {REFUSES}\n"},
         {"more": f"    def write(self, *_):\n        {REFUSES}\n\n    def other(self, path):"},
         {"more": f"    def __init__(self):\n        {REFUSES.replace('Read', 'Resource')}\n"},
         {"more": "    def __init__(self):\n        raise OSError('no licence')\n"},
         {"name": "findings.json"},
         {"name": "Findings.JSON"},
-        {"done": "(path.rename(path.with_suffix('.x')), path.symlink_to('/not/there'))"},
         {"name": "run.json"},
         {"name": "review_edits/x.nii.gz"},
         {"name": "sent.json"},
@@ -91,14 +84,6 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"done": "(path.rename(path.with_name('12:00.x')),)"},
         {"done": "(path.rename(path.with_name('a\\\\b.x')),)"},
         {"done": "(path.rename(path.with_name('\\udcff.x')),)"},
-        {"done": "((staged.parent / 'segmentation.nii.gz').write_text('bad'),)"},
-        {"done": "(path.rename(staged.parents[2] / 'outside.x'),)"},
-        {"done": "(staged / 'never.x',)"},
-        {"done": "(path, 5)"},
-        {"done": "Written((staged / 'never.x',))"},
-        {"done": "shutil.rmtree(staged)"},
-        {"done": "shutil.rmtree(staged.parent)"},
-        {"done": "(path.with_suffix('.x').hardlink_to(path), path)"},
         {"done": "Written((path,), notices=(5,))"},
         {"done": "Written((path,), notices='a note')"},
         {"done": "Written((path,), left_out=['x'])"},
@@ -144,35 +129,3 @@ def test_a_result_without_names_has_files_of_others_only_where_they_say_so(
     out, reason, _ = saved(monkeypatch, tmp_path, replace(analysis, options=hidden), more=more)
     assert (out / "mine").exists() is nameless
     assert (reason is None) is nameless
-
-
-@pytest.mark.filterwarnings("ignore:.*not writable")
-@pytest.mark.parametrize("part", ["volumes.labels.data", "findings.components"])
-def test_one_that_changes_the_result_is_refused_with_it(part, make, monkeypatch, tmp_path):
-    """The next export of the same window or script would hold what it left of the result."""
-    pytest.importorskip("torch")
-    analysis = make()
-    labels, findings = analysis.volumes.labels, analysis.findings
-    volumes = replace(analysis.volumes, labels=replace(labels, data=labels.data.copy()))
-    findings = replace(findings, components=findings.components.copy())
-    how = {"done": f"(torch.from_numpy(analysis.{part}).zero_(), (path,))[1]"}
-    with pytest.raises(PluginError, match=r"crooked 0\.7 changed the result"):
-        saved(
-            monkeypatch,
-            tmp_path,
-            replace(analysis, volumes=volumes, findings=findings),
-            more="    import torch; globals()['torch'] = torch",
-            **how,
-        )
-    assert not (tmp_path / "out").exists()
-
-
-def test_one_that_changes_a_measurement_is_refused_with_it(make, monkeypatch, tmp_path):
-    """A dict of a frozen record is none itself."""
-    analysis = make()
-    (first, *rest) = analysis.findings.candidates
-    copy = replace(first, volume_ml=dict(first.volume_ml))
-    findings = replace(analysis.findings, candidates=(copy, *rest))
-    how = {"done": "(analysis.findings.candidates[0].volume_ml.clear(), (path,))[1]"}
-    with pytest.raises(PluginError, match=r"crooked 0\.7 changed the result"):
-        saved(monkeypatch, tmp_path, replace(analysis, findings=findings), **how)

@@ -352,7 +352,7 @@ def test_a_result_is_named_by_files_of_it_but_not_by_images_beside_them(closed, 
 def test_an_export_states_the_preparation_of_the_analysis_not_that_of_reopening(closed, tmp_path):
     analysis, _ = closed
     corrected = PreparationStep(
-        StepName.BIAS, MrSequence.T1C, done=True, message="N4", on_request=True
+        StepName.BIAS, MrSequence.T1C, done=True, message="shading removed", on_request=True
     )
     with_bias = replace(analysis, prepared=replace(analysis.prepared, steps=(corrected,)))
     save(with_bias, tmp_path / "first")

@@ -288,7 +288,7 @@ def test_figures_that_nobody_has_read_are_not_signed(site, tmp_path, monkeypatch
     monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.455, 0.9, 0.9], fp=1.0))
     with pytest.raises(UnusableInputError) as refused:
         accept(signed)
-    assert "case0: Dice, whole tumour 0.915, now 0.455" in refused.value.found
+    assert "case0: its figures, attributes or files changed" in refused.value.found
     assert "case1" not in refused.value.found
     assert (tmp_path / "acceptance.html").read_bytes() == page
     other = AcceptanceBounds(least_cases_in_all=1)

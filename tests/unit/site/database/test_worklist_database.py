@@ -422,3 +422,9 @@ def test_a_damaged_act_is_refused_in_words_wherever_its_read_is_begun_or_continu
             act()
         assert "\n" not in str(refusal.value)
     database.close()
+
+
+def test_a_batch_keeps_no_log_beside_its_database_that_a_share_could_not_hold(tmp_path):
+    with closing(open_worklist_database(tmp_path, readers=False)) as database:
+        database.add_studies([StudyEntry("a", "/a")])
+        assert {place.name for place in tmp_path.iterdir()} == {NAME}

@@ -689,19 +689,17 @@ def test_a_stop_while_a_case_is_analysed_scores_nothing(scoring, monkeypatch):
         scorer.score(held, other, SILENT)
 
 
-@pytest.mark.parametrize("other", ["precision", "bias", "brain"])
+@pytest.mark.parametrize("other", ["precision", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
     scoring, monkeypatch, other
 ):
     scorer, held, side = scoring
     run = held_out.read_run_file(scorer.results / "b")
-    bias = PreparationStep(StepName.BIAS, None, done=True, message="", on_request=True)
     brain = PreparationStep(
         StepName.BRAIN, None, done=True, message="hd-bet: 1300 ml.", on_request=True
     )
     change = {
         "precision": {"precision": "bfloat16"},
-        "bias": {"preparation": (bias,)},
         "brain": {"preparation": (brain,)},
     }[other]
     monkeypatch.setattr(held_out, "read_run_file", lambda _: run.model_copy(update=change))

@@ -72,9 +72,8 @@ class DicomReader:
         files = options.files(root, walk)
         base = root.parent if root.is_file() else root
         content = dicom_scan.scan(files, options.context)
-        content.broken_links = (
-            0 if options.selected_paths or root.is_file() else dicom_scan.broken_links_in(root)
-        )
+        if not (options.selected_paths or root.is_file()):
+            content.unusable_files += dicom_scan.broken_links_in(root)
         if not content.slices:
             raise _no_images_error(content)
         slices = _select_study(content.slices, options)
@@ -393,29 +392,11 @@ def _other_content_notices(content: Scan) -> list[str]:
         f'{count} MR image(s) of series "{name}" were set aside: {problem}.'
         for (name, problem), count in content.problems.items()
     ]
-    if content.other_kinds["damaged DICOM file"]:
+    lost = content.unusable_files + len(content.missing)
+    if lost:
         notices.append(
-            f"{content.other_kinds['damaged DICOM file']} damaged DICOM file(s) were set aside."
-        )
-    if content.oversized_files:
-        notices.append(
-            f"{content.oversized_files} DICOM file(s) of implausible size were set aside: slices "
-            "may be missing."
-        )
-    if content.empty_files:
-        notices.append(
-            f"{content.empty_files} empty file(s) were set aside: slices at the end of a series "
-            "may be missing."
-        )
-    if content.broken_links:
-        notices.append(
-            f"{content.broken_links} link(s) lead to files that do not exist: series may be "
-            "incomplete or missing."
-        )
-    if content.missing:
-        notices.append(
-            f"The DICOMDIR names {len(content.missing)} MR image(s) that were not found in the "
-            "folder: series may be incomplete or missing."
+            f"{lost} file(s) are empty, damaged, too large or missing: series may be incomplete or "
+            "missing."
         )
     if content.nifti_files:
         notices.append(

@@ -188,11 +188,10 @@ class Scan:
     missing: set[str] = field(default_factory=set)
     """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
     nifti_files: int = 0
-    empty_files: int = 0
-    oversized_files: int = 0
-    """DICOM files beyond the limits of `bounded`; also among `other_kinds`."""
-    broken_links: int = 0
-    """Links to files that do not exist, as in a DataLad dataset whose files were not fetched."""
+    unusable_files: int = 0
+    """Files that are empty, damaged or beyond the limits of `bounded`, and links to files that do
+    not exist, as in a DataLad dataset whose files were not fetched.
+    """
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -292,14 +291,14 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
     try:
         header = _header(path)
         if header is None:
-            content.empty_files += not path.stat().st_size and not path.name.startswith(".")
+            content.unusable_files += not path.stat().st_size and not path.name.startswith(".")
             return
         _classify(path, header, content, by_uid)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
         too_large = isinstance(error, TooLargeError)
-        content.oversized_files += too_large
+        content.unusable_files += 1
         content.other_kinds[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
     content.files += 1
 

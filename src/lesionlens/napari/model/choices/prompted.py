@@ -20,7 +20,8 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     """Return the foreground and the background voxels of a gesture, (N, 3) each, on a grid.
 
     Boxes and lassos lie on the slice that they were drawn on, also across the grid's axes. Voxels
-    outside the grid are omitted. A lasso of one or two voxels is a scribble over them.
+    outside the grid are omitted. A lasso of one or two voxels is a scribble over them, and a
+    straight one has no background.
 
     Raises
     ------
@@ -41,6 +42,8 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     else:
         prompts = Prompts.of(lasso=voxels.tolist())
     foreground, background = prompts.voxels(foreground=True), prompts.voxels(foreground=False)
+    if lasso and _is_straight(gesture, grid):
+        background = background[:0]
     return _inside_grid(foreground, grid), _inside_grid(background, grid)
 
 
@@ -69,6 +72,15 @@ def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     foreground_voxels = set(map(tuple, foreground.tolist()))
     is_background = [tuple(voxel) not in foreground_voxels for voxel in background.tolist()]
     return foreground, background[np.array(is_background, bool)]
+
+
+def _is_straight(gesture: Gesture, grid: Grid) -> bool:
+    """Return whether a gesture stays within half a voxel of a straight line."""
+    path = np.asarray(gesture.path_mm, np.float64)
+    offsets = path - path.mean(axis=0)
+    along = np.linalg.svd(offsets, full_matrices=False)[2][0]
+    distances = np.linalg.norm(offsets - np.outer(offsets @ along, along), axis=1)
+    return bool(distances.max() < float(grid.spacing_mm.min()) / 2)
 
 
 def _unit_vectors(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

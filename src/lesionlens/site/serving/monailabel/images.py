@@ -5,13 +5,10 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import nibabel as nib
-import numpy as np
 
 from lesionlens.base.errors import UnusableInputError, is_full_disk
 from lesionlens.base.files.nifti_names import is_nifti_name
@@ -20,7 +17,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import counted, percent_digits
+from lesionlens.base.text import percent_digits
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -86,31 +83,31 @@ def study_of(
         A NIfTI file, a folder, or a zip archive of one.
     request_params : mapping
         Parameters of the request: `sequence` is the sequence of a 3-D file ("auto" or missing: by
-        its name, else by the image itself), `channels` are those of a 4-D file in order.
+        its name, else by the image itself).
     scratch_folder : Path
         Empty folder for unpacked files.
 
     Raises
     ------
     UnusableInputError
-        The image cannot be read, a 4-D file has no `channels`, the sequence is unknown, or the
-        parameters would have no effect on such an image.
+        The image cannot be read, the sequence is unknown, or it is named for a folder or an
+        archive.
     """
-    sequence, channels = request_params.get("sequence"), request_params.get("channels")
+    sequence = request_params.get("sequence")
     sequence = None if sequence in ("", AUTO) else sequence
     if path.is_dir() or zipfile.is_zipfile(path):
-        if sequence is not None or channels:
-            raise _ignored_error("a sequence or channels for a folder or an archive")
+        if sequence is not None:
+            raise UnusableInputError(
+                found="params that would have no effect: a sequence for a folder or an archive",
+                expected='"sequence" for a single file only',
+                next_step="Omit it, and name each file by its sequence",
+            )
         if path.is_file():
             unpack(path, scratch_folder)
             path = _only_folder(scratch_folder)
         return open_study(path, context=context)
-    if channels and (sequence is not None or _n_volumes(path) == 1):
-        raise _ignored_error("channels for a 3-D file, or beside a sequence")
     if sequence is not None:
         return open_study(path, named={_parse_sequence(sequence): path}, context=context)
-    if _n_volumes(path) > 1:
-        path = _split_channels(path, channels, scratch_folder)
     try:
         return open_study(path, context=context)
     except NothingRecognisedError as error:
@@ -236,47 +233,3 @@ def _parse_sequence(name: Any) -> MrSequence:
             expected=", ".join(MrSequence),
             next_step="Name one of these",
         ) from None
-
-
-def _n_volumes(path: Path) -> int:
-    try:
-        shape = nib.load(path).shape
-    except Exception as error:  # noqa: BLE001  nibabel raises many types
-        raise UnusableInputError(
-            found=f"an image that cannot be read ({type(error).__name__})",
-            expected="NIfTI",
-            next_step="Send it again",
-        ) from None
-    return int(np.prod(shape[3:], dtype=int))
-
-
-def _split_channels(path: Path, channels: Any, scratch_folder: Path) -> Path:
-    """Write each volume of a 4-D file under the name of its sequence."""
-    image = nib.squeeze_image(nib.load(path))  # without axes of length 1 at the end
-    n_volumes = image.shape[-1]
-    if not channels:
-        raise _channels_error(f"a 4-D file of {n_volumes} volumes and no names for them")
-    if not isinstance(channels, Sequence) or isinstance(channels, str):
-        channels = str(channels).split(",")
-    names = [_parse_sequence(str(name).strip()) for name in channels]
-    if len(names) != n_volumes or len(set(names)) != len(names):
-        raise _channels_error(f"{counted(len(names), 'name')} for {n_volumes} volumes")
-    for index, name in enumerate(names):
-        nib.save(image.slicer[..., index], scratch_folder / f"{name.value}.nii.gz")
-    return scratch_folder
-
-
-def _ignored_error(found: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=f"params that would have no effect: {found}",
-        expected='"sequence" for a 3-D file, "channels" for a 4-D file, neither for a study',
-        next_step="Omit them; in a study, name each file by its sequence",
-    )
-
-
-def _channels_error(found: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=found,
-        expected="a different sequence for each volume",
-        next_step='Name them in order, such as "channels": ["flair", "t1", "t1c", "t2"]',
-    )

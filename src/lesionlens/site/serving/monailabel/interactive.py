@@ -53,7 +53,6 @@ REGIONS: dict[str, Region] = {
     **{name: region for region in Region for name in (region.value, region.display_name)},
 }
 """Labels that name a region; any other label means the object at the prompts."""
-_CACHE_PARAMS = ("sequence", "channels")
 _MAX_STUDIES, _MAX_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
 Check = Callable[[Grid], None]
@@ -92,8 +91,8 @@ class PromptedStudies:
 
     def find(self, request: InferenceRequest, context: RunContext, check: Check) -> PromptedStudy:
         """Return a prepared and predicted study, cached; a new one after `check`."""
-        param_values = (repr(request.request_params.get(name)) for name in _CACHE_PARAMS)
-        key = (id(request.engine), _image_state(request.image), *param_values)
+        sequence = repr(request.request_params.get("sequence"))
+        key = (id(request.engine), _image_state(request.image), sequence)
         with self._lock:
             cached = self._cached.pop(key, None)
         cached = cached or _predict_study(request, context, check)

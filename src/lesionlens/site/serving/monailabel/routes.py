@@ -209,14 +209,10 @@ def _remove_session(adapter: SharedAdapter, owner: Owner, session_id: str) -> di
 @router.get("/datastore/")
 def _listing(adapter: SharedAdapter, output: str = "stats") -> Any:
     store = adapter.datastore
-    if output == "train":
-        images = [name for name in store.images() if FINAL in store.labels(name)]
-        return [{"image": name, "label": name} for name in images]
     return store.listing() if output == "all" else store.status()
 
 
 @router.put("/datastore/")
-@router.put("/datastore/image")
 def _add(
     adapter: SharedAdapter,
     file: Annotated[UploadFile, File()],
@@ -243,21 +239,6 @@ async def _image(adapter: SharedAdapter, image: str, request: Request) -> Respon
         scratch_folder.remove()
         raise
     return _TemporaryFile(scratch_folder, path)
-
-
-@router.get("/datastore/image/info")
-def _image_notes(adapter: SharedAdapter, image: str) -> dict[str, Any]:
-    adapter.datastore.image(image)
-    return adapter.datastore.notes(image)
-
-
-@router.put("/datastore/image/info")
-def _note_image(
-    adapter: SharedAdapter, image: str, info: Annotated[str, Form()] = "{}"
-) -> dict[str, Any]:
-    adapter.datastore.image(image)
-    adapter.datastore.note(image, _parse_params(info))
-    return adapter.datastore.notes(image)
 
 
 @router.put("/datastore/label")
@@ -287,12 +268,6 @@ def _get_label(
 def _remove_label(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
     adapter.datastore.label(id, tag).unlink()
     return {}
-
-
-@router.get("/datastore/label/info")
-def _notes(adapter: SharedAdapter, label: str, tag: str = FINAL) -> dict[str, Any]:
-    adapter.datastore.label(label, tag)
-    return adapter.datastore.notes(label, tag)
 
 
 def _name_and_content(file: UploadFile) -> tuple[str, BinaryIO]:

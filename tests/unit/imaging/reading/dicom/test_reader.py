@@ -752,11 +752,11 @@ def test_images_that_a_dicomdir_names_and_that_are_gone_are_counted(one):
     nameless.ReferencedSOPClassUIDInFile = listed[0].ReferencedSOPClassUIDInFile
     ds.DirectoryRecordSequence = [pydicom.Dataset(), nameless, *listed]
     ds.save_as(one / "DICOMDIR")
-    assert not any("DICOMDIR" in notice for notice in open_study(one).notices)
+    assert not any("file(s) are" in notice for notice in open_study(one).notices)
     for path in paths[-7:]:
         path.unlink()
     notices = open_study(one).notices
-    assert any("names 7 MR image(s) that were not found" in notice for notice in notices)
+    assert any("7 file(s) are empty, damaged, too large or missing" in n for n in notices)
     whole = (one / "DICOMDIR").read_bytes()
     (one / "DICOMDIR").write_bytes(whole[: len(whole) // 2])  # which it names is unknown
     assert list(open_study(one).series) == [T1C]

@@ -103,3 +103,14 @@ def test_the_smallest_lassos_on_a_tilted_slice_mark_what_they_go_round():
         foreground, _ = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
         assert len(foreground)
         assert np.abs(GRID.to_mm(foreground) @ normal).max() <= 1.0
+
+
+@pytest.mark.parametrize("tilt", [0.0, 18.0])
+@pytest.mark.parametrize("along", [(1.0, 0.0), (0.0, 1.0)])
+def test_a_straight_lasso_has_no_background(along, tilt):
+    """On a slice of the grid it lay across that slice, on a tilted one beyond the line's ends."""
+    place, _ = on_slice(tilt)
+    corners = [place((length * along[0], length * along[1])) for length in (0.0, 4.0, 12.0, 6.0)]
+    foreground, background = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
+    assert len(foreground) >= 12
+    assert not len(background)

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("fastapi")
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT
 from lesionlens.site.serving.monailabel import images
 from lesionlens.site.serving.monailabel.images import study_of, unpack
@@ -38,61 +37,21 @@ def scratch(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("params", [{"sequence": "t1"}, {"channels": ["t1"]}])
-def test_params_that_an_archive_or_a_folder_cannot_use_are_refused(params, study, archive, scratch):
+def test_a_sequence_that_an_archive_or_a_folder_cannot_use_is_refused(study, archive, scratch):
     """A FLAIR in an archive, sent as T1, was analysed as FLAIR without a word."""
     for image in (study, archive):
         assert [*study_of(image, {"sequence": "auto"}, scratch, SILENT).series] == ["flair"]
         with pytest.raises(UnusableInputError, match="no effect"):
-            study_of(image, params, scratch, SILENT)
+            study_of(image, {"sequence": "t1"}, scratch, SILENT)
 
 
-def test_channels_of_a_3d_file_are_refused(study, scratch):
+def test_a_file_of_several_volumes_is_refused(study, tmp_path, scratch):
     (image,) = study.iterdir()
-    with pytest.raises(UnusableInputError, match="no effect"):
-        study_of(image, {"channels": ["t1"]}, scratch, SILENT)
-    assert [*study_of(image, {"channels": []}, scratch, SILENT).series] == ["flair"]
-    assert [*study_of(image, {"sequence": "t1"}, scratch, SILENT).series] == [MrSequence.T1]
-
-
-@pytest.mark.parametrize(
-    ("channels", "says"),
-    [
-        (None, "2 volumes and no names"),
-        ("", "2 volumes and no names"),
-        ("flair,t9", "the sequence 't9'"),
-        (5, "the sequence '5'"),
-        ("flair", "1 name for 2 volumes"),
-        (["t1", "t1"], "2 names for 2 volumes"),
-    ],
-)
-def test_channels_that_do_not_name_each_volume_are_refused(
-    channels, says, study, tmp_path, scratch
-):
-    path = four_dimensional(study, tmp_path)
-    with pytest.raises(UnusableInputError, match=says):
-        study_of(path, {"channels": channels}, scratch, SILENT)
-
-
-@pytest.mark.parametrize("channels", ["t2, FLAIR", ["t2", "flair"]])
-@pytest.mark.parametrize("axes", [(), (3,), (4,)])
-def test_each_volume_is_read_as_the_sequence_that_is_named_for_it(
-    channels, axes, study, tmp_path, scratch
-):
-    path = four_dimensional(study, tmp_path, axes)
-    opened = study_of(path, {"channels": channels}, scratch, SILENT)
-    assert float(opened.series[MrSequence.T2].load().max()) == 1.0
-    assert float(opened.series[MrSequence.FLAIR].load().max()) == 2.0
-
-
-def four_dimensional(study, folder, axes=()):
-    """Write a file of two volumes, of ones and of twos, with further axes of length 1."""
-    (image,) = study.iterdir()
-    affine, shape = nib.load(image).affine, nib.load(image).shape
-    path = folder / "four.nii"
-    voxels = np.stack([np.ones(shape, np.float32), np.full(shape, 2, np.float32)], -1)
-    nib.save(nib.Nifti1Image(np.expand_dims(voxels, axes), affine), path)
-    return path
+    first = nib.load(image)
+    path = tmp_path / "flair.nii"
+    nib.save(nib.Nifti1Image(np.stack([first.get_fdata()] * 2, -1), first.affine), path)
+    with pytest.raises(UnusableInputError, match="2 volumes in one 4-D file"):
+        study_of(path, {}, scratch, SILENT)
 
 
 @pytest.mark.parametrize("limit", ["_MAX_FILES", "_MAX_UNPACKED_BYTES"])

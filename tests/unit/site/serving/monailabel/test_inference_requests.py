@@ -122,25 +122,6 @@ def test_what_a_request_lacks_is_named(url, query, params, says):
     assert says in refusal(answer)
 
 
-def test_images_with_a_final_label_are_those_to_train_on(url, make_study):
-    store = f"{url.partition('/infer')[0]}/datastore"
-    content = make_study(sequences={"flair"}) / "flair.nii.gz"
-    for image in ("two", "three"):
-        file = {"file": (f"{image}.nii.gz", content.read_bytes())}
-        assert requests.put(f"{store}/?image={image}", files=file, timeout=20).ok
-    assert requests.get(f"{store}/?output=train", timeout=20).json() == []
-    for image, tag in (("two", "final"), ("three", "original")):
-        requests.put(
-            f"{store}/label?image={image}&tag={tag}",
-            files={"label": ("label.nii.gz", content.read_bytes())},
-            data={"params": '{"by": "A"}'},
-            timeout=20,
-        ).raise_for_status()
-    listed = requests.get(f"{store}/?output=train", timeout=20).json()
-    assert listed == [{"image": "two", "label": "two"}]
-    assert requests.get(f"{store}/label/info?label=two", timeout=20).json()["by"] == "A"
-
-
 @pytest.fixture
 def server(tmp_path, make_study, coarse):
     """A server with one study of which nothing is flagged, and a DICOM study."""

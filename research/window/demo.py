@@ -1,6 +1,6 @@
 """`make demo`: open a study and its result in the panel, or save a screenshot.
 
-python -m lesionlens.napari.demo sample_data/study --result out/demo --screenshot napari.png
+python -m research.window.demo sample_data/study --result out/demo --screenshot napari.png
 """
 
 from __future__ import annotations
