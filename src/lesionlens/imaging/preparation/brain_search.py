@@ -20,7 +20,7 @@ from lesionlens.imaging.preparation import (
     skull_stripping,
 )
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
-from lesionlens.imaging.preparation.dark_tissue import restore_dark_tissue
+from lesionlens.imaging.preparation.dark_tissue import report_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -36,7 +36,6 @@ seven heads after any half turn.
 def find_brain(draft: Draft, context: RunContext) -> None:
     """Add a brain mask and its grid to the draft."""
     loaded, reference = draft.loaded, draft.reference
-    restore_dark_tissue(draft)
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
         _use_outline(draft, stripped, context)
@@ -69,6 +68,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
     message = "Already skull-stripped: its outline was used."
     draft.add_step(StepName.BRAIN, sequence, message, done=False)
     draft.mask, draft.mask_grid = mask, scan.moved_grid()
+    report_dark_tissue(draft)
 
 
 def _brain_of_head(

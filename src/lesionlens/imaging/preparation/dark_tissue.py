@@ -1,8 +1,7 @@
-"""Restore dark tissue that is blank because an image was stripped by a threshold.
+"""Report dark tissue that is blank because an image was stripped by a threshold.
 
 Fluid and dark cores of T1 and T1c are then part of the background: the brain mask lacks them, and
-the network sees holes. Where another sequence shows tissue, such voxels are set to the darkest
-intensity that is left.
+the network sees holes.
 """
 
 from __future__ import annotations
@@ -22,21 +21,18 @@ and more.
 MIN_LEVEL = 0.2
 """Darkest intensity, relative to the median, from which it may be a threshold."""
 MIN_BLANK_SHARE = 0.01
-"""Share of the brain that another sequence shows from which blank voxels are restored."""
+"""Share of the brain that another sequence shows from which blank voxels are reported."""
 
 
-def restore_dark_tissue(draft: Draft) -> None:
-    """Restore blank tissue of stripped sequences on one grid; a notice states how much."""
+def report_dark_tissue(draft: Draft) -> None:
+    """Add a notice for each stripped sequence that lacks tissue which another one shows."""
     on_grid = {
         sequence: scan
         for sequence, scan in draft.loaded.items()
         if scan.stripped and scan.reference_to_sequence is None
     }
-    levels = {sequence: threshold_of(scan.values) for sequence, scan in on_grid.items()}
-    restored = {}
-    for sequence, level in levels.items():
-        scan = on_grid[sequence]
-        if level is None:
+    for sequence, scan in on_grid.items():
+        if not ends_at_threshold(scan.values):
             continue
         others = (other.values_as_in(scan) for s, other in on_grid.items() if s is not sequence)
         shown = [foreground(values) for values in others if values is not None]
@@ -46,24 +42,21 @@ def restore_dark_tissue(draft: Draft) -> None:
         blank = brain & ~foreground(scan.values)
         if blank.sum() < MIN_BLANK_SHARE * brain.sum():
             continue
-        restored[sequence] = np.where(blank, np.float32(level), scan.values)
         draft.notices.append(
             f"{sequence.display_name}: {scan.series.grid.volume_ml(blank):.0f} ml of the brain are "
-            f"blank, as after stripping by a threshold; they count as its darkest tissue."
+            f"blank, as after stripping by a threshold. Tumour there may be outlined too small or "
+            f"missed."
         )
-    for sequence, values in restored.items():
-        on_grid[sequence].replace_values(values)
 
 
-def threshold_of(values: Floats) -> float | None:
-    """Return the lowest intensity of a stripped image if it is a threshold, else None."""
+def ends_at_threshold(values: Floats) -> bool:
+    """Return whether the intensities of a stripped image end abruptly above the background."""
     background = corner_value(values)
     tissue = values[foreground(values)]
     tissue = tissue[:: max(tissue.size // 200_000, 1)] - background
     if not tissue.size:
-        return None
+        return False
     darkest, median = np.quantile(tissue, (0.001, 0.5)).tolist()
     if median <= 0 or darkest < MIN_LEVEL * median:
-        return None
-    share = float((tissue <= 1.1 * darkest).mean())
-    return float(darkest + background) if share > EDGE_SHARE else None
+        return False
+    return float((tissue <= 1.1 * darkest).mean()) > EDGE_SHARE

@@ -82,10 +82,6 @@ class Loaded:
             self._digest = cache.digest_of(self.values)
         return self._digest
 
-    def replace_values(self, values: Floats) -> None:
-        """Replace the voxels by others on the same grid."""
-        self.values, self._digest = values, ""
-
     def values_as_in(self, other: Loaded) -> Floats | None:
         """Return the voxels in the storage order of another sequence, a view.
 
