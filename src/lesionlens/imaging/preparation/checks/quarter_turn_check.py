@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.geometry import Floats, Mask
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import dice
 from lesionlens.base.records.study import Images, QualityCheck, failed_check
 from lesionlens.imaging.preparation.checks.laterality_check import mutual_information
@@ -63,14 +64,16 @@ TURNS: tuple[Turn, ...] = tuple(
 def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     """Compare a brain with the template's, as it lies and after each turn that exchanges axes.
 
-    The grid is axis-aligned RAS+. None if the brain fits best as it lies, or nods.
+    The grid is axis-aligned RAS+. None if the brain fits best as it lies, or nods; or if
+    T1c is the only image: enhancement can look like white matter of a turned head (one of ten
+    people, nodding by 30 degrees).
 
     Parameters
     ----------
     images : mapping of MrSequence to (I, J, K) float32
         On the grid of `brain`.
     """
-    if not brain.any():
+    if not brain.any() or set(images) == {MrSequence.T1C}:
         return None
     template = load_template()
     template_points, points = _cube(template.mask > HALF), _cube(brain)

@@ -56,6 +56,11 @@ def test_shape_alone_is_not_enough(head):
     assert quarter_turn(even, brain) is None
 
 
+def test_t1c_alone_is_not_judged(head):
+    images, brain = _turned(head, TURNS[0])
+    assert quarter_turn({MrSequence.T1C: images[MrSequence.T1]}, brain) is None
+
+
 def test_a_ball_or_no_brain_says_nothing():
     axes = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3))
     ball = (axes**2).sum(axis=0) < 0.8
