@@ -20,6 +20,7 @@ from lesionlens.imaging.preparation import (
     skull_stripping,
 )
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
+from lesionlens.imaging.preparation.dark_tissue import report_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -67,6 +68,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
     message = "Already skull-stripped: its outline was used."
     draft.add_step(StepName.BRAIN, sequence, message, done=False)
     draft.mask, draft.mask_grid = mask, scan.moved_grid()
+    report_dark_tissue(draft)
 
 
 def _brain_of_head(
@@ -166,14 +168,15 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
 
 
 def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[Floats]:
-    """Return the voxels of the other sequences that lie on a scan's grid without registration."""
+    """Return the other sequences on a scan's grid, cropped or padded, if not registered to it."""
     others = (
         other
         for other in draft.loaded.values()
         if other is not scan and other.reference_to_sequence is None
     )
-    reordered = (other.values_as_in(scan) for other in others)
-    return [values for values in reordered if values is not None]
+    pairs = ((other.values_as_in(scan), other) for other in others)
+    placed = (other.values_placed_in(scan) if v is None else v for v, other in pairs)
+    return [values for values in placed if values is not None]
 
 
 def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:

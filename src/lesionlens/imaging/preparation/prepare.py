@@ -36,6 +36,7 @@ from lesionlens.imaging.preparation.checks import (
 )
 from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
+from lesionlens.imaging.preparation.checks.quarter_turn_check import quarter_turn
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
@@ -155,7 +156,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
             quality.registration(draft.registered) if may_register else None,
-            half_turn(brain) if draft.options.strip else None,
+            half_turn(brain) or quarter_turn(images, brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile

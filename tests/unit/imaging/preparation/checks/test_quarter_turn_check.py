@@ -1,0 +1,68 @@
+"""A head whose axes are exchanged is reported, whatever the turn."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.preparation.checks.quarter_turn_check import TURNS, quarter_turn, turned
+from lesionlens.imaging.preparation.tissue_template import load_template
+
+
+def _nodding(degrees):
+    """Return image and mask of the template's brain, stretched, that nods."""
+    template = load_template()
+    maps = np.stack([template.white, template.grey, template.mask])
+    larger = ndimage.zoom(maps, (1, 2.0, 1.9, 2.1), order=1)
+    white, grey, mask = ndimage.rotate(larger, degrees, axes=(2, 3), order=1)
+    noise = np.random.default_rng(0).normal(0, 0.1, white.shape)
+    return {MrSequence.T1: (3 * white + 2 * grey + noise).astype(np.float32)}, mask > 0.5
+
+
+@pytest.fixture(scope="module")
+def head():
+    return _nodding(4.0)
+
+
+def _turned(head, turn):
+    images, brain = head
+    return {s: turned(values, turn) for s, values in images.items()}, turned(brain, turn)
+
+
+def test_twenty_turns_exchange_axes_and_keep_the_handedness():
+    assert len(set(TURNS)) == 20
+    corner = np.zeros((2, 2, 2))
+    corner[1, 0, 0], corner[0, 1, 0], corner[0, 0, 1] = 1, 2, 3
+    results = {turned(corner, turn).tobytes() for turn in TURNS}
+    assert len(results) == 20
+
+
+@pytest.mark.parametrize("degrees", [-25.0, -15.0, 4.0, 20.0])
+def test_a_head_that_lies_as_its_headers_say_has_no_row_even_if_it_nods(degrees):
+    assert quarter_turn(*_nodding(degrees)) is None
+
+
+@pytest.mark.parametrize("turn", TURNS[::4])
+def test_every_turn_that_exchanges_axes_is_reported(head, turn):
+    found = quarter_turn(*_turned(head, turn))
+    assert found is not None
+    assert not found.passed
+    assert "quarter turn" in found.message
+
+
+def test_shape_alone_is_not_enough(head):
+    images, brain = _turned(head, ((0, 2, 1), (0, 0, 1)))
+    even = {s: brain.astype(np.float32) for s in images}
+    assert quarter_turn(even, brain) is None
+
+
+def test_t1c_alone_is_not_judged(head):
+    images, brain = _turned(head, TURNS[0])
+    assert quarter_turn({MrSequence.T1C: images[MrSequence.T1]}, brain) is None
+
+
+def test_a_ball_or_no_brain_says_nothing():
+    axes = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3))
+    ball = (axes**2).sum(axis=0) < 0.8
+    assert quarter_turn({MrSequence.T1: ball.astype(np.float32)}, ball) is None
+    assert quarter_turn({}, np.zeros((5, 5, 5), bool)) is None
