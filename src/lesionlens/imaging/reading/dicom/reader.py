@@ -392,7 +392,7 @@ def _other_content_notices(content: Scan) -> list[str]:
         f'{count} MR image(s) of series "{name}" were set aside: {problem}.'
         for (name, problem), count in content.problems.items()
     ]
-    lost = content.unusable_files + len(content.missing)
+    lost = content.lost
     if lost:
         notices.append(
             f"{lost} file(s) are empty, damaged, too large or missing: series may be incomplete or "

@@ -185,13 +185,19 @@ class Scan:
     contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
-    missing: set[str] = field(default_factory=set)
-    """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
+    missing: dict[str, Path] = field(default_factory=dict)
+    """MR images that a DICOMDIR names and no file holds: their SOP Instance UIDs and places."""
     nifti_files: int = 0
-    unusable_files: int = 0
+    unusable_files: list[Path] = field(default_factory=list)
     """Files that are empty, damaged or beyond the limits of `bounded`, and links to files that do
     not exist, as in a DataLad dataset whose files were not fetched.
     """
+
+    @property
+    def lost(self) -> int:
+        """Number of files that are unusable or missing, each counted once."""
+        paths = (*self.unusable_files, *self.missing.values())
+        return len({str(path).casefold() for path in paths})
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -203,13 +209,14 @@ def walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def broken_links_in(folder: Path) -> int:
-    """Return the number of links below a folder that lead to no file, without hidden ones."""
-    return sum(
-        not name.startswith(".") and not (base / name).exists()
+def broken_links_in(folder: Path) -> list[Path]:
+    """Return the links below a folder that lead to no file, without hidden ones."""
+    return [
+        base / name
         for base, names in bids.walk_folders(folder)
         for name in names
-    )
+        if not name.startswith(".") and not (base / name).exists()
+    ]
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -258,7 +265,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 content.nifti_files += 1
             else:
                 _read_file(path, content, by_uid)
-    content.missing -= by_uid.keys()
+    content.missing = {u: place for u, place in content.missing.items() if u not in by_uid}
     return content
 
 
@@ -285,14 +292,15 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
     try:
         header = _header(path)
         if header is None:
-            content.unusable_files += not path.stat().st_size and not path.name.startswith(".")
+            if not path.stat().st_size and not path.name.startswith("."):
+                content.unusable_files.append(path)
             return
         _classify(path, header, content, by_uid)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
         too_large = isinstance(error, TooLargeError)
-        content.unusable_files += 1
+        content.unusable_files.append(path)
         content.other_kinds[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
     content.files += 1
 
@@ -317,18 +325,24 @@ def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSli
             content.slices += frames_of(path, header) if kind in MULTI_FRAME else [item]
 
 
-def _referenced_images(dicomdir: Path) -> set[str]:
-    """Return the SOP Instance UIDs of MR images in a DICOMDIR; empty if it is damaged."""
+def _referenced_images(dicomdir: Path) -> dict[str, Path]:
+    """Return SOP Instance UID and place of MR images in a DICOMDIR; empty if it is damaged."""
     try:
         records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
         return {
-            str(uid).strip()
+            str(uid).strip(): dicomdir.parent.joinpath(*_file_id(record) or [str(uid)])
             for record in records
             if record.get("ReferencedSOPClassUIDInFile") in MR_IMAGES
             and (uid := record.get("ReferencedSOPInstanceUIDInFile"))
         }
     except DAMAGED:
-        return set()
+        return {}
+
+
+def _file_id(record: Any) -> list[str]:
+    """Return the parts of the path of a directory record; empty if it has none."""
+    parts = record.get("ReferencedFileID") or ()
+    return [parts] if isinstance(parts, str) else [str(part) for part in parts]
 
 
 def _record_duplicate(first: DicomSlice, second: DicomSlice, content: Scan) -> None:

@@ -726,28 +726,49 @@ def test_a_dicomdir_is_never_followed_outside(one, tmp_path):
     assert list(open_study(one / "DICOMDIR").series) == [T1C]
 
 
-def test_images_that_a_dicomdir_names_and_that_are_gone_are_counted(one):
-    paths = sorted((one / "S01").iterdir())
+def write_dicomdir(folder, paths):
+    """Name images in a DICOMDIR, and one without UID, beside a record without image."""
     listed = []
-    for ds in map(pydicom.dcmread, paths):
+    for path in paths:
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
         record = pydicom.Dataset()
         record.ReferencedSOPClassUIDInFile = ds.SOPClassUID
         record.ReferencedSOPInstanceUIDInFile = ds.SOPInstanceUID
+        record.ReferencedFileID = [part.upper() for part in path.relative_to(folder).parts]
         listed.append(record)
-    ds = pydicom.dcmread(paths[0], stop_before_pixels=True)
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
     nameless = pydicom.Dataset()
     nameless.ReferencedSOPClassUIDInFile = listed[0].ReferencedSOPClassUIDInFile
+    del listed[0].ReferencedFileID
     ds.DirectoryRecordSequence = [pydicom.Dataset(), nameless, *listed]
-    ds.save_as(one / "DICOMDIR")
+    ds.save_as(folder / "DICOMDIR")
+
+
+def test_images_that_a_dicomdir_names_and_that_are_gone_are_counted(one):
+    paths = sorted((one / "S01").iterdir())
+    write_dicomdir(one, paths)
     assert not any("file(s) are" in notice for notice in open_study(one).notices)
-    for path in paths[-7:]:
+    for path in (paths[0], *paths[-6:]):
         path.unlink()
     notices = open_study(one).notices
     assert any("7 file(s) are empty, damaged, too large or missing" in n for n in notices)
     whole = (one / "DICOMDIR").read_bytes()
     (one / "DICOMDIR").write_bytes(whole[: len(whole) // 2])  # which it names is unknown
     assert list(open_study(one).series) == [T1C]
+
+
+def test_a_lost_file_that_a_dicomdir_names_counts_once(one):
+    """It was counted as empty, damaged or a link, and once more as named in vain."""
+    paths = sorted((one / "S01").iterdir())
+    write_dicomdir(one, paths)
+    paths[-1].write_bytes(b"")
+    paths[-2].write_bytes(paths[-2].read_bytes()[:300])
+    for path in paths[-4:-2]:
+        path.unlink()
+    paths[-3].symlink_to("nowhere")
+    (one / "unnamed").touch()
+    notices = open_study(one).notices
+    assert any(notice.startswith("5 file(s) are empty, damaged") for notice in notices), notices
 
 
 @pytest.mark.parametrize("fast", [True, False])
