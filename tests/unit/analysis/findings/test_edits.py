@@ -154,6 +154,14 @@ def test_an_outline_through_thick_slices_keeps_its_volume(how, diameter_mm):
     assert kept / drawn == pytest.approx(1.0, abs=1.5 / diameter_mm)
 
 
+def branched(at):
+    """Return a ball with a plate of 2 mm round it."""
+    x, y, z = np.moveaxis(at, -1, 0)
+    ball = x * x + y * y + z * z < 36.0
+    plate = (x * x + y * y < 144.0) & (abs(z) < 1.0)
+    return (ball | plate) * np.uint8(Label.OEDEMA)
+
+
 @pytest.mark.parametrize("how", ["axial", "oblique"])
 def test_a_computed_outline_keeps_the_volume_of_its_branches_on_thick_slices(how):
     """What a prompt outlined beside the middle of a slice was kept as thick as the slice: a lesion
@@ -162,17 +170,32 @@ def test_a_computed_outline_keeps_the_volume_of_its_branches_on_thick_slices(how
     analysis.findings.components[:] = 0
     analysis.volumes.all_labels.data[:] = 0
     nothing, by_hand = np.zeros_like(shown), np.zeros(shown.shape, bool)
-    drawn, kept = 0, 0
+    voxel_mm3 = np.prod(analysis.prepared.native.spacing_mm)
+    candidate = Mock(Candidate, id=1, tracking_uid="2.25.1")
+    drawn, kept, parts = 0, 0, np.zeros(2)
     for shift in (-2.0, -1.0, 0.0, 1.0, 2.0):
-        # a ball with a plate of 2 mm round it
-        x, y, z = np.moveaxis(at - shift, -1, 0)
-        ball = x * x + y * y + z * z < 36.0
-        plate = (x * x + y * y < 144.0) & (abs(z) < 1.0)
-        branched = (ball | plate) * np.uint8(Label.OEDEMA)
-        outline = outline_of(analysis, "2.25.1", nothing, branched, by_hand)
-        drawn += np.count_nonzero(branched)
-        kept += np.count_nonzero(outline.labels) * np.prod(analysis.prepared.native.spacing_mm)
+        labels = branched(at - shift)
+        outline = outline_of(analysis, "2.25.1", nothing, labels, by_hand)
+        drawn += np.count_nonzero(labels)
+        kept += np.count_nonzero(outline.labels) * voxel_mm3
+        left = np.where(at[..., 0] < shift, labels, np.uint8(0))
+        sides = nothing, left, labels - left
+        halves = additions.halves(analysis, candidate, "2.25.2", sides, by_hand)
+        parts += [np.count_nonzero(half.labels) * voxel_mm3 for half in halves]
     assert kept / drawn == pytest.approx(1.0, abs=0.2)
+    assert parts / drawn == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("how", ["axial", "oblique"])
+def test_a_computed_outline_between_the_middles_of_slices_is_not_lost(how):
+    analysis, shown, at = on_slices(*THICK[how])
+    analysis.findings.components[:] = 0
+    analysis.volumes.all_labels.data[:] = 0
+    by_hand = np.zeros(shown.shape, bool)
+    for shift in np.arange(-2.5, 2.6):
+        small = (np.linalg.norm(at - shift, axis=-1) < 1.2) * np.uint8(Label.OEDEMA)
+        outline = outline_of(analysis, "2.25.1", np.zeros_like(shown), small, by_hand)
+        assert np.count_nonzero(outline.labels), shift
 
 
 def test_a_stroke_beside_a_computed_outline_changes_its_thick_slice():
