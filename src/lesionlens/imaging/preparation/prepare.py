@@ -156,7 +156,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
             quality.registration(draft.registered) if may_register else None,
-            half_turn(brain) or quarter_turn(images, brain) if draft.options.strip else None,
+            quarter_turn(images, brain) or half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
