@@ -42,6 +42,8 @@ MAX_ANSWER_BYTES = 2**31
 _CHUNK_BYTES = 2**16
 """Bytes between checks for cancellation while a response is received."""
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
+_REFUSAL = ("found", "expected", "next_step")
+"""What a refusal of `lesionlens serve` contains, beside its code."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
 _CA = "--server-ca"
 _CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -355,10 +357,9 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
         body = dict(parse_json(response_body))
     except (ValueError, TypeError):
         body = {}
-    code = body.get("code")
-    if status in _PROXY_WITHOUT_SERVER and code is None:
-        raise _connection_lost(address)
-    if code is None:
+    if not body.keys() >= {"code", *_REFUSAL}:  # another program's, such as a proxy's
+        if status in _PROXY_WITHOUT_SERVER:
+            raise _connection_lost(address)
         raise _foreign_server(address, f"a response with status {status}")
     if status == 401:
         raise ServerError(
@@ -370,11 +371,9 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
             "on the header Authorization",
             in_window="Name the file with the key in the settings",
         )
-    fields = {
-        key: str(body.get(key, f"status {status}")) for key in ("found", "expected", "next_step")
-    }
+    code, fields = str(body["code"]), {key: str(body[key]) for key in _REFUSAL}
     if code in _LOST_RESOURCES:
-        raise GoneError(str(code), **fields)
+        raise GoneError(code, **fields)
     if code == "full":
         raise FullError(**fields)
-    raise _RAISED.get(str(code), ServerError)(**fields)
+    raise _RAISED.get(code, ServerError)(**fields)

@@ -298,6 +298,7 @@ def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, sta
 
 
 NOT_FOUND = b'{"detail":"Not Found"}'
+GATEWAY = b'{"code":404,"message":"no route"}'
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,7 @@ NOT_FOUND = b'{"detail":"Not Found"}'
     [
         *((status, PAGE) for status in (400, 401, 403, 404, 413, 429)),
         *((404, NOT_FOUND), (401, NOT_FOUND), (400, b"Invalid host header")),
+        *((404, GATEWAY), (401, GATEWAY)),
     ],
 )
 def test_a_refusal_that_is_not_from_the_server_names_its_status_and_a_proxy(study, status, body):
