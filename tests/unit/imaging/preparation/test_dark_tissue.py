@@ -29,10 +29,10 @@ def _cut(image, share=0.06):
     return np.where(image < np.quantile(image[BRAIN], share), np.float32(0), image)
 
 
-def _prepared(t1c, flair):
+def _prepared(t1c, flair=None):
+    images = {T1C: t1c} if flair is None else {T1C: t1c, FLAIR: flair}
     series = {
-        s: Series(s, "x", 1.0, GRID, (), lambda v=v: v, f"{s}.nii.gz")
-        for s, v in ((T1C, t1c), (FLAIR, flair))
+        s: Series(s, "x", 1.0, GRID, (), lambda v=v: v, f"{s}.nii.gz") for s, v in images.items()
     }
     return prepare(Study("x", StudyKind.NIFTI, series, root=None), RunContext(), OPTIONS)
 
@@ -47,6 +47,12 @@ def test_a_threshold_is_told_from_a_distribution_that_ends_evenly(offset):
     assert ends_at_threshold(_cut(image) + np.float32(offset))
     assert not ends_at_threshold(image + np.float32(offset))
     assert not ends_at_threshold(np.zeros(GRID.shape, np.float32))
+
+
+def test_a_few_voxels_far_below_the_tissue_are_no_threshold():
+    image = _image(0)
+    image[BRAIN & (np.random.default_rng(2).random(GRID.shape) < 0.02)] = 5.0
+    assert not ends_at_threshold(image)
 
 
 def test_blank_tissue_below_a_threshold_is_reported():
@@ -64,3 +70,10 @@ def test_a_mask_that_is_tighter_than_another_is_not_reported():
     inner = ndimage.binary_erosion(BRAIN)
     prepared = _prepared(np.where(inner, _image(0), np.float32(0)), _image(1))
     assert not _by_threshold(prepared)
+
+
+def test_nothing_is_said_of_one_sequence_alone_or_where_no_other_shows_more():
+    assert not _by_threshold(_prepared(_cut(_image(0))))
+    clipped = np.where(BRAIN, _image(0).clip(np.quantile(_image(0)[BRAIN], 0.06)), np.float32(0))
+    assert ends_at_threshold(clipped)
+    assert not _by_threshold(_prepared(clipped, _image(1)))

@@ -56,6 +56,20 @@ def test_slices_of_other_gain_noise_and_thick_slices_are_none(head):
     assert check(thick, Grid(thick.shape, grid.affine @ np.diag([1, 1, 3, 1]))) is None
 
 
+def test_a_slice_half_of_which_is_noise_is_counted(head):
+    values, grid = head[0].copy(), head[1]
+    lines = values.transpose(2, 0, 1)
+    place = len(lines) // 2
+    lines[place] = 0.5 * (lines[place] + noise(lines, place))
+    assert "T2 1." in check(values, grid).message
+
+
+def test_few_voxels_of_noise_are_not_compared():
+    rod = np.zeros((16, 16, 200), np.float32)
+    rod[4:12, 4:12] = np.random.default_rng(0).uniform(50, 100, (8, 8, 200))
+    assert check(rod, Grid(rod.shape, np.diag([3.0, 3.0, 3.0, 1.0]))) is None
+
+
 @pytest.mark.parametrize(("edge_mm", "reported"), [(6.0, True), (9.0, False)])
 def test_slices_too_thick_to_resemble_each_other_are_not_judged(head, edge_mm, reported):
     values, grid = head[0].copy(), head[1]
