@@ -1255,7 +1255,7 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
 def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
     forgotten = []
     engine = SimpleNamespace(forget=lambda: forgotten.append(loaded.session.state.study))
-    loaded.actions_._lens = SimpleNamespace(engine=engine)
+    loaded.actions_.loaded_lens._lens = SimpleNamespace(engine=engine)
     loaded.session.choose_overlay(Overlay.CONTOUR)
     assert not forgotten
     loaded.actions_.close()

@@ -86,9 +86,9 @@ def refusal(error: Exception, *, option: str) -> tuple[str, str]:
     >>> refusal(ssl.SSLError(1, "self-signed certificate"), option="--ca")[0]
     'its certificate is not accepted (self-signed certificate)'
     """
-    reason = getattr(error, "verify_message", None) or getattr(error, "strerror", error)
+    reason = getattr(error, "verify_message", None) or error.args[-1]
     return (
-        f"its certificate is not accepted ({reason})",
+        f"its certificate is not accepted ({str(reason).rstrip('.')})",
         "Check the address and this machine's clock; if an authority of your own signed it, name "
         f"the authority's certificate with {option} FILE (PEM)",
     )

@@ -121,6 +121,9 @@ def _case_change(previous: CaseReport, current: CaseReport) -> str | None:
     new_problems = [problem for problem in current.problems if problem not in previous.problems]
     if new_problems:
         return new_problems[0]
+    resolved = [problem for problem in previous.problems if problem not in current.problems]
+    if resolved:
+        return f"no longer so: {resolved[0]}"
     keys = {*previous.metrics, *current.metrics} - _TIME_METRICS
     are_close = all(_is_close(previous.metrics.get(k), current.metrics.get(k)) for k in keys)
     is_same = are_close and previous.model_copy(update={"metrics": current.metrics}) == current

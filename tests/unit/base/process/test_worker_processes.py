@@ -53,3 +53,43 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path, setting):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == [setting, setting]
+
+
+HUNG_UP = """
+import multiprocessing, os, signal
+from multiprocessing import resource_tracker
+from lesionlens.base.process.worker_processes import begin_worker, starting_workers
+
+def answer(pipe):
+    begin_worker()
+    while True:
+        pipe.send(pipe.recv())
+
+def run():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # not as the tests were started, as by nohup
+    context = multiprocessing.get_context("spawn")
+    pipe, other = context.Pipe()
+    process = context.Process(target=answer, args=(other,), daemon=True)
+    with starting_workers():
+        process.start()
+    pipe.send("begun")
+    pipe.recv()
+    tracker = resource_tracker._resource_tracker._pid
+    for pid in (process.pid, tracker):
+        os.kill(pid, signal.SIGHUP)
+    process.join(1)
+    print(process.is_alive(), os.waitpid(tracker, os.WNOHANG) == (0, 0))
+    process.kill()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+def test_a_closed_terminal_ends_no_worker_before_the_command_decides(tmp_path):
+    """It signals the workers and their tracker too, which end with the command."""
+    (tmp_path / "hung_up.py").write_text(HUNG_UP, encoding="utf-8")
+    (tmp_path / "main.py").write_text("import hung_up as s\ns.run()\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "main.py"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "True"], done.stderr

@@ -387,6 +387,18 @@ def test_results_of_an_earlier_release_are_named_and_not_signed_for_this_one(
     assert "release 0.1 of LesionLens" in (tmp_path / "acceptance.html").read_text()
 
 
+def test_a_problem_that_is_gone_is_what_the_record_names(site, tmp_path, scored):
+    """It said that figures, attributes or files of the case had changed, and none had."""
+    seen = of_site([0.9] * 3)
+    seen[1].problems.append("its header states no orientation")
+    scored(seen)
+    test = SiteTest(site, tmp_path)
+    accept(test)
+    scored(of_site([0.9] * 3))
+    (text,) = accept(test).history
+    assert text.endswith("case1: no longer so: its header states no orientation")
+
+
 def test_results_of_another_network_are_named_and_not_signed(site, tmp_path, monkeypatch, scored):
     """With --fall-back some cases are analysed here once the server fails: the page named one."""
     scored(of_site([0.9] * 3))

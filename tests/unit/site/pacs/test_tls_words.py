@@ -187,6 +187,19 @@ def test_each_failure_of_tls_has_its_own_advice(words, advice):
     assert advice in found[1]
 
 
+def test_the_reason_of_tls_stands_in_the_message_as_part_of_a_sentence():
+    """It read "(None)", or ended within the brackets by a full stop."""
+    named = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    named.verify_message = "Hostname mismatch, certificate is not valid for 'x'."
+    for error, reason in (
+        (named, "(Hostname mismatch, certificate is not valid for 'x')"),
+        (ssl.SSLError("no cipher match"), "(no cipher match)"),
+    ):
+        found = tls_reason(error)
+        assert found is not None
+        assert found[0].endswith(reason)
+
+
 def test_what_is_no_matter_of_tls_is_left_alone():
     assert tls_reason(ConnectionResetError("Connection reset by peer")) is None
 

@@ -31,18 +31,20 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     voxels = grid.nearest_voxel(gesture.path_mm)
     line: list[Any] = list(dict.fromkeys(map(tuple, voxels[grid.contains(voxels)].tolist())))
     lasso = gesture.kind is PromptKind.LASSO
+    is_straight = lasso and _is_straight(gesture, grid)
     if gesture.kind is PromptKind.SCRIBBLE or (lasso and 0 < len(line) < _MIN_CORNERS):
         prompts = Prompts.of(scribbles=[(line, gesture.foreground)])
     elif gesture.kind is PromptKind.POINT:
         prompts = Prompts.of(points=[(voxel, gesture.foreground) for voxel in line[:1]])
     elif np.ptp(voxels, axis=0).min() > 0 and (lasso or len(voxels) >= _BOX_CORNERS):
-        return _oblique_voxels(gesture, grid)
+        foreground, background = _oblique_voxels(gesture, grid)
+        return foreground, background[:0] if is_straight else background
     elif gesture.kind is PromptKind.BOX:
         prompts = Prompts.of(box=(voxels.min(axis=0).tolist(), voxels.max(axis=0).tolist()))
     else:
         prompts = Prompts.of(lasso=voxels.tolist())
     foreground, background = prompts.voxels(foreground=True), prompts.voxels(foreground=False)
-    if lasso and _is_straight(gesture, grid):
+    if is_straight:
         background = background[:0]
     return _inside_grid(foreground, grid), _inside_grid(background, grid)
 

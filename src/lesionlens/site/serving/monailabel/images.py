@@ -119,6 +119,12 @@ def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext
     from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, rarely needed
 
     unidentified = error.study.set_aside
+    if not unidentified:
+        raise UnusableInputError(
+            found=error.found,
+            expected="NIfTI of one volume",
+            next_step="Send such a file, or an archive with one for each sequence",
+        ) from error
     likeliest = sequence_from_image.judge(unidentified[0]).ranked if len(unidentified) == 1 else ()
     if not likeliest or likeliest[0][1] < LIKELY:
         raise UnusableInputError(

@@ -114,3 +114,19 @@ def test_a_straight_lasso_has_no_background(along, tilt):
     foreground, background = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
     assert len(foreground) >= 12
     assert not len(background)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 18.0])
+@pytest.mark.parametrize("along", [(1.0, 0.0), (0.0, 1.0), (0.8, 0.6)])
+def test_a_lasso_that_is_drawn_straight_by_hand_has_no_background(along, tilt):
+    """On a tilted slice a ring beside it was background, within the lesion."""
+    place, _ = on_slice(tilt)
+    lengths, offsets = [0.0, 5.0, 10.0, 15.0, 10.0, 5.0], [0.3, -0.3, 0.3, -0.3, 0.3, -0.3]
+    right, down = along
+    corners = [
+        place((length * right - aside * down, length * down + aside * right))
+        for length, aside in zip(lengths, offsets, strict=True)
+    ]
+    foreground, background = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
+    assert len(foreground) >= 12
+    assert not len(background)

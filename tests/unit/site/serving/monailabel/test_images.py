@@ -45,13 +45,18 @@ def test_a_sequence_that_an_archive_or_a_folder_cannot_use_is_refused(study, arc
             study_of(image, {"sequence": "t1"}, scratch, SILENT)
 
 
-def test_a_file_of_several_volumes_is_refused(study, tmp_path, scratch):
+@pytest.mark.parametrize(
+    ("name", "advice"), [("flair.nii", "Split it"), ("case.nii", "an archive with one for each")]
+)
+def test_a_file_of_several_volumes_is_refused(study, tmp_path, scratch, name, advice):
+    """To name its sequence in the params, as it was asked to, was refused next."""
     (image,) = study.iterdir()
     first = nib.load(image)
-    path = tmp_path / "flair.nii"
+    path = tmp_path / name
     nib.save(nib.Nifti1Image(np.stack([first.get_fdata()] * 2, -1), first.affine), path)
-    with pytest.raises(UnusableInputError, match="2 volumes in one 4-D file"):
+    with pytest.raises(UnusableInputError, match="2 volumes in one 4-D file") as refused:
         study_of(path, {}, scratch, SILENT)
+    assert advice in refused.value.next_step
 
 
 @pytest.mark.parametrize("limit", ["_MAX_FILES", "_MAX_UNPACKED_BYTES"])
