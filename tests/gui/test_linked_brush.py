@@ -33,7 +33,7 @@ def layer_of(panel):
 
 def changed(panel):
     """Millimetres of the voxels that differ from what the edit began with."""
-    before, now = panel.actions_.editor.drawn()
+    before, now, _ = panel.actions_.editor.drawn()
     return panel.session.state.overlays.grid.to_mm(np.argwhere(before != now))
 
 

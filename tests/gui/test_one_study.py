@@ -552,13 +552,18 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
     assert highlighted(listed) == ["b"]
 
 
-def analysed_by_hand(panel, listed, head, monkeypatch, qtbot):
+def analysed_by_hand(panel, listed, head, monkeypatch, qtbot, on_load=lambda: None):
     """Press Analyse in the list's last study, and return its result's folder."""
+
+    def load(choice):
+        on_load()
+        return lambda *given, **named: made
+
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)
     made = FakeResult(make_analysis(head, panel.session.state.study))
-    monkeypatch.setattr(panel.actions_.loaded_lens, "load", lambda _: lambda *given, **named: made)
+    monkeypatch.setattr(panel.actions_.loaded_lens, "load", load)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     qtbot.waitUntil(
@@ -603,8 +608,12 @@ def test_a_result_that_cannot_be_kept_in_the_list_is_said_and_shown_all_the_same
 def test_a_key_file_that_is_gone_after_an_analysis_hides_no_result(
     panel, listed, head, slow, prefer, monkeypatch, qtbot, tmp_path
 ):
-    prefer(server="https://gpu.example", server_key_file=str(tmp_path / "gone"))
-    assert not is_result(analysed_by_hand(panel, listed, head, monkeypatch, qtbot))
+    key = tmp_path / "gone"
+    key.write_text("secret")
+    key.chmod(0o600)
+    prefer(server="https://gpu.example", server_key_file=str(key))
+    folder = analysed_by_hand(panel, listed, head, monkeypatch, qtbot, on_load=key.unlink)
+    assert not is_result(folder)
     assert "'c' was not saved in the list" in listed.session.state.problem.title
     assert panel.session.state.analysis is not None
 

@@ -578,7 +578,7 @@ def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
     reviewed.commands.run("edit_outline")
     answered(reviewed, qtbot)
     assert reviewed.session.state.editing == right
-    before, now = reviewed.actions_.editor.drawn()
+    before, now, _ = reviewed.actions_.editor.drawn()
     np.testing.assert_array_equal(now, before)
     assert not reviewed.actions_.editor.rounds
     point(reviewed, qtbot, RIGHT, belongs=False)
