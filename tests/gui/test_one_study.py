@@ -609,7 +609,7 @@ def test_a_key_file_that_is_gone_after_an_analysis_hides_no_result(
     panel, listed, head, slow, prefer, monkeypatch, qtbot, tmp_path
 ):
     key = tmp_path / "gone"
-    key.write_text("secret")
+    key.write_text("k" * 16)
     key.chmod(0o600)
     prefer(server="https://gpu.example", server_key_file=str(key))
     folder = analysed_by_hand(panel, listed, head, monkeypatch, qtbot, on_load=key.unlink)

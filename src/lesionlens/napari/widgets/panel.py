@@ -46,7 +46,7 @@ from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
@@ -314,7 +314,7 @@ class Panel(AskingPaths, QWidget):
         reason = self.candidates.reason
         self.candidates.heading.setChecked(True)
         reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
-        when_idle(partial(scroll_into_view, reason))
+        once_idle(partial(scroll_into_view, reason), reason).start()
         if reason.refusing:
             self.actions_.review_controller.notify_obstacle()
 
