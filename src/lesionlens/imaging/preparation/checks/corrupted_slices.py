@@ -22,6 +22,8 @@ _SAMPLING_MM = 3.0
 _TISSUE_FRACTION = 0.2
 _MIN_VOXELS = 300
 """Compared voxels of a slice, so that noise alone does not reach `EXCESS`."""
+_MIN_SHARE = 0.25
+"""The same, relative to the slice with most of them: where the head ends, thick slices differ."""
 
 
 def check(volumes: Acquired) -> QualityCheck | None:
@@ -67,7 +69,8 @@ def _excess(lines: NDArray[np.float32]) -> Floats:
     result = np.full(len(lines), -1.0, dtype=np.float32)
     tissue = lines > _TISSUE_FRACTION
     compared = tissue[:-2] & tissue[2:]
-    measured = np.flatnonzero(compared.sum(axis=1) >= _MIN_VOXELS)
+    counts = compared.sum(axis=1)
+    measured = np.flatnonzero(counts >= max(_MIN_VOXELS, _MIN_SHARE * counts.max(initial=0)))
     voxels = compared.any(axis=0)
     inside, lines = compared[measured][:, voxels].astype(np.float32), lines[:, voxels]
     count = inside.sum(axis=1)

@@ -6,7 +6,9 @@ import pytest
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.checks import corrupted_slices
+from lesionlens.imaging.reading.readers import open_study
 
 T2 = MrSequence.T2
 
@@ -54,6 +56,14 @@ def test_slices_of_other_gain_noise_and_thick_slices_are_none(head):
     count = values.shape[2] // 3
     thick = values[:, :, : 3 * count].reshape(*values.shape[:2], count, 3).mean(axis=3)
     assert check(thick, Grid(thick.shape, grid.affine @ np.diag([1, 1, 3, 1]))) is None
+
+
+@pytest.mark.parametrize("folder", [samples.STUDY, samples.DICOM_STUDY], ids=lambda f: f.name)
+def test_the_sample_patients_have_none_also_where_a_head_ends(folder):
+    """At the skull base, slices of 5 mm resemble their neighbours little."""
+    volumes = {s: (one.load(), one.grid) for s, one in open_study(folder).series.items()}
+    assert len(volumes) == 4
+    assert corrupted_slices.check(volumes) is None
 
 
 def test_a_slice_half_of_which_is_noise_is_counted(head):
