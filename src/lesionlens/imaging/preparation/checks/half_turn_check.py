@@ -10,11 +10,11 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from scipy import ndimage
 
 from lesionlens.base.geometry import Mask
 from lesionlens.base.masks import dice
 from lesionlens.base.records.study import QualityCheck, failed_check
+from lesionlens.imaging.preparation.checks.brain_shape import POINTS, ends_of, sampled
 from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
 
@@ -24,9 +24,6 @@ TURNED_ABOVE = 0.02
 Measured with seventeen people: at most -.04 as they lie, so at least .04 after half a turn; at most
 -.02 with a fifth of the brain cut off or tilted by 15 degrees, and .01 tilted by 30.
 """
-_POINTS = 40
-_ENDS = (0.2, 99.8)
-"""Percentiles at which the brain ends: single voxels beyond do not count."""
 _TURNS = {
     (0, 1): "left and right, front and back",
     (0, 2): "left and right, top and bottom",
@@ -58,9 +55,5 @@ def half_turn(brain: Mask) -> QualityCheck | None:
 
 
 def _scaled(mask: Mask) -> Mask:
-    counts = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
-    ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in counts)
-    sides = [np.linspace(low, high, _POINTS) for low, high in ends]
-    points = np.array(list(product(*sides))).T
-    values = ndimage.map_coordinates(mask.astype(np.float32), points, order=1)
-    return np.asarray(values.reshape((_POINTS,) * 3) > HALF)
+    sides = [np.linspace(low, high, POINTS) for low, high in ends_of(mask)]
+    return np.asarray(sampled(mask, np.array(list(product(*sides))).T) > HALF)

@@ -19,6 +19,7 @@ from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import dice
 from lesionlens.base.records.study import Images, QualityCheck, failed_check
+from lesionlens.imaging.preparation.checks.brain_shape import POINTS, Points, ends_of, sampled
 from lesionlens.imaging.preparation.checks.laterality_check import mutual_information
 from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
@@ -29,21 +30,15 @@ SHAPE_ABOVE = 0.02
 """
 CONTENT_ABOVE = 0.3
 """Relative gain in mutual information with the white matter from which it is. Measured with
-eighteen people: 50 of 57 turns are recognised, none falsely, nodding by up to 20
-degrees or not.
+eighteen people: 50 of 57 turns are recognised, none falsely, nodding by up to 20 degrees or not.
 """
 PITCHES = (-25.0, 0.0, 25.0)
 """Degrees by which a head may nod as it lies."""
-_POINTS = 40
-_ENDS = (0.2, 99.8)
-"""Percentiles at which the brain ends: single voxels beyond do not count."""
 _REACH = 1.45
 """Half the edge of the sampled cube, in radii of a ball of the brain's volume."""
 _BINS = 12
 
 Kind = TypeVar("Kind", bound=np.generic)
-Points = NDArray[np.float64]
-"""(3, N) voxels."""
 Turn = tuple[tuple[int, ...], tuple[int, ...]]
 """For each axis of the upright head, the axis as stored, and 1 if that is reversed."""
 UPRIGHT: Turn = ((0, 1, 2), (0, 0, 0))
@@ -65,9 +60,9 @@ TURNS: tuple[Turn, ...] = tuple(
 def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     """Compare a brain with the template's, as it lies and after each turn that exchanges axes.
 
-    The grid is axis-aligned RAS+. None if the brain fits best as it lies, or nods; or if
-    T1c is the only image: enhancement can look like the white matter of a turned head (one of
-    eighteen people, nodding by 20 degrees).
+    The grid is axis-aligned RAS+. None if the brain fits best as it lies, or nods; or if T1c is the
+    only image: enhancement can look like the white matter of a turned head (one of eighteen people,
+    nodding by 20 degrees).
 
     Parameters
     ----------
@@ -78,24 +73,24 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
         return None
     template = load_template()
     template_points, points = _cube(template.mask > HALF), _cube(brain)
-    expected = _sampled(template.mask, template_points) > HALF
-    mask = _sampled(brain, points) > HALF
+    expected = sampled(template.mask, template_points) > HALF
+    mask = sampled(brain, points) > HALF
     shapes = {turn: dice(expected, turned(mask, turn)) for turn in TURNS}
     best = max(TURNS, key=shapes.__getitem__)
     if shapes[best] - dice(expected, mask) <= SHAPE_ABOVE:
         return None
-    white = _sampled(template.white, template_points)
+    white = sampled(template.white, template_points)
     smoothed = [_smoothed(values, brain, points) for values in images.values()]
 
     def information(places: Points, turn: Turn) -> float:
-        inside = expected & turned(_sampled(brain, places) > HALF, turn)
-        found = (turned(_sampled(values, places), turn)[inside] for values in smoothed)
+        inside = expected & turned(sampled(brain, places) > HALF, turn)
+        found = (turned(sampled(values, places), turn)[inside] for values in smoothed)
         return sum(mutual_information(white[inside], values, _BINS) for values in found)
 
     most = information(points, best)
     for degrees in PITCHES:
         places = _pitched(points, degrees)
-        gain = shapes[best] - dice(expected, _sampled(brain, places) > HALF)
+        gain = shapes[best] - dice(expected, sampled(brain, places) > HALF)
         if gain <= SHAPE_ABOVE or most <= (1 + CONTENT_ABOVE) * information(places, UPRIGHT):
             return None
     return failed_check(
@@ -113,11 +108,9 @@ def turned(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
 
 def _cube(mask: Mask) -> Points:
     """Return points that fill a cube about a brain, scaled by its volume."""
-    counts = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
-    ends = np.array([np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in counts])
     reach = _REACH * (3 / 4 / np.pi * int(mask.sum())) ** (1 / 3)
-    steps = np.linspace(-reach, reach, _POINTS)
-    return np.array(list(product(*(steps + centre for centre in ends.mean(axis=1))))).T
+    steps = np.linspace(-reach, reach, POINTS)
+    return np.array(list(product(*(steps + centre for centre in ends_of(mask).mean(axis=1))))).T
 
 
 def _pitched(points: Points, degrees: float) -> Points:
@@ -125,11 +118,6 @@ def _pitched(points: Points, degrees: float) -> Points:
     centre = points.mean(axis=1, keepdims=True)
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.asarray(np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ (points - centre) + centre)
-
-
-def _sampled(values: NDArray[np.generic], points: Points) -> Floats:
-    sampled = ndimage.map_coordinates(values.astype(np.float32), points, order=1)
-    return np.asarray(sampled.reshape((_POINTS,) * 3), dtype=np.float32)
 
 
 def _smoothed(values: Floats, brain: Mask, points: Points) -> Floats:

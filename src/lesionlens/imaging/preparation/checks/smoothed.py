@@ -8,6 +8,11 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.text import joined_with_and
+from lesionlens.imaging.preparation.checks.tissue_lines import (
+    TISSUE_FRACTION,
+    bright_end,
+    lines_along,
+)
 
 SMOOTH = 0.1
 """Second differences over about 1 mm, relative to those over twice that (mean squares).
@@ -17,9 +22,6 @@ maximum) by 3 mm at most .110, below .1 in 32 of 34, by 4 mm at most .092.
 """
 _STEP_MM = 1.0
 _MAX_EDGE_MM = 1.5
-_SAMPLING_MM = 3.0
-"""Distance of the compared lines."""
-_TISSUE_FRACTION = 0.2
 _MIN_VOXELS = 500
 
 
@@ -42,19 +44,15 @@ def detail(values: Floats, grid: Grid) -> float | None:
     1/16 for the smoothest images, 1 for noise. Slices thicker than 1.5 mm are not compared with
     each other.
     """
-    bright = float(np.quantile(values[::4, ::4, ::4], 0.995))
-    middle = _middle_half(values, _TISSUE_FRACTION * bright)
+    dark = TISSUE_FRACTION * bright_end(values)
+    middle = _middle_half(values, dark)
     if middle is None:
         return None
-    strides = np.maximum(np.rint(_SAMPLING_MM / grid.spacing_mm), 1).astype(int)
     axes = np.flatnonzero(grid.spacing_mm <= _MAX_EDGE_MM)
     result = []
     for axis in axes.tolist():
-        sampling = [slice(None, None, int(stride)) for stride in strides]
-        sampling[axis] = slice(None)
-        lines = np.moveaxis(middle[tuple(sampling)], axis, 0)
         step = max(round(_STEP_MM / float(grid.spacing_mm[axis])), 1)
-        share = _share_of_detail(lines, step, _TISSUE_FRACTION * bright)
+        share = _share_of_detail(lines_along(axis, middle, grid), step, dark)
         if share is not None:
             result.append(share)
     return max(result, default=None)
