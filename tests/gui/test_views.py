@@ -1057,18 +1057,25 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
     assert viewer.scene.camera.zoom == pytest.approx(zoom)
 
 
+@pytest.fixture
+def resized_to(reviewed, qtbot):
+    """Gives the window a height, and waits until the canvas has about as much."""
+    canvas, window = reviewed.viewer.canvas, reviewed.window()
+
+    def resize(height):
+        window.resize(1600 if height > 500 else 900, height)
+        qtbot.waitUntil(lambda: abs(canvas.size[0] - height) < 200, timeout=10_000)
+
+    return resize
+
+
 @pytest.mark.slow
 def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_in_a_smaller_one(
-    reviewed, qtbot
+    reviewed, resized_to
 ):
     """`lesionlens review` went to the first candidate before its window had a size: a tiny head."""
-    viewer, window, camera = reviewed.viewer, reviewed.window(), reviewed.viewer.scene.camera
-
-    def resized_to(height):
-        window.resize(1600 if height > 500 else 900, height)
-        qtbot.waitUntil(lambda: abs(viewer.canvas.size[0] - height) < 200, timeout=10_000)
-
-    window.show()
+    viewer, camera = reviewed.viewer, reviewed.viewer.scene.camera
+    reviewed.window().show()
     resized_to(400)
     reviewed.views.fit()
     reviewed.session.go_to_candidate(1)
@@ -1089,15 +1096,10 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
 
 
 @pytest.mark.slow
-def test_slices_shown_after_three_dimensions_grow_with_the_canvas(reviewed, qtbot):
+def test_slices_shown_after_three_dimensions_grow_with_the_canvas(reviewed, resized_to):
     """While an edit showed napari's controls they were small, and stayed so when it was done."""
-    viewer, window, camera = reviewed.viewer, reviewed.window(), reviewed.viewer.scene.camera
-
-    def resized_to(height):
-        window.resize(1600 if height > 500 else 900, height)
-        qtbot.waitUntil(lambda: abs(viewer.canvas.size[0] - height) < 200, timeout=10_000)
-
-    window.show()
+    viewer, camera = reviewed.viewer, reviewed.viewer.scene.camera
+    reviewed.window().show()
     resized_to(900)
     reviewed.views.fit()
     reviewed.session.go_to_candidate(1)
