@@ -99,7 +99,7 @@ def test_a_text_uses_places_of_its_template_only(language):
 
 
 def test_no_change_in_percent_reads_minus_zero():
-    """A sign is written with `z`: -0.3 is rounded to "+0 %", not to "-0 %"."""
+    """A sign is written with `z`: -0.3 is rounded to "+0%", not to "-0%"."""
     signed, wrong = 0, []
     for path in MODULES:
         for text in (n for n in nodes_of(path) if isinstance(n, ast.JoinedStr)):
@@ -108,7 +108,7 @@ def test_no_change_in_percent_reads_minus_zero():
                     continue
                 spec = ast.unparse(value.format_spec)[2:-1]
                 follows = after.value if isinstance(after, ast.Constant) else ""
-                if spec.startswith("+") and (spec.endswith("%") or follows.startswith(" %")):
+                if spec.startswith("+") and (spec.endswith("%") or follows.startswith("%")):
                     signed += 1
                     wrong += [f"{name_of(path)}: {spec}"] if not spec.startswith("+z") else []
     assert signed >= 3

@@ -105,7 +105,7 @@ def test_the_dialog_is_german_where_the_report_is(compared, monkeypatch):
     next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen").click()
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.steroids) == (Response.STABLE, Steroids.STOPPED)
-    assert "limit +25 %" in " ".join(signed.steps)  # files keep English
+    assert "limit +25%" in " ".join(signed.steps)  # files keep English
 
 
 def shown_words(dialog):
@@ -132,7 +132,7 @@ def test_the_reader_enters_and_signs(compared):
     sign.click()
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.reader) == (Response.PROGRESSION, "A. Reader")
-    assert "limit +25 %" in " ".join(signed.steps)
+    assert "limit +25%" in " ".join(signed.steps)
 
 
 def test_the_name_typed_for_a_response_is_kept_as_for_a_signature(compared):

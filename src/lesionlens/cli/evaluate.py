@@ -77,7 +77,7 @@ def evaluate(
     """Score results against reference segmentations.
 
     Dice, HD95, BraTS 2023's lesion-wise scores, FROC, calibration and whether attention lies in the
-    tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as Dice
+    tumour, each with a 95% bootstrap interval over cases. A case without a result counts as Dice
     0.
     """
     checks.check_file(json, b"lesionlens/evaluation/")
@@ -134,7 +134,7 @@ def _case_table(scores: Sequence[CaseScore]) -> Table:
 
 
 def _summary_table(summary: Summary) -> Table:
-    table = new_table(("", "mean", "95 % interval", "median"))
+    table = new_table(("", "mean", "95% interval", "median"))
     for title, key, digits in _ROWS:
         mean = summary.means.get(key)
         if mean is None:

@@ -147,7 +147,7 @@ def _comparison(proposal: Proposal) -> Table:
     """Return the figures before and after, of patients and of synthetic brains."""
     from lesionlens.training.learning.page import compared_row
 
-    table = new_table(("", "cases", "before", "after", "difference", "95 % interval", ""))
+    table = new_table(("", "cases", "before", "after", "difference", "95% interval", ""))
     for group, changes in (("held out", proposal.patients), ("synthetic", proposal.drawn)):
         for change in changes:
             title, *cells = compared_row(change)

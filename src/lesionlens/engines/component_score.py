@@ -20,7 +20,7 @@ def component_score(
     """Score a component by its most certain voxels and its volume.
 
     The mean over all voxels would be lowered by a faint edge; the maximum would be raised by one
-    bright voxel of a vessel. The mean logit of the most certain 30 % is a compromise. Small
+    bright voxel of a vessel. The mean logit of the most certain 30% is a compromise. Small
     components are more often false positives, so the volume is a second feature.
 
     Parameters

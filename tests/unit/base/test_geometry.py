@@ -69,7 +69,7 @@ def test_the_ras_grid_holds_every_voxel_centre(affine, shape, edge):
 
 
 def test_a_header_in_metres_gives_the_grid_of_one_in_millimetres():
-    """float32 holds 0.001 m as 1.00000005 mm: one more voxel along k moved outlines by 1.5 %."""
+    """float32 holds 0.001 m as 1.00000005 mm: one more voxel along k moved outlines by 1.5%."""
     metres = np.diag([-0.001, -0.001, 0.001, 1.0]).astype(np.float32).astype(np.float64)
     metres[:3] *= 1000.0
     assert geometry.ras_grid(metres, (128, 175, 137), 1.0)[1] == (128, 175, 137)

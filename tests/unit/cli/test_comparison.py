@@ -41,7 +41,7 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     with console.capture() as shown:
         console.print(table)
     text = shown.get()
-    figures = ("107.4", "117.9", "0.03", "0.04", "+9.8 %", "+33.3 %")
+    figures = ("107.4", "117.9", "0.03", "0.04", "+9.8%", "+33.3%")
     assert all(figure in text for figure in figures), text
     words = " ".join(text.split())
     assert all(word in words for word in ("frontal", "parietal", "matched"))
@@ -61,7 +61,7 @@ def test_a_new_lesion_that_was_flagged_before_the_prior_is_said_to_return():
 
 
 def test_the_change_of_a_lesion_that_others_merged_into_is_given_with_them():
-    """The table said +60 % of a lesion that had grown by 7 % with the one it absorbed."""
+    """The table said +60% of a lesion that had grown by 7% with the one it absorbed."""
     first, second, merged = (
         LesionMeasurement(str(n), n, "left insula", dict.fromkeys(Region, ml), 9.0, 8.0, False)
         for n, ml in ((1, 10.0), (2, 5.0), (1, 16.0))
@@ -73,7 +73,7 @@ def test_the_change_of_a_lesion_that_others_merged_into_is_given_with_them():
     changes = (Change(first, merged, (2,)), Change(second, None, (1,)))
     comparison = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
     *_, note = table_of(cast("Any", SimpleNamespace(compared=comparison)))
-    together = "with all that merged or split: 15.0 ml → 16.0 ml, +6.7 %"
+    together = "with all that merged or split: 15.0 ml → 16.0 ml, +6.7%"
     assert note == f"Candidate 1: {together}"
 
 

@@ -293,7 +293,7 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     -------
     Location
         Both parts None without a head, the region None if the brain is not whole. Side is "left",
-        "right" or, where less than 85 % of what lies off the midline is on one, "both sides"; the
+        "right" or, where less than 85% of what lies off the midline is on one, "both sides"; the
         patient's, as always in RAS: left is where x falls.
     """
     if head is None:

@@ -50,7 +50,7 @@ _NESTED_LABELS = (
 def editable_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     """Return the mask of voxels of the working grid that a reader may label.
 
-    They are the brain, and tissue in any sequence: below 15 % of the brain's median there is air.
+    They are the brain, and tissue in any sequence: below 15% of the brain's median there is air.
     `others` are the voxels of other candidates.
     """
     tissue = prepared.brain.copy()

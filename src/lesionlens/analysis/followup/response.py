@@ -3,7 +3,7 @@
 Notes
 -----
 Wen et al. 2023, doi:10.1200/JCO.23.01059: response against the baseline, progression against the
-smallest sum since; products -50 % and +25 %, volumes -65 % and +40 %; at most three targets of at
+smallest sum since; products -50% and +25%, volumes -65% and +40%; at most three targets of at
 least 10 mm in both diameters, two of each kind where enhancing and non-enhancing disease are mixed;
 a new measurable lesion, clear progression of a lesion that is no target and clinical deterioration
 are progression too; stable disease needs stable or fewer steroids; complete and partial response

@@ -43,8 +43,8 @@ STEPS = {
     "none_non-enhancing": "no measurable non-enhancing disease on {day}",
     "target": "1 measurable target, sum in {unit}",
     "targets": "{count} measurable targets, sum in {unit}",
-    "baseline": "baseline {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
-    "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
+    "baseline": "baseline {day}: {before} → {now} {unit}, {change}% (limit {limit}%)",
+    "nadir": "nadir {day}: {before} → {now} {unit}, {change}% (limit {limit}%)",
     "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
     "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
     "nadir_first": "the nadir is before the baseline",
@@ -71,7 +71,7 @@ STEPS = {
     "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
     "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
     "unmeasured": "without measurable disease no response can be shown: stable at best",
-    "minor": "smaller by {change} % or more: it may be a minor response of non-enhancing disease, "
+    "minor": "smaller by {change}% or more: it may be a minor response of non-enhancing disease, "
     "which is not proposed here",
     "gone": "nothing of it is flagged now: a reader must confirm this on the images",
     "more": "more steroids: neither response nor stable disease can be shown",

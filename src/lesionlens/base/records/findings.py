@@ -467,11 +467,11 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     --------
     >>> LC = LesionClass
     >>> class_probabilities_text({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.VESSEL_OR_DURA: 0.04})
-    'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
+    'white-matter lesion 65%, tumour 31%, vessel or dura 4%'
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return ", ".join(
-        f"{kind.display_name} {percent_digits(probability)} %" for kind, probability in ranked
+        f"{kind.display_name} {percent_digits(probability)}%" for kind, probability in ranked
     )
 
 
@@ -483,10 +483,10 @@ def appearance_text(appearance: Appearance) -> str:
     >>> shares = {kind: 0.01 for kind in LesionKind}
     >>> shares |= {LesionKind.GLIOMA: 0.55, LesionKind.METASTASIS: 0.4}
     >>> appearance_text(Appearance(None, shares))
-    'by measured features, research use, not a diagnosis: glioma 55 %, metastasis 40 %'
+    'by measured features, research use, not a diagnosis: glioma 55%, metastasis 40%'
     """
     listed = ", ".join(
-        f"{lesion_kind.display_name} {percent_digits(probability)} %"
+        f"{lesion_kind.display_name} {percent_digits(probability)}%"
         for lesion_kind, probability in appearance.ranked
         if probability >= MIN_MENTIONED_PROBABILITY
     )

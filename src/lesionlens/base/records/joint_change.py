@@ -55,5 +55,5 @@ class JointChange:
         if self.reason is not None or self.percent is None or self.plus_minus is None:
             return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"
         if abs(self.percent) <= self.plus_minus:
-            return f"{self.percent:+z.0f} %, within ± {self.plus_minus:.0f} %"
-        return f"{self.percent:+z.0f} ± {self.plus_minus:.0f} %"
+            return f"{self.percent:+z.0f}%, within ± {self.plus_minus:.0f}%"
+        return f"{self.percent:+z.0f} ± {self.plus_minus:.0f}%"

@@ -1,7 +1,7 @@
 """Outlines of skull-stripped brains on a background of noise.
 
 Their background is not constant, so that the brain is extracted as from a head, which cuts off its
-rim: 10 to 19 % of the brain of twelve gliomas and up to a fifth of the tumour. Around such a brain
+rim: 10 to 19% of the brain of twelve gliomas and up to a fifth of the tumour. Around such a brain
 there is only noise; around that of a head there are scalp, skull and neck.
 """
 
@@ -28,7 +28,7 @@ synthetic heads of any contrast, .18 and more in real heads.
 """
 MAX_LEVEL, MAX_SPREAD = 0.45, 0.08
 """Maximum level and standard deviation of noise, means over `COARSE_MM`, as a share of the brain's
-median. Measured: at most .40 and .03 with noise of 8 % of the brightest brain.
+median. Measured: at most .40 and .03 with noise of 8% of the brightest brain.
 """
 MAX_GROWTH = 1.4
 """Maximum volume of the outline, relative to the extracted brain. Measured: 1.13 to 1.24."""

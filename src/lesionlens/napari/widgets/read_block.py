@@ -40,7 +40,7 @@ class ReadBlock(Section):
         self._confidence = QSpinBox()
         self._confidence.setRange(_NOT_STATED, 100)
         self._confidence.setSpecialValueText("not stated")
-        self._confidence.setSuffix(" %")
+        self._confidence.setSuffix("%")
         self._confidence.setSingleStep(10)
         self._confidence.setAccessibleName("Confidence of the next mark or decision")
         self._confidence.setToolTip("Confidence of the next mark or decision")
@@ -117,11 +117,11 @@ def mark_text(number: int, mark: Mark, *, with_phase: bool) -> str:
     --------
     >>> from lesionlens.base.labels import Phase
     >>> mark_text(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), with_phase=True)
-    '1 · x -30  y 8  z -2 mm · 70 % · unaided'
+    '1 · x -30  y 8  z -2 mm · 70% · unaided'
     """
     parts = [str(number), position_text(mark.at_mm)]
     if mark.confidence is not None:
-        parts.append(f"{mark.confidence} %")
+        parts.append(f"{mark.confidence}%")
     if with_phase:
         parts.append(mark.phase.value)
     return " · ".join(parts)

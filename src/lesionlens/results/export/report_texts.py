@@ -155,7 +155,7 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0 % (limit -65 %)")
+        >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0% (limit -65%)")
         'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
         >>> load("de").step("no measurable enhancing disease on examination 2")
         'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
@@ -237,14 +237,14 @@ class ReportTexts:
         >>> [load("de").signed_percent(value) for value in (12.34, -3.21, -0.01, None)]
         ['+12 %', '-3,2 %', '+0,0 %', '–']
         >>> [load("en").signed_percent(value, (-50, 25)) for value in (24.6, 25.4)]
-        ['+24.6 %', '+25 %']
+        ['+24.6%', '+25%']
         """
         if value is None:
             return self("unknown")
         digits = 0 if abs(value) >= 10 else 1
         if limits is not None:
             return self.percent_beside_limits(value, limits, digits)
-        return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
+        return self._in_percent(f"{value:+z.{digits}f}")
 
     def percent_beside_limits(
         self, value: float | None, limits: tuple[float, float], digits: int = 1
@@ -259,8 +259,13 @@ class ReportTexts:
         """
         if value is None:
             return self("unknown")
-        text = change_text(value, limits[value > 0], digits)
-        return f"{text} %".replace(".", self("decimal"))
+        return self._in_percent(change_text(value, limits[value > 0], digits))
+
+    def _listed_probability(self, table: str, name: str, probability: float) -> str:
+        return f"{self._entry(table, name)} {self._in_percent(percent_digits(probability))}"
+
+    def _in_percent(self, number: str) -> str:
+        return self("in_percent", number=number.replace(".", self("decimal")))
 
     def conclusion(
         self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = (), omitted: int = 0
@@ -328,10 +333,10 @@ class ReportTexts:
         >>> from lesionlens.base.labels import LesionKind
         >>> probabilities = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
         >>> load("en").looks_like(Appearance(LesionKind.GLIOMA, probabilities))
-        'glioma 76 % (research use, not a diagnosis)'
+        'glioma 76% (research use, not a diagnosis)'
         """
         listed = ", ".join(
-            f"{self._entry('appearances', lesion_kind.value)} {percent_digits(probability)} %"
+            self._listed_probability("appearances", lesion_kind.value, probability)
             for lesion_kind, probability in kind.ranked
             if probability >= MIN_MENTIONED_PROBABILITY
         )
@@ -341,7 +346,7 @@ class ReportTexts:
         """Return the engine's own class probabilities, highest first, with a caution."""
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         listed = (
-            f"{self._entry('kinds', lesion_class.value)} {percent_digits(probability)} %"
+            self._listed_probability("kinds", lesion_class.value, probability)
             for lesion_class, probability in ranked
         )
         return self("resemblance", shares=", ".join(listed))

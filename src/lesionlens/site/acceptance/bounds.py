@@ -62,7 +62,7 @@ class AcceptanceBounds(BaseModel):
     least_cases_in_all : int
         Minimum number of cases for the test to be passed.
     surely : bool
-        Evaluate the unfavourable end of the 95 % interval instead of the mean.
+        Evaluate the unfavourable end of the 95% interval instead of the mean.
     overall, groups : mapping of str to float
         Bound by the name of a metric of `METRICS`.
     """

@@ -23,7 +23,7 @@ MIN_VALUES = 20  # minimum number of values on either side for a drift test
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A proportion with its 95 % interval (Wilson 1927)."""
+    """A proportion with its 95% interval (Wilson 1927)."""
 
     count: int
     total: int

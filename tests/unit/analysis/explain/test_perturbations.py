@@ -108,7 +108,7 @@ def test_quick_passes_that_miss_a_flagged_region_do_not_suffice(make_prepared, l
 def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
     make_prepared, share, enough
 ):
-    """Of a tumour of 98 ml they outlined 35 %: T1c alone seemed to show it, FLAIR to deny it."""
+    """Of a tumour of 98 ml they outlined 35%: T1c alone seemed to show it, FLAIR to deny it."""
     outlined = np.where(np.arange(120).reshape(GRID.shape) < share * 120, 0.5, 0.4)
     prepared, engine = make_prepared(), PerturbableEngine(GRID, lambda *_: outlined)
     prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)

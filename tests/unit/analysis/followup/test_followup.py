@@ -206,7 +206,7 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
     assert new.tracking_uid == old.tracking_uid == grown.now.tracking_uid
     true = 100 * (new.volume_ml[Region.WT] / old.volume_ml[Region.WT] - 1)
     assert grown.volume_percent == pytest.approx(true)
-    assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
+    assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73%
     gone = next(c for c in compared.followup.changes if c.kind == "gone")
     assert gone.volume_percent is None
 
@@ -289,7 +289,7 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     assert abs(grown.joint.percent - grown.volume_percent) <= grown.joint.plus_minus
     others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
     assert others == [None, None]
-    said = f"one criterion for both examinations: {grown.joint.percent:+.0f} %"
+    said = f"one criterion for both examinations: {grown.joint.percent:+.0f}%"
     assert said in _note(grown, compared.followup, load("en"))
     assert f"criterion for both {grown.joint.text}" in lines_of(compared)[0][1]
 
@@ -635,7 +635,7 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     assert found.linked_total_ml(grown) == (3.0, 3.3)
     assert found.linked_total_ml(alone) is None
     page = _note(kept, found, load("en"))
-    assert "10.0 ml → 11.0 ml, +10 %" in page
+    assert "10.0 ml → 11.0 ml, +10%" in page
 
 
 def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_part():
@@ -673,9 +673,9 @@ def test_sums_beside_the_limits_are_those_of_the_draft(compared):
     )
     draft = propose(found, chosen)
     assert draft.category is Response.PARTIAL
-    assert "10.0 → 3.40 ml, -66.0 %" in draft.steps[1]
+    assert "10.0 → 3.40 ml, -66.0%" in draft.steps[1]
     assert sums_of(found).startswith(
-        "1 measurable: enhancing volume -66.0 %, product of diameters +0.0 %."
+        "1 measurable: enhancing volume -66.0%, product of diameters +0.0%."
     )
     (row,) = _sums(found, load("de"))
     assert row.volumes == ("10,0 ml", "3,4 ml")

@@ -57,10 +57,10 @@ def compared(
 @pytest.mark.parametrize(
     ("before", "now", "category"),
     [
-        ((20, 20), (20, 10), R.PARTIAL),  # -50 %
-        ((20, 20), (20, 10.2), R.STABLE),  # -49 %
-        ((20, 20), (25, 20), R.PROGRESSION),  # +25 %
-        ((20, 20), (24.8, 20), R.STABLE),  # +24 %
+        ((20, 20), (20, 10), R.PARTIAL),  # -50%
+        ((20, 20), (20, 10.2), R.STABLE),  # -49%
+        ((20, 20), (25, 20), R.PROGRESSION),  # +25%
+        ((20, 20), (24.8, 20), R.STABLE),  # +24%
         ((20, 20), (20, 20), R.STABLE),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_target_that_enhances_again_is_progression(fewer: Steroids) -> None:
 
 @pytest.mark.parametrize("fewer", [Steroids.SAME, Steroids.LOWER])
 def test_a_target_that_the_nadir_does_not_show_is_back_and_counted(fewer: Steroids) -> None:
-    """As a lesion of another name it was missing in the sum: -12 % of the baseline."""
+    """As a lesion of another name it was missing in the sum: -12% of the baseline."""
     large, small = lesion("a", 30, 30), lesion("b", 11, 11)
     found = compared((large, small), (large,), (large, small))
     draft = propose(found, replace(ENTERED, steroids=fewer))
@@ -209,7 +209,7 @@ def test_sums_have_three_figures(ml: float, text: str) -> None:
 def test_response_is_against_the_baseline_and_progression_against_the_nadir() -> None:
     found = compared(
         (lesion("a", 40, 40),), (lesion("a", 20, 10),), (lesion("a", 20, 14),)
-    )  # 1600, 200, 280: -82 % and +40 %
+    )  # 1600, 200, 280: -82% and +40%
     draft = propose(found, ENTERED)
     assert (draft.category, draft.nadir) == (R.PROGRESSION, 1)
     assert "1600 → 280" in draft.steps[1]
@@ -383,7 +383,7 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
 
 
 def test_the_sum_of_enhancing_targets_is_unknown_where_there_is_no_t1c() -> None:
-    """Nothing was flagged on a scan without the agent: -100 %, and a smallest sum of 0."""
+    """Nothing was flagged on a scan without the agent: -100%, and a smallest sum of 0."""
     one = lesion("a", 20, 20)
     points = list(compared((one,), (), (one,)).points)
     points[1] = replace(points[1], contrast=False)
@@ -447,8 +447,8 @@ def test_mixed_disease_has_two_targets_of_each_kind() -> None:
     before = tuple(lesion(uid, 20, 20) for uid in "abc") + tuple(plain(u, 30, 30) for u in "def")
     draft = propose(compared(before, before), MIXED)
     assert sum(step.startswith("2 measurable targets") for step in draft.steps) == 2
-    assert "baseline 2025-01-01: 800 → 800 mm², +0.0 % (limit -50 %)" in draft.steps
-    assert "baseline 2025-01-01: 1800 → 1800 mm², +0.0 % (limit -50 %)" in draft.steps
+    assert "baseline 2025-01-01: 800 → 800 mm², +0.0% (limit -50%)" in draft.steps
+    assert "baseline 2025-01-01: 1800 → 1800 mm², +0.0% (limit -50%)" in draft.steps
     alone = propose(compared(before, before), ENTERED)
     assert alone.steps[0] == "3 measurable targets, sum in mm²"
     one = propose(compared(before[:1], before[:1]), ENTERED)
@@ -459,8 +459,8 @@ def test_beside_enhancing_disease_the_rest_of_the_region_is_measured_in_millilit
     chosen = replace(MIXED, criterion=Criterion.VOLUMETRIC)
     now = replace(lesion("a", 20, 20), volume_ml={Region.WT: 14.0, Region.TC: 6.0, Region.ET: 5.0})
     draft = propose(compared((lesion("a", 20, 20),), (now,)), chosen)
-    assert any("4.00 → 5.00 ml, +25.0 %" in step for step in draft.steps)
-    assert any("26.0 → 9.00 ml, -65.4 %" in step for step in draft.steps)
+    assert any("4.00 → 5.00 ml, +25.0%" in step for step in draft.steps)
+    assert any("26.0 → 9.00 ml, -65.4%" in step for step in draft.steps)
     assert draft.category is R.PARTIAL
 
 

@@ -90,27 +90,27 @@ def test_a_doubt_of_an_earlier_registration_is_not_forgotten(
 def test_the_shown_change_is_on_the_side_of_the_limit_that_was_decided(
     criterion: Criterion, percents: float
 ) -> None:
-    """24.96 % stood as +25.0 % beside the limit of +25 %, and was stable disease."""
+    """24.96% stood as +25.0% beside the limit of +25%, and was stable disease."""
     ratio = 1 + percents / 100
     big, small = lesion("a", 100, 100, 10.0), lesion("a", 100, 100 * ratio, 10 * ratio)
     draft = propose(compared((big,), (small,)), replace(ENTERED, criterion=criterion))
     for step in draft.steps[1:3]:
-        shown = float(step.split(" %")[0].split(", ")[-1])
-        limit = float(step.split("limit ")[1].split(" %")[0])
+        shown = float(step.split("%")[0].split(", ")[-1])
+        limit = float(step.split("limit ")[1].split("%")[0])
         beyond = shown >= limit if limit > 0 else shown <= limit
         wanted = R.PROGRESSION if limit > 0 else R.PARTIAL
         assert beyond is (draft.category is wanted), draft.steps
 
 
 def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:
-    """0.955 → 1.444 ml stood as 1.0 → 1.4 ml, +51.2 %."""
+    """0.955 → 1.444 ml stood as 1.0 → 1.4 ml, +51.2%."""
     found = compared((lesion("a", 20, 20, 0.9552),), (lesion("a", 20, 20, 1.4441),))
     draft = propose(found, replace(ENTERED, criterion=Criterion.VOLUMETRIC))
     row = draft.steps[1]
-    assert "0.96 → 1.44 ml, +51.2 %" in row
+    assert "0.96 → 1.44 ml, +51.2%" in row
     tiny = compared((lesion("a", 20, 20, 4.0),), (lesion("a", 5, 5, 0.03),))
     row = propose(tiny, replace(ENTERED, criterion=Criterion.VOLUMETRIC)).steps[1]
-    assert "4.00 → 0.03 ml, -99.2 %" in row
+    assert "4.00 → 0.03 ml, -99.2%" in row
     assert percent(4.0, 0.03) == pytest.approx(-99.25)
 
 
@@ -171,7 +171,7 @@ def test_diameters_of_the_enhancing_part_are_not_called_too_small_in_mixed_disea
 @pytest.mark.parametrize(
     ("choices", "now", "named"),
     [
-        (PLAIN, (30, 22), True),  # -26.7 %
+        (PLAIN, (30, 22), True),  # -26.7%
         (PLAIN, (30, 23), False),
         (PLAIN, (30, 14), False),  # partial
         (replace(ENTERED, disease=Disease.MIXED), (30, 22), True),
@@ -188,7 +188,7 @@ def test_a_decrease_that_may_be_a_minor_response_says_that_none_is_proposed(
 
 
 def test_a_decrease_of_exactly_25_percent_may_be_a_minor_response() -> None:
-    """In floating point its change is -24.999999999999993 %."""
+    """In floating point its change is -24.999999999999993%."""
     before, now = plain("b", 20.4, 20.2), plain("b", 20.2, 15.3)
     draft = propose(compared((before, A), (now, A)), PLAIN)
     assert any("minor response" in step for step in draft.steps)
@@ -241,7 +241,7 @@ def test_both_kinds_of_mixed_disease_show_their_arithmetic_where_the_figures_are
     before = (lesion("a", 30, 30), plain("b", 30, 30))
     after = (lesion("a", 30, 14), plain("b", 30, 14))
     steps = propose(compared(before, after), MIXED).steps
-    assert sum("900 → 420 mm², -53.3 % (limit -50 %)" in step for step in steps) == 2
+    assert sum("900 → 420 mm², -53.3% (limit -50%)" in step for step in steps) == 2
     assert steps.count("to be confirmed after four weeks or more") == 1
 
 

@@ -8,11 +8,11 @@ from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 @pytest.mark.parametrize(
     ("percent", "margin", "text"),
     [
-        (30.0, 5.0, "+30 ± 5 %"),
-        (-30.0, 5.0, "-30 ± 5 %"),
-        (5.0, 5.0, "+5 %, within ± 5 %"),
-        (-4.0, 5.0, "-4 %, within ± 5 %"),
-        (-0.3, 5.0, "+0 %, within ± 5 %"),
+        (30.0, 5.0, "+30 ± 5%"),
+        (-30.0, 5.0, "-30 ± 5%"),
+        (5.0, 5.0, "+5%, within ± 5%"),
+        (-4.0, 5.0, "-4%, within ± 5%"),
+        (-0.3, 5.0, "+0%, within ± 5%"),
     ],
 )
 def test_a_decrease_is_a_change_as_an_increase_is(percent, margin, text):

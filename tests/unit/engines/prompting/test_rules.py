@@ -31,7 +31,7 @@ def test_a_prompt_is_compared_with_what_is_within_three_voxels(corner, gap, is_c
 
 
 def test_a_faint_structure_is_outlined_at_a_lowered_threshold():
-    """From 60 % of its highest probability near the prompt; zero, beyond the crop, stays zero."""
+    """From 60% of its highest probability near the prompt; zero, beyond the crop, stays zero."""
     chance = np.zeros((12, 12, 12), np.float32)
     chance[4:8, 4:8, 4:8] = 0.17
     chance[5:7, 5:7, 5:7] = 0.19

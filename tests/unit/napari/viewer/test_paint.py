@@ -10,7 +10,7 @@ from lesionlens.napari.viewer.paint import Projection, paint_trail
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_a_line_is_as_wide_for_the_eye_on_a_screen_of_many_pixels(scale):
-    """At 200 % outlines and doubtful parts were half as wide as at 100 %."""
+    """At 200% outlines and doubtful parts were half as wide as at 100%."""
     image = QImage(60 * scale, 40 * scale, QImage.Format.Format_ARGB32)
     image.setDevicePixelRatio(scale)
     image.fill(0)

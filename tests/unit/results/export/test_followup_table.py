@@ -104,7 +104,7 @@ def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
 
 
 def _one_target(found, *, before_ml, now_ml):
-    """Return a comparison of one target whose product of diameters grew by 24.6 %."""
+    """Return a comparison of one target whose product of diameters grew by 24.6%."""
     before = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
     before = replace(before, volume_ml=dict.fromkeys(Region, before_ml), measurable=True)
     now = replace(before, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, now_ml))
@@ -113,22 +113,22 @@ def _one_target(found, *, before_ml, now_ml):
 
 
 def test_sums_are_shown_on_their_side_of_the_limits(found):
-    """24.6 % stood as +25 % above the limit of +25 %."""
+    """24.6% stood as +25% above the limit of +25%."""
     pair = _one_target(found, before_ml=10.0, now_ml=13.998)
     (row,) = _sums(pair, load("en"))
-    assert row.changes == ("+39.98 %", "+24.6 %")
+    assert row.changes == ("+39.98%", "+24.6%")
     assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
 
 
 def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
-    """In the row of the only target 24.6 % stood as +25 %, and in that of its sum as +24.6 %."""
+    """In the row of the only target 24.6% stood as +25%, and in that of its sum as +24.6%."""
     pair = _one_target(found, before_ml=100.0, now_ml=35.4)
     assert _table_row(pair.changes[0], pair, ("then", "now"), load("en")).changes == (
-        "-64.6 %", "+24.6 %",
+        "-64.6%", "+24.6%",
     )  # fmt: skip
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
-    assert panel.endswith(" · -64.6 % · mm² +24.6 %")
-    assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96 %"  # in the terminal
+    assert panel.endswith(" · -64.6% · mm² +24.6%")
+    assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96%"  # in the terminal
 
 
 def test_the_panel_states_of_which_examination_the_overlapping_lesions_are(found):
@@ -152,7 +152,7 @@ def test_the_panel_states_of_which_examination_the_overlapping_lesions_are(found
     )
     shown = [text.split(": ", 1)[1] for _, text in lines_of(SimpleNamespace(compared=tangled))]
     assert shown == [
-        "4.0 ml → 6.0 ml · +50 % · mm² +24.6 %; with all that merged or split +50 %; "
+        "4.0 ml → 6.0 ml · +50% · mm² +24.6%; with all that merged or split +50%; "
         "also overlaps 2 of the earlier examination",
         "split off, 6.0 ml; overlaps 1 of the earlier examination",
         "merged, was 4.0 ml; overlaps 1 of this one",

@@ -229,8 +229,8 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
     assert (
-        "its most attended voxels keep 30 % of the probability when shown alone (random ones: "
-        "10 %); 80 % remain if they are occluded" in html
+        "its most attended voxels keep 30% of the probability when shown alone (random ones: "
+        "10%); 80% remain if they are occluded" in html
     )
     earlier = MapChecks(
         True, 0.9, 0.1, deletion=0.8, reliable=False, verdict="not reliable: as then"
@@ -778,14 +778,14 @@ def test_the_notice_of_the_catalogue_is_the_product_s(make):
         (
             "en",
             LesionKind.VASCULAR,
-            "infarct or haemorrhage 70 % (research use, not a diagnosis)",
+            "infarct or haemorrhage 70% (research use, not a diagnosis)",
         ),
         (
             "de",
             LesionKind.VASCULAR,
             "Infarkt oder Blutung 70 % (nur für die Forschung, keine Diagnose)",
         ),
-        ("en", None, "no kind stands out (infarct or haemorrhage 70 %; research use, not a diag"),
+        ("en", None, "no kind stands out (infarct or haemorrhage 70%; research use, not a diag"),
     ],
 )
 def test_what_a_candidate_looks_like_is_there_as_no_diagnosis(make, language, kind, words):

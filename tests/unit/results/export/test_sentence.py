@@ -46,7 +46,7 @@ def test_a_sentence_states_place_sizes_change_and_slice(make: MakeAnalysis) -> N
     assert one.location.text in english.of(one)
     assert f"{one.volume_ml[Region.WT]:.1f} ml" in english.of(one)
     assert f"enhancing {one.longest_axial_diameter_mm:.0f} ×" in english.of(one)
-    assert "volume +100 % since 2025-03-01" in english.of(one)
+    assert "volume +100% since 2025-03-01" in english.of(one)
     assert f"of {analysis.volumes.labels.grid.shape[2]} from the feet." in english.of(one)
     assert "not flagged on 2025-03-01" in english.of(other)
     assert "Volumen +100 % gegenüber 2025-03-01" in german.of(one)
@@ -71,7 +71,7 @@ def test_what_merged_or_split_has_no_change_of_its_own_and_is_neither_new_nor_go
         assert "merged with another region or split since 2025-03-01" in english.of(one)
         assert "verschmolzen oder geteilt" in german.of(one)
         assert "not flagged" not in english.of(one)
-        assert "+100 %" not in english.of(one)
+        assert "+100%" not in english.of(one)
     assert "no longer: 1." in english.of_study()
 
 

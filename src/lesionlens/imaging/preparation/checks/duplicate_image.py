@@ -19,7 +19,7 @@ ONE_DETAIL = 0.95
 
 Measured: at most .62 in the 108 pairs of nineteen people's sequences. Copies of theirs have .98 and
 more if corrected for shading or compressed in contrast, .93 to .97 if smoothed by 0.6 mm, .93 to
-.99 with 2 % of noise, and .94 and less if resampled by half a voxel.
+.99 with 2% of noise, and .94 and less if resampled by half a voxel.
 """
 _DETAIL = 5
 """Width in voxels of the neighbourhood whose mean is subtracted from a voxel to get its detail."""

@@ -250,7 +250,7 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
 
 
 def _median_offset(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the offset of the median from the middle of 1-99 % and of 10-90 %, -1 to 1."""
+    """Return the offset of the median from the middle of 1-99% and of 10-90%, -1 to 1."""
     a, b, c, d, e = np.quantile(values, (0.01, 0.1, 0.5, 0.9, 0.99))
     return float((e + a - 2 * c) / (e - a)), float((d + b - 2 * c) / max(d - b, 1e-9 * (e - a)))
 

@@ -18,7 +18,7 @@ JUMP = 0.9
 """Share of the range by which neighbours differ where a value overflowed."""
 JUMPS_SHARE = 5e-4
 """Such neighbours by voxel of tissue and axis. Measured: none in the 71 scans of twenty people, at
-most 3e-4 after they were cut off and smoothed; 7e-4 and more where the brightest 3 % overflowed.
+most 3e-4 after they were cut off and smoothed; 7e-4 and more where the brightest 3% overflowed.
 """
 _TOP_FRACTION = 0.002
 """Share of the range within which a voxel has the highest value: a cut-off one, not an overflow."""

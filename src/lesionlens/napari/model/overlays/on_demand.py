@@ -107,11 +107,11 @@ def attended_text(analysis: Analysis, trace: Trace, region: Region) -> str:
 
 def _attended_text(source: str, attended: AttentionFractions) -> str:
     parts = [
-        f"{100 * attended.candidates:.0f} % in candidates",
-        f"{100 * attended.contralateral:.0f} % opposite them",
+        f"{100 * attended.candidates:.0f}% in candidates",
+        f"{100 * attended.contralateral:.0f}% opposite them",
     ]
     if attended.dismissed is not None:
-        parts.append(f"{100 * attended.dismissed:.0f} % in regions also considered")
+        parts.append(f"{100 * attended.dismissed:.0f}% in regions also considered")
     return f"{source}: {', '.join(parts)}."
 
 

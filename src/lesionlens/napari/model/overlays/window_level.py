@@ -30,7 +30,7 @@ def limits_of(data: NDArray[Any], window: WindowPreset) -> Limits:
     data : (I, J, K) array
         Scanner units.
     window : WindowPreset
-        Auto: without background and the brightest 0.5 %; brain: the 2nd to 99th percentile of
+        Auto: without background and the brightest 0.5%; brain: the 2nd to 99th percentile of
         the inner part of the head, without fat of the scalp; wide: full range.
     """
     if window is WindowPreset.WIDE:

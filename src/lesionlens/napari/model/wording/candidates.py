@@ -113,14 +113,12 @@ def threshold_costs(point: OperatingPoint | None) -> str:
     Examples
     --------
     >>> threshold_costs(OperatingPoint(0.3, 0.95, 0.214))
-    'finds 95 % of lesions, 0.2 false candidates per scan (test scans)'
+    'finds 95% of lesions, 0.2 false candidates per scan (test scans)'
     """
     if point is None:
         return ""
     percent, per_scan = 100 * point.sensitivity, point.false_per_scan
-    return (
-        f"finds {percent:.0f} % of lesions, {per_scan:.1f} false candidates per scan (test scans)"
-    )
+    return f"finds {percent:.0f}% of lesions, {per_scan:.1f} false candidates per scan (test scans)"
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
@@ -130,7 +128,7 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
         return f"List only candidates with at least this score{limit}"
     percent, per_scan = 100 * point.sensitivity, point.false_per_scan
     return (
-        f"On test scans, synthetic and real, from {point.threshold:.2f} on: {percent:.0f} % of "
+        f"On test scans, synthetic and real, from {point.threshold:.2f} on: {percent:.0f}% of "
         f"lesions found, {per_scan:.2f} false candidates per scan{limit}"
     )
 
@@ -212,7 +210,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
         facts.append(Fact(text, None if inside else False, tip))
     if mass is not None:
         tip = "Fraction of the attention nearest to this candidate that lies within it."
-        facts.append(Fact(f"{100 * mass:.0f} % of it inside", None, tip))
+        facts.append(Fact(f"{100 * mass:.0f}% of it inside", None, tip))
     if candidate.uncertainty is not None:
         unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
         text = f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}"

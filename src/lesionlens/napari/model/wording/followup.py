@@ -95,8 +95,8 @@ def sums_of(comparison: Comparison | None) -> str:
     return (
         f"{len(comparison.targets())} measurable: enhancing volume {changes[0]}, "
         f"product of diameters {changes[1]}. Limits of RANO 2.0: "
-        f"volume {VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} %, "
-        f"product {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} %; the reader decides."
+        f"volume {VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f}%, "
+        f"product {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f}%; the reader decides."
     )
 
 

@@ -66,7 +66,7 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
 def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
     """Project a line, patient RAS+ mm, to the source image nearest to its centre.
 
-    A line whose projection is shorter by more than 1 % becomes its centre.
+    A line whose projection is shorter by more than 1% becomes its centre.
     """
     ends = geometry.points_lps_from_ras(ends_mm)
     centre = ends.mean(axis=0)

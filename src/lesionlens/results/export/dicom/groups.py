@@ -58,7 +58,7 @@ from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.sentence import Sentences
 
 _HIGHEST_PERCENT = 99.99
-"""Highest score that is stated: in four digits a higher one would read 100 %, which none is."""
+"""Highest score that is stated: in four digits a higher one would read 100%, which none is."""
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
 
 
@@ -215,7 +215,7 @@ def _change_text(analysis: Analysis, candidate: Candidate) -> str:
         return f"; not flagged on {prior_name}"
     linked_ml = comparison.linked_total_ml(change) or (None, None)
     items = [
-        f"{name} {change_text(value, limits[value > 0])} %"
+        f"{name} {change_text(value, limits[value > 0])}%"
         for name, value, limits in (
             ("volume", change.volume_percent, VOLUME_LIMITS),
             ("product of diameters", change.product_percent, PRODUCT_LIMITS),
@@ -366,7 +366,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment)]
     else:
-        percent = f"{min(100 * candidate.score, _HIGHEST_PERCENT):.4g} %"
+        percent = f"{min(100 * candidate.score, _HIGHEST_PERCENT):.4g}%"
         comment = f"{location}; score {percent}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment), text_item(score, percent)]
     items.append(text_item(codes.SENTENCE, sentences.of(candidate)))

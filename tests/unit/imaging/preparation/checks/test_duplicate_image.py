@@ -24,7 +24,7 @@ def brain():
 
 @pytest.fixture(scope="module")
 def images(brain):
-    """Return two acquisitions of one contrast, with noise of 5 % each, and one of another."""
+    """Return two acquisitions of one contrast, with noise of 5% each, and one of another."""
     folds = ndimage.gaussian_filter(noise(0, 1), 2) > 0
     tissue = ndimage.gaussian_filter(np.where(folds, 130.0, 100.0), 0.7)
     drawn = {T1: tissue, T1C: tissue * 1.1, FLAIR: 250 - tissue}

@@ -523,7 +523,7 @@ def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, w
     shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
     last = facts_of(replace(candidate, kind=Appearance(kind, shares)))[-1]
     assert (last.text, last.good) == (words, None)
-    assert "not a diagnosis: meningioma 70 %." in last.tooltip
+    assert "not a diagnosis: meningioma 70%." in last.tooltip
 
 
 def test_the_engines_own_classes_are_named_where_they_list_apart(result):
@@ -533,7 +533,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
     assert facts_of(named) == facts_of(candidate)
     last = facts_of(replace(named, apart=True))[-1]
     assert (last.text, last.good) == ("listed apart by the engine", False)
-    assert "white-matter lesion 70 %" in last.tooltip
+    assert "white-matter lesion 70%" in last.tooltip
 
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):

@@ -110,7 +110,7 @@ def test_the_first_layer_reports_where_it_attended(session, asked):
     ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
-    assert "First layer: 100 % in candidates, 0 % opposite them" in view.statistics
+    assert "First layer: 100% in candidates, 0% opposite them" in view.statistics
     ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer is None
 

@@ -336,7 +336,7 @@ def _slicers_table(groups):
 
 
 def test_no_score_of_the_report_reads_as_certain(make, tmp_path):
-    """0.99997 was sent as 100 %."""
+    """0.99997 was sent as 100%."""
     analysis = make(dicom=True)
     first, *others = analysis.findings.candidates
     certain = replace(first, score=0.99997)
@@ -346,8 +346,8 @@ def test_no_score_of_the_report_reads_as_certain(make, tmp_path):
         for item in iter_items(_written(analysis, tmp_path)["sr"])
         if "TextValue" in item
     ]
-    assert "99.99 %" in texts
-    assert not any("100 %" in text for text in texts)
+    assert "99.99%" in texts
+    assert not any("100%" in text for text in texts)
 
 
 @pytest.mark.parametrize("unknown", [(), (1,), (1, 2)])
@@ -1082,7 +1082,7 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     items = list(report.iterall())
     reported = [str(e.value) for e in items if e.keyword == "TextValue"]
     assert reported.count("2026-03-05") == len(_groups(report)) > 0
-    assert any("since 2026-01-05: volume +100.0 %" in words for words in reported)
+    assert any("since 2026-01-05: volume +100.0%" in words for words in reported)
     assert any("not flagged on 2026-01-05" in words for words in reported)
     same_day = (replace(found.points[0], date="2026-03-05"), found.points[1])
     twice = replace(analysis, followup=replace(found, points=same_day))
@@ -1099,9 +1099,7 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     later = replace(analysis, followup=tangled)
     one, other = (_change_text(later, c) for c in analysis.findings.candidates)
     whole = [m.volume_ml[Region.WT] for m in (before, first, second)]
-    together = (
-        f"volume with all that merged or split {100 * (sum(whole[1:]) / whole[0] - 1):+.1f} %"
-    )
-    assert one.startswith("; since 2026-01-05 (doubtful comparison): volume +100.0 %")
+    together = f"volume with all that merged or split {100 * (sum(whole[1:]) / whole[0] - 1):+.1f}%"
+    assert one.startswith("; since 2026-01-05 (doubtful comparison): volume +100.0%")
     assert together in one
     assert other == "; split from a region of 2026-01-05 (doubtful comparison)"
