@@ -24,6 +24,8 @@ from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.pacs.peer import LIMIT, Access, StudyQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lesionlens.site.database.records import StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
@@ -116,12 +118,13 @@ def show(
         rows = matching(rows_of(database, reader, protocol, unaided_first=unaided_first), query)
     if json:
         return CommandOutput.of_json([_row(row) for row in rows])
-    headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
-    table = new_table(headings, text_columns=6)
+    headings = ("study", "patient", "date", "sequences", "state", "score", "candidates")
+    table = new_table(headings, text_columns=5)
+    table.columns[headings.index("date")].no_wrap = True
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
     noun = ("study", "studies") if protocol is None else ("read",)
-    return CommandOutput((table, counted(len(rows), *noun)))
+    return CommandOutput((table, *_warnings(rows), counted(len(rows), *noun)))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
@@ -134,10 +137,18 @@ def _cells(row: WorklistRow) -> tuple[str, ...]:
         entry.date,
         " ".join(entry.sequences),
         f"{arm}{row.state.value}{other_states}",
-        textwrap.shorten("; ".join(entry.warnings), 80, placeholder=" …"),
         "" if entry.highest is None else score_digits(entry.highest),
         "" if entry.candidates is None else str(entry.candidates),
     )
+
+
+def _warnings(rows: Sequence[WorklistRow]) -> list[str]:
+    """Return a line for each study with warnings; in the table they left no room for the rest."""
+    warnings = {row.entry.name: row.entry.warnings for row in rows if row.entry.warnings}
+    return [
+        plain(f"{name}: {textwrap.shorten('; '.join(those), 120, placeholder=' …')}")
+        for name, those in warnings.items()
+    ]
 
 
 def _row(row: WorklistRow) -> dict[str, object]:

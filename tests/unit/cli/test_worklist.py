@@ -80,6 +80,7 @@ def folder(tmp_path):
     with closing(open_worklist_database(tmp_path)) as database:
         long = (
             "Thick slices: T1 5.0 mm, T2 5.0 mm, FLAIR 4.0 mm. Lesions thinner than a slice hide",
+            "T2 moves by up to 3 mm between its slices: look at it before you rely on outlines",
         )
         studied = StudyEntry("[a]", "/a", candidates=2, highest=0.94, warnings=long)
         database.add_studies([studied, StudyEntry("b:cat:", "/b")])
@@ -98,12 +99,25 @@ def _printed(output, capsys):
 def test_studies_are_listed_with_their_warnings_cut_at_a_word(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     printed = _printed(worklist.show(folder, reader="A"), capsys)
-    first, second = (line for line in printed.splitlines() if "[a]" in line or ":cat:" in line)
-    assert "thinner than a slice …" in first
+    first, second = (line for line in printed.splitlines() if line.startswith((" [a]", " b:cat:")))
     assert "0.94" in first
     assert "new" in second
+    (warnings,) = (line for line in printed.splitlines() if line.startswith("[a]: "))
+    assert warnings.endswith("hide; T2 moves by up to 3 mm between …")
     assert printed.endswith("2 studies\n")
     assert _printed(worklist.show(folder, reader="A", query=":cat:"), capsys).endswith("1 study\n")
+
+
+def test_words_and_dates_are_whole_on_a_terminal_of_80_columns(folder, capsys, monkeypatch):
+    """A column of warnings left so little room that "sequenc/es" and "2026-01/-05" broke."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with closing(open_worklist_database(folder)) as database:
+        database.add_studies(
+            [StudyEntry("study_c", "/c", "SYNTHETIC-1", "2026-01-05", ("t1", "t1c", "t2", "flair"))]
+        )
+    printed = _printed(worklist.show(folder, reader="A"), capsys).split()
+    for word in ("sequences", "candidates", "study_c", "2026-01-05", "flair"):
+        assert word in printed
 
 
 def test_a_reader_study_lists_reads_with_session_and_arm(folder, capsys, monkeypatch):
