@@ -50,24 +50,6 @@ def add_copy(values: np.ndarray, weight: float, parts: int, axis: int) -> np.nda
     return ((values + weight * copy) * (values > 0)).astype(np.float32)
 
 
-def move_periodically(values: np.ndarray, mm: float, lines: int, axis: int) -> np.ndarray:
-    """Move a head of voxels of 1 mm to and fro along an axis while its k-space is acquired.
-
-    Parameters
-    ----------
-    mm : float
-        Amplitude.
-    lines : int
-        Lines of k-space in one period.
-    """
-    frequency = np.fft.fftfreq(values.shape[axis])
-    line = np.rint(frequency * values.shape[axis])
-    phase = np.exp(-2j * np.pi * frequency * mm * np.sin(2 * np.pi * line / lines + 0.7))
-    shape = [-1 if a == axis else 1 for a in range(3)]
-    space = np.fft.fft(values, axis=axis) * phase.reshape(shape)
-    return (np.abs(np.fft.ifft(space, axis=axis)) * (values > 0)).astype(np.float32)
-
-
 def add_shading(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np.ndarray:
     """Apply a smooth shading along an axis: the ratio between the sides of the brain."""
     low, high = np.percentile(np.argwhere(brain)[:, axis], (2, 98))
@@ -83,10 +65,6 @@ GHOSTS: dict[str, tuple[int, Callable[[np.ndarray, int], np.ndarray]]] = {
     "a copy of 5 %, a quarter off": (1, lambda v, a: add_copy(v, 0.05, 4, a)),
     "a copy of 10 %, a quarter off": (1, lambda v, a: add_copy(v, 0.1, 4, a)),
     "a copy of 20 %, a third off, left to right": (0, lambda v, a: add_copy(v, 0.2, 3, a)),
-    "periodic motion of 2 mm, 8 lines": (1, lambda v, a: move_periodically(v, 2.0, 8, a)),
-    "periodic motion of 4 mm, 8 lines": (1, lambda v, a: move_periodically(v, 4.0, 8, a)),
-    "periodic motion of 4 mm, 12 lines": (1, lambda v, a: move_periodically(v, 4.0, 12, a)),
-    "periodic motion of 4 mm, 20 lines": (1, lambda v, a: move_periodically(v, 4.0, 20, a)),
 }
 """Axis and simulation of each ghosting fault."""
 
