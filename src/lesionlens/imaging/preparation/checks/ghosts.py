@@ -44,8 +44,9 @@ def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
     Notes
     -----
     Autocorrelation of the second difference along lines: for anatomy it decays within centimetres
-    and varies slowly; a copy is a sharp peak. Edges against an empty background are excluded,
-    because the two sides of a field of view would match each other.
+    and varies slowly; a copy is a sharp peak, one of opposite sign, as of periodic motion, a sharp
+    dip. Edges against an empty background are excluded, because the two sides of a field of view
+    would match each other.
     """
     background = _BACKGROUND_FRACTION * max(float(np.quantile(values[::4, ::4, ::4], 0.99)), 0.0)
     sampling = (slice(None, None, stride),) * 2
@@ -71,7 +72,10 @@ def _strength_along(values: Floats, background: float) -> float:
     autocorrelation = autocorrelation / autocorrelation[0]
     lags = np.arange(max(count // _MIN_SHIFT_DIVISOR, 1), count // 2 + 1)
     neighbour_lags = lags[:, None] + np.array(_NEIGHBOUR_LAGS)
-    neighbours = autocorrelation[neighbour_lags % count]
     # Lags l and N - l are one: near half of the line a peak would be its own neighbour.
-    neighbours[np.abs(count - neighbour_lags - lags[:, None]) < _MIN_NEIGHBOUR_LAG] = -np.inf
-    return max(float((autocorrelation[lags] - neighbours.max(axis=1)).max()), 0.0)
+    is_same = np.abs(count - neighbour_lags - lags[:, None]) < _MIN_NEIGHBOUR_LAG
+    strength = 0.0
+    for curve in (autocorrelation, -autocorrelation):
+        neighbours = np.where(is_same, -np.inf, curve[neighbour_lags % count])
+        strength = max(strength, float((curve[lags] - neighbours.max(axis=1)).max()))
+    return strength

@@ -49,6 +49,10 @@ def test_a_copy_in_the_air_is_named(head):
     assert not _check(head + 0.15 * np.roll(head, 28, 1)).passed
 
 
+def test_so_is_a_copy_of_opposite_sign(head):
+    assert not _check(_copied(head, 1, share=-0.15)).passed
+
+
 @pytest.mark.parametrize("thickness", [5, 7.5])
 def test_slices_interpolated_from_thick_ones_are_no_ghosts(head, thickness):
     turned = np.moveaxis(head, 1, 2)
