@@ -189,9 +189,8 @@ class Keyboard(QObject):
 
     def _is_repeat(self, event: QKeyEvent) -> bool:
         """Return whether a press repeats a held key: X11 releases it at the same millisecond."""
-        pressed_ms = event.timestamp()
-        at_release = 0 < pressed_ms == self._released_ms.get(event.key())
-        return event.isAutoRepeat() or at_release
+        at_release = 0 < event.timestamp() == self._released_ms.get(event.key())
+        return at_release or bool(event.isAutoRepeat())
 
     def _accept_repeat(self) -> None:
         """Accept the next repeat; those during painting were skipped."""
