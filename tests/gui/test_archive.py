@@ -409,6 +409,26 @@ def test_a_window_is_not_closed_at_once_while_a_result_is_sent(
         assert may_close()
 
 
+def test_escape_does_not_end_a_delivery(dialog, peer, qtbot, tmp_path, monkeypatch):
+    """It stopped halfway, with some of the objects in the archive, and said nothing."""
+    result = tmp_path / "result"
+    shutil.copytree(peer.folder, result / "dicom")
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    peer.go_on.clear()
+    dialog.show()
+    dialog.send(result)
+    for close in (dialog.reject, dialog.close, dialog.reject):
+        close()
+        assert dialog.isVisible()
+        assert "press Cancel to stop it" in dialog.session.state.message
+    assert not dialog.session.state.activity.stopping
+    peer.go_on.set()
+    wait(qtbot, dialog)
+    assert "stored in" in dialog.session.state.message
+    dialog.reject()
+    assert not dialog.isVisible()
+
+
 @pytest.fixture
 def retrieving(dialog, peer, qtbot):
     search(dialog, qtbot)

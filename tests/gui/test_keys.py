@@ -96,6 +96,22 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
     assert not reviewed.session.state.review.events
 
 
+def test_a_key_acts_once_where_qt_takes_repeats_for_presses(reviewed, qtbot):
+    """Under load, a held U undid four decisions, and a held N passed over candidates."""
+    settled_in(reviewed, qtbot)
+    target, choices = reviewed.candidates.table, lambda: reviewed.session.state.choices
+    QApplication.instance().focusChanged.emit(None, target)
+    for kind, ms in (("Press", 700), ("Release", 1360), ("Press", 1360), ("Release", 1400)):
+        event = QKeyEvent(
+            QEvent.Type[f"Key{kind}"], Qt.Key.Key_N, Qt.KeyboardModifier.NoModifier, "n"
+        )
+        event.setTimestamp(ms)
+        QApplication.sendEvent(target, event)
+    assert choices().candidate == 2
+    qtbot.keyClick(target, Qt.Key.Key_N)
+    assert choices().candidate == 1
+
+
 def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot):
     """A repeat that came late ended what is held, although the key stayed down."""
     settled_in(reviewed, qtbot)

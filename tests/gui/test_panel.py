@@ -230,6 +230,22 @@ def test_a_decided_row_comes_into_sight(reviewed):
     assert block.table.visualRect(place).top() >= 0
 
 
+def test_a_decision_pressed_twice_is_undone_by_one_undo(reviewed):
+    """After a double click on *Accept*, the first undo changed nothing that is shown."""
+    reviewed.session.go_to_candidate(1)
+    accept = control(reviewed, "Accept")
+    accept.click()
+    accept.click()
+    assert len(reviewed.session.state.review.events) == 1
+    reviewed.commands.run("undo")
+    uid = reviewed.session.candidate().tracking_uid
+    assert reviewed.session.state.review.state_of(uid) is ReviewState.UNREVIEWED
+    accept.click()
+    reviewed.session.type_reason("rim")
+    accept.click()
+    assert reviewed.session.state.review.of(uid).reason == "rim"
+
+
 def test_decisions_are_shown_undone_and_counted(reviewed):
     reviewed.session.go_to_candidate(1)
     reviewed.commands.run("accept")

@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
-from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.viewer.tile import PromptPath
 from lesionlens.results.review.drafts import OutlineDraft
@@ -247,6 +247,25 @@ def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
 def test_without_a_prior_its_key_says_how_to_open_one(reviewed):
     reviewed.commands.run("toggle_prior")
     assert "Compare with an earlier result" in reads(reviewed)
+
+
+def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
+    """Key and button did nothing; while I was held, this examination stood for the earlier one."""
+    session, shown = reviewed.session, reviewed.session.state.choices.sequence
+    others = tuple(s for s in session.state.study.series if s is not shown)
+    lacking = ComparisonImages("prior", "prior", {others[0]: None})
+    session.choose_views(compared=lacking)
+    words = f"The earlier examination has no {shown.display_name}"
+    for act in (
+        reviewed.actions_.toggle_prior,
+        lambda: reviewed.commands.run("layout_prior"),
+        lambda: reviewed.actions_.hold_comparison(True),
+    ):
+        session.notify("")
+        act()
+        assert f"{words}. Show one that both have: {others[0].display_name}." in reads(reviewed)
+    assert not session.state.choices.views.swapped
+    assert session.state.choices.views.layout is not Layout.PRIOR
 
 
 def test_where_the_earlier_images_lie_is_asked_in_the_window(

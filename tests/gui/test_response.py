@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
 from tests.gui.conftest import FakeResult
 from tests.gui.window import answer, control, reads, wait
 
+from lesionlens.analysis.followup.compare import ORDER_UNKNOWN
 from lesionlens.base.labels import Label, ReviewAct, ReviewState
 from lesionlens.base.records.followup import (
     Alignment,
@@ -135,6 +136,16 @@ def test_the_reader_enters_and_signs(compared):
     assert "limit +25%" in " ".join(signed.steps)
 
 
+def test_the_draft_says_where_the_order_of_the_examinations_is_unknown(compared):
+    """Of two examinations of one day, progression was proposed, and may have been response."""
+    session, analysis = compared.session, compared.session.state.analysis
+    run = replace(analysis.run, notices=(*analysis.run.notices, ORDER_UNKNOWN))
+    session.settle(session.log(), replace(analysis, run=run), session.state.overlays)
+    compared.commands.run("assess_response")
+    assert "every change has the wrong sign" in reads(compared.response)
+    compared.response.reject()
+
+
 def test_the_name_typed_for_a_response_is_kept_as_for_a_signature(compared):
     """The response was signed by a reader, and the decisions that followed by nobody."""
     compared.commands.run("assess_response")
@@ -165,7 +176,7 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     between = replace(found.points[0], date="2025-03-01")
     found = replace(found, points=(found.points[0], between, found.points[1]))
     dialog = compared.response
-    dialog.ask(found, compared.session.state.identity, "A. Reader")
+    dialog.ask(found, (), compared.session.state.identity, "A. Reader")
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen")
     boxes["Ihre Kategorie"].setCurrentText("SD")

@@ -103,7 +103,7 @@ def response(
     comparison = _comparison_of(saved)
     choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
                               disease, steroids, clinical)  # fmt: skip
-    draft = followup.propose(comparison, choices)
+    draft = followup.propose(comparison, choices, saved.run.notices)
     examinations = ", ".join(
         f"{n + 1}: {name_of(comparison.points, n)}" for n in range(len(comparison.points))
     )

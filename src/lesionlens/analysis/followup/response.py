@@ -14,10 +14,11 @@ radiotherapy within 12 weeks, leptomeningeal disease, reasons for deterioration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lesionlens.analysis.followup.compare import ORDER_UNKNOWN
 from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
@@ -63,11 +64,13 @@ class _Outcome(NamedTuple):
     """What must be entered before the category can be proposed."""
 
 
-def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
+def propose(
+    comparison: Comparison, choices: ResponseChoices, notices: Collection[str] = ()
+) -> ResponseDraft:
     """Propose a category, with its computation.
 
     `comparison` has current measurements and decisions (`Analysis.compared`); rejected lesions do
-    not count.
+    not count. `notices` are those of the analysis: one on an unknown order comes first.
 
     Raises
     ------
@@ -88,7 +91,13 @@ def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
         comparison, "doubtful", comparison.doubtful_since(choices.baseline)
     )
     return replace(
-        draft, steps=(*doubtful_lines, *_makers_lines(comparison, choices.baseline), *draft.steps)
+        draft,
+        steps=(
+            *((STEPS["order"],) if ORDER_UNKNOWN in notices else ()),
+            *doubtful_lines,
+            *_makers_lines(comparison, choices.baseline),
+            *draft.steps,
+        ),
     )
 
 

@@ -119,10 +119,15 @@ class ArchiveController:
         self._is_close_noticed = False
         self._run(_SENDING, task, str)
 
+    @property
+    def sending(self) -> bool:
+        """Whether a result is being sent, and nobody has stopped that."""
+        activity = self.session.state.activity
+        return activity is not None and activity.name == _SENDING and not activity.stopping
+
     def may_close(self) -> bool:
         """Whether the window may close, which stops what is being sent; else refuse once."""
-        activity = self.session.state.activity
-        refused = activity is not None and activity.name == _SENDING and not self._is_close_noticed
+        refused = self.sending and not self._is_close_noticed
         self._is_close_noticed |= refused
         return not refused
 

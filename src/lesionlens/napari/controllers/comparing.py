@@ -26,6 +26,7 @@ from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.panel_dialogs import PanelDialogs
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition
+from lesionlens.napari.model.wording.followup import missing_sequence_text
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
@@ -43,6 +44,7 @@ _RESULT_CHANGED = "The comparison was discarded: the result has changed meanwhil
 _OUTLINE_DRAWN = (
     "The comparison was discarded: an outline is being drawn. Finish it and compare again."
 )
+_ONLY_IMAGES = "Only its images are shown. Compare again after signing to see the changes."
 _CONFIRM_PATIENT = "Nothing is compared until you confirm that it is one patient."
 
 
@@ -94,7 +96,8 @@ class ComparingActs(MarkActs):
                     return "The comparison was discarded: its study is no longer open."
                 pictures = replace(pictures, components=None)
                 session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-                return "Only its images are shown. Compare again after signing to see the changes."
+                missing = missing_sequence_text(session.state)
+                return f"{_ONLY_IMAGES} {missing}".strip()
             current = session.state.analysis
             if current is None or current.findings is not analysis.findings:
                 return _RESULT_CHANGED
@@ -106,7 +109,7 @@ class ComparingActs(MarkActs):
             log = ReviewLog(compared.review, cached_outline_digests(compared))
             session.settle(log, compared, session.state.overlays, uid_map)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return None
+            return missing_sequence_text(session.state) or None
 
         def retry() -> None:
             if session.state.study is analysis.study:

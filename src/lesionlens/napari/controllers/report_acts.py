@@ -31,8 +31,8 @@ class ReportActs(SignActs):
 
     copy_text: Callable[[str], object]
     """Puts text on the clipboard; this and the following ones are set by the window."""
-    ask_response: Callable[[Comparison, StudyIdentity, str], object]
-    """Shows the draft of a response to a comparison, with the patient's identity, for a reader."""
+    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str], object]
+    """Shows the draft of a response to a comparison with its notices, for patient and reader."""
     _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
@@ -73,7 +73,9 @@ class ReportActs(SignActs):
         if not self.review_controller.may_sign_response():
             return
         self._response_study = state.study
-        self.ask_response(comparison, state.identity, self.review_controller.reader or "")
+        notices = () if state.analysis is None else state.analysis.run.notices
+        reader = self.review_controller.reader or ""
+        self.ask_response(comparison, notices, state.identity, reader)
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""

@@ -82,7 +82,11 @@ class ReviewController:
         if decision_obstacle(self.session.state):
             self.notify_obstacle()
             return False
-        return not self._obstacles.notify_if_signed() and self.session.decide(state) is not None
+        if self._obstacles.notify_if_signed():
+            return False
+        if self._read_controller.saver.all_saved and self.session.repeats(state):
+            return True  # the second press of a double click: undo would seem to do nothing
+        return self.session.decide(state) is not None
 
     def notify_obstacle(self) -> None:
         """Notify why no candidate can be decided or redrawn."""

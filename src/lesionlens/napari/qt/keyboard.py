@@ -105,6 +105,7 @@ class Keyboard(QObject):
         self._is_left_to_napari = is_left_to_napari
         self._held_acts: dict[int, Callable[[bool], Any]] = {}
         self._release_timers: dict[int, QTimer] = {}
+        self._released_ms: dict[int, int] = {}
         self._accepts_repeat = True
         QApplication.instance().focusChanged.connect(self._on_focus_changed)
 
@@ -177,7 +178,7 @@ class Keyboard(QObject):
             self._held_acts[event.key()] = act
             act(True)  # noqa: FBT003 -- see Command.run
             return True
-        is_repeat = event.isAutoRepeat()
+        is_repeat = self._is_repeat(event)
         if is_repeat and not (command.repeats and self._accepts_repeat):
             return True
         act()
@@ -186,6 +187,11 @@ class Keyboard(QObject):
             when_idle(self._accept_repeat)
         return True
 
+    def _is_repeat(self, event: QKeyEvent) -> bool:
+        """Return whether a press repeats a held key: X11 releases it at the same millisecond."""
+        at_release = 0 < event.timestamp() == self._released_ms.get(event.key())
+        return at_release or bool(event.isAutoRepeat())
+
     def _accept_repeat(self) -> None:
         """Accept the next repeat; those during painting were skipped."""
         self._accepts_repeat = True
@@ -193,6 +199,7 @@ class Keyboard(QObject):
     def _on_release(self, event: QKeyEvent) -> bool:
         """End a held command soon, unless its key is pressed again: the release was a repeat."""
         key = event.key()
+        self._released_ms[key] = event.timestamp()
         if key not in self._held_acts:
             return False
         if not event.isAutoRepeat():

@@ -1,6 +1,7 @@
 """The archive's dialog: search, retrieve and open, send a result.
 
-No request is sent before a button is pressed; closing the dialog stops the running job.
+No request is sent before a button is pressed. Closing the dialog stops the running job; while a
+result is sent, it stays open.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from lesionlens.napari.widgets.parts import (
 from lesionlens.napari.widgets.run_block import JobProgress, ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
+
+_STILL_SENDING = "A result is being sent: wait until that has ended, or press Cancel to stop it."
 
 
 class PacsDialog(QDialog):
@@ -207,10 +210,16 @@ class PacsDialog(QDialog):
         self.session.changed.disconnect(self.show_screen)
         self._progress.show_activity(None)
         self.jobs.abandon()
-        self.reject()
+        self._stop_and_close()
 
     def reject(self) -> None:
-        """Stop the running job and close; also called by Escape and the close button."""
+        """Stop the running job and close, unless a result is being sent; also called by Escape."""
+        if self.controller.sending:
+            self.session.notify(_STILL_SENDING)
+        else:
+            self._stop_and_close()
+
+    def _stop_and_close(self) -> None:
         self.jobs.stop()
         super().reject()
 

@@ -53,6 +53,7 @@ class ResponseDialog(QDialog):
         self.setMinimumWidth(560)
         self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
         self._comparison: Comparison | None = None
+        self._notices: tuple[str, ...] = ()
         self._baseline, self._nadir = QComboBox(), QComboBox()
         self._choices = {kind: QComboBox() for kind in (Criterion, Disease, Steroids, Clinical)}
         self._category, self._reader = QComboBox(), QLineEdit()
@@ -109,9 +110,15 @@ class ResponseDialog(QDialog):
         for category in Response:
             self._category.addItem(category.value, category)
 
-    def ask(self, comparison: Comparison, identity: StudyIdentity, reader: str) -> None:
-        """Show the draft of a comparison."""
-        self._comparison = None
+    def ask(
+        self,
+        comparison: Comparison,
+        notices: tuple[str, ...],
+        identity: StudyIdentity,
+        reader: str,
+    ) -> None:
+        """Show the draft of a comparison; `notices` are those of its analysis."""
+        self._comparison, self._notices = None, notices
         self._translate(load(read_preferences().sentence_language))
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._identity.setText(identity.text)
@@ -149,7 +156,7 @@ class ResponseDialog(QDialog):
             return
         entered = self._entered()
         if entered.in_order:
-            self._draft = propose(self._comparison, entered)
+            self._draft = propose(self._comparison, entered, self._notices)
         else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))

@@ -17,6 +17,7 @@ from tests.unit.analysis.followup.test_response import (
     split_off,
 )
 
+from lesionlens.analysis.followup.compare import ORDER_UNKNOWN
 from lesionlens.analysis.followup.response import propose
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import Comparison, LesionMeasurement, percent
@@ -100,6 +101,15 @@ def test_the_shown_change_is_on_the_side_of_the_limit_that_was_decided(
         beyond = shown >= limit if limit > 0 else shown <= limit
         wanted = R.PROGRESSION if limit > 0 else R.PARTIAL
         assert beyond is (draft.category is wanted), draft.steps
+
+
+def test_an_unknown_order_of_the_examinations_is_stated_first() -> None:
+    """Of two examinations of one day, shrinkage may be growth."""
+    found = compared((lesion("a", 20, 20),), (lesion("a", 10, 10),))
+    draft = propose(found, ENTERED, (ORDER_UNKNOWN,))
+    assert draft.steps[0] == ORDER_UNKNOWN[0].lower() + ORDER_UNKNOWN[1:]
+    assert draft.steps[1:] == propose(found, ENTERED).steps
+    assert load("de").step(draft.steps[0]).startswith("Nichts zeigt")
 
 
 def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:

@@ -328,6 +328,16 @@ class ReviewSession(Choosing):
             self._clear_candidate_problems()
         return candidate
 
+    def repeats(self, state: ReviewState) -> bool:
+        """Whether a decision on the candidate in focus would change nothing since the last act."""
+        candidate, log = self.candidate(), self.log()
+        if candidate is None or not log.review.events:
+            return False
+        reason = self.reason_for(candidate, state)
+        log.decide(candidate.tracking_uid, state, reader=self.reader, reason=reason)
+        before, now = log.review.events[-2:]
+        return replace(before, time=now.time) == now
+
     def log(self) -> ReviewLog:
         """Return a copy of the log, whose changes take effect by `settle`."""
         return self._log.copy()

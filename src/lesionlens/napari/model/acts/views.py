@@ -25,6 +25,7 @@ from lesionlens.napari.model.screen.board import frame_of, opening, shown_grid, 
 from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
 from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
+from lesionlens.napari.model.wording.followup import missing_sequence_text
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…"
@@ -68,9 +69,9 @@ class ViewActs(MeasureActs):
     def show_layout(self, layout: Layout) -> None:
         """Show a layout, and remember it for studies of this kind."""
         study = self.session.state.study
-        if layout is Layout.PRIOR and self.views.compared is None:
-            self.session.decline(_NO_PRIOR)
-        elif study is not None:
+        if layout is Layout.PRIOR and self._lacks_comparison():
+            return
+        if study is not None:
             self.session.choose_views(layout=layout)
             if layout is not Layout.PRIOR:  # other studies of the kind may have no prior
                 hanging.remember(study, layout)
@@ -166,7 +167,8 @@ class ViewActs(MeasureActs):
 
     def hold_comparison(self, is_held: bool) -> None:  # noqa: FBT001 -- run by a key
         """Show the comparison while held: a prior, else the previously shown sequence."""
-        if not is_held or self.views.compared is not None or not self._has_one_sequence():
+        lacks = self._has_one_sequence if self.views.compared is None else self._lacks_comparison
+        if not is_held or not lacks():
             self.session.choose_views(swapped=is_held)
 
     def _has_one_sequence(self) -> bool:
@@ -177,11 +179,18 @@ class ViewActs(MeasureActs):
             self.session.decline("The study has only one sequence.")
         return is_only
 
+    def _lacks_comparison(self) -> bool:
+        """Whether there is no comparison, or none of the shown sequence; notifies if so."""
+        missing = _NO_PRIOR
+        if self.views.compared is not None:
+            missing = missing_sequence_text(self.session.state)
+        if missing:
+            self.session.decline(missing)
+        return bool(missing)
+
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
-        if self.views.compared is None:
-            self.session.decline(_NO_PRIOR)
-        elif not self.is_drawing():
+        if not self._lacks_comparison() and not self.is_drawing():
             is_shown = self.shown_layout() is Layout.PRIOR
             self.session.choose_views(layout=Layout.SINGLE if is_shown else Layout.PRIOR)
 

@@ -15,6 +15,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     percent,
 )
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import volume_text
 from lesionlens.results.export.followup import (
     Curves,
@@ -61,6 +62,17 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         if notice in analysis.run.notices:
             doubt = f"{notice}. {doubt}".strip()
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
+
+
+def missing_sequence_text(state: State) -> str:
+    """Return that the earlier examination lacks the shown sequence; empty if it has it."""
+    compared, shown = state.choices.views.compared, state.choices.sequence
+    if state.study is None or shown is None or compared is None or shown in compared.volumes:
+        return ""
+    shared = ", ".join(s.display_name for s in state.study.series if s in compared.volumes)
+    return (
+        f"The earlier examination has no {shown.display_name}. Show one that both have: {shared}."
+    )
 
 
 def title_of(analysis: Analysis) -> str:
