@@ -35,7 +35,7 @@ from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.dock import open_panel
-from lesionlens.napari.loading import layers_of
+from lesionlens.napari.loading import layers_of, read_study
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
@@ -114,6 +114,18 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
     assert panel.session.state.study.series[t2].files[0].path == files[t2]
     assert panel.session.state.exchanged == ()
     assert not button.isVisibleTo(panel)
+
+
+def test_exchanged_names_are_reported_however_the_images_were_opened(panel, analysis, qtbot):
+    """As by `lesionlens open`, napari's own menu or a list, for which nothing was checked."""
+    files = {s: series.files[0].path for s, series in analysis.study.series.items()}
+    t2, flair = MrSequence.T2, MrSequence.FLAIR
+    exchanged = {**files, t2: files[flair], flair: files[t2]}
+    for data in read_study((analysis.study.root,), named=exchanged):
+        current_viewer().add_layer(Layer.create(*data))
+    checked(panel, qtbot)
+    assert set(panel.session.state.exchanged) == {t2, flair}
+    assert control(panel, "Swap T2 and FLAIR").isVisibleTo(panel)
 
 
 def test_names_that_are_not_confirmed_get_no_tick_and_unclear_exchanges_no_swap(loaded):
@@ -1049,6 +1061,7 @@ def settled(panel, qtbot):
 
 
 def checked(panel, qtbot):
+    qtbot.wait(1)  # the check begins as soon as the window is idle
     check = panel.actions_.opener.name_check
     qtbot.waitUntil(lambda: not check.running, timeout=PATIENCE_MS)
 

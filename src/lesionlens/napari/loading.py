@@ -104,26 +104,6 @@ def _as_analysed(study: Study, result: Path) -> Study:
         return study
 
 
-def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> tuple[MrSequence, ...]:
-    """Return the sequences among layer data whose names seem exchanged.
-
-    An oblique scan is read as it was acquired: its layer has several times as many voxels.
-    """
-    from lesionlens.base.labels import MrSequence  # noqa: PLC0415
-    from lesionlens.imaging.preparation.checks.early_name_check import exchanged_before_registration  # noqa: PLC0415
-    from lesionlens.napari.model.overlays.maps import grid_of  # noqa: PLC0415
-
-    scans = {}
-    for data, keywords, _ in layers:
-        metadata = keywords["metadata"][KEY]
-        sequence, acquired = MrSequence(metadata["sequence"]), metadata["acquired"]
-        if acquired is not None:
-            scans[sequence] = (acquired.data, acquired.grid)
-            continue
-        scans[sequence] = (data, grid_of(data, keywords["scale"], keywords["translate"]))
-    return exchanged_before_registration(scans, context=context)
-
-
 def layers_of(study: Study, context: RunContext) -> list[LayerData]:
     """Load every sequence as layer data; the first in reference order is last."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415

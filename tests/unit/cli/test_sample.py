@@ -66,7 +66,7 @@ def test_the_sample_may_be_requested_again(tmp_path):
     """The README, the site and the tutorial begin with this command: the second was refused."""
     assert sample(tmp_path / "mine") == sample(tmp_path / "mine")
     (tmp_path / "mine" / "study" / "t1.nii.gz").write_bytes(b"")
-    with pytest.raises(UnusableInputError, match=r"t1\.nii\.gz|would be overwritten"):
+    with pytest.raises(UnusableInputError, match=r"t1\.nii\.gz|have names of the output"):
         sample(tmp_path / "mine")
 
 

@@ -159,7 +159,7 @@ def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
 
 def _refused(what: str, folder: Path) -> UnusableInputError:
     return UnusableInputError(
-        found=f"files in {folder.name!r} that would be overwritten and are {what}",
+        found=f"files in {folder.name!r} that have names of the output and are {what}",
         expected="a folder without them: only what an earlier result lists as its own is replaced",
         next_step="Move them away, or choose another folder; nothing was changed",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.components import ViewerModel
 
@@ -21,6 +21,9 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import results_in
+
+if TYPE_CHECKING:
+    from lesionlens.imaging.preparation.checks.early_name_check import Scans
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
@@ -69,7 +72,6 @@ class Opener:
             if study is not None:
                 own_layers = layers[-len(layer_data) :]
                 layers.selection.active = next(layer for layer in own_layers if layer.visible)
-                self._check_names(study, layer_data)
                 if then is not None:
                     when_idle(then)
 
@@ -80,13 +82,13 @@ class Opener:
             "Opening", task, on_result, lambda error: self.handle_error(request, error, then)
         )
 
-    def _check_names(self, study: Study, layer_data: list[Any]) -> None:
+    def check_names(self, study: Study, scans: Scans) -> None:
         """Report exchanged names as soon as they are found, if the study is still open."""
 
         def task(context: RunContext) -> Any:
-            from lesionlens.napari.loading import exchanged_in  # noqa: PLC0415
+            from lesionlens.imaging.preparation.checks import early_name_check  # noqa: PLC0415
 
-            return exchanged_in(layer_data, context)
+            return early_name_check.exchanged_before_registration(scans, context=context)
 
         def on_result(exchanged: tuple[MrSequence, ...]) -> None:
             if self.session.state.study is study:

@@ -37,7 +37,7 @@ from lesionlens.results.export.followup import write_followup_json
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_third_party
-from lesionlens.results.export.result_files import owned, write_list
+from lesionlens.results.export.result_files import replaceable_files, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.export.written import Written, reason_of
@@ -119,7 +119,7 @@ def save(
     def owned_files(path: Path) -> OwnedFiles:
         """List the files to replace, in the locked folder; refuse if a review was saved there."""
         earlier.check_unchanged()
-        return owned(path)
+        return replaceable_files(path)
 
     with staged(out, own_files=owned_files) as staging:
         notices = write_result(analysis, earlier, staging, context)

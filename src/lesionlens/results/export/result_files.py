@@ -16,6 +16,7 @@ from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
+from lesionlens.base.records.parts import MAPS, MEASURED
 
 RUN, REVIEW = "run.json", "review.json"
 ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
@@ -77,7 +78,7 @@ def _legacy_files(folder: Path, *, has_run: bool) -> Iterable[str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder with foreign files that every result would overwrite.
+    """Refuse a folder with foreign files that a result would overwrite, or read when it is opened.
 
     Raises
     ------
@@ -85,4 +86,17 @@ def check_folder(folder: Path) -> None:
         There are such files.
     """
     if folder.is_dir():
-        manifest.check_free(folder, ALWAYS, owned(folder))
+        replaceable_files(folder)
+
+
+def replaceable_files(folder: Path) -> dict[str, str | None]:
+    """Return the files of a result (`owned`); refuse foreign files under names that a result uses.
+
+    Raises
+    ------
+    UnusableInputError
+        There are such files.
+    """
+    files = owned(folder)
+    manifest.check_free(folder, dict.fromkeys((*ALWAYS, *MEASURED, *MAPS)), files)
+    return files

@@ -53,7 +53,18 @@ def test_a_users_own_file_with_a_name_of_ours_is_refused_by_name(make, tmp_path,
     assert tree(out) == {name: b"mine"}
 
 
-@pytest.mark.parametrize("name", ALWAYS)
+@pytest.mark.parametrize("name", ["followup.json", "evidence_t1c.nii.gz"])
+def test_a_users_file_that_opening_would_take_for_a_part_is_refused_by_name(make, tmp_path, name):
+    """The result was written beside it, and could then neither be opened nor exported."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(UnusableInputError, match=f"not of an earlier result: {name}"):
+        save(make(), out)
+    assert tree(out) == {name: b"mine"}
+
+
+@pytest.mark.parametrize("name", [*ALWAYS, "followup.json"])
 def test_such_a_file_is_refused_before_the_analysis_begins(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UnusableInputError, match=name):
@@ -62,7 +73,7 @@ def test_such_a_file_is_refused_before_the_analysis_begins(tmp_path, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["surfaces/head.stl", "key_slices/1.png", "review_edits/a.txt", "followup.json", "dicom/x.dcm"],
+    ["surfaces/head.stl", "key_slices/1.png", "review_edits/a.txt", "dicom/x.dcm"],
 )
 def test_what_a_user_adds_to_a_result_stays(make, out, name):
     (out / name).parent.mkdir(exist_ok=True)
