@@ -197,7 +197,7 @@ def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot):
         assert dialog.problem.isVisibleTo(dialog)
         lines = {f"Found {error.found}.", f"Expected {error.expected}.", words}
         assert lines <= set(reads(dialog.problem).splitlines())
-        dialog.problem.dismissed.emit()
+        control(dialog.problem, "Back").click()
         assert not dialog.problem.isVisibleTo(dialog)
 
 
@@ -206,7 +206,7 @@ def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
         search(dialog, qtbot, **{field: text})
         assert dialog.problem.isVisibleTo(dialog), field
         assert not peer.connected
-        dialog.problem.dismissed.emit()
+        control(dialog.problem, "Back").click()
         dialog.form.fields[field].setText("")
 
 

@@ -39,7 +39,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.qt.keyboard import takes_text
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.napari.widgets import path_dialogs
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -563,7 +562,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     )
     acts, session = panel.actions_, panel.session
     study = session.state.study
-    monkeypatch.setattr(path_dialogs, "ask_path", lambda _, then, __: then(study.root))
+    monkeypatch.setattr(acts.dialogs, "ask_path", lambda then, _: then(study.root))
     session.close()
     session.open(study)
     assert not acts.compare(study.root)

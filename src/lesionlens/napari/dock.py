@@ -436,7 +436,7 @@ def open_archive() -> None:
     """Show the archive's dialog in the current window (File → IO Utilities)."""
     viewer = napari.current_viewer()
     if viewer is not None:
-        open_panel(viewer).ask_archive()
+        open_panel(viewer).show_archive()
 
 
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
@@ -90,21 +91,15 @@ class Legend(QWidget):
 class AttentionBlock(Section):
     """Shows and changes the overlay."""
 
-    region_chosen = Signal(object)
-    overlay_chosen = Signal(object)
-    opacity_chosen = Signal(float)
-    uncertainty_chosen = Signal(bool)
-    unreliable_chosen = Signal(bool)
-    probe_ended = Signal()
-
-    def __init__(self) -> None:
+    def __init__(self, acts: Actions) -> None:
         super().__init__("ATTENTION")
+        session = acts.session
         self._region = combo_box("Region whose outline and attention are shown", letters=8)
         self._region.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._region.activated.connect(
-            lambda _: self.region_chosen.emit(Region(self._region.currentData()))
+            lambda _: session.choose_region(Region(self._region.currentData()))
         )
-        self.layer_chooser = LayerChooser()
+        self.layer_chooser = LayerChooser(acts)
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
@@ -112,16 +107,16 @@ class AttentionBlock(Section):
                 (Overlay.MAP, "map", "Outline and attention map (G)"),
             ]
         )
-        self._overlay.chosen.connect(self.overlay_chosen)
+        self._overlay.chosen.connect(session.choose_overlay)
         self._opacity = QSlider(Qt.Orientation.Horizontal)
         self._opacity.setRange(10, 100)
         self._opacity.setAccessibleName("Opacity of maps, percent")
-        self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
+        self._opacity.valueChanged.connect(lambda value: session.choose_opacity(value / 100))
         self._uncertainty = QCheckBox("uncertainty")
-        self._uncertainty.clicked.connect(self.uncertainty_chosen)
+        self._uncertainty.clicked.connect(session.choose_uncertainty)
         self._trust = label("", "dim", wrap=True)
         self._show_unreliable = QCheckBox("show it anyway")
-        self._show_unreliable.clicked.connect(self.unreliable_chosen)
+        self._show_unreliable.clicked.connect(session.choose_unreliable)
         self._title = label("", wrap=True)
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
@@ -129,7 +124,7 @@ class AttentionBlock(Section):
         self._no_bars_label = label("", "dim", wrap=True)
         self._probe = flat_button("✕ probe")
         self._probe.setAccessibleName("Close the probe")
-        self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
+        self._probe.clicked.connect(lambda _=False: acts.end_probe())
         self._hint = label("", "dim", wrap=True)
         self._legend = Legend()
         self._lay_out()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from collections.abc import Callable
+
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -20,12 +21,11 @@ _COLUMNS = ("Date", "Study", "Series", "Images")
 
 
 class StudiesDialog(QDialog):
-    """A table of studies with the latest preselected; non-blocking."""
+    """A table of studies with the latest preselected; `choose` takes the UID of one."""
 
-    chosen = Signal(str)
-    """UID of the chosen study."""
-
-    def __init__(self, parent: QWidget) -> None:
+    def __init__(
+        self, parent: QWidget, choose: Callable[[str], object], cancel: Callable[[], object]
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Which study?")
         self._listed: tuple[ListedStudy, ...] = ()
@@ -40,7 +40,9 @@ class StudiesDialog(QDialog):
         buttons.addButton("Open", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
-        self.accepted.connect(self._choose)
+        self._choose = choose
+        self.accepted.connect(self._on_accepted)
+        self.rejected.connect(cancel)
         hint = label("There is more than one study here. Studies are never mixed.")
         stack(self, hint, self._table, buttons, margins=None)
         self.resize(560, 320)
@@ -62,7 +64,7 @@ class StudiesDialog(QDialog):
         self._table.selectRow(len(studies) - 1)
         self.open()
 
-    def _choose(self) -> None:
+    def _on_accepted(self) -> None:
         row = self._table.currentRow()
         if 0 <= row < len(self._listed):
-            self.chosen.emit(self._listed[row].uid)
+            self._choose(self._listed[row].uid)
