@@ -12,10 +12,11 @@ from lesionlens.base.labels import Region
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
+from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
-from lesionlens.napari.viewer.colours import ATTENTION, map_colours
+from lesionlens.napari.viewer.colours import map_colours
 from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.parts import (
     Bars,
@@ -162,12 +163,12 @@ class AttentionBlock(Section):
             self._opacity.setValue(round(maps.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)
         self._uncertainty.setEnabled(not screen.editing)
-        self._uncertainty.setChecked(screen.scene.uncertainty)
+        self._uncertainty.setChecked(screen.scene.shows(UNCERTAINTY))
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
         self._show_trust(maps)
         self._show_focus(screen.focus)
-        self._probe.setVisible(screen.scene.probe)
+        self._probe.setVisible(screen.scene.shows(PROBE))
         show_text(self._hint, shown.hint)
 
     def _show_focus(self, focus: ShownFocus) -> None:

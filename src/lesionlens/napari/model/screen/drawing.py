@@ -45,15 +45,6 @@ Source = tuple[NDArray[Any], Grid]
 """(I, J, K) array and its grid."""
 
 
-class RequestedMap(NamedTuple):
-    """The map that the reader chose, and that is available."""
-
-    role: str
-    view: MapView
-    candidate: int | None
-    """The candidate that it is limited to; None for all."""
-
-
 class DrawnRuler(NamedTuple):
     """One diameter near the slice."""
 
@@ -332,10 +323,10 @@ class TilePainter:
 
     def _map(self, view: View) -> MapDrawing | None:
         board = view.board
-        overlays, requested = board.overlays, map_of(board)
-        if overlays is None or requested is None:
+        overlays, layer = board.overlays, next(iter(board.scene.maps), None)
+        if overlays is None or layer is None or layer.view is None:
             return None
-        role, shown, candidate = requested
+        role, shown, candidate = layer.role, layer.view, layer.candidate
         part = self._cut(role, self._volume(role, shown.data, overlays.grid), view)
         if candidate is not None:
             components = (overlays.components, overlays.grid)
@@ -369,21 +360,6 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
             ends = [np.interp(positions, distances, line[:, axis]) for axis in range(2)]
             dots.append(np.stack(ends, axis=1))
     return tuple(dots)
-
-
-def map_of(board: Board) -> RequestedMap | None:
-    """Return the map to be shown; None if there is none."""
-    overlays, scene = board.overlays, board.scene
-    if overlays is None:
-        return None
-    if scene.probe and overlays.probe is not None:
-        return RequestedMap("probe", overlays.probe, None)
-    if scene.attention is not None:
-        view = overlays.attention_of(scene.attention, scene.layer_choice)
-        return None if view is None else RequestedMap(view.role, view, scene.only)
-    if scene.uncertainty and overlays.uncertainty is not None:
-        return RequestedMap("uncertainty", overlays.uncertainty, None)
-    return None
 
 
 def alone(part: Slice, components: Slice, candidate: int) -> Slice:

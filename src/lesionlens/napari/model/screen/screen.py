@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
-from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.screen.map_layers import MapLayer, map_layers
 from lesionlens.napari.model.screen.panel_blocks import (
     ShownFocus,
     ShownMapChoices,
@@ -48,7 +49,6 @@ from lesionlens.napari.model.wording.edits import (
     why_not_added,
     why_not_merged,
 )
-from lesionlens.napari.model.wording.map_checks import withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
 
@@ -102,11 +102,8 @@ class ShownScene:
 
     sequence: MrSequence | None = None
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
-    attention: Region | None = None
-    layer_choice: LayerChoice | None = None
-    only: int | None = None
-    uncertainty: bool = False
-    probe: bool = False
+    maps: tuple[MapLayer, ...] = ()
+    """Maps over the image, topmost first."""
     opacity: float = 0.6
     compared: ComparisonImages | None = None
     """Images shown instead of the sequence."""
@@ -114,6 +111,10 @@ class ShownScene:
     """Whether maps are drawn as isolines, which are not layers."""
     plane: Plane = Plane.AXIAL
     focus: FocusedRegion | None = None
+
+    def shows(self, role: str) -> bool:
+        """Whether a map of a role is over the image."""
+        return any(layer.role == role for layer in self.maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +215,10 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
 
 def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
     choices = state.choices
-    overlay_on = choices.overlay is not Overlay.OFF and not choices.hidden
-    overlays = state.overlays
-    probing = not choices.hidden and overlays is not None and overlays.probe is not None
-    own_image = compared_now(state) is None  # maps do not belong on another image
-    # one map at a time, none while drawing
-    maps_allowed = own_image and not probing and state.editing is None
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
-            visible=overlay_on,
+            visible=choices.overlay is not Overlay.OFF and not choices.hidden,
             region=choices.region,
             colours=tuple(
                 (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
@@ -236,27 +231,13 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             else state.editing or None,
             cavity=state.editing != DRAWN_CAVITY,
         ),
-        attention=choices.region
-        if overlay_on and maps_allowed and choices.overlay is Overlay.MAP and not withheld(state)
-        else None,
-        layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
-        only=focus.id if choices.only_focused and focus is not None else None,
-        uncertainty=overlay_on and maps_allowed and choices.uncertainty,
-        probe=own_image and probing and state.editing is None,
+        maps=map_layers(state, focus, next(iter(rows), None)),
         opacity=choices.opacity,
         compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
-
-
-def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
-    if choices.layer is None:
-        return None
-    rollout = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
-    at_mm = candidate.peak_mm if rollout and candidate is not None else None
-    return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
 def _rows(

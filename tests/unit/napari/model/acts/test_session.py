@@ -21,7 +21,9 @@ from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overla
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import DraggedRulers
 from lesionlens.napari.model.overlays import maps as display
+from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
 from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
@@ -42,6 +44,10 @@ def screen(session):
     return resolve(session.state)
 
 
+def roles(session):
+    return [layer.role for layer in screen(session).scene.maps]
+
+
 def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
     session = ReviewSession()
     session.open(analysis.study)
@@ -55,7 +61,7 @@ def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
 def test_nothing_is_shown_over_the_image_before_the_reader_asks(session):
     scene = screen(session).scene
     assert not scene.outline.visible
-    assert scene.attention is None
+    assert scene.maps == ()
 
 
 def test_going_to_a_candidate_shows_its_contour_once(session):
@@ -442,11 +448,11 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     session.choose_overlay(Overlay.MAP)
     shown = screen(session)
     assert shown.maps.withheld
-    assert shown.scene.attention is None
+    assert shown.scene.maps == ()
     assert shown.scene.outline.visible
     assert shown.maps.verdict.good is False
     session.choose_unreliable(visible=True)
-    assert screen(session).scene.attention is Region.WT
+    assert roles(session) == [ATTENTION]
 
 
 def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis):
@@ -498,19 +504,21 @@ def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
 
 
 def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
-    session.choose_layer(0, 1)
-    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 0, 1)
-    session.choose_layer(1, 1)
-    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 1)
-    session.choose_layer(7)
-    assert screen(session).scene.layer_choice is None
+    session.choose_overlay(Overlay.MAP)
+    for chosen, expected in (
+        ((0, 1), LayerChoice(Region.WT, 0, 1)),
+        ((1, 1), LayerChoice(Region.WT, 1)),
+        ((7,), None),
+    ):
+        session.choose_layer(*chosen)
+        (layer,) = screen(session).scene.maps
+        assert layer.choice == expected
 
 
 def test_asking_for_uncertainty_switches_the_overlay_on(session):
     session.choose_uncertainty(visible=True)
-    scene = screen(session).scene
-    assert scene.uncertainty
-    assert scene.outline.visible
+    assert roles(session) == [UNCERTAINTY]
+    assert screen(session).scene.outline.visible
 
 
 @pytest.mark.parametrize(
@@ -536,22 +544,30 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
     assert "white-matter lesion 70 %" in last.tooltip
 
 
+def test_without_attention_the_uncertainty_has_legend_and_map(session):
+    """Linked views and legend showed neither, which napari's canvas did."""
+    session.choose_overlay(Overlay.MAP)
+    session.choose_uncertainty(visible=True)
+    bare = replace(session.state, overlays=replace(session.state.overlays, attention={}))
+    model = view_model_of(bare)
+    assert [layer.role for layer in model.board.scene.maps] == [UNCERTAINTY]
+    assert (model.map.role, model.map.view) == (UNCERTAINTY, bare.overlays.uncertainty)
+
+
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
     session.choose_uncertainty(visible=True)
     session.go_to_candidate(1)
-    assert screen(session).scene.attention is Region.WT
+    assert roles(session) == [ATTENTION, UNCERTAINTY]
     overlays = session.state.overlays
     view = overlays.attention[Region.WT]
     grid = analysis.volumes.labels.grid
     voxel = tuple(int(v) for v in np.rint(grid.to_voxel(analysis.findings.candidates[0].peak_mm)))
     session.probe(voxel, replace(overlays, probe=view))
-    scene = screen(session).scene
-    assert (scene.probe, scene.attention, scene.uncertainty) == (True, None, False)
+    assert roles(session) == [PROBE]
     assert "candidate 1 (" in screen(session).maps.probed
     session.probe((0, 0, 0))
     assert "not flagged" in screen(session).maps.probed
     session.probe(None, overlays)
     session.begin_edit()
-    scene = screen(session).scene
-    assert (scene.probe, scene.attention, scene.uncertainty) == (False, None, False)
+    assert roles(session) == []
