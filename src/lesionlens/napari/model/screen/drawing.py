@@ -93,6 +93,19 @@ class Drawing:
     measures: tuple[DrawnMeasure, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnOutline:
+    """Labels that a reader is drawing."""
+
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8 on the working grid; changes in place."""
+    grid: Grid
+    version: int
+    """Changes with every stroke."""
+    colours: tuple[tuple[int, str], ...]
+    """Label and colour."""
+
+
 class TilePainter:
     """Draws the tiles of a board.
 
@@ -107,8 +120,10 @@ class TilePainter:
         self._cache: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
 
-    def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
-        """Return the content of a tile at a viewpoint."""
+    def draw(
+        self, board: Board, tile: Tile, viewpoint: Viewpoint, drawn: DrawnOutline | None = None
+    ) -> Drawing:
+        """Return the content of a tile at a viewpoint, with the outline being drawn if any."""
         view = View(board, tile, viewpoint)
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(view, picture)
@@ -122,7 +137,7 @@ class TilePainter:
             edges=frame.edges(tile.plane),
             lines=annotations_of(board, tile, picture, image),
             map=self._map(view),
-            outlines=self._outlines(view),
+            outlines=self._outlines(view) + self._borders(drawn, view),
             box=box_of(view),
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(view),
@@ -223,17 +238,25 @@ class TilePainter:
         def traced() -> Outlines:
             inside = np.isin(labels.data, [int(label) for label in outline.region.labels])
             ids = np.where(inside, components.data, 0)
-            present = set(np.unique(ids).tolist())
-            return tuple(
-                (colour, lines_around(ids == number, components))
-                for number, colour in outline.colours
-                if number in present
-            )
+            return borders(replace(components, data=ids), outline.colours)
 
         key = ("outlines", id(components), id(labels), outline.region, outline.colours)
         current = self._cached(key, (components, labels), traced)
         underlying = self._original(view) + self._second(view) + self._cavity(view)
         return underlying + current + self._doubtful_borders(view, components)
+
+    def _borders(self, drawn: DrawnOutline | None, view: View) -> Outlines:
+        """Return the border of each label being drawn, which changes with its version."""
+        if drawn is None:
+            return ()
+        picture = Picture.of(drawn.labels, drawn.grid)
+        frame, plane = view.board.frame, view.tile.plane
+        number = picture.number_at(frame, plane, view.depth_mm)
+
+        def traced() -> Outlines:
+            return borders(picture.cut(frame, plane, number, nearest=True), drawn.colours)
+
+        return self._cached((drawn.version, frame.key, plane, number), None, traced)
 
     def _nearest(self, name: str, source: Source, view: View) -> Slice:
         """Return the slice of labels, voxel by voxel."""
@@ -300,7 +323,7 @@ class TilePainter:
         components = self._nearest("preliminary", source, view)
 
         def traced() -> Outlines:
-            return tuple((c, lines_around(components.data == n, components)) for n, c in colours)
+            return borders(components, colours)
 
         return self._cached(("preliminary", id(components), colours), components, traced)
 
@@ -340,6 +363,16 @@ class TilePainter:
         if board.views.isolines:
             lines = self._cached(("lines", id(part)), part, lambda: isolines(part, shown))
         return MapDrawing(role, part, shown.top, board.scene.opacity, lines, shown.low)
+
+
+def borders(part: Slice, colours: tuple[tuple[int, str], ...]) -> Outlines:
+    """Return the lines around each of some labels that a slice shows, with their colours."""
+    present = set(np.unique(part.data).tolist())
+    return tuple(
+        (colour, lines_around(part.data == label, part))
+        for label, colour in colours
+        if label in present
+    )
 
 
 def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
