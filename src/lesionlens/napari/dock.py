@@ -305,8 +305,7 @@ class LesionLens(Panel):
             return True
         archives = window.findChildren(PacsDialog)  # the worklist has its own
         if not all(archive.controller.may_close() for archive in archives):
-            self.session.decline(_STILL_SENDING)
-            return False
+            return self.session.decline(_STILL_SENDING)
         return self.actions_.may_close()
 
     def _on_closing(self) -> None:

@@ -150,8 +150,7 @@ class Actions(
         if result is not None:
             return self.reopen(result)
         if len(paths) > 1 and all(map(is_result, paths)):
-            self.session.decline("These are several saved results: drop one of them.")
-            return False
+            return self.session.decline("These are several saved results: drop one of them.")
         return self.open(paths if mask else study_paths(paths) or paths)
 
     def analyse(self, *, locally: bool = False) -> bool:
@@ -330,8 +329,7 @@ class Actions(
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
         lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
-            self.session.decline(_LIST_RESULT)
-            return False
+            return self.session.decline(_LIST_RESULT)
 
         def task(context: RunContext) -> tuple[Review, tuple[str, ...]]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
@@ -473,8 +471,7 @@ class Actions(
         is_exporting = activity is not None and activity.name == _EXPORTING
         if is_exporting and not self._is_close_noticed:
             self._is_close_noticed = True
-            self.session.decline(_STILL_EXPORTING)
-            return False
+            return self.session.decline(_STILL_EXPORTING)
         return self.may_leave()
 
     def toggle_overlay(self) -> None:

@@ -69,8 +69,9 @@ class ComparingActs(MarkActs):
         session, withheld = self.session, self.read_controller.withheld
         analysis = session.state.analysis or withheld
         if analysis is None:
-            session.decline("Analyse the study first: the earlier one is registered to its result.")
-            return False
+            return session.decline(
+                "Analyse the study first: the earlier one is registered to its result."
+            )
         reader = self.read_controller.current.reader or ""
         options = read_preferences().preparation
 
