@@ -205,7 +205,7 @@ class LesionLens(Panel):
         if layer.visible:
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
-            self.views.single.show_plane(scene.plane)
+            self.views.single.show_plane(scene.choices.plane)
             self.views.fit()
 
     def _on_removed(self, event: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt
@@ -155,18 +157,18 @@ class AttentionBlock(Section):
         if not screen.analysed:
             self._legend.show_map(None, map_colours(ATTENTION))
             return
-        maps = screen.maps
-        self._show_regions(maps)
-        self._overlay.show_choice(maps.overlay)
+        maps, choices = screen.maps, screen.choices
+        self._show_regions(maps.regions, choices.region)
+        self._overlay.show_choice(choices.overlay)
         self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
-            self._opacity.setValue(round(maps.opacity * 100))
+            self._opacity.setValue(round(choices.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)
         self._uncertainty.setEnabled(not screen.editing)
         self._uncertainty.setChecked(screen.scene.shows(UNCERTAINTY))
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
-        self._show_trust(maps)
+        self._show_trust(maps, map_shown=choices.overlay is Overlay.MAP)
         self._show_focus(screen.focus)
         self._probe.setVisible(screen.scene.shows(PROBE))
         show_text(self._hint, shown.hint)
@@ -180,16 +182,15 @@ class AttentionBlock(Section):
         show_text(self._no_bars_label, focus.no_bars)
         show_text(self._without, focus.occluded_result)
 
-    def _show_regions(self, maps: ShownMapChoices) -> None:
+    def _show_regions(self, regions: Sequence[Region], chosen: Region) -> None:
         box = self._region
-        if [box.itemData(n) for n in range(box.count())] != list(maps.regions):
+        if [box.itemData(n) for n in range(box.count())] != list(regions):
             box.clear()
-            for region in maps.regions:
+            for region in regions:
                 box.addItem(region.display_name, region)
-        box.setCurrentIndex(box.findData(maps.region))
+        box.setCurrentIndex(box.findData(chosen))
 
-    def _show_trust(self, maps: ShownMapChoices) -> None:
-        map_shown = maps.overlay is Overlay.MAP
+    def _show_trust(self, maps: ShownMapChoices, *, map_shown: bool) -> None:
         show_fact(self._trust, maps.verdict if map_shown else None)
         failed = maps.verdict is not None and maps.verdict.good is False
         self._show_unreliable.setVisible(map_shown and failed)

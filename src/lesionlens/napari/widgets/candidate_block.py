@@ -183,7 +183,7 @@ class CandidateBlock(Section):
     def _show_threshold(self, screen: Screen) -> None:
         with QSignalBlocker(self._slider):
             self._slider.setMinimum(round(screen.threshold.floor * 100))
-            self._slider.setValue(round(screen.threshold.value * 100))
+            self._slider.setValue(round(screen.choices.threshold * 100))
         self._floor.setText(screen.threshold.text)
         show_text(self._costs, screen.threshold.costs)
         self._slider.setToolTip(screen.threshold.source)

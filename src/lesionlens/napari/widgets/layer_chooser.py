@@ -36,7 +36,7 @@ class LayerChooser(QWidget):
 
     def show_screen(self, screen: Screen) -> None:
         """Show the options and the current choice."""
-        maps = screen.maps
+        maps, choices = screen.maps, screen.choices
         self.setVisible(maps.has_attention)
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _fill(
@@ -50,10 +50,10 @@ class LayerChooser(QWidget):
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
         layers += [(second.display_name, second) for second in maps.second_opinions]
-        _fill(self.layer, "all layers", layers, maps.layer)
-        heads = maps.attention_layers[maps.layer][1] if isinstance(maps.layer, int) else 0
+        _fill(self.layer, "all layers", layers, choices.layer)
+        heads = maps.attention_layers[choices.layer][1] if isinstance(choices.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
-        _fill(self.head, "mean", numbers if heads > 1 else [], maps.head)
+        _fill(self.head, "mean", numbers if heads > 1 else [], choices.head)
 
     def _choose_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt returns a StrEnum as its text

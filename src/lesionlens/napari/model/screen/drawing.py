@@ -362,7 +362,7 @@ class TilePainter:
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
             lines = self._cached(("lines", id(part)), part, lambda: isolines(part, shown))
-        return MapDrawing(role, part, shown.top, board.scene.opacity, lines, shown.low)
+        return MapDrawing(role, part, shown.top, board.scene.choices.opacity, lines, shown.low)
 
 
 def borders(part: Slice, colours: tuple[tuple[int, str], ...]) -> Outlines:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
-from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.screen.map_layers import MapLayer, map_layers
 from lesionlens.napari.model.screen.panel_blocks import (
     ShownFocus,
@@ -104,12 +103,9 @@ class ShownScene:
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
     maps: tuple[MapLayer, ...] = ()
     """Maps over the image, topmost first."""
-    opacity: float = 0.6
+    choices: Choices = field(default_factory=Choices)
     compared: ComparisonImages | None = None
     """Images shown instead of the sequence."""
-    isolines: bool = False
-    """Whether maps are drawn as isolines, which are not layers."""
-    plane: Plane = Plane.AXIAL
     focus: FocusedRegion | None = None
 
     def shows(self, role: str) -> bool:
@@ -154,6 +150,11 @@ class Screen:
     signature: ShownSignature = field(default_factory=ShownSignature)
     scene: ShownScene = ShownScene()
 
+    @property
+    def choices(self) -> Choices:
+        """The reader's choices."""
+        return self.scene.choices
+
 
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
@@ -165,8 +166,9 @@ def resolve(state: State) -> Screen:
         decision_obstacle=decision_obstacle(state),
         not_added=why_not_added(state),
         not_merged=why_not_merged(state),
+        scene=ShownScene(choices=state.choices),
     )
-    study, choices = state.study, state.choices
+    study = state.study
     if study is None:
         return screen
     screen = replace(
@@ -176,12 +178,8 @@ def resolve(state: State) -> Screen:
     )
     if state.analysis is not None:
         return _with_analysis(screen, state, state.analysis)
-    return replace(
-        screen,
-        threshold=ShownThreshold(value=choices.threshold),
-        maps=ShownMapChoices(region=choices.region, opacity=choices.opacity),
-        scene=ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane),
-    )
+    scene = replace(screen.scene, sequence=shown_sequence(state), compared=compared_now(state))
+    return replace(screen, scene=scene)
 
 
 def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
@@ -232,10 +230,8 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             cavity=state.editing != DRAWN_CAVITY,
         ),
         maps=map_layers(state, focus, next(iter(rows), None)),
-        opacity=choices.opacity,
+        choices=choices,
         compared=compared_now(state),
-        isolines=choices.views.isolines,
-        plane=choices.plane,
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
 

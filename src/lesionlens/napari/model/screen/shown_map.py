@@ -54,7 +54,7 @@ def _hint(screen: Screen, layer: MapLayer) -> str:
 
 
 def _usage_hint(screen: Screen) -> str:
-    if screen.maps.overlay is Overlay.OFF and screen.candidates:
+    if screen.choices.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: read the images yourself, then press T."
     if screen.editing:
         return "Maps are hidden while an outline is drawn."

@@ -52,7 +52,7 @@ def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
     session = ReviewSession()
     session.open(analysis.study)
     shown = screen(session)
-    assert shown.maps.overlay is Overlay.OFF
+    assert shown.choices.overlay is Overlay.OFF
     assert shown.scene.sequence is MrSequence.T1C
     assert shown.can_analyse
     assert not shown.analysed
@@ -139,7 +139,7 @@ def test_the_threshold_of_an_earlier_network_hides_nothing_of_a_later_one(sessio
     assert [row.id for row in screen(session).candidates] == [1, 2]
     session.choose_threshold(0.95)
     analysed_by(0.3)
-    assert screen(session).threshold.value == 0.95
+    assert screen(session).choices.threshold == 0.95
 
 
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
@@ -487,12 +487,12 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     known = replace(analysis, run=replace(analysis.run, engine=engine))
     session.analysed(FakeResult(known), display.overlays_of(known))
     shown = screen(session)
-    assert (shown.threshold.value, shown.threshold.floor) == (0.25, 0.25)
+    assert (shown.choices.threshold, shown.threshold.floor) == (0.25, 0.25)
     assert shown.threshold.text == "score ≥ 0.25"
     assert "Below 0.25 nothing is flagged" in shown.threshold.source
     session.choose_threshold(0.6)
     session.analysed(FakeResult(known), display.overlays_of(known))
-    assert screen(session).threshold.value == 0.6
+    assert screen(session).choices.threshold == 0.6
 
 
 def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
