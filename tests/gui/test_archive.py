@@ -97,7 +97,7 @@ def peer(monkeypatch, tmp_path, make_study):
 
 @pytest.fixture
 def dialog(peer, panel):
-    panel.ask_archive()
+    panel.show_archive()
     panel.archive.server.show_server(Server(ADDRESS))
     return panel.archive
 
@@ -121,7 +121,7 @@ def test_it_is_no_larger_than_a_small_screen(panel, monkeypatch):
     """At a scale of 1.5 on 1280 × 800 its buttons lay at the edge of the screen, half outside."""
     screen = SimpleNamespace(availableSize=lambda: QSize(853, 533))
     monkeypatch.setattr(PacsDialog, "screen", lambda _: screen)
-    panel.ask_archive()
+    panel.show_archive()
     assert panel.archive.height() < 500
     assert panel.archive.width() == 760
 

@@ -30,7 +30,7 @@ def test_no_key_takes_one_of_naparis():
 def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     """In columns: one column of them was taller than the screen, and could not be scrolled."""
     panel.window().show()
-    panel.show_keys()
+    panel.commands.run("show_keys")
     dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
     (dialog,) = dialogs
     table = dialog.findChild(QLabel)

@@ -15,7 +15,7 @@ from napari.layers import Labels, Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QSlider
 from research.window.demo import run_study
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import (
@@ -256,7 +256,7 @@ def test_region_and_opacity_reach_the_map(reviewed):
     box = control(reviewed.attention, "Region whose outline")
     box.setCurrentIndex(box.findData(Region.ET))
     box.activated.emit(box.currentIndex())
-    control(reviewed.attention, "Opacity of maps").setValue(35)
+    reviewed.attention.findChild(QSlider).setValue(35)
     layer = current_viewer().layers["Attention · enhancing tumour"]
     assert layer.opacity == pytest.approx(0.35)
     expected = reviewed.session.state.overlays.attention[Region.ET]

@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QTableWidget,
-    QTableWidgetItem,
     QWidget,
 )
 
@@ -29,11 +28,12 @@ from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     flat_button,
     label,
-    make_read_only,
     push_button,
     row,
     show_text,
+    show_texts,
     stack,
+    text_table,
     verbatim,
 )
 from lesionlens.napari.widgets.run_block import JobProgress, ProblemBlock
@@ -135,10 +135,7 @@ class PacsDialog(QDialog):
 
     def _show_rows(self, rows: Sequence[tuple[str, ...]]) -> None:
         self.table.clearSelection()
-        self.table.setRowCount(len(rows))
-        for number, row_ in enumerate(rows):
-            for column, text in enumerate(row_):
-                self.table.setItem(number, column, QTableWidgetItem(text))
+        show_texts(self.table, rows)
         if len(rows) == 1:
             self.table.selectRow(0)
 
@@ -215,11 +212,8 @@ class PacsDialog(QDialog):
 
 
 def _table() -> QTableWidget:
-    table = QTableWidget(0, len(archive.HEADINGS))
-    table.setHorizontalHeaderLabels(list(archive.HEADINGS))
-    make_read_only(table, "Studies found")
+    table = text_table(archive.HEADINGS, "Studies found")
     header = table.horizontalHeader()
-    header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for column, width in enumerate((90, 170, 110, 90, 0, 60)):
         stretch = width == 0
         header.setSectionResizeMode(

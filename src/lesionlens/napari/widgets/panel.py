@@ -26,7 +26,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
-from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.controllers.read_texts import analyse_button_text
@@ -102,7 +102,7 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, dialogs)
         self.response = ResponseDialog(self, self.actions_.sign_response)
         dialogs.ask_response = self.response.ask
-        self.commands = Commands(COMMANDS, self.actions_, self._screen_now, session.decline)
+        self.commands = Commands(BY_NAME, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self, self.actions_.opener.choose_study, session.dismiss)
@@ -181,7 +181,7 @@ class Panel(QWidget):
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for command in (*OPENERS, *(self.commands[name] for name in _MENU)):
+        for command in (*OPENERS, *(BY_NAME[name] for name in _MENU)):
             title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen
             menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())

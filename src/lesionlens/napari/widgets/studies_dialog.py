@@ -8,14 +8,12 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
     QWidget,
 )
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.napari.widgets.parts import label, make_read_only, stack
+from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 
@@ -29,9 +27,7 @@ class StudiesDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Which study?")
         self._listed: tuple[ListedStudy, ...] = ()
-        self._table = QTableWidget(0, len(_COLUMNS))
-        self._table.setHorizontalHeaderLabels(_COLUMNS)
-        make_read_only(self._table, "Studies")
+        self._table = text_table(_COLUMNS, "Studies")
         header = self._table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
@@ -55,12 +51,11 @@ class StudiesDialog(QDialog):
         if not studies:
             self.hide()
             return
-        self._table.setRowCount(len(studies))
-        for row, study in enumerate(studies):
-            name = study.description or study.uid
-            cells = (date_text(study.date), name, str(study.series), str(study.images))
-            for column, text in enumerate(cells):
-                self._table.setItem(row, column, QTableWidgetItem(text))
+        rows = [
+            (date_text(s.date), s.description or s.uid, str(s.series), str(s.images))
+            for s in studies
+        ]
+        show_texts(self._table, rows)
         self._table.selectRow(len(studies) - 1)
         self.open()
 
