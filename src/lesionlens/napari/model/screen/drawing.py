@@ -22,6 +22,7 @@ from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.model.screen.map_layers import MapLayer
 from lesionlens.napari.model.screen.slice_annotations import (
     DrawnMeasure,
     View,
@@ -119,6 +120,7 @@ class TilePainter:
         self.pictures, self._name = pictures, name
         self._cache: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
+        self._previous_map: MapLayer | None = None
 
     def draw(
         self, board: Board, tile: Tile, viewpoint: Viewpoint, drawn: DrawnOutline | None = None
@@ -344,9 +346,16 @@ class TilePainter:
         source = ((analysis.original or analysis).findings.components, analysis.prepared.native)
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
+    def _map_layer(self, board: Board) -> MapLayer | None:
+        """Return the topmost map; until an attention is computed, the one before it."""
+        topmost = next(iter(board.scene.maps), None)
+        if topmost is None or topmost.view is not None:
+            self._previous_map = topmost
+        return self._previous_map
+
     def _map(self, view: View) -> MapDrawing | None:
         board = view.board
-        overlays, layer = board.overlays, next(iter(board.scene.maps), None)
+        overlays, layer = board.overlays, self._map_layer(board)
         if overlays is None or layer is None or layer.view is None:
             return None
         role, shown, candidate = layer.role, layer.view, layer.candidate

@@ -20,7 +20,11 @@ from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import DraggedRulers
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays import maps as display
+from lesionlens.napari.model.screen.board import Tile
+from lesionlens.napari.model.screen.drawing import TilePainter
 from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.screen.view_model import view_model_of
@@ -552,6 +556,24 @@ def test_without_attention_the_uncertainty_has_legend_and_map(session):
     model = view_model_of(bare)
     assert [layer.role for layer in model.board.scene.maps] == [UNCERTAINTY]
     assert (model.map.role, model.map.view) == (UNCERTAINTY, bare.overlays.uncertainty)
+
+
+def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, analysis):
+    """The panel said so, and napari's canvas did; linked views showed none meanwhile."""
+    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
+    at_mm = analysis.findings.candidates[0].centroid_mm
+
+    def drawn_map():
+        board = view_model_of(session.state).board
+        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
+
+    session.choose_overlay(Overlay.MAP)
+    before = drawn_map()
+    session.choose_layer(0)
+    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
+    assert drawn_map().slice is before.slice
+    session.choose_overlay(Overlay.CONTOUR)
+    assert drawn_map() is None
 
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
