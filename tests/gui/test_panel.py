@@ -263,6 +263,28 @@ def test_region_and_opacity_reach_the_map(reviewed):
     assert layer.data is expected.data
 
 
+def test_the_controls_of_maps_and_threshold_change_what_is_shown(reviewed):
+    session, block = reviewed.session, reviewed.attention
+    for name in ("contour", "map", "off"):
+        control(block, name).click()
+        assert session.state.choices.overlay is Overlay(name)
+    for name, field in (("uncertainty", "uncertainty"), ("show it anyway", "unreliable")):
+        control(block, name).setChecked(False)
+        control(block, name).click()
+        assert getattr(session.state.choices, field)
+    overlays = session.state.overlays
+    session.probe((0, 0, 0), replace(overlays, probe=overlays.attention[Region.WT]))
+    control(block, "Close the probe").click()
+    assert session.state.overlays.probe is None
+    slider = next(
+        one
+        for one in reviewed.candidates.findChildren(QSlider)
+        if one.accessibleName().startswith("Threshold")
+    )
+    slider.setValue(100)
+    assert session.state.choices.threshold == 1.0
+
+
 def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, caplog):
     def task(context):
         raise UnusableInputError(found="no scan", expected="a scan", next_step="Choose another")
