@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QListWidget, QScrollBar, QSpinBox
+from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.helpers.analysed_head import without_right
@@ -431,7 +431,7 @@ def test_the_buttons_of_a_read_are_read_whole_in_a_narrow_panel(panel, unaided):
     layout = panel.read_block.body_layout
     rows = [row for row in map(layout.itemAt, range(layout.count())) if row.layout() is not None]
     margins = panel.study.parentWidget().layout().contentsMargins()
-    beside = panel.findChild(QScrollBar).sizeHint().width() + margins.left() + margins.right()
+    beside = panel._scroll.verticalScrollBar().sizeHint().width() + margins.left() + margins.right()
     assert rows
     for row in rows:
         assert row.sizeHint().width() <= panel.minimumWidth() - beside
