@@ -98,7 +98,7 @@ def reading_session(studio: Studio, panel: LesionLens, folder: Path, position_mm
     panel.actions_.read_controller.marking.mark(position_mm)
     settle(studio, dock)
     studio.window("pictures/worklist.png")
-    panel.actions_.ask_signature = lambda _, then: then("A. Reader")
+    panel.actions_.dialogs.ask_signature = lambda _, then: then("A. Reader")
     panel.actions_.sign()
     settle(studio, dock)
     panel.session.choose_overlay(Overlay.CONTOUR)

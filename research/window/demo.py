@@ -65,7 +65,7 @@ def run_study(
         Failure shown in the panel.
     """
     if not is_attended:
-        panel.actions_.ask_owner = lambda _identity, _time, answer: answer(None)
+        panel.actions_.dialogs.ask_owner = lambda _identity, _time, answer: answer(None)
     panel.actions_.open(study)
     wait_for(lambda: not panel.jobs.running)
     _raise_problem(panel)

@@ -97,7 +97,7 @@ def peer(monkeypatch, tmp_path, make_study):
 
 @pytest.fixture
 def dialog(peer, panel):
-    panel.ask_archive()
+    panel.show_archive()
     panel.archive.server.show_server(Server(ADDRESS))
     return panel.archive
 
@@ -121,7 +121,7 @@ def test_it_is_no_larger_than_a_small_screen(panel, monkeypatch):
     """At a scale of 1.5 on 1280 × 800 its buttons lay at the edge of the screen, half outside."""
     screen = SimpleNamespace(availableSize=lambda: QSize(853, 533))
     monkeypatch.setattr(PacsDialog, "screen", lambda _: screen)
-    panel.ask_archive()
+    panel.show_archive()
     assert panel.archive.height() < 500
     assert panel.archive.width() == 760
 
@@ -197,7 +197,7 @@ def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot):
         assert dialog.problem.isVisibleTo(dialog)
         lines = {f"Found {error.found}.", f"Expected {error.expected}.", words}
         assert lines <= set(reads(dialog.problem).splitlines())
-        dialog.problem.dismissed.emit()
+        control(dialog.problem, "Back").click()
         assert not dialog.problem.isVisibleTo(dialog)
 
 
@@ -206,7 +206,7 @@ def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
         search(dialog, qtbot, **{field: text})
         assert dialog.problem.isVisibleTo(dialog), field
         assert not peer.connected
-        dialog.problem.dismissed.emit()
+        control(dialog.problem, "Back").click()
         dialog.form.fields[field].setText("")
 
 

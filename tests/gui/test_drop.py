@@ -281,7 +281,7 @@ def test_the_chosen_study_stays_chosen_when_a_series_is_renamed(panel, qtbot, ma
     settled(panel, qtbot)
     uid = panel.session.state.study.uid
     named = panel.session.state.study.series[MrSequence.T2].uid
-    panel.study.renamed.emit({MrSequence.FLAIR: named})
+    panel.actions_.assign_sequences({MrSequence.FLAIR: named})
     settled(panel, qtbot)
     assert panel.session.state.study.uid == uid
     assert {layer.name for layer in panel.viewer.layers} == {"T1c", "FLAIR"}
@@ -346,7 +346,7 @@ def test_where_no_sequence_is_known_the_reader_names_them(
     assert panel.assign.isVisibleTo(panel)
     box = control(panel.assign, "Series that is FLAIR")
     box.setCurrentIndex(box.findText("scan_b", Qt.MatchFlag.MatchStartsWith))
-    panel.assign.applied.emit(panel.assign.assignment())
+    control(panel.assign, "Use these").click()
     settled(panel, qtbot)
     assert not panel.assign.isVisibleTo(panel)
     check_layers(panel.viewer, {"FLAIR"})

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, answer, control, reads, sign, wait
+from tests.gui.window import PATIENCE_MS, answer, choose_alone, control, reads, sign, wait
 
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewAct, ReviewState
 from lesionlens.base.records.attention import MapChecks
@@ -114,7 +114,7 @@ def test_a_drawn_outline_is_kept_before_the_focus_moves_to_another_candidate(
     labels = acts.editor.drawn().current
     assert acts.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
     if way == "map":
-        reviewed.attention.layer_chooser.candidate_chosen.emit(second.id)
+        choose_alone(reviewed, second.id)
     else:
         reviewed.commands.run("next_doubtful")
     assert (session.state.choices.candidate, session.state.editing) == (first.id, first.id)

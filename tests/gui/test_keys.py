@@ -13,7 +13,6 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.qt.key_conflicts import napari_key
 from lesionlens.napari.qt.keyboard import key_name
-from lesionlens.napari.widgets import path_dialogs
 
 
 def test_no_key_takes_one_of_naparis():
@@ -31,7 +30,7 @@ def test_no_key_takes_one_of_naparis():
 def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     """In columns: one column of them was taller than the screen, and could not be scrolled."""
     panel.window().show()
-    panel.show_keys()
+    panel.commands.run("show_keys")
     dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
     (dialog,) = dialogs
     table = dialog.findChild(QLabel)
@@ -190,7 +189,7 @@ def test_the_key_of_the_reason_shows_the_field(reviewed, qtbot, expanded):
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
-    monkeypatch.setattr(path_dialogs, "ask_path", lambda *words: asked.append(words))
+    monkeypatch.setattr(loaded.actions_.dialogs, "ask_path", lambda *words: asked.append(words))
     loaded.commands.run("export")
     assert not asked
     assert loaded.session.state.message == "Analyse the study first."

@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QScrollArea,
-    QScrollBar,
     QSlider,
     QToolButton,
     QWidget,
@@ -323,7 +322,7 @@ def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
     reviewed.session.go_to_candidate(1)
     reviewed.session.choose_overlay(Overlay.MAP)
     inner = reviewed.study.parentWidget()
-    bar = reviewed.findChild(QScrollBar)
+    bar = reviewed._scroll.verticalScrollBar()
     window.show()
     try:
         for points in (9, 10, 12):

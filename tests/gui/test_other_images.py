@@ -16,7 +16,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
-from lesionlens.napari.viewer.colours import ATTENTION
+from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.widgets.study_menus import other_menu
 
 

@@ -15,10 +15,20 @@ from napari.layers import Labels, Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QSlider
 from research.window.demo import run_study
 from tests.gui.conftest import LEFT, RIGHT
-from tests.gui.window import PATIENCE_MS, answer, canvas, control, names, reads, visible, wait
+from tests.gui.window import (
+    PATIENCE_MS,
+    answer,
+    canvas,
+    choose_alone,
+    control,
+    names,
+    reads,
+    visible,
+    wait,
+)
 from tests.helpers.analysed_head import FakeResult
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
@@ -155,7 +165,7 @@ def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):
         assert layer.axis_labels == ("left–right", "back–front", "bottom–top")
     loaded.actions_.next_sequence()
     assert visible() == {"T2"}
-    loaded.study.sequence_chosen.emit(MrSequence.FLAIR)
+    control(loaded.study, "FLAIR").click()
     assert visible() == {"FLAIR"}
 
 
@@ -274,11 +284,33 @@ def test_region_and_opacity_reach_the_map(reviewed):
     box = control(reviewed.attention, "Region whose outline")
     box.setCurrentIndex(box.findData(Region.ET))
     box.activated.emit(box.currentIndex())
-    reviewed.attention.opacity_chosen.emit(0.35)
+    reviewed.attention.findChild(QSlider).setValue(35)
     layer = current_viewer().layers["Attention · enhancing tumour"]
     assert layer.opacity == pytest.approx(0.35)
     expected = reviewed.session.state.overlays.attention[Region.ET]
     assert layer.data is expected.data
+
+
+def test_the_controls_of_maps_and_threshold_change_what_is_shown(reviewed):
+    session, block = reviewed.session, reviewed.attention
+    for name in ("contour", "map", "off"):
+        control(block, name).click()
+        assert session.state.choices.overlay is Overlay(name)
+    for name, field in (("uncertainty", "uncertainty"), ("show it anyway", "unreliable")):
+        control(block, name).setChecked(False)
+        control(block, name).click()
+        assert getattr(session.state.choices, field)
+    overlays = session.state.overlays
+    session.probe((0, 0, 0), replace(overlays, probe=overlays.attention[Region.WT]))
+    control(block, "Close the probe").click()
+    assert session.state.overlays.probe is None
+    slider = next(
+        one
+        for one in reviewed.candidates.findChildren(QSlider)
+        if one.accessibleName().startswith("Threshold")
+    )
+    slider.setValue(100)
+    assert session.state.choices.threshold == 1.0
 
 
 def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, caplog):
@@ -295,7 +327,7 @@ def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, c
     assert reviewed.problem.isVisibleTo(reviewed)
     assert "no scan" in reads(reviewed)
     assert reviewed.candidates.model.rows[0].state is ReviewState.REJECTED
-    reviewed.problem.dismissed.emit()
+    control(reviewed.problem, "Back").click()
     assert not reviewed.problem.isVisibleTo(reviewed)
     reviewed.jobs.start("Opening", defect, lambda _: None)
     settled(reviewed, qtbot)
@@ -313,7 +345,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
 
     loaded.jobs.start("Analysing", task, lambda _: None)
     begun.wait(2)
-    loaded.run.cancel.emit()
+    control(loaded.run, "Cancel").click()
     assert loaded.session.state.activity.stopping
     wait(qtbot, loaded)
     assert "Nothing was changed" in loaded.session.state.message
@@ -888,7 +920,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     brain.activated.emit(brain.currentIndex())
     assert "Preparation: built-in" in reads(block)
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
-    loaded.run.analyse.emit()
+    control(loaded.run, "Analyse").click()
     wait(qtbot, loaded)
     assert asked == ["own"]
 
@@ -917,7 +949,9 @@ def test_the_models_of_a_server_stay_offered_until_another_server_is_named(panel
     ]
     panel.preparation.show_models(("lens", "other"))
     settings.review.reader_name = "A. Reader"
-    panel.preparation.changed.emit("own")
+    method = control(panel.preparation, "Brain extraction")
+    method.setCurrentIndex(method.findData("own"))
+    method.activated.emit(method.currentIndex())
     assert [offered.itemData(n) for n in range(offered.count())] == ["", "lens", "other"]
     settings.engine.server = "https://elsewhere.example:8443"
     assert offered.count() == 1
@@ -943,7 +977,7 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
         return result
 
     monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
-    loaded.run.analyse.emit()
+    control(loaded.run, "Analyse").click()
     assert loaded.session.state.activity is not None
     wait(qtbot, loaded)
     assert ran
@@ -963,7 +997,7 @@ def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarde
         return result
 
     monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
-    loaded.run.analyse.emit()
+    control(loaded.run, "Analyse").click()
     loaded.commands.run("close")
     closed.set()
     wait(qtbot, loaded)
@@ -974,7 +1008,9 @@ def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarde
 def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
     choice = reviewed.attention.layer_chooser
-    choice.layer_chosen.emit(0, 1)
+    for box, value in ((choice.layer, 0), (choice.head, 1)):
+        box.setCurrentIndex(box.findData(value))
+        box.activated.emit(box.currentIndex())
     assert reviewed.session.state.activity is None
     layer = current_viewer().layers["Attention · whole tumour"]
     qtbot.waitUntil(
@@ -1011,7 +1047,7 @@ def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
 
 def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.attention.layer_chooser.candidate_chosen.emit(2)
+    choose_alone(reviewed, 2)
     layer = current_viewer().layers["Attention · whole tumour · candidate 2"]
     components = reviewed.session.state.overlays.components
     whole = reviewed.session.state.overlays.attention[Region.WT].data
@@ -1019,7 +1055,7 @@ def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
     assert whole[components == 1].max() > 0
     assert not np.asarray(layer.data)[components == 1].any()
     np.testing.assert_array_equal(layer.data[components != 1], whole[components != 1])
-    reviewed.attention.layer_chooser.candidate_chosen.emit(None)
+    choose_alone(reviewed, None)
     assert layer.data is whole
 
 
@@ -1122,7 +1158,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     assert reviewed.session.state.choices.sequence is not before
     reviewed.commands.run("accept")
     reviewed.commands.run("undo")
-    reviewed.run.cancel.emit()
+    control(reviewed.run, "Cancel").click()
     go_on.set()
     settled(reviewed, qtbot)
     assert reviewed.session.state.review == review

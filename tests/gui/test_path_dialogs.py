@@ -7,7 +7,9 @@ from qtpy.QtWidgets import QFileDialog
 from tests.gui.window import reads, wait
 from tests.phantoms.analysis import write_study
 
-PANEL = ("folder", "file", "result", "second", "prior", "mask", "export")
+PANEL = (
+    "open_folder", "open_file", "reopen_result", "open_second", "compare", "reopen_mask", "export"
+)  # fmt: skip
 DOCK = ("list", "folder", "table", "tables")
 
 
@@ -27,7 +29,7 @@ def choose(monkeypatch):
 def test_a_cancelled_dialog_changes_nothing(reviewed, listed, choose):
     before, screen = reviewed.session.state, listed.session.state
     for name in PANEL:
-        getattr(reviewed, f"ask_{name}")()
+        reviewed.commands.run(name)
     for name in DOCK:
         getattr(listed, f"ask_{name}")()
     assert reviewed.session.state is before
@@ -45,7 +47,7 @@ def test_a_file_of_every_kind_is_opened_or_named(panel, make_study, choose, tmp_
         study = make_study(dicom=kind == "slice")
         file = next(path for path in sorted(study.rglob("*")) if path.is_file())
     choose(file)
-    panel.ask_file()
+    panel.commands.run("open_file")
     wait(qtbot, panel)
     state = panel.session.state
     if kind == "text":
@@ -61,29 +63,29 @@ def test_a_result_s_own_dialogs_take_its_folder_and_refuse_another(
     saved, empty = tmp_path / "saved", tmp_path / "empty"
     empty.mkdir()
     choose(saved)
-    reviewed.ask_export()
+    reviewed.commands.run("export")
     wait(qtbot, reviewed)
     assert "Saved in saved." in reviewed.session.state.message
-    for ask, path in (
-        (reviewed.ask_result, empty),
-        (reviewed.ask_prior, empty),
-        (reviewed.ask_mask, saved / "run.json"),
-        (reviewed.ask_second, saved / "run.json"),
+    for name, path in (
+        ("reopen_result", empty),
+        ("compare", empty),
+        ("reopen_mask", saved / "run.json"),
+        ("open_second", saved / "run.json"),
     ):
         choose(path)
-        ask()
+        reviewed.commands.run(name)
         wait(qtbot, reviewed)
         problem = reviewed.session.state.problem
-        assert problem is not None, ask
+        assert problem is not None, name
         assert problem.title != "A defect in LesionLens", problem
         assert reviewed.session.state.analysis is not None
         reviewed.session.dismiss()
     choose(saved / "findings.json")
-    reviewed.ask_second()
+    reviewed.commands.run("open_second")
     wait(qtbot, reviewed)
     assert reviewed.session.state.second is not None
     choose(saved)
-    reviewed.ask_result()
+    reviewed.commands.run("reopen_result")
     wait(qtbot, reviewed)
     assert reviewed.session.state.problem is None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import QPointF, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QToolButton
 from tests.gui.window import control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
@@ -78,7 +78,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     lines = panel.followup.lines.shown
     assert len(lines) == len(state.analysis.findings.candidates)
     assert all("+0%" in words for _, _, words in lines)
-    panel.followup.lines.picked.emit(lines[1][0])
+    panel.followup.lines.findChildren(QToolButton)[1].click()
     assert panel.session.state.choices.candidate == lines[1][0]
     panel.session.go_to_candidate(1)
     panel.commands.run("accept")

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QListWidget, QScrollBar, QSpinBox
+from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.helpers.analysed_head import without_right
@@ -39,7 +39,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.qt.keyboard import takes_text
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.napari.widgets import path_dialogs
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -432,7 +431,7 @@ def test_the_buttons_of_a_read_are_read_whole_in_a_narrow_panel(panel, unaided):
     layout = panel.read_block.body_layout
     rows = [row for row in map(layout.itemAt, range(layout.count())) if row.layout() is not None]
     margins = panel.study.parentWidget().layout().contentsMargins()
-    beside = panel.findChild(QScrollBar).sizeHint().width() + margins.left() + margins.right()
+    beside = panel._scroll.verticalScrollBar().sizeHint().width() + margins.left() + margins.right()
     assert rows
     for row in rows:
         assert row.sizeHint().width() <= panel.minimumWidth() - beside
@@ -563,7 +562,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     )
     acts, session = panel.actions_, panel.session
     study = session.state.study
-    monkeypatch.setattr(path_dialogs, "ask_path", lambda _, then, __: then(study.root))
+    monkeypatch.setattr(acts.dialogs, "ask_path", lambda then, _: then(study.root))
     session.close()
     session.open(study)
     assert not acts.compare(study.root)

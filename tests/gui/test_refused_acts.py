@@ -222,7 +222,7 @@ def test_where_there_is_no_second_result_none_is_adopted_and_drawing_goes_on(dra
 def test_what_is_copied_while_an_outline_is_drawn_has_what_is_drawn(drawing, qtbot, name):
     """The sentence had the size from before the edit, beside an outline of another size."""
     copied = []
-    drawing.actions_.copy_text = copied.append
+    drawing.actions_.dialogs.copy_text = copied.append
     before = drawing.session.candidate().volume_ml[Region.WT]
     erase(drawing)
     drawing.commands.run(name)

@@ -35,7 +35,7 @@ def test_a_server_is_chosen_asked_and_named(loaded, qtbot):
         choose(loaded, server.url)
         assert get_plugin_settings("lesionlens").engine.server == server.url
         assert server.url.partition("//")[2] in reads(loaded.preparation)
-        loaded.run.analyse.emit()
+        control(loaded.run, "Analyse").click()
         analysed(loaded, qtbot)
         analysis = loaded.session.state.analysis
         assert analysis.run.engine.name == "quick"
@@ -86,7 +86,7 @@ def test_a_dead_server_is_explained_and_this_machine_offered(
     port = dead_port
     choose(loaded, f"http://127.0.0.1:{port}")
     assert not control(loaded.problem, "Analyse on this machine").isVisibleTo(loaded)
-    loaded.run.analyse.emit()
+    control(loaded.run, "Analyse").click()
     analysed(loaded, qtbot)
     problem = loaded.session.state.problem
     assert f"no response from 127.0.0.1:{port}" in problem.found
@@ -114,7 +114,7 @@ def test_what_is_no_address_is_refused_and_the_choice_stays(loaded):
         assert loaded.session.state.problem is not None
         assert not loaded.session.state.problem.of_server
         assert read_preferences().server_address is None
-        loaded.run.analyse.emit()  # by the click with which the field was left
+        control(loaded.run, "Analyse").click()  # by the click with which the field was left
         assert not loaded.jobs.running, "analysed on this machine, without a word"
         assert "Nothing was analysed, as the server" in reads(loaded)
     choose(loaded, "https://192.0.2.7:8000")
@@ -131,6 +131,6 @@ def test_a_key_file_that_is_gone_is_reported_when_an_analysis_is_requested(loade
     loaded.actions_.preload_network()
     threads_ended(qtbot)
     assert loaded.session.state.problem is None
-    loaded.run.analyse.emit()
+    control(loaded.run, "Analyse").click()
     analysed(loaded, qtbot)
     assert "no usable key in 'gone.txt'" in loaded.session.state.problem.found

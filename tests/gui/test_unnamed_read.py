@@ -282,7 +282,7 @@ def test_the_demo_that_nobody_attends_shows_an_unnamed_read(
     panel.session.step(1)
     panel.commands.run("reject")
     next_session(panel)
-    monkeypatch.setattr(panel.actions_, "ask_owner", panel.actions_.ask_owner)
+    monkeypatch.setattr(panel.actions_.dialogs, "ask_owner", panel.actions_.dialogs.ask_owner)
     run_study(panel, analysis.study.root, tmp_path / "out", is_attended=False)
     assert not panel.read_owner.isVisible()
     assert panel.session.state.choices.candidate == 1

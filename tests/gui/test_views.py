@@ -1367,7 +1367,7 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
     shown.commands.run("second_window")
     beside, before = shown.views.second_window, shown.actions_.viewpoint.current
     view = beside.view.tiles[0]
-    shown.actions_.confirm("Close the study?", "Close", lambda: None)
+    shown.actions_.dialogs.confirm("Close the study?", "Close", lambda: None)
     (box,) = shown.findChildren(QMessageBox)
     qtbot.waitUntil(box.isVisible, timeout=60_000)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))

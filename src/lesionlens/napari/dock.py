@@ -212,7 +212,7 @@ class LesionLens(Panel):
         if layer.visible:
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
-            self.views.single.show_plane(scene.plane)
+            self.views.single.show_plane(scene.choices.plane)
             self.views.fit()
 
     def _on_removed(self, event: Any) -> None:
@@ -312,8 +312,7 @@ class LesionLens(Panel):
             return True
         archives = window.findChildren(PacsDialog)  # the worklist has its own
         if not all(archive.controller.may_close() for archive in archives):
-            self.session.decline(_STILL_SENDING)
-            return False
+            return self.session.decline(_STILL_SENDING)
         return self.actions_.may_close()
 
     def _on_closing(self) -> None:
@@ -443,7 +442,7 @@ def open_archive() -> None:
     """Show the archive's dialog in the current window (File → IO Utilities)."""
     viewer = napari.current_viewer()
     if viewer is not None:
-        open_panel(viewer).ask_archive()
+        open_panel(viewer).show_archive()
 
 
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:

@@ -91,7 +91,8 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
         Command("held", "held", hold=True, run=lambda acts, down: acts.append(down)),
         Command("never", "never", unavailable=lambda _: "There is nothing", run=ran.append),
     )
-    commands = Commands(table, ran, Screen, session.notify)
+    by_name = {command.name: command for command in table}
+    commands = Commands(by_name, ran, Screen, session.notify)
     session.notify("Saved.")
     commands.run("one")
     assert (ran, session.state.message) == (["one"], "")

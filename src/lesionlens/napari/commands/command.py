@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lesionlens.base.text import capitalized
@@ -76,16 +76,13 @@ class Commands:
 
     def __init__(
         self,
-        table: Iterable[Command],
+        by_name: Mapping[str, Command],
         acts: object,
         current_screen: Callable[[], Screen],
         decline: Callable[[str], object],
     ) -> None:
-        self._by_name = {command.name: command for command in table}
+        self._by_name = by_name
         self._acts, self._current_screen, self._decline = acts, current_screen, decline
-
-    def __getitem__(self, name: str) -> Command:
-        return self._by_name[name]
 
     def run(self, name: str, *held: bool) -> object:
         """Run a command, or report why it is unavailable; with `hold`, pass True, then False."""

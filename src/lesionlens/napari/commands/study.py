@@ -13,23 +13,45 @@ def _no_result(screen: Screen) -> str:
 
 
 OPENERS = (
-    Command("open_folder", "Open a folder…", run=lambda acts: acts.dialogs.ask_folder()),
-    Command("open_file", "Open a file…", run=lambda acts: acts.dialogs.ask_file()),
-    Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.ask_archive()),
-    Command("reopen_result", "Reopen a saved result…", run=lambda acts: acts.dialogs.ask_result()),
+    Command(
+        "open_folder",
+        "Open a folder…",
+        run=lambda acts: acts.dialogs.ask_path(acts.open, "Open a folder of NIfTI or DICOM files"),
+    ),
+    Command(
+        "open_file",
+        "Open a file…",
+        run=lambda acts: acts.dialogs.ask_path(
+            acts.open_file, "Open a file", "NIfTI (*.nii *.nii.gz);;All (*)"
+        ),
+    ),
+    Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.show_archive()),
+    Command(
+        "reopen_result",
+        "Reopen a saved result…",
+        run=lambda acts: acts.dialogs.ask_path(acts.reopen, "Reopen the result in this folder"),
+    ),
     Command("compare", "Compare with an earlier result…", run=lambda acts: acts.ask_prior()),
     Command(
         "open_second",
         "Second result of this study…",
         unavailable=_no_result,
-        run=lambda acts: acts.dialogs.ask_second(),
+        run=lambda acts: acts.dialogs.ask_path(
+            acts.second.open,
+            "The second result of this study: its findings.json, or a segmentation",
+            "Results and segmentations (findings.json *.nii *.nii.gz *.dcm);;All (*)",
+        ),
     ),
     Command(
         "reopen_mask",
         "Reopen a segmentation (NIfTI, DICOM)…",
-        run=lambda acts: acts.dialogs.ask_mask(),
+        run=lambda acts: acts.dialogs.ask_path(
+            acts.reopen,
+            "Review this segmentation",
+            "Segmentations (*.nii *.nii.gz *.dcm);;All (*)",
+        ),
     ),
-    Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.request_worklist()),
+    Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.show_worklist()),
     Command("open_sample", "Try the sample"),
 )
 """Entries of the menu that open a study."""
@@ -48,7 +70,7 @@ COMMANDS = (
         "export the result and your review",
         "Control-Shift-S",
         unavailable=_no_result,
-        run=lambda acts: acts.dialogs.ask_export(),
+        run=lambda acts: acts.dialogs.ask_path(acts.export, "Export into this folder"),
     ),
     Command(
         "copy_sentence",

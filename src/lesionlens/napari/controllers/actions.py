@@ -23,6 +23,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.comparing import ComparingActs
+from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
@@ -85,12 +86,17 @@ class Actions(
     """
 
     def __init__(
-        self, session: ReviewSession, jobs: Jobs, latest_request: LatestRequest, viewer: ViewerModel
+        self,
+        session: ReviewSession,
+        jobs: Jobs,
+        latest_request: LatestRequest,
+        viewer: ViewerModel,
+        dialogs: Dialogs,
     ) -> None:
         super().__init__(session, viewer)
-        self.jobs, self.latest_request = jobs, latest_request
+        self.jobs, self.latest_request, self.dialogs = jobs, latest_request, dialogs
         self.editor = OutlineEditor(viewer)
-        self.opener = Opener(session, jobs, viewer)
+        self.opener = Opener(session, jobs, viewer, dialogs)
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
@@ -98,8 +104,6 @@ class Actions(
         self.exported: Path | None = None
         self._is_close_noticed = False
         """Whether closing the window was refused because of this export."""
-        self.confirm: Callable[[str, str, Callable[[], object]], object]
-        """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self.loaded_lens = LoadedLens()
         self._waiting_result: tuple[Study, Callable[[], object]] | None = None
         """A result to show once the outline that is drawn on its study is done."""
@@ -113,6 +117,10 @@ class Actions(
     def open(self, paths: Path | Sequence[Path]) -> bool:
         """Open a folder or file, or several as one study; an outline being drawn is kept."""
         return self.leave_study(lambda: self.opener.open(Request.of(paths)))
+
+    def open_file(self, path: Path) -> bool:
+        """Open the study of a file."""
+        return self.open(study_paths((path,)) or (path,))
 
     def assign_sequences(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
@@ -142,8 +150,7 @@ class Actions(
         if result is not None:
             return self.reopen(result)
         if len(paths) > 1 and all(map(is_result, paths)):
-            self.session.decline("These are several saved results: drop one of them.")
-            return False
+            return self.session.decline("These are several saved results: drop one of them.")
         return self.open(paths if mask else study_paths(paths) or paths)
 
     def analyse(self, *, locally: bool = False) -> bool:
@@ -322,8 +329,7 @@ class Actions(
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
         lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
-            self.session.decline(_LIST_RESULT)
-            return False
+            return self.session.decline(_LIST_RESULT)
 
         def task(context: RunContext) -> tuple[Review, tuple[str, ...]]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
@@ -381,7 +387,7 @@ class Actions(
             self.session.close()
             return self.reopen(path)
 
-        self.confirm(question, "Close and open", lambda: self.leave_study(close_and_reopen))
+        self.dialogs.confirm(question, "Close and open", lambda: self.leave_study(close_and_reopen))
         return False
 
     def _notify_if_running(self) -> bool:
@@ -396,7 +402,8 @@ class Actions(
         if state.analysis is None and self.read_controller.withheld is None:
             self.session.decline(f"{missing_analysis_reason(state, 'compare')}.")
         elif not self._notify_if_running():
-            self.dialogs.ask_prior()
+            title = "Compare with the result, or the latest result of the patient, in this folder"
+            self.dialogs.ask_path(self.compare, title)
 
     def stop(self) -> None:
         """Request cancellation of the running job."""
@@ -464,8 +471,7 @@ class Actions(
         is_exporting = activity is not None and activity.name == _EXPORTING
         if is_exporting and not self._is_close_noticed:
             self._is_close_noticed = True
-            self.session.decline(_STILL_EXPORTING)
-            return False
+            return self.session.decline(_STILL_EXPORTING)
         return self.may_leave()
 
     def toggle_overlay(self) -> None:

@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
-from lesionlens.napari.controllers.opener import AskPatient
+from lesionlens.napari.controllers.dialogs import AskPatient
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials

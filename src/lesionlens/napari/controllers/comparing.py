@@ -22,13 +22,12 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.controllers.opener import Opener
-from lesionlens.napari.controllers.panel_dialogs import PanelDialogs
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition
 from lesionlens.napari.model.wording.followup import missing_sequence_text
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.outline_digests import cached_outline_digests
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
@@ -52,9 +51,6 @@ class ComparingActs(MarkActs):
     """Acts that compare the open result with an earlier one."""
 
     jobs: Jobs
-    opener: Opener
-    dialogs: PanelDialogs
-    """Set by the panel."""
 
     def compare(self, path: Path, study: Path | None = None) -> bool:
         """Compare the open result with a prior one, and show its images beside.
@@ -75,8 +71,9 @@ class ComparingActs(MarkActs):
         session, withheld = self.session, self.read_controller.withheld
         analysis = session.state.analysis or withheld
         if analysis is None:
-            session.decline("Analyse the study first: the earlier one is registered to its result.")
-            return False
+            return session.decline(
+                "Analyse the study first: the earlier one is registered to its result."
+            )
         reader = self.read_controller.current.reader or ""
         options = read_preferences().preparation
 
@@ -123,10 +120,11 @@ class ComparingActs(MarkActs):
     def _handle_error(self, path: Path, retry: Callable[[], object], error: BaseException) -> None:
         """Ask for the decision that an error requires; otherwise show it, unless cancelled."""
         if isinstance(error, PriorImagesError):
-            self.dialogs.ask_prior_images(path)
+            title = "The images of that earlier examination: its folder"
+            when_idle(lambda: self.dialogs.ask_path(partial(self.compare, path), title))
             self.session.ended(_CHOOSE_IMAGES)
-        elif isinstance(error, PatientConflictError) and self.opener.ask_patient is not None:
-            self.opener.ask_patient(error, retry)
+        elif isinstance(error, PatientConflictError):
+            self.dialogs.ask_patient(error, retry)
             self.session.ended(_CONFIRM_PATIENT)
         elif not isinstance(error, CancelledError):
             self.session.failed(problem_of(error))

@@ -113,8 +113,7 @@ class DecisionSaver:
         if self.all_saved or notice in self._noticed:
             return True
         self._noticed = self._noticed | {notice}
-        self._current.session.decline(notice)
-        return False
+        return self._current.session.decline(notice)
 
     def retry(self, state: State, next_step: str = reads.SAVED_LATER) -> None:
         """Store the decisions of a state if that failed before."""

@@ -21,7 +21,7 @@ from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
-from lesionlens.napari.model.screen.edited_outline import DrawnOutline
+from lesionlens.napari.model.screen.drawing import DrawnOutline
 from lesionlens.napari.model.state.state import Edit, State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer

@@ -60,8 +60,7 @@ class LesionAdder:
         state, uid = self.session.state, new_tracking_uid()
         analysis, overlays, result = state.analysis, state.overlays, self.session.result
         if analysis is None or overlays is None or result is None:
-            self.session.decline(f"{why_not_added(state)}.")
-            return False
+            return self.session.decline(f"{why_not_added(state)}.")
         prepared, reader = analysis.prepared, self.review_controller.reader
 
         def record(log: ReviewLog) -> None:
@@ -80,10 +79,9 @@ class LesionAdder:
     def from_mark(self, point_mm: Point) -> bool:
         """Add the region at a mark, or go to the candidate there."""
         if self.session.state.overlays is None:
-            self.session.decline(
+            return self.session.decline(
                 "Sign your own read first: added lesions are shown with the result."
             )
-            return False
         return self.review_controller.after_edit(lambda: self._from_mark(point_mm))
 
     def _from_mark(self, point_mm: Point) -> bool:
@@ -107,8 +105,7 @@ class LesionAdder:
     def _draw(self, begin: Callable[[], object]) -> bool:
         reason = why_not_added(self.session.state)
         if reason:
-            self.session.decline(f"{reason}.")
-            return False
+            return self.session.decline(f"{reason}.")
         begin()
         return self.session.state.editing is not None
 
@@ -123,12 +120,10 @@ class LesionAdder:
     def _merge(self, other: int | None) -> bool:
         analysis, focused = self.session.state.analysis, self.session.candidate()
         if analysis is None or focused is None:
-            self.session.decline(f"{why_not_merged(self.session.state)}.")
-            return False
+            return self.session.decline(f"{why_not_merged(self.session.state)}.")
         partner = self._merge_partner(focused, other)
         if partner is None:
-            self.session.decline("There is no other candidate to merge with.")
-            return False
+            return self.session.decline("There is no other candidate to merge with.")
         reader = self.review_controller.reader
         kept, removed = _kept_first(focused, partner)
         kept_diameters, removed_diameters = (
@@ -176,14 +171,12 @@ class LesionAdder:
         parts = () if analysis is None else analysis.findings.doubtful or ()
         part = next((part for part in parts if part.number == number), None)
         if part is None:
-            self.session.decline(_NO_LONGER_DOUBTFUL)
-            return False
+            return self.session.decline(_NO_LONGER_DOUBTFUL)
         candidate = next(
             (listed for listed in self.session.listed() if listed.id == part.candidate), None
         )
         if analysis is None or candidate is None:
-            self.session.decline("Go to a doubtful part of a listed candidate first.")
-            return False
+            return self.session.decline("Go to a doubtful part of a listed candidate first.")
         reason = self.session.reason_with(
             candidate, f"doubtful part of {millilitres(part.volume_ml)} ml left out"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.geometry.strokes import Slab
-from lesionlens.napari.model.screen.edited_outline import DrawnOutline
+from lesionlens.napari.model.screen.drawing import DrawnOutline
 
 _BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -32,6 +33,8 @@ class WindowWorklist(Protocol):
 
 class MarkActs(ViewActs):
     """Acts on marks, and steps through a worklist."""
+
+    dialogs: Dialogs
 
     def __init__(self, session: ReviewSession, viewer: ViewerModel) -> None:
         super().__init__(session)

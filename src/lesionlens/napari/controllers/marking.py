@@ -91,20 +91,18 @@ class Marking:
     def _apply(self, act: Callable[[ReadSession], object]) -> bool:
         read_session = self._current.read_session
         if read_session is None:
-            self._decline("Marks are available in worklists and in unaided reading.")
-            return False
+            return self._decline("Marks are available in worklists and in unaided reading.")
         try:
             act(read_session)
         except ResourceError as error:
             self._current.report_unsaved(error, reads.REPEAT)
             return False
         except LesionLensError as refusal:
-            self._decline(f"{capitalized(refusal.found)}. {refusal.in_window}.")
-            return False
+            return self._decline(f"{capitalized(refusal.found)}. {refusal.in_window}.")
         self._current.session.clear_problem(SAVING)
         self.on_stored()
         self.show_marks()
         return True
 
-    def _decline(self, message: str) -> None:
-        self._current.session.decline(message)
+    def _decline(self, message: str) -> bool:
+        return self._current.session.decline(message)

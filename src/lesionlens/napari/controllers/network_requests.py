@@ -131,11 +131,9 @@ class NetworkRequests(MarkActs):
         if candidate is None or result is None:
             missing = state.analysis is None
             reason = missing_analysis_reason(state, "occlude a candidate") if missing else FOCUS
-            self.session.decline(f"{reason}.")
-            return False
+            return self.session.decline(f"{reason}.")
         if candidate.source is Source.READER:
-            self.session.decline(_ADDED)
-            return False
+            return self.session.decline(_ADDED)
 
         def task(context: RunContext) -> str:
             return str(result.what_if(candidate.id, context=context).text)
@@ -155,8 +153,7 @@ class NetworkRequests(MarkActs):
         state = self.session.state
         analysis = state.analysis
         if analysis is None:
-            self.session.decline(f"{missing_analysis_reason(state, 'add its layers')}.")
-            return False
+            return self.session.decline(f"{missing_analysis_reason(state, 'add its layers')}.")
         from napari.layers import Layer  # noqa: PLC0415
 
         layers = [Layer.create(*data) for data in plain_layers(analysis)]

@@ -15,6 +15,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
+from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.model.acts.session import OPENING, QUESTION, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -25,22 +26,21 @@ from lesionlens.results.review.reopen import results_in
 if TYPE_CHECKING:
     from lesionlens.imaging.preparation.checks.early_name_check import Scans
 
-AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
-"""Takes the conflict, and a callback for the confirmation that it is one patient."""
 _CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
 
 
 class Opener:
     """Opens studies into a viewer, one at a time."""
 
-    def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
+    def __init__(
+        self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel, dialogs: Dialogs
+    ) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
+        self._dialogs = dialogs
         self.name_check = LatestRequest(session, jobs)
         """Looks for exchanged names of an opened study, while its images are shown already."""
         self.images_loaded: Callable[[], object] = lambda: None
         """Called when the first image is loaded."""
-        self.ask_patient: AskPatient | None = None
-        """Asks whether contradicting files are of one patient."""
 
     def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
         """Open a request, then call `then` once the window is idle; False if a job is running."""
@@ -120,10 +120,10 @@ class Opener:
             self.session.ask(Query(request, study=error.study), problem)
         else:
             self.session.restore_suspended()
-            if isinstance(error, PatientConflictError) and self.ask_patient is not None:
+            if isinstance(error, PatientConflictError):
                 confirmed = replace(request, same_patient=True)
                 self.session.ended(_CONFIRM_PATIENT)
-                self.ask_patient(error, lambda: self.open(confirmed, then))
+                self._dialogs.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error, OPENING))
 

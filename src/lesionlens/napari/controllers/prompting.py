@@ -168,8 +168,7 @@ class Prompting:
         overlays = self.session.state.overlays
         obstacle = why_not_added(self.session.state)
         if overlays is None or obstacle:
-            self.session.decline(f"{obstacle or 'Analyse the study first'}.")
-            return False
+            return self.session.decline(f"{obstacle or 'Analyse the study first'}.")
         try:
             voxels = self._voxels(gesture)[0 if gesture.foreground else 1]
         except LesionLensError as error:
@@ -178,8 +177,7 @@ class Prompting:
         components = overlays.components[tuple(voxels.T)]
         candidate_id = int(next(iter(components[components > 0]), 0))
         if candidate_id == 0 and not gesture.foreground:
-            self.session.decline("Include something first: there is no outline here.")
-            return False
+            return self.session.decline("Include something first: there is no outline here.")
         if candidate_id:
             if not self.session.go_to_candidate(candidate_id):
                 return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.sign_acts import RESULT_CHANGED, STUDY_CHANGED, SignActs
-from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
@@ -29,10 +27,6 @@ _DIAMETER_LEFT = (
 class ReportActs(SignActs):
     """Acts on signatures, sentences, response and diameters."""
 
-    copy_text: Callable[[str], object]
-    """Puts text on the clipboard; this and the following ones are set by the window."""
-    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str], object]
-    """Shows the draft of a response to a comparison with its notices, for patient and reader."""
     _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
@@ -56,7 +50,7 @@ class ReportActs(SignActs):
         except LesionLensError as error:
             self.session.decline(str(error))
             return
-        self.copy_text(text)
+        self.dialogs.copy_text(text)
         self.session.notify(f"Copied: {text}")
 
     def assess_response(self) -> None:
@@ -75,7 +69,7 @@ class ReportActs(SignActs):
         self._response_study = state.study
         notices = () if state.analysis is None else state.analysis.run.notices
         reader = self.review_controller.reader or ""
-        self.ask_response(comparison, notices, state.identity, reader)
+        self.dialogs.ask_response(comparison, notices, state.identity, reader)
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""

@@ -222,10 +222,9 @@ class ReviewController:
             return True
         self._noticed_reasons = reasons
         numbers = ", ".join(map(str, reasons))
-        self.session.decline(
+        return self.session.decline(
             f"Reason without a decision: {numbers}. Decide, or leave once more to discard it."
         )
-        return False
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or finish and keep it."""

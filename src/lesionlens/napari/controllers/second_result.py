@@ -70,8 +70,7 @@ class SecondResultController:
         """Show another result of the open study beside it; accepts what `reopen_folder` does."""
         analysis = self._session.state.analysis
         if analysis is None:
-            self._session.decline("Analyse the study, or reopen a result of it, first.")
-            return False
+            return self._session.decline("Analyse the study, or reopen a result of it, first.")
 
         def task(context: RunContext) -> SecondResult:
             context.progress(_READ_STAGE, 0.0)
@@ -161,8 +160,7 @@ class SecondResultController:
         moved away from it, they return to it, and nothing is adopted yet.
         """
         if self._session.state.second is None:
-            self._session.decline(_NO_SECOND_RESULT)
-            return False
+            return self._session.decline(_NO_SECOND_RESULT)
         return self._review.after_edit(self._adopt)
 
     def _selected_part(self) -> Disagreement | None:
@@ -186,18 +184,17 @@ class SecondResultController:
         second, analysis = state.second, state.analysis
         part = self._selected_part()
         if second is None or analysis is None or part is None:
-            self._session.decline("Go to a disagreement first (F7).")
-            return False
+            return self._session.decline("Go to a disagreement first (F7).")
         crosshair_mm = self._views.viewpoint.current.point_mm
         if not is_visible_at(state, second.agreement, part, crosshair_mm, self.in_sight):
             self._session.happened.emit(SlicesRequested())  # in 3-D no outline is drawn
-            self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
-            return False
+            return self._session.decline(
+                f"It was out of view. {self._show(part)}. F8 adopts it now."
+            )
         if state.choices.overlay is Overlay.OFF:
-            self._session.decline(
+            return self._session.decline(
                 "The outlines are not shown: press T, compare both, then press F8."
             )
-            return False
         inside = second.agreement.parts == part.number
         candidate = _candidate_of(analysis, part, inside)
         writable_ids = (0, 0 if candidate is None else candidate.id)

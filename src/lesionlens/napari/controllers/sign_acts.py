@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.dialogs import Signature
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_texts import unaided_statement_to_sign
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import store_reader
 
@@ -29,29 +28,10 @@ _NOT_WITHDRAWN = (
 _NAMELESS = "Enter your name in the preferences first: a reader withdraws."
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """Content of the dialog for signing or withdrawing."""
-
-    identity: StudyIdentity
-    statement: str
-    """What is signed or withdrawn."""
-    reader: str = ""
-    """Reader's name; empty if unnamed."""
-    withdrawn: bool = False
-    """Whether a signature is withdrawn, which needs a reason."""
-
-
-AskSignature = Callable[[Signature, Callable[[str], object]], object]
-"""Asks the reader, and calls back with the name or the reason."""
-
-
 class SignActs(MarkActs):
     """Acts that sign a study or withdraw the signature."""
 
     review_controller: ReviewController
-    ask_signature: AskSignature
-    """Set by the window."""
 
     def show_result(self, result: Result, overlays: Overlays) -> None:
         """Show a result."""
@@ -68,7 +48,9 @@ class SignActs(MarkActs):
         reader = self.read_controller.current.reader or ""
         signature = Signature(self.session.state.identity, statement, reader)
         findings = self._findings()
-        self.ask_signature(signature, lambda name: self._sign(study, findings, statement, name))
+        self.dialogs.ask_signature(
+            signature, lambda name: self._sign(study, findings, statement, name)
+        )
         return True
 
     def _findings(self) -> Findings | None:
@@ -157,4 +139,5 @@ class SignActs(MarkActs):
             else:
                 self.session.decline(_NOT_WITHDRAWN)
 
-        self.ask_signature(Signature(state.identity, subject, reader, withdrawn=True), then)
+        signature = Signature(state.identity, subject, reader, withdrawn=True)
+        self.dialogs.ask_signature(signature, then)

@@ -7,15 +7,14 @@ is shown and results are withheld.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.dialogs import ReadOwner
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import store_reader
 from lesionlens.results.review import drafts
@@ -24,26 +23,8 @@ _CONTINUES = "You continue this read as {}."
 _OWN = "Your own read begins, as {}. What the unnamed reader decided stays in the log."
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOwner:
-    """The reader's answer."""
-
-    reader: str
-    """Name of the reader; not empty."""
-    owns_read: bool
-    """Whether the earlier read is this reader's."""
-
-
-AskReadOwner = Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
-"""Takes the time of the unnamed reader's last act, ISO 8601, UTC. Asks the reader, and calls back;
-None if the reader stays unnamed."""
-
-
 class UnnamedReadActs(MarkActs):
     """Asks for the reader's name before a second read begins."""
-
-    ask_owner: AskReadOwner
-    """Set by the window."""
 
     def watch_unnamed_reads(self) -> None:
         """Ask whenever a study is opened that an unnamed reader read in an earlier session."""
@@ -52,7 +33,8 @@ class UnnamedReadActs(MarkActs):
 
     def _ask(self, time: str) -> None:
         state = self.session.state
-        self.ask_owner(state.identity, time, partial(self._apply_answer, state.study))
+        answer = partial(self._apply_answer, state.study)
+        self.dialogs.ask_owner(state.identity, time, answer)
 
     def withhold_until_answered(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""

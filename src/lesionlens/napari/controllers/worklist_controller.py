@@ -260,8 +260,7 @@ class WorklistController:
         row = self.session.neighbour(by, None if origin is None else origin.key)
         if row is None:
             end = "last" if by > 0 else "first"
-            self.actions.session.decline(f"This is the {end} study of the filtered list.")
-            return False
+            return self.actions.session.decline(f"This is the {end} study of the filtered list.")
         return self.open_row(row, step=by)
 
     def _refused_row(self, by: int) -> WorklistRow | None:
@@ -295,8 +294,7 @@ class WorklistController:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.decline(self.actions.jobs.busy_reason)
-            return False
+            return self.actions.session.decline(self.actions.jobs.busy_reason)
 
         self._opening = row
         self.session.set_opening_row(row)

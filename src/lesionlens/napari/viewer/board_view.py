@@ -22,7 +22,6 @@ from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoin
 from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
-from lesionlens.napari.model.screen.edited_outline import Lines, OutlineArtist
 from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import EndDragger
 from lesionlens.napari.viewer.other_study import ComparedImages
@@ -68,7 +67,6 @@ class BoardView(QWidget):
         """Whether prompts exclude unless Alt is held."""
         self.brush: Brush | None = None
         """Handles the pointer while an outline is drawn."""
-        self._outlines = OutlineArtist()
         self._viewpoint, self._limits_of = viewpoint, limits_of
         self.board = Board()
         self._maximised: int | None = None
@@ -231,16 +229,8 @@ class BoardView(QWidget):
         comparison = self._comparison_of(tile)
         if comparison is not None:
             return comparison.draw(self.board, tile, self._viewpoint.current)
-        content = self._artist.draw(self.board, tile, self._viewpoint.current)
-        return replace(content, outlines=content.outlines + self._hand_drawn_lines(tile))
-
-    def _hand_drawn_lines(self, tile: Tile) -> Lines:
-        outline = None if self.brush is None or tile.prior else self.brush.outline
-        if outline is None:
-            return ()
-        frame = self.board.frame
-        depth = float(frame.depth(tile.plane, self._viewpoint.current.point_mm))
-        return self._outlines.lines(outline, frame, tile.plane, depth)
+        drawn = None if self.brush is None or tile.prior else self.brush.outline
+        return self._artist.draw(self.board, tile, self._viewpoint.current, drawn)
 
     def _press_brush(self, point: Point, slab: Slab | None) -> bool:
         return self.brush is not None and slab is not None and self.brush.press(point, slab)

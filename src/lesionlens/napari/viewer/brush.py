@@ -6,7 +6,7 @@ from typing import Protocol
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.strokes import Slab
-from lesionlens.napari.model.screen.edited_outline import DrawnOutline
+from lesionlens.napari.model.screen.drawing import DrawnOutline
 
 
 class Brush(Protocol):

@@ -8,10 +8,8 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region
-from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
+from lesionlens.napari.model.screen.map_layers import ATTENTION, EVIDENCE, PROBE, UNCERTAINTY
 
-ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "evidence"
 MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
 """Ends of a signed map, as in the panel's bars; the middle is transparent."""
@@ -50,27 +48,3 @@ def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
 def map_colours(role: str) -> NDArray[np.float64]:
     """Return the (N, 4) colours of a map's role, lowest first."""
     return np.asarray(colours_of(role).colors, dtype=np.float64)
-
-
-def map_title(region: Region, layer_choice: LayerChoice | None) -> str:
-    """Return the name of a region's map; layers are counted from 1.
-
-    Examples
-    --------
-    >>> map_title(Region.ET, LayerChoice(Region.ET, 0, 1))
-    'Attention · enhancing tumour · layer 1, head 2'
-    >>> map_title(Region.WT, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
-    'Grad-CAM · whole tumour'
-    >>> map_title(Region.ET, LayerChoice(Region.ET, SecondOpinion.BY_FLAIR))
-    'Evidence of FLAIR · whole tumour'
-    """
-    if layer_choice is None:
-        return f"Attention · {region.display_name}"
-    if isinstance(layer_choice.layer, SecondOpinion):
-        if layer_choice.layer.sequence is not None:
-            return (
-                f"Evidence of {layer_choice.layer.sequence.display_name} · {Region.WT.display_name}"
-            )
-        return f"{layer_choice.layer.display_name} · {region.display_name}"
-    head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
-    return f"Attention · {region.display_name} · layer {layer_choice.layer + 1}{head}"

@@ -7,7 +7,6 @@ contrast, colour map) are kept until the scene changes the same property.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -30,16 +29,15 @@ from lesionlens.napari.model.overlays.maps import (
     image_keywords,
 )
 from lesionlens.napari.model.overlays.window_level import Limits, dragged, full_range, limits_of
-from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
-from lesionlens.napari.viewer.colours import (
+from lesionlens.napari.model.screen.map_layers import (
     ATTENTION,
     EVIDENCE,
     PROBE,
     UNCERTAINTY,
-    colours_of,
-    label_colours,
-    map_title,
+    MapLayer,
 )
+from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
+from lesionlens.napari.viewer.colours import colours_of, label_colours
 from lesionlens.napari.viewer.single import TRANSFORM
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
@@ -254,14 +252,8 @@ class Layers:
             self._show_compared(new.compared, new.sequence)
         if self._overlays is None:
             return
-        overlay_rows = (
-            (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
-            (PROBE, new.probe, self._overlays.probe, "Probe"),
-        )
-        show_lines = new.isolines and self._viewer.dims.ndisplay == 2
-        for role, visible, view, name in overlay_rows:
-            self._apply_map(role, view if visible and not show_lines else None, name, new.opacity)
-        self._apply_attention(replace(new, attention=None) if show_lines else new)
+        show_lines = new.choices.views.isolines and self._viewer.dims.ndisplay == 2
+        self._apply_maps(() if show_lines else new.maps, new.choices.opacity)
         self._apply_outline(new.outline)
         self._apply_transparency(new)
 
@@ -284,7 +276,9 @@ class Layers:
     def _apply_transparency(self, scene: ShownScene) -> None:
         """Make candidates transparent in three dimensions if a map is shown."""
         layer = self._get(OUTLINE)
-        is_transparent = self._viewer.dims.ndisplay == 3 and scene.attention is not None
+        is_transparent = self._viewer.dims.ndisplay == 3 and (
+            scene.shows(ATTENTION) or scene.shows(EVIDENCE)
+        )
         if layer is not None and self._applied.get("inside", False) != is_transparent:
             layer.opacity = 0.3 if is_transparent else _SOLID_OPACITY
             self._applied["inside"] = is_transparent
@@ -351,39 +345,30 @@ class Layers:
         layers = (self._get(sequence.value) for sequence in MrSequence)
         return [layer for layer in layers if layer is not None]
 
-    def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the requested attention; the previous map stays until it is computed."""
-        if self._overlays is None or scene.attention is None:
-            for role in (ATTENTION, EVIDENCE):
-                self._apply_map(role, None, "", scene.opacity)
-            return
-        view = self._overlays.attention_of(scene.attention, scene.layer_choice)
-        if view is None and scene.layer_choice is not None:
-            return
-        key = (view, scene.only, id(self._overlays.components))
-        if view is not None and self._applied.get("attended") != key:
-            self._applied["attended"] = key
-            self._applied["shown"] = self._overlays.alone(view, scene.only)
-        name = map_title(scene.attention, scene.layer_choice)
-        if scene.only is not None:
-            name += f" · candidate {scene.only}"
-        for role in (ATTENTION, EVIDENCE):
-            is_shown = view is not None and view.role == role
-            self._apply_map(role, self._applied["shown"] if is_shown else None, name, scene.opacity)
+    def _apply_maps(self, maps: tuple[MapLayer, ...], opacity: float) -> None:
+        """Show maps; an attention that is yet to be computed leaves the previous one."""
+        shown = {layer.role: layer for layer in maps}
+        is_awaited = any(layer.view is None for layer in maps)
+        for role in (UNCERTAINTY, PROBE):
+            self._apply_map(role, shown.get(role), opacity)
+        for role in () if is_awaited else (ATTENTION, EVIDENCE):
+            self._apply_map(role, shown.get(role), opacity)
 
-    def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
-        layer = self._get(role)
-        if view is None:
+    def _apply_map(self, role: str, shown: MapLayer | None, opacity: float) -> None:
+        layer, overlays = self._get(role), self._overlays
+        if shown is None or shown.view is None or overlays is None:
             if layer is not None:
                 put(layer, visible=False)
             return
+        outlines = None if shown.candidate is None else id(overlays.components)
+        content = (shown.view, shown.candidate, outlines)
         if layer is None:
-            layer = self._add_map(role, view)
-        elif self._applied.get(role) is not view:
-            layer.data = view.data
-            layer.contrast_limits = (view.low, view.top)
-        self._applied[role] = view
-        put(layer, name=name, opacity=opacity, visible=True)
+            layer = self._add_map(role, overlays.alone(shown.view, shown.candidate))
+        elif self._applied.get(role) != content:
+            layer.data = overlays.alone(shown.view, shown.candidate).data
+            layer.contrast_limits = (shown.view.low, shown.view.top)
+        self._applied[role] = content
+        put(layer, name=shown.title, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView) -> Any:
         layer = Image(

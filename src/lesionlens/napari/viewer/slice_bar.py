@@ -77,7 +77,7 @@ class SliceBar(QWidget):
 
     def show_board(self, board: Board, *, is_2d: bool) -> None:
         """Show the slices of the plane; hidden in three dimensions and without a study."""
-        plane = board.scene.plane
+        plane = board.scene.choices.plane
         self._slices = board.slices(plane) if is_2d else None
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])

@@ -30,13 +30,14 @@ _WINDOWS = (
     (WindowPreset.BRAIN, "brain", "window_brain"),
     (WindowPreset.WIDE, "wide", "window_wide"),
 )
-_SWITCHES = (
-    ("toggle_cine", "cine"),
-    ("toggle_slab", "slab"),
-    ("toggle_isolines", "isolines"),
-    ("toggle_rulers", "rulers"),
-    ("toggle_names", "names"),
-)
+_SWITCHES = {
+    "toggle_cine": ("cine", "cine"),
+    "toggle_slab": ("slab", "slab"),
+    "toggle_isolines": ("isolines", "isolines"),
+    "toggle_rulers": ("rulers", "rulers"),
+    "toggle_names": ("names", "shows_identity"),
+}
+"""By the name of their command: label, and the choice of the views (`ViewChoices`)."""
 
 _LINKED_ONLY = ("toggle_slab", "toggle_rulers")
 """Switches that work in linked views only, so not while an outline is redrawn."""
@@ -87,7 +88,7 @@ class ViewToolbar(QWidget):
         }
         self.switches = {
             name: self._button(label, BY_NAME[name].tip, partial(run, name))
-            for name, label in _SWITCHES
+            for name, (label, _) in _SWITCHES.items()
         }
         self._separators = [QFrame() for _ in range(3)]
         groups = [[*self.layouts.values()], [*self.windows.values()], [*self.switches.values()]]
@@ -205,17 +206,11 @@ class ViewToolbar(QWidget):
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
             buttons_to_show.add(button)
-        states = {
-            "toggle_cine": views.cine,
-            "toggle_slab": views.slab and linked,
-            "toggle_isolines": views.isolines,
-            "toggle_rulers": views.rulers and linked,
-            "toggle_names": views.shows_identity,
-        }
         for command, button in self.switches.items():
-            button.setChecked(states[command])
-            enabled = command not in _LINKED_ONLY or not board.editing
-            button.setEnabled(enabled)
+            is_linked_only = command in _LINKED_ONLY
+            is_on: bool = getattr(views, _SWITCHES[command][1])
+            button.setChecked(is_on and (linked or not is_linked_only))
+            button.setEnabled(not (is_linked_only and board.editing))
             if command not in _HIDDEN_WHILE_EDITING or not board.editing:
                 buttons_to_show.add(button)
         self.measure.setChecked(views.measuring is not None)

@@ -122,11 +122,11 @@ class Views(QObject):
         board, previous = model.board, self._scene
         scene = self._scene = board.scene
         self.single.watch(self._layers.image_layer(scene.sequence))
-        if scene.plane is not previous.plane:
+        if scene.choices.plane is not previous.choices.plane:
             self.single.restore_orientation()
             self._layers.restore_transforms()
         self._is_turning = True
-        self.single.show_plane(scene.plane)
+        self.single.show_plane(scene.choices.plane)
         self._is_turning = False
         self.single.caption(model.screen.study.caption)
         self.single.identify(board.corner)
@@ -195,7 +195,7 @@ class Views(QObject):
             return True
         if self.linked is not None and self._is_linked:
             return self.linked.in_sight(plane, points_mm)
-        return self._scene.plane is plane and self.single.in_sight(points_mm)
+        return self._scene.choices.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""

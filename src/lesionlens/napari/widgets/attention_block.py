@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
+from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
-from lesionlens.napari.viewer.colours import ATTENTION, map_colours
+from lesionlens.napari.viewer.colours import map_colours
 from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.parts import (
     Bars,
@@ -90,21 +94,15 @@ class Legend(QWidget):
 class AttentionBlock(Section):
     """Shows and changes the overlay."""
 
-    region_chosen = Signal(object)
-    overlay_chosen = Signal(object)
-    opacity_chosen = Signal(float)
-    uncertainty_chosen = Signal(bool)
-    unreliable_chosen = Signal(bool)
-    probe_ended = Signal()
-
-    def __init__(self) -> None:
+    def __init__(self, acts: Actions) -> None:
         super().__init__("ATTENTION")
+        session = acts.session
         self._region = combo_box("Region whose outline and attention are shown", letters=8)
         self._region.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._region.activated.connect(
-            lambda _: self.region_chosen.emit(Region(self._region.currentData()))
+            lambda _: session.choose_region(Region(self._region.currentData()))
         )
-        self.layer_chooser = LayerChooser()
+        self.layer_chooser = LayerChooser(acts)
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
@@ -112,16 +110,16 @@ class AttentionBlock(Section):
                 (Overlay.MAP, "map", "Outline and attention map (G)"),
             ]
         )
-        self._overlay.chosen.connect(self.overlay_chosen)
+        self._overlay.chosen.connect(session.choose_overlay)
         self._opacity = QSlider(Qt.Orientation.Horizontal)
         self._opacity.setRange(10, 100)
         self._opacity.setAccessibleName("Opacity of maps, percent")
-        self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
+        self._opacity.valueChanged.connect(lambda value: session.choose_opacity(value / 100))
         self._uncertainty = QCheckBox("uncertainty")
-        self._uncertainty.clicked.connect(self.uncertainty_chosen)
+        self._uncertainty.clicked.connect(session.choose_uncertainty)
         self._trust = label("", "dim", wrap=True)
         self._show_unreliable = QCheckBox("show it anyway")
-        self._show_unreliable.clicked.connect(self.unreliable_chosen)
+        self._show_unreliable.clicked.connect(session.choose_unreliable)
         self._title = label("", wrap=True)
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
@@ -129,7 +127,7 @@ class AttentionBlock(Section):
         self._no_bars_label = label("", "dim", wrap=True)
         self._probe = flat_button("✕ probe")
         self._probe.setAccessibleName("Close the probe")
-        self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
+        self._probe.clicked.connect(lambda _=False: acts.end_probe())
         self._hint = label("", "dim", wrap=True)
         self._legend = Legend()
         self._lay_out()
@@ -159,20 +157,20 @@ class AttentionBlock(Section):
         if not screen.analysed:
             self._legend.show_map(None, map_colours(ATTENTION))
             return
-        maps = screen.maps
-        self._show_regions(maps)
-        self._overlay.show_choice(maps.overlay)
+        maps, choices = screen.maps, screen.choices
+        self._show_regions(maps.regions, choices.region)
+        self._overlay.show_choice(choices.overlay)
         self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
-            self._opacity.setValue(round(maps.opacity * 100))
+            self._opacity.setValue(round(choices.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)
         self._uncertainty.setEnabled(not screen.editing)
-        self._uncertainty.setChecked(screen.scene.uncertainty)
+        self._uncertainty.setChecked(screen.scene.shows(UNCERTAINTY))
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
-        self._show_trust(maps)
+        self._show_trust(maps, map_shown=choices.overlay is Overlay.MAP)
         self._show_focus(screen.focus)
-        self._probe.setVisible(screen.scene.probe)
+        self._probe.setVisible(screen.scene.shows(PROBE))
         show_text(self._hint, shown.hint)
 
     def _show_focus(self, focus: ShownFocus) -> None:
@@ -184,16 +182,15 @@ class AttentionBlock(Section):
         show_text(self._no_bars_label, focus.no_bars)
         show_text(self._without, focus.occluded_result)
 
-    def _show_regions(self, maps: ShownMapChoices) -> None:
+    def _show_regions(self, regions: Sequence[Region], chosen: Region) -> None:
         box = self._region
-        if [box.itemData(n) for n in range(box.count())] != list(maps.regions):
+        if [box.itemData(n) for n in range(box.count())] != list(regions):
             box.clear()
-            for region in maps.regions:
+            for region in regions:
                 box.addItem(region.display_name, region)
-        box.setCurrentIndex(box.findData(maps.region))
+        box.setCurrentIndex(box.findData(chosen))
 
-    def _show_trust(self, maps: ShownMapChoices) -> None:
-        map_shown = maps.overlay is Overlay.MAP
+    def _show_trust(self, maps: ShownMapChoices, *, map_shown: bool) -> None:
         show_fact(self._trust, maps.verdict if map_shown else None)
         failed = maps.verdict is not None and maps.verdict.good is False
         self._show_unreliable.setVisible(map_shown and failed)

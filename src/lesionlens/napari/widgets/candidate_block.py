@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QEvent, QModelIndex, QSignalBlocker, Qt
 from qtpy.QtWidgets import QHeaderView, QPushButton, QSizePolicy, QSlider, QTableView
 
 from lesionlens.base.labels import Label
 from lesionlens.napari.commands.editing import EDIT
 from lesionlens.napari.commands.table import BY_NAME
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
 from lesionlens.napari.qt.waiting import once_idle, when_idle
@@ -35,17 +36,10 @@ NARROWEST_TEXTS = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 
 
 class CandidateBlock(Section):
-    """Shows the candidates and forwards the reader's acts.
+    """Shows the candidates; `run` takes the name of a command."""
 
-    `run` takes the name of a command.
-    """
-
-    go_to_requested = Signal(int)
-    threshold_chosen = Signal(float)
-    reason_changed = Signal(str)
-    reason_settled = Signal()
-
-    def __init__(self, run: Callable[[str], object]) -> None:
+    def __init__(self, acts: Actions, run: Callable[[str], object]) -> None:
+        self._go_to, session = acts.go_to_candidate, acts.session
         self._count, self._cavity = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self._cavity_colour = label("■")
         self._cavity_colour.setStyleSheet(f"color: {Label.CAVITY.colour}")
@@ -60,7 +54,7 @@ class CandidateBlock(Section):
         self._slider = QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, 100)
         self._slider.setAccessibleName("Threshold: list only candidates with at least this score")
-        self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
+        self._slider.valueChanged.connect(lambda value: session.choose_threshold(value / 100))
         self._floor = label("", "dim")
         self._costs = label("", "dim", wrap=True)
         self._accept = commands.add(QPushButton(), "accept", "Accept")
@@ -70,11 +64,11 @@ class CandidateBlock(Section):
         self._edit = commands.add(QPushButton(), EDIT, "Edit", tip)
         self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
-        self.tools, self.adding = EditTools(run), AddRow(run)
+        self.tools, self.adding = EditTools(session, run), AddRow(acts.adder.merge, run)
         self._offered_draft = ""  # interrupted strokes that were already scrolled into view
         self.reason = ReasonBox()
-        self.reason.currentTextChanged.connect(self.reason_changed)
-        self.reason.settled.connect(self.reason_settled)
+        self.reason.currentTextChanged.connect(session.type_reason)
+        self.reason.settled.connect(acts.review_controller.store_reason)
         self.reason.left.connect(self.table.setFocus)
         self._lay_out()
 
@@ -189,7 +183,7 @@ class CandidateBlock(Section):
     def _show_threshold(self, screen: Screen) -> None:
         with QSignalBlocker(self._slider):
             self._slider.setMinimum(round(screen.threshold.floor * 100))
-            self._slider.setValue(round(screen.threshold.value * 100))
+            self._slider.setValue(round(screen.choices.threshold * 100))
         self._floor.setText(screen.threshold.text)
         show_text(self._costs, screen.threshold.costs)
         self._slider.setToolTip(screen.threshold.source)
@@ -200,14 +194,14 @@ class CandidateBlock(Section):
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():
-            self.go_to_requested.emit(int(self.model.data(current, ID_ROLE)))
+            self._go_to(int(self.model.data(current, ID_ROLE)))
             self._focus_timer.start()  # the reader may not go there now
 
     def _on_click(self, index: QModelIndex) -> None:
         focused = next((r for r in self.model.rows if r.focus), None)
         clicked = int(self.model.data(index, ID_ROLE))
         if focused is not None and focused.id == clicked:
-            self.go_to_requested.emit(clicked)
+            self._go_to(clicked)
 
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from collections.abc import Callable
 
+from lesionlens.base.records.findings import Point
 from lesionlens.base.text import score_digits
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.wording.candidates import considered_text
@@ -15,15 +16,11 @@ MAX_LINES = 12
 
 
 class ConsideredBlock(Section):
-    """Lists dismissed regions; a click shows the position."""
+    """Lists dismissed regions; a click goes to the position, RAS+ mm."""
 
-    position_requested = Signal(object)
-    """RAS+ mm."""
-
-    def __init__(self) -> None:
+    def __init__(self, go_to: Callable[[Point], object]) -> None:
         super().__init__("ALSO CONSIDERED")
-        self.lines = PickRows()
-        self.lines.picked.connect(self.position_requested)
+        self.lines = PickRows(go_to)
         hint = "Outlined by the network, but scored too low to be flagged."
         self.add(label(hint, "dim", wrap=True), self.lines)
         self.heading.setChecked(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QLocale, QSignalBlocker, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.commands.editing import EDIT
 from lesionlens.napari.commands.table import BY_NAME
+from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.keyboard import leave_after_enter
@@ -62,13 +63,11 @@ class NumberBox(QDoubleSpinBox):
 
 
 class EditTools(QWidget):
-    """Tools shown while an outline is drawn; runs commands, and emits the range."""
+    """Tools shown while an outline is drawn, and the range of the brush."""
 
-    limit_chosen = Signal(object)
-    range_chosen = Signal(float, float)
-
-    def __init__(self, run: Callable[[str], object]) -> None:
+    def __init__(self, session: ReviewSession, run: Callable[[str], object]) -> None:
         super().__init__()
+        self._session = session
         self._commands = CommandButtons(run)
         self._buttons = {act: self._button(text, act) for text, act in _TOOLS}
         for act in ("brush_ball", "split", "prompts_exclude"):
@@ -94,7 +93,7 @@ class EditTools(QWidget):
     def _choose_limit(self, number: int) -> None:
         """Forward the choice; the one in use is shown until another is accepted."""
         self.limit.setCurrentIndex(self._limit_number)
-        self.limit_chosen.emit(_LIMITS[number][0])
+        self._session.choose_limit(_LIMITS[number][0])
 
     def _button(self, text: str, act: str) -> QToolButton:
         button = QToolButton()
@@ -111,7 +110,7 @@ class EditTools(QWidget):
         box.setKeyboardTracking(False)
         box.setMinimumWidth(72)
         box.valueChanged.connect(
-            lambda _: self.range_chosen.emit(self.low.value(), self.high.value())
+            lambda _: self._session.choose_range(self.low.value(), self.high.value())
         )
         leave_after_enter(box, self)
         return box
@@ -145,10 +144,9 @@ class EditTools(QWidget):
 class AddRow(QWidget):
     """Buttons for adding, drawing and merging, and for continuing interrupted strokes."""
 
-    merged = Signal(int)
-
-    def __init__(self, run: Callable[[str], object]) -> None:
+    def __init__(self, merge_with: Callable[[int], object], run: Callable[[str], object]) -> None:
         super().__init__()
+        self._merge_with = merge_with
         self._commands = commands = CommandButtons(run)
         tip = "Add the lesion at the crosshair or pointer"
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
@@ -183,7 +181,7 @@ class AddRow(QWidget):
         self._menu.clear()
         for candidate in others:
             act = self._menu.addAction(f"{candidate.id} · {candidate.location}")
-            act.triggered.connect(lambda _=False, number=candidate.id: self.merged.emit(number))
+            act.triggered.connect(lambda _=False, number=candidate.id: self._merge_with(number))
         self._draft.setText(screen.draft_text)
         for widget in (self._draft, self._continue_draft, self._discard_draft):
             widget.setVisible(bool(screen.draft_text))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QPointF, QSize, Qt, Signal
+from collections.abc import Callable
+
+from qtpy.QtCore import QPointF, QSize, Qt
 from qtpy.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
@@ -110,17 +112,13 @@ class CurvePlot(QWidget):
 
 
 class FollowupBlock(Section):
-    """Shows a comparison; hidden if there is none."""
+    """Shows a comparison; hidden if there is none. `go_to` takes the id of a candidate."""
 
-    go_to_requested = Signal(object)
-    """Id of a candidate."""
-
-    def __init__(self) -> None:
+    def __init__(self, go_to: Callable[[int], object]) -> None:
         super().__init__("OVER TIME")
         self._title, self._sums = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self._doubt = label("", "warn", wrap=True)
-        self.lines = PickRows()
-        self.lines.picked.connect(self.go_to_requested)
+        self.lines = PickRows(go_to)
         self.curves = CurvePlot()
         self.add(self._title, self._doubt, self.lines, self.curves, self._sums)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import SecondOpinion
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import combo_box, row
@@ -15,12 +15,9 @@ from lesionlens.napari.widgets.parts import combo_box, row
 class LayerChooser(QWidget):
     """Three lists; None is all candidates, all layers, the mean of the heads."""
 
-    candidate_chosen = Signal(object)
-    layer_chosen = Signal(object, object)
-    """Layer, head."""
-
-    def __init__(self) -> None:
+    def __init__(self, acts: Actions) -> None:
         super().__init__()
+        self._session = acts.session
         self.candidate = _combo_box(
             "The attention given to all candidates, or to one of them alone"
         )
@@ -30,18 +27,16 @@ class LayerChooser(QWidget):
             "(where the candidate's peak attended, through all layers of self-attention)"
         )
         self.head = _combo_box("The mean of a layer's heads, or one of them")
-        self.candidate.activated.connect(
-            lambda _: self.candidate_chosen.emit(self.candidate.currentData())
-        )
-        self.layer.activated.connect(lambda _: self._emit_layer(None))
-        self.head.activated.connect(lambda _: self._emit_layer(self.head.currentData()))
+        self.candidate.activated.connect(lambda _: acts.show_alone(self.candidate.currentData()))
+        self.layer.activated.connect(lambda _: self._choose_layer(None))
+        self.head.activated.connect(lambda _: self._choose_layer(self.head.currentData()))
         layout = row(self.candidate, self.layer, self.head)
         layout.setStretch(1, 1)
         self.setLayout(layout)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the options and the current choice."""
-        maps = screen.maps
+        maps, choices = screen.maps, screen.choices
         self.setVisible(maps.has_attention)
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _fill(
@@ -55,14 +50,14 @@ class LayerChooser(QWidget):
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
         layers += [(second.display_name, second) for second in maps.second_opinions]
-        _fill(self.layer, "all layers", layers, maps.layer)
-        heads = maps.attention_layers[maps.layer][1] if isinstance(maps.layer, int) else 0
+        _fill(self.layer, "all layers", layers, choices.layer)
+        heads = maps.attention_layers[choices.layer][1] if isinstance(choices.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
-        _fill(self.head, "mean", numbers if heads > 1 else [], maps.head)
+        _fill(self.head, "mean", numbers if heads > 1 else [], choices.head)
 
-    def _emit_layer(self, head: int | None) -> None:
+    def _choose_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt returns a StrEnum as its text
-        self.layer_chosen.emit(SecondOpinion(layer) if isinstance(layer, str) else layer, head)
+        self._session.choose_layer(SecondOpinion(layer) if isinstance(layer, str) else layer, head)
 
 
 def _combo_box(tooltip: str) -> QComboBox:

@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QTableWidget,
-    QTableWidgetItem,
     QWidget,
 )
 
@@ -30,11 +29,12 @@ from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     flat_button,
     label,
-    make_read_only,
     push_button,
     row,
     show_text,
+    show_texts,
     stack,
+    text_table,
     verbatim,
 )
 from lesionlens.napari.widgets.run_block import JobProgress, ProblemBlock
@@ -86,8 +86,7 @@ class PacsDialog(QDialog):
         self.table = _table()
         self.table.itemSelectionChanged.connect(lambda: self.session.choose(self._chosen()))
         self.table.itemDoubleClicked.connect(lambda _: self.retrieve())
-        self.problem = ProblemBlock()
-        self.problem.dismissed.connect(self.session.dismiss)
+        self.problem = ProblemBlock(self.session.dismiss)
         self._message = label("", "good", wrap=True)
         self._progress = JobProgress(self.jobs.stop, self, staged=False)
         self._folder_button = flat_button("")
@@ -139,10 +138,7 @@ class PacsDialog(QDialog):
 
     def _show_rows(self, rows: Sequence[tuple[str, ...]]) -> None:
         self.table.clearSelection()
-        self.table.setRowCount(len(rows))
-        for number, row_ in enumerate(rows):
-            for column, text in enumerate(row_):
-                self.table.setItem(number, column, QTableWidgetItem(text))
+        show_texts(self.table, rows)
         if len(rows) == 1:
             self.table.selectRow(0)
 
@@ -225,11 +221,8 @@ class PacsDialog(QDialog):
 
 
 def _table() -> QTableWidget:
-    table = QTableWidget(0, len(archive.HEADINGS))
-    table.setHorizontalHeaderLabels(list(archive.HEADINGS))
-    make_read_only(table, "Studies found")
+    table = text_table(archive.HEADINGS, "Studies found")
     header = table.horizontalHeader()
-    header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for column, width in enumerate((90, 170, 110, 90, 0, 60)):
         stretch = width == 0
         header.setSectionResizeMode(

@@ -22,35 +22,33 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
-from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.controllers.read_texts import analyse_button_text
-from lesionlens.napari.model.acts.session import SERVER, ReviewSession
+from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.preferences import (
-    keep_preparation,
-    keep_server,
     read_preferences,
     use_for_folders,
     used_for_folders,
 )
 from lesionlens.napari.qt.drops import local_paths
-from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
-from lesionlens.napari.widgets.dialogs import confirm, confirm_patient
+from lesionlens.napari.widgets.dialogs import ask_path, confirm, confirm_patient
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
@@ -63,7 +61,6 @@ from lesionlens.napari.widgets.parts import (
     stack,
     style_sheet,
 )
-from lesionlens.napari.widgets.path_dialogs import AskingPaths
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
@@ -87,7 +84,7 @@ _HIDDEN = "The analysis is hidden during your own read"
 _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_layers", "close")
 
 
-class Panel(AskingPaths, QWidget):
+class Panel(QWidget):
     """The whole panel of one viewer."""
 
     worklist_requested = Signal()
@@ -100,49 +97,57 @@ class Panel(AskingPaths, QWidget):
         self.session = session
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
-        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer)
-        self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
-        self.commands = Commands(COMMANDS, self.actions_, self._screen_now, session.decline)
+        self.signing, self.read_owner = SignDialog(self), ReadOwnerDialog(self)
+        dialogs = self._dialogs()
+        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, dialogs)
+        self.response = ResponseDialog(self, self.actions_.sign_response)
+        dialogs.ask_response = self.response.ask
+        self.commands = Commands(BY_NAME, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
-        self.studies = StudiesDialog(self)
-        self.signing = SignDialog(self)
-        self.response = ResponseDialog(self, self.actions_.sign_response)
-        self.actions_.copy_text = QApplication.clipboard().setText
-        self.actions_.ask_response = self.response.ask
-        self.actions_.ask_signature = self.signing.ask
-        self.read_owner = ReadOwnerDialog(self)
-        self.actions_.ask_owner = self.read_owner.ask
-        self.actions_.opener.ask_patient = partial(confirm_patient, self)
+        self.studies = StudiesDialog(self, self.actions_.opener.choose_study, session.dismiss)
         self._study: Study | None = None
         self._build()
-        self._connect()
         self.show_theme(viewer.theme)
 
+    def _dialogs(self) -> Dialogs:
+        return Dialogs(
+            ask_path=partial(ask_path, self),
+            confirm=partial(confirm, self),
+            ask_patient=partial(confirm_patient, self),
+            ask_signature=self.signing.ask,
+            ask_owner=self.read_owner.ask,
+            copy_text=QApplication.clipboard().setText,
+            type_reason=self.type_reason,
+            show_archive=self.show_archive,
+            show_worklist=self.worklist_requested.emit,
+            show_keys=lambda: KeysDialog(self).show(),
+        )
+
     def _build(self) -> None:
-        self.study = StudyBlock(self._menu())
+        acts, run = self.actions_, self.commands.run
+        self.study = StudyBlock(self._menu(), acts)
         self.empty = empty_state(
             [self._entry(command) for command in OPENERS if command.name not in RESULT_OPENERS]
         )
-        self.problem, self.message = ProblemBlock(), MessageBlock()
-        self.assign = AssignmentEditor()
+        self.problem = ProblemBlock(self.session.dismiss, partial(acts.analyse, locally=True))
+        self.message = MessageBlock()
+        self.assign = AssignmentEditor(acts.assign_sequences)
         self.quality = QualityBlock()
-        self.preparation = PreparationBlock()
-        self.preparation.models_requested.connect(
-            lambda: self.actions_.query_models(self._show_models)
-        )
-        self.preparation.show_preferences(read_preferences())
-        self.run = RunBlock()
-        self.read_block = ReadBlock(self.actions_.read_controller)
-        self.candidates = CandidateBlock(self.commands.run)
-        self.considered, self.followup = ConsideredBlock(), FollowupBlock()
-        self.second = SecondBlock(self.commands.run)
-        self.attention = AttentionBlock()
+        self.preparation = PreparationBlock(acts)
+        self.run = RunBlock(partial(run, "analyse"), acts.stop)
+        self.read_block = ReadBlock(acts)
+        acts.read_controller.current.changed.connect(self._show_closed)
+        self.candidates = CandidateBlock(acts, run)
+        self.considered = ConsideredBlock(acts.go_to_point)
+        self.followup = FollowupBlock(acts.go_to_candidate)
+        self.second = SecondBlock(acts.second.go_to_disagreement, run)
+        self.attention = AttentionBlock(acts)
         self._key_clashes = label("", "warn", wrap=True)
         self._key_clashes.hide()
         self._site_warnings = label("", "warn", wrap=True)
         self.show_stops()
-        self.footer = Footer(self.commands.run)
+        self.footer = Footer(run)
         self._lay_out()
         guard = WheelGuard(self)
         for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
@@ -176,7 +181,7 @@ class Panel(AskingPaths, QWidget):
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for command in (*OPENERS, *(self.commands[name] for name in _MENU)):
+        for command in (*OPENERS, *(BY_NAME[name] for name in _MENU)):
             title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen
             menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
@@ -195,47 +200,6 @@ class Panel(AskingPaths, QWidget):
 
     def _entry(self, command: Command) -> tuple[str, Callable[[], object]]:
         return command.title, partial(self.commands.run, command.name)
-
-    def _connect(self) -> None:
-        acts, session = self.actions_, self.session
-        self.study.sequence_chosen.connect(session.choose_sequence)
-        self.study.renamed.connect(acts.assign_sequences)
-        self.assign.applied.connect(acts.assign_sequences)
-        self.preparation.changed.connect(self._on_preparation_changed)
-        self.preparation.server_chosen.connect(self._on_server_chosen)
-        self.run.analyse.connect(partial(self.commands.run, "analyse"))
-        self.run.cancel.connect(acts.stop)
-        self.problem.dismissed.connect(session.dismiss)
-        self.problem.local_analysis_requested.connect(partial(acts.analyse, locally=True))
-        self.studies.chosen.connect(acts.opener.choose_study)
-        self.studies.rejected.connect(session.dismiss)
-        acts.read_controller.current.changed.connect(self._show_closed)
-        self.read_block.marked.connect(acts.mark_by_mouse)
-        self.read_block.unmark_requested.connect(acts.unmark)
-        self.read_block.added.connect(acts.mark_to_candidate)
-        self.read_block.signed.connect(acts.sign)
-        self.candidates.go_to_requested.connect(acts.go_to_candidate)
-        self.candidates.threshold_chosen.connect(session.choose_threshold)
-        self.candidates.reason_changed.connect(session.type_reason)
-        self.candidates.reason_settled.connect(acts.review_controller.store_reason)
-        self.candidates.adding.merged.connect(acts.adder.merge)
-        self.candidates.tools.limit_chosen.connect(session.choose_limit)
-        self.candidates.tools.range_chosen.connect(session.choose_range)
-        self.considered.position_requested.connect(acts.go_to_point)
-        self.followup.go_to_requested.connect(acts.go_to_candidate)
-        self.second.go_to_requested.connect(acts.second.go_to_disagreement)
-        self._connect_attention()
-
-    def _connect_attention(self) -> None:
-        acts, session = self.actions_, self.session
-        self.attention.region_chosen.connect(session.choose_region)
-        self.attention.layer_chooser.candidate_chosen.connect(acts.show_alone)
-        self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
-        self.attention.overlay_chosen.connect(session.choose_overlay)
-        self.attention.opacity_chosen.connect(session.choose_opacity)
-        self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
-        self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.attention.probe_ended.connect(acts.end_probe)
 
     # --- shown ----------------------------------------------------------------------------
 
@@ -299,13 +263,12 @@ class Panel(AskingPaths, QWidget):
         """Show keys that are also bound by others."""
         show_text(self._key_clashes, "\n".join(sentences))
 
-    def request_worklist(self) -> None:
-        """Have the worklist shown beside the picture."""
-        self.worklist_requested.emit()
-
-    def show_keys(self) -> None:
-        """Show the table of keys."""
-        KeysDialog(self).show()
+    def show_archive(self) -> None:
+        """Show the archive's dialog; no request is sent yet."""
+        if self.archive is None:
+            self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
+        self.archive.show()
+        self.archive.raise_()
 
     # --- dialogs --------------------------------------------------------------------------
 
@@ -317,24 +280,6 @@ class Panel(AskingPaths, QWidget):
         once_idle(partial(scroll_into_view, reason), reason).start()
         if reason.refusing:
             self.actions_.review_controller.notify_obstacle()
-
-    def _on_preparation_changed(self, brain_extraction: str) -> None:
-        keep_preparation(brain_extraction)
-        self.preparation.show_preferences(read_preferences())
-
-    def _on_server_chosen(self, server: str, model: str) -> None:
-        try:
-            keep_server(server, model)
-        except LesionLensError as error:
-            self.session.refused(problem_of(error, SERVER))
-        else:
-            self.session.clear_problem(SERVER)
-        self.preparation.show_preferences(read_preferences())
-        self.actions_.query_models(self._show_models)
-
-    def _show_models(self, server: str, names: Sequence[str]) -> None:
-        if server == read_preferences().server:
-            self.preparation.show_models(names)
 
     def open_dropped(self, paths: Sequence[Path]) -> None:
         """Open paths dropped on the panel or the canvas; report those that are not scans."""

@@ -22,6 +22,8 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QSizePolicy,
     QTableView,
+    QTableWidget,
+    QTableWidgetItem,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -429,6 +431,22 @@ def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
     table.setModel(model)
     make_read_only(table, name)
     table.horizontalHeader().setHighlightSections(False)
+
+
+def text_table(headings: Sequence[str], name: str) -> QTableWidget:
+    """Make a read-only table of texts with single-row selection."""
+    table = QTableWidget(0, len(headings))
+    table.setHorizontalHeaderLabels(list(headings))
+    make_read_only(table, name)
+    return table
+
+
+def show_texts(table: QTableWidget, rows: Sequence[Sequence[str]]) -> None:
+    """Show rows of texts."""
+    table.setRowCount(len(rows))
+    for number, texts in enumerate(rows):
+        for column, text in enumerate(texts):
+            table.setItem(number, column, QTableWidgetItem(text))
 
 
 def make_read_only(table: QTableView, name: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from qtpy.QtCore import Signal
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QToolButton, QWidget
 
@@ -31,12 +31,11 @@ class _Line(QWidget):
 
 
 class PickRows(QWidget):
-    """Shows lines; a click on one emits its value."""
+    """Shows lines; a click on one calls `pick` with its value."""
 
-    picked = Signal(object)
-
-    def __init__(self) -> None:
+    def __init__(self, pick: Callable[[Any], object]) -> None:
         super().__init__()
+        self._pick = pick
         self.shown: tuple[Line, ...] = ()
         self._layout = stack(self, spacing=2)
         self._inside: QWidget | None = None
@@ -55,6 +54,6 @@ class PickRows(QWidget):
             button = flat_button(head)
             button.setToolTip("Go to this position")
             button.setEnabled(value is not None)
-            button.clicked.connect(lambda _=False, value=value: self.picked.emit(value))
+            button.clicked.connect(lambda _=False, value=value: self._pick(value))
             inner.addWidget(_Line(button, text))
         self._layout.addWidget(self._inside)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import QComboBox, QFrame, QLineEdit, QWidget
 
+from lesionlens.base.errors import LesionLensError
 from lesionlens.imaging.preparation import skull_stripping
-from lesionlens.napari.preferences import Preferences
+from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.model.acts.session import SERVER
+from lesionlens.napari.preferences import (
+    Preferences,
+    keep_preparation,
+    keep_server,
+    read_preferences,
+)
+from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.widgets.parts import flat_button, label, row, stack
 
 _METHODS = {
@@ -26,15 +35,9 @@ _METHODS = {
 class PreparationBlock(QWidget):
     """Collapsible settings; the heading summarises them."""
 
-    changed = Signal(str)
-    """Brain extraction."""
-    server_chosen = Signal(str, str)
-    """Address of the server, empty for this machine; its model, empty for its first."""
-    models_requested = Signal()
-    """The names of the server's models are needed."""
-
-    def __init__(self) -> None:
+    def __init__(self, acts: Actions) -> None:
         super().__init__()
+        self._acts = acts
         self._fold = flat_button("")
         self._fold.setCheckable(True)
         self._fold.setArrowType(Qt.ArrowType.RightArrow)
@@ -44,7 +47,7 @@ class PreparationBlock(QWidget):
         for name, (text, tooltip) in _METHODS.items():
             self._brain.addItem(text, name)
             self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
-        self._brain.activated.connect(lambda _: self.changed.emit(self._brain.currentData()))
+        self._brain.activated.connect(self._keep_preparation)
         self._make_server_choices()
         self._body = QFrame()
         self._body.setProperty("role", "card")
@@ -54,6 +57,7 @@ class PreparationBlock(QWidget):
         self._body.hide()
         self._fold.toggled.connect(self._unfold)
         stack(self, self._fold, self._body, spacing=4)
+        self.show_preferences(read_preferences())
 
     def _make_server_choices(self) -> None:
         self._server = QLineEdit()
@@ -112,14 +116,33 @@ class PreparationBlock(QWidget):
     def _choose_model(self) -> None:
         chosen = str(self._model.currentData())
         if chosen != self._saved_model:
-            self.server_chosen.emit(self._saved_server, chosen)
+            self._keep_server(self._saved_server, chosen)
 
     def _serve(self) -> None:
         if self._server.text().strip() != self._saved_server:
-            self.server_chosen.emit(self._server.text().strip(), "")
+            self._keep_server(self._server.text().strip())
+
+    def _keep_preparation(self) -> None:
+        keep_preparation(self._brain.currentData())
+        self.show_preferences(read_preferences())
+
+    def _keep_server(self, server: str, model: str = "") -> None:
+        """Store the server, empty for this machine, and its model, empty for its first."""
+        try:
+            keep_server(server, model)
+        except LesionLensError as error:
+            self._acts.session.refused(problem_of(error, SERVER))
+        else:
+            self._acts.session.clear_problem(SERVER)
+        self.show_preferences(read_preferences())
+        self._acts.query_models(self._show_models_of)
+
+    def _show_models_of(self, server: str, names: Sequence[str]) -> None:
+        if server == read_preferences().server:
+            self.show_models(names)
 
     def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
         self._body.setVisible(expanded)
         self._fold.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         if expanded and self._saved_server:
-            self.models_requested.emit()
+            self._acts.query_models(self._show_models_of)

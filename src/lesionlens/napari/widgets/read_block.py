@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
-from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_texts import phase_text, sign_button_text
 from lesionlens.napari.model.geometry.planes import position_text
 from lesionlens.napari.qt.keyboard import leave_after_enter
@@ -20,17 +20,12 @@ VISIBLE_ROWS = 4
 class ReadBlock(Section):
     """Shows the read in progress; hidden if there is none."""
 
-    marked = Signal()
-    unmark_requested = Signal(str)
     go_to_requested = Signal(object)
     """RAS+ mm."""
-    signed = Signal()
-    added = Signal(str)
-    """A mark is to become a candidate: its UID, or empty for the last."""
 
-    def __init__(self, controller: ReadController) -> None:
+    def __init__(self, acts: Actions) -> None:
         super().__init__("YOUR READ")
-        self._controller = controller
+        self._controller = controller = acts.read_controller
         self._phase_label = label("", "dim", wrap=True)
         self._list = QListWidget()
         self._list.setAccessibleName("Your marks")
@@ -51,20 +46,22 @@ class ReadBlock(Section):
             "Mark the crosshair position of linked views, or the next position you click; "
             f"{mark.shown_key} marks the position under the pointer"
         )
-        self._mark = push_button(mark.captioned("Mark"), self.marked.emit, tip)
+        self._mark = push_button(mark.captioned("Mark"), acts.mark_by_mouse, tip)
         tip = remove.hint("Remove the selected mark, or the last one")
         self._remove = push_button(
-            remove.captioned("Remove"), lambda: self.unmark_requested.emit(self._chosen()), tip
+            remove.captioned("Remove"), lambda: acts.unmark(self._chosen()), tip
         )
         tip = "Sign your own read under your name; then the analysis is shown"
         caption = BY_NAME["sign"].captioned("Sign")
-        self._sign = push_button(caption, self.signed.emit, tip, "primary")
+        self._sign = push_button(caption, acts.sign, tip, "primary")
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
-        self._add = push_button("Make it a candidate", lambda: self.added.emit(self._chosen()), tip)
+        self._add = push_button(
+            "Make it a candidate", lambda: acts.mark_to_candidate(self._chosen()), tip
+        )
         confidence = row(label("confidence", "dim"), self._confidence, self._mark)
-        acts = row(self._remove, self._add)
-        self.add(self._phase_label, self._list, confidence, acts, self._sign)
+        buttons = row(self._remove, self._add)
+        self.add(self._phase_label, self._list, confidence, buttons, self._sign)
         controller.current.changed.connect(self.show_read)
         self.show_read()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
-from lesionlens.napari.controllers.unnamed_read_acts import ReadOwner
+from lesionlens.napari.controllers.dialogs import ReadOwner
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.widgets.parts import label, stack
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication, QFrame, QWidget
 
 from lesionlens.napari.model.screen.screen import Screen
@@ -74,13 +74,10 @@ class JobProgress(QObject):
 class RunBlock(QWidget):
     """One line: the button, or the running job with progress, seconds and Cancel."""
 
-    analyse = Signal()
-    cancel = Signal()
-
-    def __init__(self) -> None:
+    def __init__(self, analyse: Callable[[], object], cancel: Callable[[], object]) -> None:
         super().__init__()
-        self._analyse = push_button("Analyse", self.analyse.emit, role="primary")
-        self._progress = JobProgress(self.cancel.emit, self, staged=True)
+        self._analyse = push_button("Analyse", analyse, role="primary")
+        self._progress = JobProgress(cancel, self, staged=True)
         stack(self, self._analyse, self._progress.line, self._progress.bar, spacing=4)
         self._unaided_text: str | None = None
         self._screen = Screen()
@@ -137,13 +134,13 @@ class MessageBlock(QWidget):
 
 
 class ProblemBlock(QFrame):
-    """A failure: found, expected, next step."""
+    """A failure: found, expected, next step; a server's offers to `analyse_locally`."""
 
-    dismissed = Signal()
-    local_analysis_requested = Signal()
-    """Analyse on this machine, after a failure of the server."""
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        dismiss: Callable[[], object],
+        analyse_locally: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__()
         self.setProperty("role", "problem")
         self._title = label("", "title")
@@ -152,10 +149,8 @@ class ProblemBlock(QFrame):
         self._next = label("", "warn", wrap=True)
         self._copy = push_button("Copy details", self._copy_details)
         tip = "Your study and your decisions are kept"
-        close = push_button("Back", self.dismissed.emit, tip)
-        self._analyse_locally = push_button(
-            "Analyse on this machine", self.local_analysis_requested.emit
-        )
+        close = push_button("Back", dismiss, tip)
+        self._analyse_locally = push_button("Analyse on this machine", analyse_locally)
         texts = (self._title, self._observation, self._expected, self._next)
         buttons = row(None, self._analyse_locally, self._copy, close)
         stack(self, *texts, buttons, margins=(10, 8, 8, 8), spacing=4)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import Signal
-
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.wording.second import ShownSecond
 from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import Section, flat_button, label, row
@@ -18,14 +17,10 @@ MAX_LINES = 12
 class SecondBlock(Section):
     """Shows the agreement of two results; hidden without a second one."""
 
-    go_to_requested = Signal(object)
-    """RAS+ mm."""
-
-    def __init__(self, run: Callable[[str], object]) -> None:
+    def __init__(self, go_to: Callable[[Point], object], run: Callable[[str], object]) -> None:
         super().__init__("SECOND RESULT")
         self._title, self._agreement = label("", wrap=True), label("", "dim", wrap=True)
-        self.lines = PickRows()
-        self.lines.picked.connect(self.go_to_requested)
+        self.lines = PickRows(go_to)
         commands = CommandButtons(run)
         take = commands.add(flat_button(""), "take_second", "adopt this part")
         close = commands.add(flat_button("✕"), "close_second")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
-from lesionlens.napari.controllers.sign_acts import Signature
+from lesionlens.napari.controllers.dialogs import Signature
 from lesionlens.napari.widgets.parts import label, stack
 
 _NAME, _REASON = "your name", "why the signature is withdrawn"

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from collections.abc import Callable
+
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QHeaderView,
-    QTableWidget,
-    QTableWidgetItem,
     QWidget,
 )
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.napari.widgets.parts import label, make_read_only, stack
+from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 
 
 class StudiesDialog(QDialog):
-    """A table of studies with the latest preselected; non-blocking."""
+    """A table of studies with the latest preselected; `choose` takes the UID of one."""
 
-    chosen = Signal(str)
-    """UID of the chosen study."""
-
-    def __init__(self, parent: QWidget) -> None:
+    def __init__(
+        self, parent: QWidget, choose: Callable[[str], object], cancel: Callable[[], object]
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Which study?")
         self._listed: tuple[ListedStudy, ...] = ()
-        self._table = QTableWidget(0, len(_COLUMNS))
-        self._table.setHorizontalHeaderLabels(_COLUMNS)
-        make_read_only(self._table, "Studies")
+        self._table = text_table(_COLUMNS, "Studies")
         header = self._table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
@@ -40,7 +36,9 @@ class StudiesDialog(QDialog):
         buttons.addButton("Open", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
-        self.accepted.connect(self._choose)
+        self._choose = choose
+        self.accepted.connect(self._on_accepted)
+        self.rejected.connect(cancel)
         hint = label("There is more than one study here. Studies are never mixed.")
         stack(self, hint, self._table, buttons, margins=None)
         self.resize(560, 320)
@@ -53,16 +51,15 @@ class StudiesDialog(QDialog):
         if not studies:
             self.hide()
             return
-        self._table.setRowCount(len(studies))
-        for row, study in enumerate(studies):
-            name = study.description or study.uid
-            cells = (date_text(study.date), name, str(study.series), str(study.images))
-            for column, text in enumerate(cells):
-                self._table.setItem(row, column, QTableWidgetItem(text))
+        rows = [
+            (date_text(s.date), s.description or s.uid, str(s.series), str(s.images))
+            for s in studies
+        ]
+        show_texts(self._table, rows)
         self._table.selectRow(len(studies) - 1)
         self.open()
 
-    def _choose(self) -> None:
+    def _on_accepted(self) -> None:
         row = self._table.currentRow()
         if 0 <= row < len(self._listed):
-            self.chosen.emit(self._listed[row].uid)
+            self._choose(self._listed[row].uid)

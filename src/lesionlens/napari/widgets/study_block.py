@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, QWidget
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.checks.exchanged_names import listed
 from lesionlens.imaging.reading.series_choices import distinct_names, name_for_reader
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.tooltips import plain_tooltip
 from lesionlens.napari.widgets.parts import (
@@ -29,29 +29,25 @@ from lesionlens.napari.widgets.parts import (
 
 
 class StudyBlock(Section):
-    """Shows the study; emits the choice of a study, sequence or assignment."""
+    """Shows the study, its sequences and their assignment."""
 
-    sequence_chosen = Signal(object)
-    renamed = Signal(object)
-
-    def __init__(self, menu: QMenu) -> None:
+    def __init__(self, menu: QMenu, acts: Actions) -> None:
         more = flat_button("Open…", menu=menu)
         super().__init__("STUDY", more)
-        self._more = more
+        self._more, self._assign = more, acts.assign_sequences
         self._title = ElidedLabel("title")
         self._patient = ElidedLabel("dim")
         self._subtitle = label("", "dim", wrap=True)
         self._chips = Segments(
             [(sequence, f"{sequence.display_name} ✓", "") for sequence in MrSequence]
         )
-        self._chips.chosen.connect(self.sequence_chosen)
+        self._chips.chosen.connect(acts.session.choose_sequence)
         self._change = flat_button("change…")
         self._change.setToolTip("Assign the sequences yourself")
         self._change.setCheckable(True)
-        self._editor = AssignmentEditor()
+        self._editor = AssignmentEditor(self._apply)
         self._editor.hide()
         self._change.toggled.connect(self._editor.setVisible)
-        self._editor.applied.connect(self._apply)
         self._notices = label("", "warn", wrap=True)
         self._doubt = label("", "warn", wrap=True)
         self._swap = push_button("Swap names", self._swap_names)
@@ -114,19 +110,17 @@ class StudyBlock(Section):
         first, second = self._exchanged
         study = self._study
         named = {s: name_for_reader(series, study) for s, series in study.series.items()}
-        self.renamed.emit({**named, first: named[second], second: named[first]})
+        self._assign({**named, first: named[second], second: named[first]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
         self._change.setChecked(False)
-        self.renamed.emit(named)
+        self._assign(named)
 
 
 class AssignmentEditor(QFrame):
-    """One list per sequence, with all series of the study; emits the assignment."""
+    """One list per sequence, with all series of the study; `assign` takes the chosen ones."""
 
-    applied = Signal(object)
-
-    def __init__(self) -> None:
+    def __init__(self, assign: Callable[[dict[MrSequence, str | Path]], object]) -> None:
         super().__init__()
         self.setProperty("role", "card")
         self._study: Study | None = None
@@ -139,7 +133,7 @@ class AssignmentEditor(QFrame):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self._boxes[sequence] = box
             form.addRow(label(sequence.display_name), box)
-        button = push_button("Use these", lambda: self.applied.emit(self.assignment()))
+        button = push_button("Use these", lambda: assign(self.assignment()))
         stack(self, form, button, margins=(8, 8, 8, 8))
 
     def show_study(self, study: Study | None) -> None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.commands.command import Commands
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent_paths
@@ -90,9 +91,9 @@ class WorklistDock(QWidget):
         self._open = flat_button("List ▾", menu=self._menu())
         tip = "Analyse the studies that have no result yet in the background, the next ones first"
         self._ahead = push_button("Analyse ahead", self.controller.toggle_ahead, tip)
-        text = commands["previous_study"].captioned("◀")
+        text = BY_NAME["previous_study"].captioned("◀")
         self._before = push_button(text, partial(commands.run, "previous_study"))
-        text = f"{commands['next_study'].shown_key} ▶"
+        text = f"{BY_NAME['next_study'].shown_key} ▶"
         self._next = push_button(text, partial(commands.run, "next_study"))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)

@@ -85,8 +85,8 @@ def refused(analysis, monkeypatch):
     monkeypatch.setattr(current_read, "read_preferences", Preferences)
     monkeypatch.setattr(ReadController, "withheld", analysis)
     acts = ComparingActs(session, ViewerModel())
-    acts.jobs, acts.opener = Mock(), Mock()
-    acts.opener.ask_patient = lambda error, then: asked.append(then)
+    acts.jobs, acts.dialogs = Mock(), Mock()
+    acts.dialogs.ask_patient = lambda error, then: asked.append(then)
     acts.compare(analysis.study.root)
     (_, _, _, on_error), _ = acts.jobs.start.call_args
     on_error(PatientConflictError(found="x", expected="y", next_step="z", fields=()))

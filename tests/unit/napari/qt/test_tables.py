@@ -1,6 +1,7 @@
 """The tables of candidates and of studies."""
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from qtpy.QtCore import QObject, Qt
@@ -60,7 +61,7 @@ def test_names_of_files_are_no_markup_in_a_tooltip():
 
 def test_descriptions_are_no_markup_in_the_tooltips_of_the_panel(qtbot):
     """A series description with an image froze the window, too."""
-    block, title = StudyBlock(QMenu()), ElidedLabel()
+    block, title = StudyBlock(QMenu(), Mock()), ElidedLabel()
     for widget in (block, title):
         qtbot.addWidget(widget)
     title.resize(30, 20)

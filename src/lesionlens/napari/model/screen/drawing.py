@@ -22,6 +22,7 @@ from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.model.screen.map_layers import MapLayer
 from lesionlens.napari.model.screen.slice_annotations import (
     DrawnMeasure,
     View,
@@ -43,15 +44,6 @@ Outlines = tuple[tuple[str, tuple[Line, ...]], ...]
 """Colour and lines of each outline, in millimetres on the screen."""
 Source = tuple[NDArray[Any], Grid]
 """(I, J, K) array and its grid."""
-
-
-class RequestedMap(NamedTuple):
-    """The map that the reader chose, and that is available."""
-
-    role: str
-    view: MapView
-    candidate: int | None
-    """The candidate that it is limited to; None for all."""
 
 
 class DrawnRuler(NamedTuple):
@@ -102,6 +94,19 @@ class Drawing:
     measures: tuple[DrawnMeasure, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnOutline:
+    """Labels that a reader is drawing."""
+
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8 on the working grid; changes in place."""
+    grid: Grid
+    version: int
+    """Changes with every stroke."""
+    colours: tuple[tuple[int, str], ...]
+    """Label and colour."""
+
+
 class TilePainter:
     """Draws the tiles of a board.
 
@@ -115,9 +120,12 @@ class TilePainter:
         self.pictures, self._name = pictures, name
         self._cache: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
+        self._previous_map: MapLayer | None = None
 
-    def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
-        """Return the content of a tile at a viewpoint."""
+    def draw(
+        self, board: Board, tile: Tile, viewpoint: Viewpoint, drawn: DrawnOutline | None = None
+    ) -> Drawing:
+        """Return the content of a tile at a viewpoint, with the outline being drawn if any."""
         view = View(board, tile, viewpoint)
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(view, picture)
@@ -131,7 +139,7 @@ class TilePainter:
             edges=frame.edges(tile.plane),
             lines=annotations_of(board, tile, picture, image),
             map=self._map(view),
-            outlines=self._outlines(view),
+            outlines=self._outlines(view) + self._borders(drawn, view),
             box=box_of(view),
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(view),
@@ -232,17 +240,25 @@ class TilePainter:
         def traced() -> Outlines:
             inside = np.isin(labels.data, [int(label) for label in outline.region.labels])
             ids = np.where(inside, components.data, 0)
-            present = set(np.unique(ids).tolist())
-            return tuple(
-                (colour, lines_around(ids == number, components))
-                for number, colour in outline.colours
-                if number in present
-            )
+            return borders(replace(components, data=ids), outline.colours)
 
         key = ("outlines", id(components), id(labels), outline.region, outline.colours)
         current = self._cached(key, (components, labels), traced)
         underlying = self._original(view) + self._second(view) + self._cavity(view)
         return underlying + current + self._doubtful_borders(view, components)
+
+    def _borders(self, drawn: DrawnOutline | None, view: View) -> Outlines:
+        """Return the border of each label being drawn, which changes with its version."""
+        if drawn is None:
+            return ()
+        picture = Picture.of(drawn.labels, drawn.grid)
+        frame, plane = view.board.frame, view.tile.plane
+        number = picture.number_at(frame, plane, view.depth_mm)
+
+        def traced() -> Outlines:
+            return borders(picture.cut(frame, plane, number, nearest=True), drawn.colours)
+
+        return self._cached((drawn.version, frame.key, plane, number), None, traced)
 
     def _nearest(self, name: str, source: Source, view: View) -> Slice:
         """Return the slice of labels, voxel by voxel."""
@@ -309,7 +325,7 @@ class TilePainter:
         components = self._nearest("preliminary", source, view)
 
         def traced() -> Outlines:
-            return tuple((c, lines_around(components.data == n, components)) for n, c in colours)
+            return borders(components, colours)
 
         return self._cached(("preliminary", id(components), colours), components, traced)
 
@@ -330,12 +346,19 @@ class TilePainter:
         source = ((analysis.original or analysis).findings.components, analysis.prepared.native)
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
+    def _map_layer(self, board: Board) -> MapLayer | None:
+        """Return the topmost map; until an attention is computed, the one before it."""
+        topmost = next(iter(board.scene.maps), None)
+        if topmost is None or topmost.view is not None:
+            self._previous_map = topmost
+        return self._previous_map
+
     def _map(self, view: View) -> MapDrawing | None:
         board = view.board
-        overlays, requested = board.overlays, map_of(board)
-        if overlays is None or requested is None:
+        overlays, layer = board.overlays, self._map_layer(board)
+        if overlays is None or layer is None or layer.view is None:
             return None
-        role, shown, candidate = requested
+        role, shown, candidate = layer.role, layer.view, layer.candidate
         part = self._cut(role, self._volume(role, shown.data, overlays.grid), view)
         if candidate is not None:
             components = (overlays.components, overlays.grid)
@@ -348,7 +371,17 @@ class TilePainter:
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
             lines = self._cached(("lines", id(part)), part, lambda: isolines(part, shown))
-        return MapDrawing(role, part, shown.top, board.scene.opacity, lines, shown.low)
+        return MapDrawing(role, part, shown.top, board.scene.choices.opacity, lines, shown.low)
+
+
+def borders(part: Slice, colours: tuple[tuple[int, str], ...]) -> Outlines:
+    """Return the lines around each of some labels that a slice shows, with their colours."""
+    present = set(np.unique(part.data).tolist())
+    return tuple(
+        (colour, lines_around(part.data == label, part))
+        for label, colour in colours
+        if label in present
+    )
 
 
 def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
@@ -369,21 +402,6 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
             ends = [np.interp(positions, distances, line[:, axis]) for axis in range(2)]
             dots.append(np.stack(ends, axis=1))
     return tuple(dots)
-
-
-def map_of(board: Board) -> RequestedMap | None:
-    """Return the map to be shown; None if there is none."""
-    overlays, scene = board.overlays, board.scene
-    if overlays is None:
-        return None
-    if scene.probe and overlays.probe is not None:
-        return RequestedMap("probe", overlays.probe, None)
-    if scene.attention is not None:
-        view = overlays.attention_of(scene.attention, scene.layer_choice)
-        return None if view is None else RequestedMap(view.role, view, scene.only)
-    if scene.uncertainty and overlays.uncertainty is not None:
-        return RequestedMap("uncertainty", overlays.uncertainty, None)
-    return None
 
 
 def alone(part: Slice, components: Slice, candidate: int) -> Slice:

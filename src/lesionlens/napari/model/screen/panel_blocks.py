@@ -70,7 +70,6 @@ class ShownStudy:
 class ShownThreshold:
     """The score threshold of the list, 0 to 1."""
 
-    value: float = 0.0
     floor: float = 0.0
     """Lowest threshold: below it the network flags nothing."""
     text: str = ""
@@ -84,20 +83,15 @@ class ShownThreshold:
 
 @dataclass(frozen=True, slots=True)
 class ShownMapChoices:
-    """What the reader chose of the maps, and what can be chosen."""
+    """Which maps the reader can choose, and the checks of the shown one."""
 
-    overlay: Overlay = Overlay.OFF
-    region: Region = Region.WT
     regions: tuple[Region, ...] = tuple(Region)
     """Selectable regions; no enhancing tumour without T1c."""
-    layer: int | SecondOpinion | None = None
-    head: int | None = None
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each selectable layer."""
     second_opinions: tuple[SecondOpinion, ...] = ()
     alone: bool = False
     """Whether only the map of the candidate in focus is shown."""
-    opacity: float = 0.6
     has_attention: bool = False
     has_uncertainty: bool = False
     can_probe: bool = False
@@ -159,7 +153,6 @@ def shown_threshold(state: State, analysis: Analysis, n_below: int) -> ShownThre
     value, engine = state.choices.threshold, analysis.run.engine
     point = point_at(engine.operating_points, value)
     return ShownThreshold(
-        value=value,
         floor=engine.floor,
         text=threshold_text(value),
         source=threshold_source(point, engine.floor),
@@ -172,15 +165,10 @@ def shown_map_choices(state: State, analysis: Analysis, focus: Candidate | None)
     """Return the block of the maps of a result."""
     choices = state.choices
     return ShownMapChoices(
-        overlay=choices.overlay,
-        region=choices.region,
         regions=analysis.prepared.regions,
-        layer=choices.layer,
-        head=choices.head,
         attention_layers=state.attention_layers,
         second_opinions=state.second_opinions,
         alone=choices.only_focused and focus is not None,
-        opacity=choices.opacity,
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=Capability.PROBE in analysis.run.engine.capabilities,

@@ -50,7 +50,6 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
         preliminary=True,
         conclusion=f"{count} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
-        maps=replace(screen.maps, overlay=choices.overlay),
         scene=replace(screen.scene, outline=outline, focus=focused_region),
     )
 

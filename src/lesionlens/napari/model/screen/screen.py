@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
-from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
-from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.screen.map_layers import MapLayer, map_layers
 from lesionlens.napari.model.screen.panel_blocks import (
     ShownFocus,
     ShownMapChoices,
@@ -48,7 +48,6 @@ from lesionlens.napari.model.wording.edits import (
     why_not_added,
     why_not_merged,
 )
-from lesionlens.napari.model.wording.map_checks import withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
 
@@ -102,18 +101,16 @@ class ShownScene:
 
     sequence: MrSequence | None = None
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
-    attention: Region | None = None
-    layer_choice: LayerChoice | None = None
-    only: int | None = None
-    uncertainty: bool = False
-    probe: bool = False
-    opacity: float = 0.6
+    maps: tuple[MapLayer, ...] = ()
+    """Maps over the image, topmost first."""
+    choices: Choices = field(default_factory=Choices)
     compared: ComparisonImages | None = None
     """Images shown instead of the sequence."""
-    isolines: bool = False
-    """Whether maps are drawn as isolines, which are not layers."""
-    plane: Plane = Plane.AXIAL
     focus: FocusedRegion | None = None
+
+    def shows(self, role: str) -> bool:
+        """Whether a map of a role is over the image."""
+        return any(layer.role == role for layer in self.maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +150,11 @@ class Screen:
     signature: ShownSignature = field(default_factory=ShownSignature)
     scene: ShownScene = ShownScene()
 
+    @property
+    def choices(self) -> Choices:
+        """The reader's choices."""
+        return self.scene.choices
+
 
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
@@ -164,8 +166,9 @@ def resolve(state: State) -> Screen:
         decision_obstacle=decision_obstacle(state),
         not_added=why_not_added(state),
         not_merged=why_not_merged(state),
+        scene=ShownScene(choices=state.choices),
     )
-    study, choices = state.study, state.choices
+    study = state.study
     if study is None:
         return screen
     screen = replace(
@@ -175,12 +178,8 @@ def resolve(state: State) -> Screen:
     )
     if state.analysis is not None:
         return _with_analysis(screen, state, state.analysis)
-    return replace(
-        screen,
-        threshold=ShownThreshold(value=choices.threshold),
-        maps=ShownMapChoices(region=choices.region, opacity=choices.opacity),
-        scene=ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane),
-    )
+    scene = replace(screen.scene, sequence=shown_sequence(state), compared=compared_now(state))
+    return replace(screen, scene=scene)
 
 
 def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
@@ -214,16 +213,10 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
 
 def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
     choices = state.choices
-    overlay_on = choices.overlay is not Overlay.OFF and not choices.hidden
-    overlays = state.overlays
-    probing = not choices.hidden and overlays is not None and overlays.probe is not None
-    own_image = compared_now(state) is None  # maps do not belong on another image
-    # one map at a time, none while drawing
-    maps_allowed = own_image and not probing and state.editing is None
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
-            visible=overlay_on,
+            visible=choices.overlay is not Overlay.OFF and not choices.hidden,
             region=choices.region,
             colours=tuple(
                 (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
@@ -236,27 +229,11 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             else state.editing or None,
             cavity=state.editing != DRAWN_CAVITY,
         ),
-        attention=choices.region
-        if overlay_on and maps_allowed and choices.overlay is Overlay.MAP and not withheld(state)
-        else None,
-        layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
-        only=focus.id if choices.only_focused and focus is not None else None,
-        uncertainty=overlay_on and maps_allowed and choices.uncertainty,
-        probe=own_image and probing and state.editing is None,
-        opacity=choices.opacity,
+        maps=map_layers(state, focus, next(iter(rows), None)),
+        choices=choices,
         compared=compared_now(state),
-        isolines=choices.views.isolines,
-        plane=choices.plane,
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
-
-
-def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
-    if choices.layer is None:
-        return None
-    rollout = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
-    at_mm = candidate.peak_mm if rollout and candidate is not None else None
-    return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
 def _rows(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.overlays.maps import MapView, Overlays
+from lesionlens.napari.model.screen.map_layers import PROBE, MapLayer
 from lesionlens.napari.model.screen.screen import Screen
 
 _SECOND_OPINIONS = {
@@ -14,6 +15,9 @@ _SECOND_OPINIONS = {
     ),
     SecondOpinion.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
 }
+
+
+_AWAITED = "Being computed; the previous map is shown until then."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,43 +33,28 @@ class ShownMap:
 
 
 def shown_map(screen: Screen, overlays: Overlays | None) -> ShownMap:
-    """Return the topmost shown map of the overlays."""
-    role, view = _topmost(screen, overlays)
-    return ShownMap(role, view, _hint(screen, overlays, view))
+    """Return the topmost shown map; until it is computed, that of all layers."""
+    layer = next(iter(screen.scene.maps), None)
+    if layer is None:
+        return ShownMap(hint=_usage_hint(screen))
+    if layer.view is None and layer.choice is not None:
+        previous = None if overlays is None else overlays.attention.get(layer.choice.region)
+        return ShownMap(layer.role, previous, _AWAITED)
+    return ShownMap(layer.role, layer.view, _hint(screen, layer))
 
 
-def _topmost(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:
-    scene = screen.scene
-    if overlays is None:
-        return "attention", None
-    if scene.probe:
-        return "probe", overlays.probe
-    if scene.attention is not None:
-        view = overlays.attention_of(scene.attention, scene.layer_choice)
-        view = view or overlays.attention.get(scene.attention)
-        return ("attention" if view is None else view.role), view
-    return "uncertainty", overlays.uncertainty if scene.uncertainty else None
-
-
-def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> str:
-    if screen.scene.probe:
+def _hint(screen: Screen, layer: MapLayer) -> str:
+    if layer.role == PROBE:
         return screen.maps.probed
-    choice = screen.scene.layer_choice if screen.scene.attention is not None else None
-    if (
-        overlays is not None
-        and choice is not None
-        and overlays.attention_of(choice.region, choice) is None
-    ):
-        return "Being computed; the previous map is shown until then."
-    if view is not None and view.statistics:
-        return view.statistics
-    if choice is not None and isinstance(choice.layer, SecondOpinion):
-        return _SECOND_OPINIONS[choice.layer]
+    if layer.view is not None and layer.view.statistics:
+        return layer.view.statistics
+    if layer.choice is not None and isinstance(layer.choice.layer, SecondOpinion):
+        return _SECOND_OPINIONS[layer.choice.layer]
     return _usage_hint(screen)
 
 
 def _usage_hint(screen: Screen) -> str:
-    if screen.maps.overlay is Overlay.OFF and screen.candidates:
+    if screen.choices.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: read the images yourself, then press T."
     if screen.editing:
         return "Maps are hidden while an outline is drawn."

@@ -39,11 +39,8 @@ class ViewModel:
     @property
     def missing_map(self) -> LayerChoice | None:
         """The selected single layer, if it has yet to be computed."""
-        scene = self.board.scene
-        if scene.attention is None or scene.layer_choice is None or self.overlays is None:
-            return None
-        loaded = self.overlays.attention_of(scene.attention, scene.layer_choice)
-        return scene.layer_choice if loaded is None else None
+        awaited = (layer.choice for layer in self.board.scene.maps if layer.view is None)
+        return next(awaited, None)
 
     def at(self, activity: Activity | None) -> ViewModel:
         """Return the model with another progress."""

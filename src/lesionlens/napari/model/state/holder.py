@@ -50,9 +50,10 @@ class JobReports(ABC):
         """Report the failure of an act; the running job continues."""
         self._set(problem=problem)
 
-    def decline(self, reason: str) -> None:
-        """Show the reason why an act was not done."""
+    def decline(self, reason: str) -> bool:
+        """Show the reason why an act was not done; return False, as that act does."""
         self._set(message=reason)
+        return False
 
     def clear_problem(self, cause: str) -> None:
         """Hide a failure whose cause no longer exists."""
@@ -127,6 +128,7 @@ class StateHolder(JobReports):
         self._set(message=message)
 
     @override
-    def decline(self, reason: str) -> None:
-        """Show why an act was not done; empty clears the message."""
+    def decline(self, reason: str) -> bool:
+        """Show why an act was not done, and return False; empty clears the message."""
         self._set(message=reason, declined=bool(reason))
+        return False

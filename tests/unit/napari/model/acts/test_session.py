@@ -20,8 +20,14 @@ from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import DraggedRulers
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays import maps as display
+from lesionlens.napari.model.screen.board import Tile
+from lesionlens.napari.model.screen.drawing import TilePainter
+from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
 from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
@@ -42,11 +48,15 @@ def screen(session):
     return resolve(session.state)
 
 
+def roles(session):
+    return [layer.role for layer in screen(session).scene.maps]
+
+
 def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
     session = ReviewSession()
     session.open(analysis.study)
     shown = screen(session)
-    assert shown.maps.overlay is Overlay.OFF
+    assert shown.choices.overlay is Overlay.OFF
     assert shown.scene.sequence is MrSequence.T1C
     assert shown.can_analyse
     assert not shown.analysed
@@ -55,7 +65,7 @@ def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
 def test_nothing_is_shown_over_the_image_before_the_reader_asks(session):
     scene = screen(session).scene
     assert not scene.outline.visible
-    assert scene.attention is None
+    assert scene.maps == ()
 
 
 def test_going_to_a_candidate_shows_its_contour_once(session):
@@ -133,7 +143,7 @@ def test_the_threshold_of_an_earlier_network_hides_nothing_of_a_later_one(sessio
     assert [row.id for row in screen(session).candidates] == [1, 2]
     session.choose_threshold(0.95)
     analysed_by(0.3)
-    assert screen(session).threshold.value == 0.95
+    assert screen(session).choices.threshold == 0.95
 
 
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
@@ -442,11 +452,11 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     session.choose_overlay(Overlay.MAP)
     shown = screen(session)
     assert shown.maps.withheld
-    assert shown.scene.attention is None
+    assert shown.scene.maps == ()
     assert shown.scene.outline.visible
     assert shown.maps.verdict.good is False
     session.choose_unreliable(visible=True)
-    assert screen(session).scene.attention is Region.WT
+    assert roles(session) == [ATTENTION]
 
 
 def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis):
@@ -481,12 +491,12 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     known = replace(analysis, run=replace(analysis.run, engine=engine))
     session.analysed(FakeResult(known), display.overlays_of(known))
     shown = screen(session)
-    assert (shown.threshold.value, shown.threshold.floor) == (0.25, 0.25)
+    assert (shown.choices.threshold, shown.threshold.floor) == (0.25, 0.25)
     assert shown.threshold.text == "score ≥ 0.25"
     assert "Below 0.25 nothing is flagged" in shown.threshold.source
     session.choose_threshold(0.6)
     session.analysed(FakeResult(known), display.overlays_of(known))
-    assert screen(session).threshold.value == 0.6
+    assert screen(session).choices.threshold == 0.6
 
 
 def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
@@ -498,19 +508,21 @@ def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
 
 
 def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
-    session.choose_layer(0, 1)
-    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 0, 1)
-    session.choose_layer(1, 1)
-    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 1)
-    session.choose_layer(7)
-    assert screen(session).scene.layer_choice is None
+    session.choose_overlay(Overlay.MAP)
+    for chosen, expected in (
+        ((0, 1), LayerChoice(Region.WT, 0, 1)),
+        ((1, 1), LayerChoice(Region.WT, 1)),
+        ((7,), None),
+    ):
+        session.choose_layer(*chosen)
+        (layer,) = screen(session).scene.maps
+        assert layer.choice == expected
 
 
 def test_asking_for_uncertainty_switches_the_overlay_on(session):
     session.choose_uncertainty(visible=True)
-    scene = screen(session).scene
-    assert scene.uncertainty
-    assert scene.outline.visible
+    assert roles(session) == [UNCERTAINTY]
+    assert screen(session).scene.outline.visible
 
 
 @pytest.mark.parametrize(
@@ -536,22 +548,48 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
     assert "white-matter lesion 70%" in last.tooltip
 
 
+def test_without_attention_the_uncertainty_has_legend_and_map(session):
+    """Linked views and legend showed neither, which napari's canvas did."""
+    session.choose_overlay(Overlay.MAP)
+    session.choose_uncertainty(visible=True)
+    bare = replace(session.state, overlays=replace(session.state.overlays, attention={}))
+    model = view_model_of(bare)
+    assert [layer.role for layer in model.board.scene.maps] == [UNCERTAINTY]
+    assert (model.map.role, model.map.view) == (UNCERTAINTY, bare.overlays.uncertainty)
+
+
+def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, analysis):
+    """The panel said so, and napari's canvas did; linked views showed none meanwhile."""
+    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
+    at_mm = analysis.findings.candidates[0].centroid_mm
+
+    def drawn_map():
+        board = view_model_of(session.state).board
+        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
+
+    session.choose_overlay(Overlay.MAP)
+    before = drawn_map()
+    session.choose_layer(0)
+    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
+    assert drawn_map().slice is before.slice
+    session.choose_overlay(Overlay.CONTOUR)
+    assert drawn_map() is None
+
+
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
     session.choose_uncertainty(visible=True)
     session.go_to_candidate(1)
-    assert screen(session).scene.attention is Region.WT
+    assert roles(session) == [ATTENTION, UNCERTAINTY]
     overlays = session.state.overlays
     view = overlays.attention[Region.WT]
     grid = analysis.volumes.labels.grid
     voxel = tuple(int(v) for v in np.rint(grid.to_voxel(analysis.findings.candidates[0].peak_mm)))
     session.probe(voxel, replace(overlays, probe=view))
-    scene = screen(session).scene
-    assert (scene.probe, scene.attention, scene.uncertainty) == (True, None, False)
+    assert roles(session) == [PROBE]
     assert "candidate 1 (" in screen(session).maps.probed
     session.probe((0, 0, 0))
     assert "not flagged" in screen(session).maps.probed
     session.probe(None, overlays)
     session.begin_edit()
-    scene = screen(session).scene
-    assert (scene.probe, scene.attention, scene.uncertainty) == (False, None, False)
+    assert roles(session) == []

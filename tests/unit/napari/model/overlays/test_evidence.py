@@ -90,7 +90,8 @@ def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(sess
         shown.append(session.state.choices.layer)
     assert shown == [SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR, None, SecondOpinion.BY_T1C]
     assert session.state.choices.overlay is Overlay.MAP
-    assert resolve(session.state).scene.layer_choice == LayerChoice(Region.WT, SecondOpinion.BY_T1C)
+    (layer,) = resolve(session.state).scene.maps
+    assert layer.choice == LayerChoice(Region.WT, SecondOpinion.BY_T1C)
 
 
 def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
@@ -99,10 +100,10 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
     analysis = replace(analysis, maps=replace(analysis.maps, checks=checks))
     session.analysed(FakeResult(analysis), session.state.overlays)
     session.choose_overlay(Overlay.MAP)
-    assert resolve(session.state).scene.attention is None
+    assert resolve(session.state).scene.maps == ()
     session.choose_layer(SecondOpinion.BY_FLAIR)
     screen = resolve(session.state)
-    assert screen.scene.attention is not None
+    assert len(screen.scene.maps) == 1
     assert "exact" in screen.maps.verdict.text
 
 

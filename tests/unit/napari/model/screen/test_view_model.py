@@ -45,7 +45,7 @@ def test_an_empty_state_paints_no_view():
     model = view_model_of(State())
     assert not model.board.opened
     assert model.board.tiles == ()
-    assert model.board.slices(model.board.scene.plane) is None
+    assert model.board.slices(model.board.scene.choices.plane) is None
 
 
 def test_views_and_panel_follow_from_one_state(session):

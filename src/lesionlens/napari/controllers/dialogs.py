@@ -1,0 +1,71 @@
+"""The dialogs of a window, as its acts open them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lesionlens.base.errors import PatientConflictError
+from lesionlens.base.records.followup import Comparison
+from lesionlens.napari.model.state.identity import StudyIdentity
+
+AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
+"""Takes the conflict, and a callback for the confirmation that it is one patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Content of the dialog for signing or withdrawing."""
+
+    identity: StudyIdentity
+    statement: str
+    """What is signed or withdrawn."""
+    reader: str = ""
+    """Reader's name; empty if unnamed."""
+    withdrawn: bool = False
+    """Whether a signature is withdrawn, which needs a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOwner:
+    """The reader's answer to whose an unnamed read is."""
+
+    reader: str
+    """Name of the reader; not empty."""
+    owns_read: bool
+    """Whether the earlier read is this reader's."""
+
+
+class AskPath(Protocol):
+    """Asks for a path."""
+
+    def __call__(self, then: Callable[[Path], object], title: str, file_filter: str = "") -> object:
+        """Ask for a file of some kinds, or for a folder if none are named; `then` takes it."""
+
+
+@dataclass(slots=True)
+class Dialogs:
+    """What a panel asks or shows the reader; answers are passed to callbacks."""
+
+    ask_path: AskPath
+    confirm: Callable[[str, str, Callable[[], object]], object]
+    """Takes a text and the name of an act, and calls back if that is chosen."""
+    ask_patient: AskPatient
+    ask_signature: Callable[[Signature, Callable[[str], object]], object]
+    """Calls back with the reader's name, or with the reason of a withdrawal."""
+    ask_owner: Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
+    """Takes the time of an unnamed reader's last act, ISO 8601, UTC; None: stays unnamed."""
+    copy_text: Callable[[str], object]
+    """Puts a text on the clipboard."""
+    type_reason: Callable[[], object]
+    """Moves the focus to the field of the reason."""
+    show_archive: Callable[[], object]
+    show_worklist: Callable[[], object]
+    show_keys: Callable[[], object]
+    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str], object] = field(
+        init=False
+    )
+    """Shows the draft of a response to a comparison, for a reader; set when there are acts to sign
+    it."""
