@@ -76,7 +76,7 @@ _UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction that is propagated if no re
 _ANALYSIS_WEIGHT = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
-_NEAR_MM = 5.0  # a flagged lesion this near to a prompt is part of the named region
+_NEAR_MM = 5.0  # along each axis: a flagged lesion so near to a prompt is part of a named region
 _MIN_CERTAINTY = 0.88  # mean probability of a response below which a watershed may replace it
 
 
@@ -227,7 +227,7 @@ def _distant_lesions(study: PromptStudy, request: PromptRequest) -> Mask | None:
     lesions, near = study.probability[0] >= FLAGGED, np.zeros(study.brain.shape, bool)
     for point in request.foreground:
         near[clipped_box(point - _NEAR_MM, point + _NEAR_MM, near.shape)] = True
-    return lesions & ~connected_to(near, lesions)
+    return np.asarray(lesions & ~connected_to(near, lesions), bool)
 
 
 def _with_similarity(
