@@ -44,6 +44,23 @@ def drawn(panel):
     return panel.actions_.editor.drawn()[1]
 
 
+def test_seconds_of_prompts_count_from_the_start_of_the_edit_also_after_undo(
+    missed, qtbot, monkeypatch
+):
+    """They counted from the first prompt, and began again when that was undone."""
+    now = [100.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("lesionlens.napari.controllers.prompting.time", clock)
+    missed.commands.run("draw_lesion")
+    now[0] += 30
+    point(missed, qtbot, RIGHT)
+    assert [one.seconds for one in missed.actions_.editor.rounds] == [30.0]
+    missed.commands.run("undo")
+    now[0] += 12
+    point(missed, qtbot, RIGHT)
+    assert [one.seconds for one in missed.actions_.editor.rounds] == [42.0]
+
+
 def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     missed, qtbot, monkeypatch
 ):

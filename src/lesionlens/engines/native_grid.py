@@ -14,6 +14,8 @@ from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
+_FINE_STEPS = 2**20
+"""Quantisation steps per unit: few enough to remove the noise of float32's last bits."""
 _REACH_VOX = 1.5
 """Working voxels around the brain that a native voxel may be interpolated from."""
 
@@ -24,7 +26,10 @@ def source_grid(prepared: PreparedStudy) -> Grid:
 
 
 def resample_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box, Floats]:
-    """Resample probabilities on a part of the working grid to the native grid, like `resample_map`.
+    """Resample probabilities on a part of the working grid to the native grid.
+
+    Values are those of `resample_map`, in finer steps: coarse ones would round some of a mask's
+    voxels up to its threshold.
 
     Parameters
     ----------
@@ -46,7 +51,7 @@ def resample_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[B
     source = cut_grid(source_grid(prepared), (expanded[0], expanded[1], expanded[2]))
     if not all(target.shape):
         return box, np.zeros(target.shape, np.float32)
-    return box, resample_probability(np.pad(values, margin), source, target)
+    return box, resample_probability(np.pad(values, margin), source, target, _FINE_STEPS)
 
 
 def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:

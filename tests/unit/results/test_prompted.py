@@ -112,6 +112,18 @@ def test_a_prompt_on_the_native_grid_is_answered_there(prepared):
     assert np.unravel_index(found.attention.data.argmax(), NATIVE) == (20, 10, 4)
 
 
+def test_a_probability_just_below_one_half_is_not_in_the_mask(prepared):
+    """Steps of 1/4096 rounded it to one half: the window, which has none, drew fewer voxels."""
+
+    def answer(question):
+        below = np.full(WORKING, 0.4999, np.float32)
+        whole = clipped_box(np.zeros(3), np.array(WORKING), WORKING)
+        return PromptResponse(whole, below, below, np.zeros(WORKING, bool))
+
+    found = segment_prompts(Prompts.of([((20, 10, 4), True)]), prepared, answer)
+    assert np.argwhere(found.mask).tolist() == [[20, 10, 4]]
+
+
 def test_where_nothing_could_change_the_start_stays_to_the_voxel(prepared):
     start = np.zeros(NATIVE, bool)
     start[30:37:2, 30, 2] = start[5, 5, ::2] = True  # what resampling to 1 mm and back would spoil

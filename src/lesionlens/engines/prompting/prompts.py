@@ -44,6 +44,7 @@ from lesionlens.engines.prompting.rules import (
     changeable_voxels,
     components_at,
     connected_component,
+    connected_to,
     contradicting_prompts,
     errors,
     lowered_threshold,
@@ -75,6 +76,7 @@ _UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction that is propagated if no re
 _ANALYSIS_WEIGHT = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
+_NEAR_MM = 5.0  # along each axis: a flagged lesion so near to a prompt is part of a named region
 _MIN_CERTAINTY = 0.88  # mean probability of a response below which a watershed may replace it
 
 
@@ -115,13 +117,11 @@ class Prompter:
             return _response(
                 box, probability, attention, np.zeros(probability.shape, bool), request
             )
-        crop = _crop_for(study, request)
-        box, probability, attention = self._pass.at(study, request, crop)
-        probability = _with_analysis(study, request, box, probability)
+        crop, excluded = _crop_for(study, request), _distant_lesions(study, request)
+        box, probability, attention = self._region_in(study, request, crop, excluded)
         better_crop = _better_crop(probability, box, crop, request.foreground)
         if better_crop is not None:
-            box, probability, attention = self._pass.at(study, request, better_crop)
-            probability = _with_analysis(study, request, box, probability)
+            box, probability, attention = self._region_in(study, request, better_crop, excluded)
         if _is_unknown(study, request) and _certainty(probability) < _MIN_CERTAINTY:
             enclosed = enclosed_region(study, request)
             if enclosed is not None:
@@ -134,6 +134,16 @@ class Prompter:
             _flagged_lesion(study, request, box),
         )
         return _response(box, probability, attention, np.zeros(probability.shape, bool), request)
+
+    def _region_in(
+        self, study: PromptStudy, request: PromptRequest, crop: Crop, excluded: Mask | None
+    ) -> CropResult:
+        """Run the network on one crop, with the analysis of a named region."""
+        box, probability, attention = self._pass.at(study, request, crop)
+        probability = _with_analysis(study, request, box, probability)
+        if excluded is not None:
+            probability = np.where(excluded[box], np.float32(0), probability)
+        return CropResult(box, probability, attention)
 
     def _small_object(self, study: PromptStudy, request: PromptRequest) -> CropResult | None:
         return None if self._small is None else small_object(self._small, study, request)
@@ -204,6 +214,20 @@ def _with_analysis(
         + _BIAS[index]
     )
     return _blended(study.brain[box], probability, analysis_logits, _ANALYSIS_WEIGHT)
+
+
+def _distant_lesions(study: PromptStudy, request: PromptRequest) -> Mask | None:
+    """Return the (I, J, K) flagged lesions that a named region does not extend into.
+
+    They lie apart from the prompts, at which the analysis flags nothing: what the prompts mean may
+    touch such a lesion, as a ventricle does, without being a part of it.
+    """
+    if request.region is None or study.probability is None or study.flags(request.foreground):
+        return None
+    lesions, near = study.probability[0] >= FLAGGED, np.zeros(study.brain.shape, bool)
+    for point in request.foreground:
+        near[clipped_box(point - _NEAR_MM, point + _NEAR_MM, near.shape)] = True
+    return np.asarray(lesions & ~connected_to(near, lesions), bool)
 
 
 def _with_similarity(

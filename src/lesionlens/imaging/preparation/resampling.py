@@ -75,13 +75,15 @@ def resample(
     return _interpolate(values, to_source, target.shape, nearest=nearest)
 
 
-def resample_probability(values: Floats, source: Grid, target: Grid) -> Floats:
-    """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1/4096."""
+def resample_probability(
+    values: Floats, source: Grid, target: Grid, steps: int = _PROBABILITY_STEPS
+) -> Floats:
+    """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1 / `steps`."""
     result = resample(values, source, target)
     np.clip(result, 0.0, 1.0, out=result)
-    np.multiply(result, _PROBABILITY_STEPS, out=result)
+    np.multiply(result, steps, out=result)
     np.rint(result, out=result)
-    np.divide(result, _PROBABILITY_STEPS, out=result)
+    np.divide(result, steps, out=result)
     return result
 
 

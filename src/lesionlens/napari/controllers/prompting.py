@@ -119,8 +119,10 @@ class Prompting:
             bool(self._queue) or self._answering_outline == self._outline_number
         )
         session.changed.connect(self._on_changed)
-        self._timed_uid, self._started_s = "", 0.0
-        """UID of the outline whose prompts are timed, and when its edit began, monotonic s."""
+        self._began_s = 0.0
+        self._earlier_s: float | None = None
+        """When the edit of the outline began, monotonic s, and the seconds of an earlier session
+        that it continues; None before its first prompt."""
         self._neighbour = 0
 
     def set_active(self, *, held: bool) -> None:
@@ -275,6 +277,7 @@ class Prompting:
                 self.review_controller.take_pending_moves()
             self._outline_number += 1
             self._just_begun, self._neighbour = False, 0
+            self._began_s, self._earlier_s = time.monotonic(), None
 
     def _notify_effect(
         self, gesture: Gesture, before: NDArray[np.uint8], labels: NDArray[np.uint8]
@@ -342,16 +345,15 @@ class Prompting:
                 self.session.notify(_CONTRADICTION)
             all_voxels = [*retained, *((i, j, k) for i, j, k in added.tolist())]
             merged.append(tuple(dict.fromkeys(all_voxels)))
-        uid, seconds = self.session.state.edited_uid, before.seconds if before else 0.0
-        if before is None or self._timed_uid != uid:  # strokes of an earlier session are continued
-            self._timed_uid, self._started_s = uid, time.monotonic() - seconds
+        if self._earlier_s is None:
+            self._earlier_s = before.seconds if before else 0.0
         return PromptRound(
             queued.gesture.kind,
             foreground=merged[0],
             background=merged[1],
             region=queued.region,
             paint=queued.paint,
-            seconds=round(time.monotonic() - self._started_s, 1),
+            seconds=round(self._earlier_s + time.monotonic() - self._began_s, 1),
         )
 
     def _neighbouring_candidate(self, gesture: Gesture) -> int:

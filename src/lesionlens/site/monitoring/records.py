@@ -15,7 +15,7 @@ class PromptEffort:
 
     prompts: int
     seconds: float
-    """From the first stroke of the outline to the last prompt."""
+    """From the start of the edit to the last prompt."""
 
 
 @dataclass(frozen=True, slots=True)

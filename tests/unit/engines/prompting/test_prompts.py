@@ -69,6 +69,23 @@ def test_from_nothing_only_what_was_pointed_at_is_outlined(study):
     assert abs(int(mask.sum()) - 12**3) < 0.12 * 12**3
 
 
+@pytest.mark.parametrize("region", list(Region))
+def test_a_named_region_does_not_extend_into_a_flagged_lesion_apart_from_the_prompt(study, region):
+    """At a ventricle, "wt" outlined the tumour on the other side of the midline."""
+    study.images[3][22:44, 22:25, 22:25] = study.images[3][42:45, 22:44, 22:44] = 1.0
+    probability = np.zeros((3, *SHAPE), np.float16)
+    probability[(slice(None), *OTHER)] = 0.9
+    flagged = PromptStudy(study.images, study.brain, study.present, probability)
+    mask = mask_of(flagged, [MIDDLE], region=region)
+    assert mask[MIDDLE]
+    assert mask[30, 23, 23]
+    assert not mask[OTHER].any()
+    beside = (43, 36, 43)  # 4 mm from the lesion
+    for at in ([beside], [MIDDLE, APART]):
+        assert mask_of(flagged, at, region=region)[OTHER].all()
+    assert mask_of(study, [MIDDLE], region=region)[APART]
+
+
 def test_the_attention_adds_up_to_one_within_the_brain(study):
     found = answer(study, [MIDDLE])
     assert found.attention.sum() == pytest.approx(1, abs=1e-4)
