@@ -38,7 +38,7 @@ class _Listener(Protocol):
     def zoom(self) -> float: ...
     def corner(self, tile: Tile) -> tuple[str, ...]: ...
     def footer(self, tile: Tile) -> str: ...
-    def brush_mm(self) -> float | None: ...
+    def brush_mm(self, tile: Tile) -> float | None: ...
     def prompting(self) -> bool: ...
     def excluding(self) -> bool: ...
     def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None: ...
@@ -129,7 +129,7 @@ class TileView(QWidget):
             self._listener.footer(self.tile),
             projection,
         )
-        radius = self._listener.brush_mm()
+        radius = self._listener.brush_mm(self.tile)
         if radius is not None and self._pointer is not None:
             paint_brush(painter, self._pointer, radius * projection.zoom)
         if self._prompt_path is not None and self._prompt_path.moved:
@@ -227,7 +227,8 @@ class TileView(QWidget):
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all views again; where the button drags or draws, press it."""
         is_left = event.button() == Qt.MouseButton.LeftButton
-        if is_left and not self._listener.prompting() and self._listener.brush_mm() is None:
+        draws = self._listener.prompting() or self._listener.brush_mm(self.tile) is not None
+        if is_left and not draws:
             self._listener.double_clicked(self.tile)
         else:
             self.mousePressEvent(event)
