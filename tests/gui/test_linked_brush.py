@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
@@ -240,6 +243,12 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     assert acquired.depth_mm == pytest.approx(frame.depth(Plane.AXIAL, thick.to_mm((20, 20, 4))))
     assert interpolated.depth_mm == pytest.approx(acquired.depth_mm)
     assert interpolated.thickness_mm == pytest.approx(5.0)
+    # a sequence that was registered is shown: the planes follow the reference
+    analysis = SimpleNamespace(prepared=SimpleNamespace(native=thick))
+    view.board = replace(view.board, grid=other, analysis=analysis)
+    view.pressed(tiles[1], (0.0, 0.0), probe=False)
+    assert view.brush.slabs[-1].depth_mm == pytest.approx(acquired.depth_mm)
+    assert view.brush.slabs[-1].thickness_mm == pytest.approx(5.0)
     beyond = tuple(thick.to_mm((20, 20, 9)))  # where that sequence has no slice
     viewpoint.move(point_mm=beyond)
     view.pressed(tiles[1], (0.0, 0.0), probe=False)

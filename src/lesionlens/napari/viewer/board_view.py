@@ -265,12 +265,12 @@ class BoardView(QWidget):
             return None
         frame, plane = self.board.frame, tile.plane
         depth = float(frame.depth(plane, self._viewpoint.current.point_mm))
-        shown = self.board.slices(plane)
-        if shown is not None and not shown.interpolated and not picture.straight(frame):
-            number = int(np.floor((depth - shown.first_mm) / shown.step_mm + 0.5))
-            if 0 <= number < shown.count:
-                centre_depth = shown.first_mm + number * shown.step_mm
-                return Slab(frame.normal(plane), centre_depth, shown.step_mm)
+        followed = None if picture.straight(frame) else self.board.acquired_slices(plane)
+        if followed is not None:
+            number = int(np.floor((depth - followed.first_mm) / followed.step_mm + 0.5))
+            if 0 <= number < followed.count:
+                centre_depth = followed.first_mm + number * followed.step_mm
+                return Slab(frame.normal(plane), centre_depth, followed.step_mm)
         centre_depth = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
         return Slab(frame.normal(plane), centre_depth, picture.step_mm(frame, plane))
 
