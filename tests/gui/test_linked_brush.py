@@ -196,6 +196,27 @@ def test_a_stroke_that_was_hidden_moves_no_crosshair(edited, qtbot):
     assert len(changed(edited)) == painted
 
 
+def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, qtbot):
+    """The answer to a prompt, undone with half of a stroke, was then taken for painted by hand."""
+    view, editor = edited.views.linked.tiles[0], edited.actions_.editor
+    layer_of(edited).brush_size = 8
+    layer_of(edited).mode = "erase"
+    middle = view.rect().center()
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    begun = editor.drawn().current
+    assert editor.drawn().are_changed
+    answer = begun.copy()
+    answer[tuple(np.argwhere(begun)[0])] = 0
+    assert editor.change(answer)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    edited.commands.run("undo")
+    np.testing.assert_array_equal(editor.drawn().current, begun)
+    assert editor.by_hand.sum() == len(changed(edited))
+    edited.commands.run("undo")
+    assert not editor.drawn().are_changed
+    assert not editor.by_hand.any()
+
+
 class Recorder:
     """A brush that records the slices on which it is pressed."""
 
