@@ -176,6 +176,28 @@ def test_the_pointer_travels_where_no_brush_is_in_the_hand(edited, qtbot):
     assert "brush" in edited.session.state.message
 
 
+@pytest.mark.parametrize("mode", ["paint", "pan_zoom"])
+def test_a_drag_ends_when_one_view_takes_the_place_of_the_linked_ones(edited, qtbot, mode):
+    """It went on in the hidden view, whose millimetres are not those on the screen."""
+    layer_of(edited).mode = mode
+    view = edited.views.linked.tiles[0]
+    middle = view.rect().center()
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    painted = len(changed(edited))
+    edited.actions_.show_layout(Layout.SINGLE)
+    QApplication.processEvents()
+    before = edited.actions_.viewpoint.current.point_mm
+    for kind in (QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease):
+        at = QPointF(middle + QPoint(40, 30))
+        held = LEFT_BUTTON if kind is QEvent.Type.MouseMove else Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            kind, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, held, NOTHING_HELD
+        )
+        QApplication.sendEvent(view, event)
+    assert edited.actions_.viewpoint.current.point_mm == before
+    assert len(changed(edited)) == painted
+
+
 def test_a_stroke_that_was_hidden_moves_no_crosshair(edited, qtbot):
     """H while drawing: the other views went to where the button was released."""
     view = edited.views.linked.tiles[0]

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
-from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import (
+    QHideEvent,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.base.records.findings import Point
@@ -150,6 +158,12 @@ class TileView(QWidget):
         """Report the change of size."""
         super().resizeEvent(event)
         self._listener.resized()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """End a drag: what follows of it has no position on an image."""
+        super().hideEvent(event)
+        self._drag_position = None
+        self.forget_prompt()
 
     # --- the mouse ------------------------------------------------------------------------
 
