@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.slices import Frame, Picture
+from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
+from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.viewer.board_view import BoardView
 
 LEFT_BUTTON, NOTHING_HELD = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 
@@ -58,7 +67,8 @@ OUTWARD = {Plane.AXIAL: (0, 14, 0), Plane.CORONAL: (0, 0, 14), Plane.SAGITTAL: (
 
 def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edited, qtbot):
     layer_of(edited).brush_size = 4
-    radius = edited.views.linked.brush_mm()
+    linked = edited.views.linked
+    radius = linked.brush_mm(linked.tiles[0].tile)
     assert {view.tile.plane for view in edited.views.linked.tiles} == set(Plane)
     for view in edited.views.linked.tiles:
         plane = view.tile.plane
@@ -94,7 +104,8 @@ def test_a_stroke_ends_when_its_view_goes(edited, qtbot):
     end = tuple(np.add(start, (0, 24, 0)))
     stroke(qtbot, linked.tiles[0], end)
     painted = changed(edited)
-    assert np.abs(painted[:, 1] - end[1]).max() <= linked.brush_mm() + 4.0  # voxels of 4 mm
+    reach = linked.brush_mm(linked.tiles[0].tile) + 4.0  # voxels of 4 mm
+    assert np.abs(painted[:, 1] - end[1]).max() <= reach
 
 
 def test_a_stroke_goes_on_where_the_pointer_is_when_the_view_is_turned(edited, qtbot):
@@ -135,7 +146,7 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     stroke(qtbot, view, here)
     after = sum(len(line) for _, found in linked.drawing(view.tile).outlines for line in found)
     assert after < lines
-    assert linked.brush_mm() > 20
+    assert linked.brush_mm(view.tile) > 20
 
     edited.commands.run("undo")
     layer_of(edited).brush_size = 6
@@ -163,3 +174,127 @@ def test_the_pointer_travels_where_no_brush_is_in_the_hand(edited, qtbot):
     stroke(qtbot, edited.views.linked.tiles[0], place)
     assert len(changed(edited)) == 0
     assert "brush" in edited.session.state.message
+
+
+@pytest.mark.parametrize("mode", ["paint", "pan_zoom"])
+def test_a_drag_ends_when_one_view_takes_the_place_of_the_linked_ones(edited, qtbot, mode):
+    """It went on in the hidden view, whose millimetres are not those on the screen."""
+    layer_of(edited).mode = mode
+    view = edited.views.linked.tiles[0]
+    middle = view.rect().center()
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    painted = len(changed(edited))
+    edited.actions_.show_layout(Layout.SINGLE)
+    QApplication.processEvents()
+    before = edited.actions_.viewpoint.current.point_mm
+    for kind in (QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease):
+        at = QPointF(middle + QPoint(40, 30))
+        held = LEFT_BUTTON if kind is QEvent.Type.MouseMove else Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            kind, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, held, NOTHING_HELD
+        )
+        QApplication.sendEvent(view, event)
+    assert edited.actions_.viewpoint.current.point_mm == before
+    assert len(changed(edited)) == painted
+
+
+def test_a_stroke_that_was_hidden_moves_no_crosshair(edited, qtbot):
+    """H while drawing: the other views went to where the button was released."""
+    view = edited.views.linked.tiles[0]
+    middle = view.rect().center()
+    before = edited.actions_.viewpoint.current
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    painted = len(changed(edited))
+    edited.session.hold_hidden(hidden=True)
+    at = QPointF(middle + QPoint(40, 30))
+    move = QMouseEvent(
+        QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, LEFT_BUTTON,
+        NOTHING_HELD,
+    )  # fmt: skip
+    QApplication.sendEvent(view, move)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(40, 30))
+    edited.session.hold_hidden(hidden=False)
+    assert edited.actions_.viewpoint.current == before
+    assert len(changed(edited)) == painted
+
+
+def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, qtbot):
+    """The answer to a prompt, undone with half of a stroke, was then taken for painted by hand."""
+    view, editor = edited.views.linked.tiles[0], edited.actions_.editor
+    layer_of(edited).brush_size = 8
+    layer_of(edited).mode = "erase"
+    middle = view.rect().center()
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    begun = editor.drawn().current
+    assert editor.drawn().are_changed
+    answer = begun.copy()
+    answer[tuple(np.argwhere(begun)[0])] = 0
+    assert editor.change(answer)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    edited.commands.run("undo")
+    np.testing.assert_array_equal(editor.drawn().current, begun)
+    assert editor.by_hand.sum() == len(changed(edited))
+    edited.commands.run("undo")
+    assert not editor.drawn().are_changed
+    assert not editor.by_hand.any()
+
+
+class Recorder:
+    """A brush that records the slices on which it is pressed."""
+
+    radius_mm, outline, takes_pointer = 3.0, None, True
+
+    def __init__(self):
+        self.slabs = []
+
+    def press(self, point, slab):
+        self.slabs.append(slab)
+        return True
+
+    def lift(self):
+        pass
+
+
+@pytest.mark.parametrize("off_centre", [-0.45, 0.0, 0.45])
+def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequence(
+    qtbot, off_centre
+):
+    """It lay astride two slices, and each of them was given every third line of the stroke."""
+    parent = QWidget()
+    qtbot.addWidget(parent)
+    angle = np.radians(20)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, 2] *= 5.0
+    thick, other = Grid((40, 40, 8), affine), Grid((60, 60, 60), np.eye(4))
+    frame, viewpoint = Frame.acquired(thick), SharedViewpoint()
+    assert frame.tilted
+    view = BoardView(viewpoint, lambda _: (0.0, 1.0), parent)
+    view.set_pictures(
+        {
+            sequence: Picture.of(np.zeros(grid.shape, np.float32), grid)
+            for sequence, grid in ((MrSequence.T1C, thick), (MrSequence.FLAIR, other))
+        }
+    )
+    tiles = (Tile(MrSequence.T1C, Plane.AXIAL), Tile(MrSequence.FLAIR, Plane.AXIAL, 0, 1))
+    view.show_board(Board(tiles=tiles, frame=frame, grid=thick, opened=True))
+    view.brush = Recorder()
+    viewpoint.move(point_mm=tuple(thick.to_mm((20, 20, 4 + off_centre))))
+    for tile in tiles:
+        view.pressed(tile, (0.0, 0.0), probe=False)
+    acquired, interpolated = view.brush.slabs
+    assert acquired.depth_mm == pytest.approx(frame.depth(Plane.AXIAL, thick.to_mm((20, 20, 4))))
+    assert interpolated.depth_mm == pytest.approx(acquired.depth_mm)
+    assert interpolated.thickness_mm == pytest.approx(5.0)
+    # a sequence that was registered is shown: the planes follow the reference
+    analysis = SimpleNamespace(prepared=SimpleNamespace(native=thick))
+    view.board = replace(view.board, grid=other, analysis=analysis)
+    view.pressed(tiles[1], (0.0, 0.0), probe=False)
+    assert view.brush.slabs[-1].depth_mm == pytest.approx(acquired.depth_mm)
+    assert view.brush.slabs[-1].thickness_mm == pytest.approx(5.0)
+    beyond = tuple(thick.to_mm((20, 20, 9)))  # where that sequence has no slice
+    viewpoint.move(point_mm=beyond)
+    view.pressed(tiles[1], (0.0, 0.0), probe=False)
+    assert view.brush.slabs[-1].thickness_mm == 1.0
+    assert view.brush.slabs[-1].depth_mm == pytest.approx(frame.depth(Plane.AXIAL, beyond), abs=0.5)
+    view.release()

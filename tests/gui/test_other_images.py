@@ -241,3 +241,27 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     assert caption.text == "prior · T1c · axial"
     panel.actions_.hold_comparison(False)
     assert not np.allclose(panel.views.lines.strokes.colours, blue)
+
+
+def test_the_brush_draws_on_no_other_image(shown, qtbot):
+    """Its ring was there, and a stroke moved the crosshair."""
+    before = compared(shown)
+    shown.commands.run("next_other")
+    qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
+    shown.session.go_to_candidate(1)
+    shown.session.begin_edit()
+    linked = shown.views.linked
+    other, own = (view.tile for view in linked.tiles)
+    viewpoint = shown.actions_.viewpoint.current
+    position = tuple(linked.board.frame.on_screen(other.plane, viewpoint.point_mm) + 4.0)
+    assert linked.brush_mm(other) is None
+    assert linked.brush_mm(own) is not None
+    linked.pressed(other, position, probe=False)
+    linked.released()
+    assert "sequences of the study" in shown.session.state.message
+    assert shown.actions_.viewpoint.current == viewpoint
+    assert not shown.actions_.editor.drawn().are_changed
+    linked.pressed(own, position, probe=False)
+    linked.released()
+    assert shown.actions_.viewpoint.current == viewpoint
+    shown.session.end_edit()

@@ -116,6 +116,20 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
         linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), linked.crosshair()))
         assert len(acts) == expected
         assert ("another examination" in panel.session.state.message) is (tile is then)
+    panel.session.go_to_candidate(1)
+    panel.session.begin_edit()
+    assert linked.brush_mm(then) is None
+    before = panel.actions_.viewpoint.current
+    linked.pressed(then, (10.0, 5.0), probe=False)
+    linked.released()
+    assert "another examination" in panel.session.state.message
+    assert panel.actions_.viewpoint.current == before
+    panel.session.choose_tools(points=())
+    linked.pressed(then, (10.0, 5.0), probe=False)
+    linked.released()
+    assert panel.session.state.tools.points == ()
+    assert linked.brush_mm(now) is None, "the pointer sets points of a split"
+    panel.session.end_edit()
     panel.viewer.window.show()
     qtbot.waitUntil(linked.isVisible, timeout=60_000)
     for view in linked.tiles:  # for the keys, too, the pointer is on no slice there

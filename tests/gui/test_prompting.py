@@ -555,6 +555,21 @@ def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(miss
     assert camera.zoom == 2 * before
 
 
+@pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.PLANES])
+def test_the_views_stay_where_a_candidate_is_pointed_at(reviewed, qtbot, layout):
+    """They went to its centre, and the next click was on another slice."""
+    reviewed.actions_.show_layout(layout)
+    reviewed.session.go_to_candidate(2)
+    overlays = reviewed.session.state.overlays
+    voxels = np.argwhere(overlays.components == 1)
+    at_mm = tuple(overlays.grid.to_mm(voxels[voxels[:, 2].argmax()]).tolist())
+    look_at(reviewed, at_mm)
+    before = reviewed.actions_.viewpoint.current
+    point(reviewed, qtbot, at_mm)
+    assert reviewed.session.state.editing == reviewed.session.state.choices.candidate == 1
+    assert reviewed.actions_.viewpoint.current == before
+
+
 def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     """napari's controls came with the first prompt, and the next click met another place."""
     missed.actions_.show_layout(Layout.SINGLE)

@@ -154,6 +154,8 @@ class OutlineEditor:
         if not indices[0].size:
             return False
         self.assisted = True
+        with self._layer.block_history():
+            pass  # a stroke in progress ends here: this is a step of its own
         computed_before = self._computed[indices]
         computed_after = computed_before if by_hand else changed[indices]
         self._computed[indices] = computed_after

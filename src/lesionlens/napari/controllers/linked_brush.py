@@ -15,6 +15,7 @@ from lesionlens.napari.model.screen.drawing import DrawnOutline
 _BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
 )
+_SEQUENCES_ONLY = "Outlines are drawn on the sequences of the study: draw in another view."
 
 
 class LinkedBrush:
@@ -46,12 +47,20 @@ class LinkedBrush:
         return self._editor.brush_mm
 
     @property
+    def takes_pointer(self) -> bool:
+        """Whether a press draws, or sets a split point."""
+        return self.radius_mm is not None or self._editor.sets_split_points
+
+    @property
     def outline(self) -> DrawnOutline | None:
         """The outline being drawn, or None."""
         return self._editor.outline
 
-    def press(self, point_mm: Point, slab: Slab) -> bool:
-        """Begin or continue a stroke at a point (RAS+ mm), or set a split point."""
+    def press(self, point_mm: Point, slab: Slab | None) -> bool:
+        """Begin or continue a stroke at a point (RAS+ mm), or set a split point.
+
+        A stroke that cannot be continued, as its layer was hidden or kept, leaves the pointer idle.
+        """
         editor = self._editor
         is_first, self._pressed = not self._pressed, True
         if editor.brush_mm is None:
@@ -59,7 +68,11 @@ class LinkedBrush:
                 self._add_split_point(point_mm)
             elif is_first and editor.has_canvas_tool:
                 self._decline(_BRUSH_ONLY)
-            return editor.sets_split_points
+            return editor.sets_split_points or self._last is not None
+        if slab is None:
+            if is_first:
+                self._decline(_SEQUENCES_ONLY)
+            return True
         start_mm = point_mm
         if self._last is None:
             self._stroke.enter_context(editor.one_stroke())

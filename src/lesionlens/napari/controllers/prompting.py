@@ -181,7 +181,7 @@ class Prompting:
         if candidate_id == 0 and not gesture.foreground:
             return self.session.decline("Include something first: there is no outline here.")
         if candidate_id:
-            if not self.session.go_to_candidate(candidate_id):
+            if not self.session.focus_candidate(candidate_id):  # the views stay where it points
                 return False
             self.session.begin_edit()
         else:

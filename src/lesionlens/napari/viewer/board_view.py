@@ -232,19 +232,35 @@ class BoardView(QWidget):
         drawn = None if self.brush is None or tile.prior else self.brush.outline
         return self._artist.draw(self.board, tile, self._viewpoint.current, drawn)
 
-    def _press_brush(self, point: Point, slab: Slab | None) -> bool:
-        return self.brush is not None and slab is not None and self.brush.press(point, slab)
+    def _press_brush(self, tile: Tile, point: Point) -> bool:
+        if self.brush is None:
+            return False
+        if self.brush.takes_pointer and self._refused_in(tile):
+            return True
+        return self.brush.press(point, self._slab(tile))
 
-    def brush_mm(self) -> float | None:
-        """Return the radius of the brush; None if the pointer does not draw."""
-        return None if self.brush is None else self.brush.radius_mm
+    def brush_mm(self, tile: Tile) -> float | None:
+        """Return the radius of the brush; None if the pointer does not draw in a tile."""
+        is_drawable = self.brush is not None and self._comparison_of(tile) is None
+        return self.brush.radius_mm if is_drawable and self.brush is not None else None
 
     def _slab(self, tile: Tile) -> Slab | None:
+        """Return the slice of a tile; None where it shows no sequence of the study.
+
+        It is the acquired one. Where a tile is interpolated, it is that of the sequence that the
+        planes follow, if it has one there: a thinner one could lie astride two of its slices.
+        """
         picture = self._artist.pictures.get(tile.sequence)
         if picture is None or self._comparison_of(tile) is not None:
             return None
         frame, plane = self.board.frame, tile.plane
         depth = float(frame.depth(plane, self._viewpoint.current.point_mm))
+        followed = None if picture.straight(frame) else self.board.acquired_slices(plane)
+        if followed is not None:
+            number = int(np.floor((depth - followed.first_mm) / followed.step_mm + 0.5))
+            if 0 <= number < followed.count:
+                centre_depth = followed.first_mm + number * followed.step_mm
+                return Slab(frame.normal(plane), centre_depth, followed.step_mm)
         centre_depth = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
         return Slab(frame.normal(plane), centre_depth, picture.step_mm(frame, plane))
 
@@ -296,8 +312,8 @@ class BoardView(QWidget):
 
     def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None:
         """Draw, grab a ruler's end, or else move the crosshair; `probe` probes the voxel too."""
-        point, slab = self._point_at(tile, position), self._slab(tile)
-        if not probe and (self._press_brush(point, slab) or self._drag_end(tile, position, point)):
+        point = self._point_at(tile, position)
+        if not probe and (self._press_brush(tile, point) or self._drag_end(tile, position, point)):
             return
         self._viewpoint.move(point_mm=point)
         if probe and not self._refused_in(tile):

@@ -20,8 +20,15 @@ class Brush(Protocol):
     def outline(self) -> DrawnOutline | None:
         """The outline being drawn, or None."""
 
-    def press(self, point: Point, slab: Slab) -> bool:
-        """Begin or continue a stroke at a point (RAS+ mm); False if the pointer does not draw."""
+    @property
+    def takes_pointer(self) -> bool:
+        """Whether a press draws, or sets a split point."""
+
+    def press(self, point: Point, slab: Slab | None) -> bool:
+        """Begin or continue a stroke at a point (RAS+ mm); False if the pointer does not draw.
+
+        `slab` is None where a view shows no sequence of the study.
+        """
 
     def lift(self) -> None:
         """End the stroke."""

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
-from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
+from qtpy.QtGui import (
+    QHideEvent,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+    QWheelEvent,
+)
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.base.records.findings import Point
@@ -38,7 +46,7 @@ class _Listener(Protocol):
     def zoom(self) -> float: ...
     def corner(self, tile: Tile) -> tuple[str, ...]: ...
     def footer(self, tile: Tile) -> str: ...
-    def brush_mm(self) -> float | None: ...
+    def brush_mm(self, tile: Tile) -> float | None: ...
     def prompting(self) -> bool: ...
     def excluding(self) -> bool: ...
     def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None: ...
@@ -129,7 +137,7 @@ class TileView(QWidget):
             self._listener.footer(self.tile),
             projection,
         )
-        radius = self._listener.brush_mm()
+        radius = self._listener.brush_mm(self.tile)
         if radius is not None and self._pointer is not None:
             paint_brush(painter, self._pointer, radius * projection.zoom)
         if self._prompt_path is not None and self._prompt_path.moved:
@@ -150,6 +158,12 @@ class TileView(QWidget):
         """Report the change of size."""
         super().resizeEvent(event)
         self._listener.resized()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """End a drag: what follows of it has no position on an image."""
+        super().hideEvent(event)
+        self._drag_position = None
+        self.forget_prompt()
 
     # --- the mouse ------------------------------------------------------------------------
 
@@ -227,7 +241,8 @@ class TileView(QWidget):
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all views again; where the button drags or draws, press it."""
         is_left = event.button() == Qt.MouseButton.LeftButton
-        if is_left and not self._listener.prompting() and self._listener.brush_mm() is None:
+        draws = self._listener.prompting() or self._listener.brush_mm(self.tile) is not None
+        if is_left and not draws:
             self._listener.double_clicked(self.tile)
         else:
             self.mousePressEvent(event)

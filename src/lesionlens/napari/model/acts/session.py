@@ -212,6 +212,13 @@ class ReviewSession(Choosing):
     # --- choices --------------------------------------------------------------------------
 
     def go_to_candidate(self, candidate_id: int) -> bool:
+        """Focus a candidate, and move the views to it; False as for `focus_candidate`."""
+        is_listed = self.focus_candidate(candidate_id)
+        if is_listed:
+            self._visit(candidate_id)
+        return is_listed
+
+    def focus_candidate(self, candidate_id: int) -> bool:
         """Focus a candidate; its contour is shown unless the reader switched the overlay off.
 
         Returns
@@ -227,7 +234,6 @@ class ReviewSession(Choosing):
             return False
         self._choose(candidate=candidate_id)
         self.show_contours()
-        self._visit(candidate_id)
         self._clear_candidate_problems()
         return True
 

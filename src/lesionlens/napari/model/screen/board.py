@@ -77,6 +77,15 @@ class Board:
         """Return the slices of the shown sequence in a plane; None without a study."""
         return slices_of(self.grid, self.frame, plane)
 
+    def acquired_slices(self, plane: Plane) -> Slices | None:
+        """Return the acquired slices that a plane follows: of the shown sequence or the reference.
+
+        None if the plane is oblique to both.
+        """
+        native = None if self.analysis is None else self.analysis.prepared.native
+        found = (slices_of(grid, self.frame, plane) for grid in (self.grid, native))
+        return next((s for s in found if s is not None and not s.interpolated), None)
+
 
 def board_of(state: State, scene: ShownScene) -> Board:
     """Return the board of a state."""
