@@ -85,6 +85,7 @@ class ReviewController:
         if self._obstacles.notify_if_signed():
             return False
         if self._read_controller.saver.all_saved and self.session.repeats(state):
+            self.session.clear_candidate_problems()
             return True  # the second press of a double click: undo would seem to do nothing
         return self.session.decide(state) is not None
 

@@ -234,7 +234,7 @@ class ReviewSession(Choosing):
             return False
         self._choose(candidate=candidate_id)
         self.show_contours()
-        self._clear_candidate_problems()
+        self.clear_candidate_problems()
         return True
 
     def _visit(self, candidate_id: int) -> None:
@@ -246,7 +246,7 @@ class ReviewSession(Choosing):
         if candidate is not None:
             self.happened.emit(PositionVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 
-    def _clear_candidate_problems(self) -> None:
+    def clear_candidate_problems(self) -> None:
         """Clear problems of the previous candidate."""
         for cause in (QUESTION, OUTLINE, OPENING):
             self.clear_problem(cause)
@@ -331,7 +331,7 @@ class ReviewSession(Choosing):
             reason, log = self.reason_for(candidate, state), self.log()
             log.decide(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self.settle(log, *reviewed(analysis, self._state.overlays, log.review))
-            self._clear_candidate_problems()
+            self.clear_candidate_problems()
         return candidate
 
     def repeats(self, state: ReviewState) -> bool:
