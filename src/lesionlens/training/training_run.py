@@ -258,7 +258,7 @@ def _check_version(meta: Mapping[str, Any]) -> None:
 def _unknown_keys(
     recipe: Mapping[str, Any], known: Mapping[str, Any], table: str = ""
 ) -> Iterator[str]:
-    """Yield the keys of a recipe that are in no recipe of this version, such as `data.share`."""
+    """Yield the keys of a recipe that no recipe of this version has, below their tables."""
     for key, value in recipe.items():
         if key not in known:
             yield f"{table}{key}"
