@@ -32,6 +32,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     ),
 }  # fmt: skip
 """Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
+_ROUNDING = 1e-9  # of a sum of shares
 _GRID_KEYS = {"shape", "spacing_mm"}
 _RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
 
@@ -237,18 +238,43 @@ def _record(kind: type[Any], table: Any, key_path: str) -> Any:
     return kind(**values)
 
 
+def _check_shares(config: TrainConfig, table: Mapping[str, Any]) -> None:
+    """Refuse a share that the shares before it, of the same volumes, leave no room for.
+
+    Only those that the recipe names: `complete = 1.0` alone leaves nothing for the default of
+    `single`, as intended.
+    """
+    data, kinds, draw = config.data, config.draw.kinds, table.get("draw", {})
+    sequences = {
+        "complete": data.complete, "single": sum(data.single), "without_t1c": data.without_t1c,
+    }  # fmt: skip
+    tumours = {"metastases": kinds.metastases, "meningioma": kinds.meningioma}
+    for key_path, named, shares in (
+        ("recipe.data", table.get("data", {}), sequences),
+        ("recipe.draw.kinds", draw.get("kinds", {}), tumours),
+    ):
+        remaining, earlier = 1.0, list[str]()
+        for key, share in shares.items():
+            if key in named and share > remaining + _ROUNDING:
+                expected = f"{max(remaining, 0.0):g} or less beside {' and '.join(earlier)}"
+                raise _recipe_error(f"{key_path}.{key}", f"a share of {share:g}", expected)
+            remaining -= share
+            earlier.append(key)
+
+
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     """Build a configuration from parsed TOML.
 
     Raises
     ------
     ConfigError
-        An unknown key, a wrong type, a number beyond its bounds, an unknown network, no stage, or a
-        grid under `draw`, which would be that of no stage.
+        An unknown key, a wrong type, a number beyond its bounds, shares that sum to more than 1, an
+        unknown network, no stage, or a grid under `draw`, which would be that of no stage.
     """
     config: TrainConfig = _record(TrainConfig, table, "recipe")
     for key in _GRID_KEYS & table.get("draw", {}).keys():
         raise _recipe_error("recipe.draw", f'"{key}"', "the grid under [[stages]] alone")
+    _check_shares(config, table)
     if not config.stages:
         raise _recipe_error("recipe", "no stage", "at least one [[stages]]")
     if config.network is not None and config.network not in PRESETS:

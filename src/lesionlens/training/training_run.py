@@ -174,6 +174,7 @@ class TrainingRun:
         checkpoint = checkpoints.load(self.out / "checkpoint")
         if checkpoint is None:
             return
+        _check_version(checkpoint.meta)
         if checkpoint.meta["network"] != name_of(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{checkpoint.meta["network"]}"',
@@ -226,6 +227,43 @@ def _focus_mm(stage: StageConfig) -> float | None:
 
 
 _MAX_LISTED = 4
+_META_KEYS = frozenset((
+    "step", "minutes", "session", "loss", "network", "recipe", "cases", "parent_sha256",
+))  # fmt: skip
+
+
+def _check_version(meta: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without what resuming needs, or with keys that no recipe has now.
+
+    Raises
+    ------
+    WeightsError
+        An earlier version wrote it, or a later one.
+    """
+    defaults = recipe_record(TrainConfig(stages=()))
+    recipe = meta.get("recipe", {})
+    unknown = [f"a recipe with {name}" for name in _unknown_keys(recipe, defaults)]
+    missing = [f"no {name}" for name in sorted(_META_KEYS - meta.keys())]
+    if not (missing or unknown):
+        return
+    raise WeightsError(
+        found="a checkpoint of another version of LesionLens, with "
+        + abbreviated_list([*missing, *unknown], _MAX_LISTED),
+        expected="one that this version can resume",
+        next_step="End the run with the version that began it, choose another --out, or start from "
+        "scratch with --fresh",
+    )
+
+
+def _unknown_keys(
+    recipe: Mapping[str, Any], known: Mapping[str, Any], table: str = ""
+) -> Iterator[str]:
+    """Yield the keys of a recipe that no recipe of this version has, below their tables."""
+    for key, value in recipe.items():
+        if key not in known:
+            yield f"{table}{key}"
+        elif isinstance(known[key], dict):
+            yield from _unknown_keys(value, known[key], f"{table}{key}.")
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:

@@ -46,12 +46,30 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [STAGE], "draw": {"kinds": {"plaques": -0.5}}}, r"kinds\.plaques.*0 to 1"),
         ({"stages": [STAGE], "draw": {"shape": [8, 8, 8]}}, r'"shape" in recipe\.draw.*stages'),
         ({"stages": [STAGE], "seed": -1}, r"-1 in recipe\.seed"),
+        (
+            {"stages": [STAGE], "data": {"without_t1c": 0.5}},
+            r"share of 0\.5 in recipe\.data\.without_t1c.*0\.24 or less beside complete and single",
+        ),
+        (
+            {"stages": [STAGE], "data": {"complete": 0.8, "single": [0.1, 0.1, 0.1, 0.1]}},
+            r"0\.4 in recipe\.data\.single.*0\.2 or less beside complete",
+        ),
+        (
+            {"stages": [STAGE], "draw": {"kinds": {"metastases": 0.7, "meningioma": 0.6}}},
+            r"0\.6 in recipe\.draw\.kinds\.meningioma.*0\.3 or less beside metastases",
+        ),
         ({"stages": [STAGE], "loss": 3}, "a table"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_the_place(table, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(table)
+
+
+def test_shares_may_leave_nothing_for_those_that_a_recipe_does_not_name():
+    assert parse_config({"stages": [STAGE], "data": {"complete": 1.0}}).data.complete == 1.0
+    tenths = {"complete": 0.7, "single": [0.1, 0.1, 0.1, 0.0], "without_t1c": 0.0}
+    assert parse_config({"stages": [STAGE], "data": tenths}).data.complete == 0.7
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path):

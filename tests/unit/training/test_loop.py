@@ -203,6 +203,24 @@ def test_a_checkpoint_of_an_older_network_of_that_name_is_refused(uninterrupted,
         train(RECIPE, tmp_path)
 
 
+@pytest.mark.parametrize("key", ["recipe", "cases", "parent_sha256", "session"])
+def test_a_checkpoint_of_a_version_that_wrote_less_is_refused_as_such(uninterrupted, tmp_path, key):
+    found = checkpoint.load(uninterrupted[1] / "checkpoint")
+    meta = {name: value for name, value in found.meta.items() if name != key}
+    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(found.tensors, meta))
+    with pytest.raises(WeightsError, match=f"another version of LesionLens, with no {key}"):
+        train(RECIPE, tmp_path)
+
+
+def test_a_key_that_no_recipe_has_now_is_not_called_a_change_of_the_recipe(uninterrupted, tmp_path):
+    found = checkpoint.load(uninterrupted[1] / "checkpoint")
+    recipe = {**found.meta["recipe"], "data": {**found.meta["recipe"]["data"], "shuffled": 0.0}}
+    meta = {**found.meta, "recipe": recipe}
+    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(found.tensors, meta))
+    with pytest.raises(WeightsError, match=r"with a recipe with data\.shuffled.*that began it"):
+        train(RECIPE, tmp_path)
+
+
 def test_a_log_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(ResourceError, match="last checkpoint is intact"):
         loop._append_row(tmp_path, {"step": 1})

@@ -36,11 +36,12 @@ from lesionlens.site.acceptance.report import (
 )
 from lesionlens.site.acceptance.signing import (
     check_figures_unchanged,
+    check_same_weights,
     read_previous_report,
     with_history,
 )
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database.records import Status
 
 RECORD, PAGE, SUMS = "acceptance.json", "acceptance.html", "acceptance.sha256"
@@ -88,6 +89,8 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     check_free(test.out, (RECORD, PAGE, SUMS), _previous_files(test.out))
     is_signing = test.signed_by is not None
     previous = read_previous_report(test.out / RECORD, signing=is_signing)
+    if is_signing and previous is not None and previous.weights_sha256 is not None:
+        check_same_weights(previous, _weights_now(test.choice))
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -116,6 +119,12 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         report = with_history(previous, report)
     _write(report, test.out)
     return report
+
+
+def _weights_now(choice: CohortChoice) -> str | None:
+    """Return the SHA-256 of the weights with which cases would be analysed; None if unknown."""
+    engine, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
+    return engine.weights_sha256
 
 
 def _cases(root: Path) -> tuple[Case, ...]:

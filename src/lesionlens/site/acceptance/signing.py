@@ -72,6 +72,32 @@ def check_figures_unchanged(read_report: AcceptanceReport, current: AcceptanceRe
         )
 
 
+def check_same_weights(read_report: AcceptanceReport, weights_sha256: str | None) -> None:
+    """Refuse to sign a page of other weights before the results that it names are replaced.
+
+    Parameters
+    ----------
+    read_report : AcceptanceReport
+        The page that was read.
+    weights_sha256 : str or None
+        Weights with which cases would be analysed now; None if unknown.
+
+    Raises
+    ------
+    UnusableInputError
+        They differ.
+    """
+    tested = read_report.weights_sha256
+    if tested is None or weights_sha256 is None or tested == weights_sha256:
+        return
+    raise UnusableInputError(
+        found=f"other weights than those of the page (SHA-256 {weights_sha256[:12]}…)",
+        expected=f"those that were tested (SHA-256 {tested[:12]}…)",
+        next_step="Name them with --weights; or run the command without --signed-by, read the new "
+        "page, then sign. No case was analysed, and nothing was signed",
+    )
+
+
 def _changes(previous: AcceptanceReport, current: AcceptanceReport) -> str:
     """Return the first differences of two reports as text; empty if there is none."""
     differences = list(_differences(previous, current))

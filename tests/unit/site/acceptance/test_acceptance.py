@@ -406,6 +406,7 @@ def test_results_of_another_network_are_named_and_not_signed(site, tmp_path, mon
     here = {"engine": "lens", "engine_version": "1", "weights_sha256": "b" * 64}
     runs = dict.fromkeys(("case0", "case1", "case2"), server)
     monkeypatch.setattr(module, "read_run_json", lambda result: runs[result.name])
+    monkeypatch.setattr(module, "_weights_now", lambda _: server["weights_sha256"])
     assert not any(case.problems for case in accept(SiteTest(site, tmp_path)).cases)
     runs["case1"] = here
     with pytest.raises(UnusableInputError, match=r"case1: its result was made by lens 1, not by"):
@@ -413,6 +414,27 @@ def test_results_of_another_network_are_named_and_not_signed(site, tmp_path, mon
     report = accept(SiteTest(site, tmp_path))
     assert report.engine == "theirs 7"
     assert [len(case.problems) for case in report.cases] == [0, 1, 0]
+
+
+def test_a_page_of_other_weights_is_refused_before_its_results_are_replaced(
+    site, tmp_path, monkeypatch, scored, random_weights
+):
+    """Every case was analysed anew, over the results of the page, and then nothing was signed."""
+    scored(of_site([0.9] * 3))
+    run = {"engine": "lens", "engine_version": "1", "weights_sha256": "b" * 64}
+    monkeypatch.setattr(module, "read_run_json", lambda _: run)
+    choice = CohortChoice(EngineChoice("cpu", weights=str(random_weights)))
+    accept(SiteTest(site, tmp_path, choice=choice))
+    calls = []
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: calls.append(1) or CohortRun((), 0))
+    with pytest.raises(UnusableInputError, match="other weights than those of the page") as refused:
+        accept(SiteTest(site, tmp_path, choice=choice, signed_by="A. Physicist"))
+    assert "SHA-256 bbbbbbbbbbbb…" in refused.value.expected
+    assert not calls
+    run["weights_sha256"] = hashlib.sha256(random_weights.read_bytes()).hexdigest()
+    accept(SiteTest(site, tmp_path, choice=choice))
+    signed = accept(SiteTest(site, tmp_path, choice=choice, signed_by="A. Physicist"))
+    assert signed.signed_by == "A. Physicist"
 
 
 def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, scored):
