@@ -117,7 +117,20 @@ class WorklistController:
         elif was_analysing and not is_analysing:
             when_idle(self.read_next, _MEMORY_RELEASE_MS)
         if new.study is not old.study:
+            self._keep_row(new)
             self.session.set_open_row(self._row_of(new.study))
+
+    def _keep_row(self, state: State) -> None:
+        """Keep the row of a study that was opened again with other series.
+
+        A result that the list has is of the previous ones, and is not opened.
+        """
+        replaced_study = None if state.request is None else state.request.in_place_of
+        row = None if replaced_study is None else self._row_of(replaced_study)
+        if state.study is not None and row is not None:
+            self._current = (state.study, row)
+            if has_result(self._result_of(row)):
+                self._unreadable_study = state.study
 
     def _row_of(self, study: Study | None) -> WorklistRow | None:
         """Return the row from which a study was opened; None if it is not of the list."""
@@ -390,7 +403,8 @@ class WorklistController:
         self._current, self._refused = (opened.study, row), None
         entry = row.entry
         identity = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
-        self.actions.session.open(opened.study, Request((opened.path,)), identity)
+        request = Request((opened.path,), study_uid=entry.study_uid or None)
+        self.actions.session.open(opened.study, request, identity)
         for layer in opened.layers:
             self._show(layer)
 
