@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind
+from lesionlens.imaging.preparation.checks import single_name
+from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.sequence_from_image import check_single_name
 
 
 def main() -> None:
@@ -29,9 +30,10 @@ def main() -> None:
     for case in cases:
         for sequence, series in open_study(case).series.items():
             images[sequence] += 1
+            values = standard_units(series.load())
             for name in MrSequence:
                 renamed = replace(series, sequence=name, witness=EvidenceKind.USER)
-                doubted[sequence, name] += check_single_name(renamed) is not None
+                doubted[sequence, name] += single_name.check(renamed, values) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
         print(
             f"{sequence.display_name} called {name.display_name}: "

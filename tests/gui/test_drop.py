@@ -312,6 +312,22 @@ def test_two_patients_together_are_not_opened_unless_a_person_confirms(
     assert panel.session.state.problem is None
 
 
+def test_napari_itself_leaves_the_question_of_the_patient_to_the_panel(panel, qtbot, make_study):
+    """`lesionlens open` ended, and advised an option that it does not have."""
+    for patient in ("A", "B"):
+        who = PatientIdentity(patient_id=patient)
+        folder = make_study(name=f"all/{patient}", dicom=True, identity=who, sequences={"t2"})
+    assert panel.viewer.open(str(folder.parent), plugin="lesionlens") == []
+    asked = question(qtbot, panel)
+    assert "more than one patient" in asked.text()
+    control(asked, "It is one patient").click()
+    settled(panel, qtbot)
+    assert "There is more than one study here" in reads(panel)
+    panel.studies.accept()
+    settled(panel, qtbot)
+    assert panel.session.state.study is not None
+
+
 def test_napari_itself_leaves_the_choice_to_the_panel(
     viewer, make_study, qtbot, monkeypatch, tmp_path
 ):

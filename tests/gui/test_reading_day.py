@@ -28,6 +28,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.imaging.reading.series_choices import name_for_reader
 from lesionlens.napari.controllers import (
     current_read,
     list_results,
@@ -772,6 +773,60 @@ def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
     sign(panel)
     assert control(panel.run, "Analyse").isHidden()
     assert panel.session.state.analysis is None
+
+
+def test_a_study_opened_again_with_other_series_stays_in_its_list(
+    panel, listed, prefer, qtbot, monkeypatch
+):
+    """Swapping names, or choosing others, ended the read: what it hides could be analysed."""
+    (listed.list_folder / "protocol.toml").write_text(
+        'title = "t"\nseed = 1\nreaders = ["A. Reader"]\narms = ["unaided"]\n', encoding="utf-8"
+    )
+    assert listed.controller.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    state, current = panel.session.state, listed.session.state.current
+    read_session = panel.actions_.read_controller.read_session
+    series = state.study.series[MrSequence.T1C]
+    for sequence in (MrSequence.FLAIR, MrSequence.T1C):
+        study = panel.session.state.study
+        assert panel.actions_.assign_sequences({sequence: name_for_reader(series, study)})
+        wait(qtbot, panel)
+        assert set(panel.session.state.study.series) == {sequence}
+        assert panel.session.state.identity == state.identity
+        assert state.identity.number == f"P{current[0]}"
+        assert listed.session.state.current == current
+        assert panel.actions_.read_controller.read_session.key == read_session.key
+        assert panel.actions_.read_controller.closed
+        assert control(panel.run, "Analyse").isHidden()
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current not in (None, current)
+
+
+def test_a_lists_result_of_other_series_is_not_opened_for_those_that_were_chosen(
+    panel, listed, qtbot
+):
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    study = panel.session.state.study
+    assert panel.session.state.analysis is not None
+    named = {MrSequence.FLAIR: name_for_reader(study.series[MrSequence.T1C], study)}
+    assert panel.actions_.assign_sequences(named)
+    wait(qtbot, panel)
+    listed.controller._poll_database()
+    wait(qtbot, panel)
+    assert panel.session.state.problem is None
+    assert panel.session.state.analysis is None
+    assert panel.actions_.reopen(listed.list_folder / "a")  # with the series that were analysed
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+    assert listed.session.state.current == ("a", 0)
+    panel.commands.run("next_candidate")
+    panel.commands.run("accept")
+    (verdict,) = read(listed, "a").verdicts
+    assert verdict.state is ReviewState.ACCEPTED
 
 
 def test_a_list_never_shows_a_certainty_that_no_network_has():

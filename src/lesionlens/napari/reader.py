@@ -44,6 +44,7 @@ def read(path: str | list[str]) -> list[LayerData]:
     paths = study_paths(requested) or tuple(Path(item) for item in requested)
     if "qtpy" not in sys.modules:
         return read_study(paths)
+    from lesionlens.base.errors import PatientConflictError  # noqa: PLC0415
     from lesionlens.imaging.reading.series_selection import (  # noqa: PLC0415
         NothingRecognisedError,
         SeveralStudiesError,
@@ -56,7 +57,7 @@ def read(path: str | list[str]) -> list[LayerData]:
         return NO_LAYERS
     try:
         layers = run_while_painting(lambda: read_study(paths))
-    except (SeveralStudiesError, NothingRecognisedError) as error:
+    except (SeveralStudiesError, NothingRecognisedError, PatientConflictError) as error:
         if not _window().ask_in_panel(paths, error):
             raise
         return NO_LAYERS

@@ -27,7 +27,7 @@ from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.prediction import EngineInfo, Prediction
-from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
+from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, CancelWhen, RunContext
 from lesionlens.engines import native_grid
 from lesionlens.engines.engine import Engine
@@ -173,11 +173,8 @@ class Lens:
         context = context.timed()
         with unchanged(study), ThreadPoolExecutor(1) as executor:
             inputs = executor.submit(inputs_of, study)
-            name_check = executor.submit(_name_quality_check, study)
             prepared = self._prepare_study(study, context, options)
             engine = self.engine
-            if (quality_check := name_check.result()) is not None:
-                prepared = replace(prepared, quality=(*prepared.quality, quality_check))
             with exclusive_use(engine, context), retained_memory():
                 detection = _run_engine(engine, prepared, context, first)
             prediction, explained = detection.prediction, detection.explained
@@ -291,14 +288,3 @@ def _volumes(
         doubtful=None if doubtful is None else Volume(doubtful, grid),
         cavity=detection.cavity,
     )
-
-
-def _name_quality_check(study: Study) -> QualityCheck | None:
-    """Check the sequence name of a study's only image; several are compared in `prepare`."""
-    if len(study.series) != 1:
-        return None
-    from lesionlens.imaging.reading.sequence_from_image import (  # noqa: PLC0415  slow to import
-        check_single_name,
-    )
-
-    return check_single_name(next(iter(study.series.values())))

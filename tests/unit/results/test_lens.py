@@ -31,7 +31,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import brain_search, cache
 from lesionlens.imaging.preparation.brain import BrainMask
-from lesionlens.imaging.reading import sequence_from_image
+from lesionlens.imaging.preparation.checks import single_name
 from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.network import weights
 from lesionlens.results import lens as lens_module
@@ -208,7 +208,7 @@ def test_without_a_candidate_nothing_is_doubtful(lens, make_study):
 
 def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):
     doubt = QualityCheck("names", passed=False, message="It looks like another sequence.")
-    monkeypatch.setattr(sequence_from_image, "check_single_name", lambda _: doubt)
+    monkeypatch.setattr(single_name, "check", lambda *_: doubt)
     one, two = (
         Lens(engine=Scripted())(open_study(make_study(sequences=names))).analysis.findings.quality
         for names in ({"flair"}, {"flair", "t2"})

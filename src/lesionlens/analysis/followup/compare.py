@@ -47,6 +47,8 @@ EARLIER_LEFT_OUT = (
     "out: the baseline or the smallest sum may be among them"
 )
 """Notice on a prior from DICOM objects, which hold no comparison, and on those that follow it."""
+_PRIOR_CHECK = "Of the earlier examination: "
+"""Part of a notice on a failed check of a prior's images; a reopened report adds a prefix."""
 _UNTIL_COMPARED = (NO_COMPARISON, EARLIER_LEFT_OUT)
 """Endings of notices that a new comparison removes; a reopened report states them with a prefix."""
 
@@ -69,7 +71,8 @@ def compare(
     Analysis
         `followup` has all time points: the prior's earlier ones, the prior, this one. Notices
         state if the patient's identity is unknown or was confirmed by the user, if it is unknown
-        which examination is earlier, and if left and right seem swapped.
+        which examination is earlier, if left and right seem swapped, and which checks of the
+        prior's images failed.
     """
     now, before = applied(now), applied(prior.analysis)
     registration, sequence = align(now, before, context=context)
@@ -111,6 +114,7 @@ def compare(
     notices = (
         *_identity_notices(examination, prior),
         MIRRORED if is_mirrored else "",
+        *_prior_checks(now, before),
         PRIOR_WAS_COMPARED if is_repeated else _left_out_notice(before),
         _makers_notice(comparison),
     )
@@ -124,6 +128,14 @@ def _identity_notices(examination: Examination, prior: Prior) -> tuple[str, str]
     return (
         prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
         ORDER_UNKNOWN if examination.is_after(prior.examination) is None else "",
+    )
+
+
+def _prior_checks(now: Analysis, before: Analysis) -> tuple[str, ...]:
+    """Return notices on failed checks of the prior's images that did not fail here likewise."""
+    failed = [check.message for check in before.findings.quality if not check.passed]
+    return tuple(
+        f"Of the earlier examination: {text}" for text in failed if text not in now.warnings
     )
 
 
@@ -161,7 +173,12 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
         return tuple(
             text
             for text in texts
-            if not (text in old_notices or BOTH in text or text.endswith(_UNTIL_COMPARED))
+            if not (
+                text in old_notices
+                or BOTH in text
+                or _PRIOR_CHECK in text
+                or text.endswith(_UNTIL_COMPARED)
+            )
         )
 
     def updated(findings: Findings) -> Findings:

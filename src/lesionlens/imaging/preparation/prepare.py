@@ -32,6 +32,7 @@ from lesionlens.imaging.preparation.checks import (
     overflow,
     quality,
     repeated_slices,
+    single_name,
     smoothed,
 )
 from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
@@ -140,7 +141,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
-        names = executor.submit(exchanged_names.check, images, brain, working)
+        names = executor.submit(_check_names, draft)
         checks = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or coverage,
@@ -161,6 +162,14 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
+
+
+def _check_names(draft: Draft) -> QualityCheck | None:
+    """Compare the images with their sequence names; None if they do not contradict each other."""
+    if len(draft.loaded) > 1:
+        return exchanged_names.check(draft.images, draft.brain, draft.working)
+    only = next(iter(draft.loaded.values()))
+    return single_name.check(only.series, only.values)
 
 
 def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series, failed_check
+from lesionlens.base.records.study import Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.base.text import percent_digits
 from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
 from lesionlens.imaging.preparation.checks.tissue_contrast import (
-    CONTRADICTED,
     measure_contrast,
     probabilities,
 )
@@ -25,30 +24,6 @@ SURE = 0.9
 """Minimum probability for naming a sequence."""
 CONFIDENCE = 0.5
 """Maximum confidence of image-based evidence; all other evidence has more."""
-
-
-def check_single_name(series: Series) -> QualityCheck | None:
-    """Check whether the only image of a study contradicts its name; None if not.
-
-    T2 is distinguished reliably from the others; T1, T1c and FLAIR seldom from each other
-    (`research/RESULTS.md`). Several images are checked together by `exchanged_names.check`.
-    """
-    if series.witness is EvidenceKind.IMAGE:
-        return None
-    values, _ = replace_nonfinite(series.load(), series.grid, repr(series.description))
-    contrast = measure_contrast(standard_units(values), series.grid)
-    if contrast is None or series.sequence is None:
-        return None
-    probability_of = probabilities(contrast)
-    if probability_of is None or probability_of[series.sequence] >= CONTRADICTED:
-        return None
-    likeliest = max(probability_of, key=probability_of.__getitem__).display_name
-    name = series.sequence.display_name
-    return failed_check(
-        "names",
-        f"The image called {name} looks like another sequence, {likeliest} most of all. "
-        "Check which it is before you trust any result.",
-    )
 
 
 def guess(values: Floats, grid: Grid) -> Guess:

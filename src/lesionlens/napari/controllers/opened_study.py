@@ -12,6 +12,9 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import PrepareOptions
+from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.model.studies.archive import in_dialog
+from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen, result_folder
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
@@ -20,6 +23,11 @@ from lesionlens.site.worklist.background_analysis import local_study
 if TYPE_CHECKING:
     from lesionlens.napari.model.overlays.maps import Overlays
     from lesionlens.results.result import Result
+
+_ARCHIVE_SETTINGS = (
+    "The archive's dialog has that setting (List ▾, New list from an archive): change it there, "
+    "and make the list again in the same folder"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,3 +100,12 @@ def reopen_result(
         )
     analysis = replace(analysed, review=Review())
     return Result(analysis), overlays_of(analysis)
+
+
+def problem_of_archived(error: BaseException) -> Problem:
+    """Return why a study was not fetched for a list; a list keeps its archive's settings."""
+    problem = problem_of(error)
+    translated = in_dialog(problem)
+    if translated == problem:
+        return problem
+    return replace(translated, next_step=f"{translated.next_step}. {_ARCHIVE_SETTINGS}")

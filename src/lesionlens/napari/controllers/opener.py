@@ -62,7 +62,7 @@ class Opener:
 
             study = layer_data[0][1]["metadata"]["lesionlens"]["study"] if layer_data else None
             if study is not None:
-                self.session.open(study, request)
+                self.session.open(study, _of_same_study(request, study))
             layers = self.viewer.layers
             for number, data in enumerate(reversed(layer_data)):  # the reference sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))
@@ -133,7 +133,8 @@ class Opener:
         if query is None:
             return False
         dates = {study.uid: study.date for study in query.studies}
-        request = replace(query.request, study_uid=uid, date=dates.get(uid, ""))
+        date = dates.get(uid, "")
+        request = replace(query.request, study_uid=uid, date=date, in_place_of=None)
         return self.open(request)
 
     def assign_sequences(self, named: Mapping[MrSequence, Path | str]) -> bool:
@@ -143,8 +144,21 @@ class Opener:
             return self.open(replace(state.query.request, named=named))
         if state.study is None:
             return False
-        request = state.request or Request((state.study.root,), study_uid=state.study.selection)
-        return self.open(replace(request, named=named, result=None))
+        return self.open(replace(again(state.study, state.request), named=named))
+
+
+def again(study: Study, request: Request | None) -> Request:
+    """Return a request to open the open study again, as `request` opened it, with other series."""
+    request = request or Request((study.root,), study_uid=study.selection)
+    return replace(request, named={}, result=None, in_place_of=study)
+
+
+def _of_same_study(request: Request, study: Study) -> Request:
+    """Return a request, in place of the open study only if that is the study it has opened."""
+    replaced_study = request.in_place_of
+    if replaced_study is None or replaced_study.selection == study.selection:
+        return request
+    return replace(request, in_place_of=None)
 
 
 def _count_results(request: Request) -> int:

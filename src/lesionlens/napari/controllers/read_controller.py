@@ -202,6 +202,8 @@ class ReadController:
             if new.study is suspended.study:
                 self._expected, self._withheld = suspended.expected, suspended.withheld
                 self._shown_result = self.session.result
+            elif new.request is not None and new.request.in_place_of is suspended.study:
+                self._expected = self._expected or suspended.expected
             expected, self._expected = self._expected, None
             self.current.begin(new.study, expected)
             self.unnamed_reads.check()

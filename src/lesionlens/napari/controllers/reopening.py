@@ -12,7 +12,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.opener import Opener, again
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import Problem, Request
@@ -67,8 +67,7 @@ def reopen(
         if session.state.study is not study:
             return
         if value is None:
-            request = session.state.request or Request((study.root,), study_uid=study.selection)
-            with_result = replace(request, named={}, result=path)
+            with_result = replace(again(study, session.state.request), result=path)
             when_idle(lambda: opener.open(with_result, retry))
             return
         result, overlays = value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from concurrent import futures
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +24,13 @@ from lesionlens.napari.controllers.next_study import NextStudy
 from lesionlens.napari.controllers.opened_study import (
     OpenedStudy,
     has_result,
+    problem_of_archived,
     read_entry,
     reopen_result,
 )
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent_paths
-from lesionlens.napari.model.studies.archive import in_dialog
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -60,10 +59,6 @@ _CANCEL_POLL_S = 0.1
 _NO_RESULT = (
     "This study was analysed, but its result is no longer in the list's folder: restore the "
     "folder {!r}, or analyse the study again."
-)
-_ARCHIVE_SETTINGS = (
-    "The archive's dialog has that setting (List ▾, New list from an archive): change it there, "
-    "and make the list again in the same folder"
 )
 _OPENING = "opening a row"
 """Cause of a refusal that ends as soon as a row may be opened."""
@@ -117,7 +112,20 @@ class WorklistController:
         elif was_analysing and not is_analysing:
             when_idle(self.read_next, _MEMORY_RELEASE_MS)
         if new.study is not old.study:
+            self._keep_row(new)
             self.session.set_open_row(self._row_of(new.study))
+
+    def _keep_row(self, state: State) -> None:
+        """Keep the row of a study that was opened again with other series.
+
+        A result that the list has is of the previous ones, and is not opened.
+        """
+        replaced_study = None if state.request is None else state.request.in_place_of
+        row = None if replaced_study is None else self._row_of(replaced_study)
+        if state.study is not None and row is not None:
+            self._current = (state.study, row)
+            if has_result(self._result_of(row)):
+                self._unreadable_study = state.study
 
     def _row_of(self, study: Study | None) -> WorklistRow | None:
         """Return the row from which a study was opened; None if it is not of the list."""
@@ -343,7 +351,7 @@ class WorklistController:
         if not isinstance(error, CancelledError):
             self._refused = None if refused_row is None else (refused_row, self._step)
             is_archived = refused_row is not None and not refused_row.entry.place
-            problem = _of_archive(error) if is_archived else problem_of(error)
+            problem = problem_of_archived(error) if is_archived else problem_of(error)
             self.actions.session.failed(problem)
 
     def _may_open(self, row: WorklistRow) -> bool:
@@ -388,7 +396,8 @@ class WorklistController:
         self._current, self._refused = (opened.study, row), None
         entry = row.entry
         identity = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
-        self.actions.session.open(opened.study, Request((opened.path,)), identity)
+        request = Request((opened.path,), study_uid=entry.study_uid or None)
+        self.actions.session.open(opened.study, request, identity)
         for layer in opened.layers:
             self._show(layer)
 
@@ -486,12 +495,3 @@ class WorklistController:
             and read_session.key.study == row.entry.name
             and read_session.key.arm.aided
         )
-
-
-def _of_archive(error: BaseException) -> Problem:
-    """Return why a study was not fetched for a list; a list keeps its archive's settings."""
-    problem = problem_of(error)
-    translated = in_dialog(problem)
-    if translated == problem:
-        return problem
-    return replace(translated, next_step=f"{translated.next_step}. {_ARCHIVE_SETTINGS}")

@@ -54,10 +54,12 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.base.records.review import Outline
+from lesionlens.base.records.study import failed_check
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.checks.exchanged_names import exchange_notice
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
@@ -509,6 +511,28 @@ def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
     assert dates == ["2025-01-05", "2026-01-05", "2026-03-05"]
     assert not any("was itself compared" in one for one in again.warnings)
     assert not any(missing in one for one in again.warnings)
+
+
+def test_failed_checks_of_the_prior_are_stated_until_it_is_compared_with_another(
+    before, now, laid_before, monkeypatch
+):
+    """Exchanged names of a prior study were found as it was analysed, and nobody was told."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    mine, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
+    doubt = exchange_notice((MrSequence.T2, MrSequence.FLAIR))
+    common = "This examination has this fault too."
+    checks = [failed_check("names", doubt), failed_check("noise", common)]
+    doubtful = before.with_findings(lambda found: replace(found, quality=(*checks,)))
+    here = now.with_findings(lambda found: replace(found, quality=(checks[1],)))
+    stated = f"Of the earlier examination: {doubt}"
+    found = compare(here, mine, Prior(then, doubtful))
+    assert found.warnings.count(stated) == 1
+    assert not any(common in text for text in found.warnings if text != common)
+    german = load("de").message(stated)
+    assert german == f"Zur Voruntersuchung: {load('de').message(doubt)}" != stated
+    run = replace(found.run, notices=(f"Stated in the report that was opened: {stated}", stated))
+    again = compare(replace(found, run=run), mine, Prior(then, before))
+    assert not any(stated in text for text in again.warnings)
 
 
 @pytest.mark.parametrize("stated", ["", "Stated in the report that was opened: "])

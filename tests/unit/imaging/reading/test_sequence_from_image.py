@@ -12,7 +12,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.checks import tissue_contrast
+from lesionlens.imaging.preparation.checks import single_name, tissue_contrast
 from lesionlens.imaging.preparation.checks.tissue_contrast import TissueContrast
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
@@ -128,7 +128,8 @@ def drawn():
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(sequence_from_image, "measure_contrast", once)
+        for module in (sequence_from_image, single_name):
+            change.setattr(module, "measure_contrast", once)
         yield draw(config, [42]).channels[0].numpy(), Grid(config.shape, affine)
 
 
@@ -149,26 +150,24 @@ def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken(drawn):
 )
 def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances, distance, doubted):
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(sequence_from_image, "measure_contrast", lambda *_: found)
+    monkeypatch.setattr(single_name, "measure_contrast", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
     named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
-    check = sequence_from_image.check_single_name(named)
+    check = single_name.check(named, RAMP)
     assert (check is not None) is doubted
     if check is not None:
         assert (check.check, check.passed) == ("names", False)
         assert "called T2 looks like another sequence, T1 most of all" in check.message
     by_image = replace(named, witness=EvidenceKind.IMAGE)
-    assert sequence_from_image.check_single_name(by_image) is None
+    assert single_name.check(by_image, RAMP) is None
 
 
 def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
     images, grid = drawn
 
     def doubted(image, name):
-        one = replace(
-            SILENT, sequence=name, witness=EvidenceKind.TEXT, grid=grid, load=lambda: image
-        )
-        return sequence_from_image.check_single_name(one) is not None
+        one = replace(SILENT, sequence=name, witness=EvidenceKind.TEXT, grid=grid)
+        return single_name.check(one, image) is not None
 
     assert not any(map(doubted, images, MrSequence))
     assert all(doubted(images[2], name) for name in (T1, T1C, FLAIR))

@@ -74,6 +74,17 @@ def group_by_examination(files: Sequence[Path]) -> dict[str, list[Path]]:
     return {".": list(files)}
 
 
+def mixed_session_notice(names: Iterable[str]) -> str | None:
+    """Return a notice if the files of a study, also named by the user, have different sessions."""
+    sessions = sorted({session for _, session in map(bids.entities, names)} - {""})
+    if len(sessions) < 2:
+        return None
+    return (
+        f"The names of the files have different sessions ({_quoted(sessions)}): check that they "
+        "are of one examination."
+    )
+
+
 def mixed_study_notice(names: Iterable[str]) -> str | None:
     """Return a notice if a study's file names may belong to two patients or days."""
     names = list(names)

@@ -66,7 +66,7 @@ class NiftiReader:
         confirmed = _confirm_one_patient(chosen_files, options)
         doubt = names.mixed_study_notice(
             series.files[0].path.name for series in chosen.values() if _is_auto_detected(series)
-        )
+        ) or names.mixed_session_notice(path.name for path in chosen_files)
         study = Study(
             name=bids.name_of(file.name for file in chosen_files)
             or encodable(path.name or path.resolve().name),

@@ -76,11 +76,14 @@ class ReviewSession(Choosing):
     ) -> None:
         """Open a study without an analysis, with the overlay off.
 
-        `listed` is its identity in a worklist.
+        `listed` is its identity in a worklist, which a study opened again keeps.
         """
-        self._suspended = None
+        suspended, self._suspended = self._suspended, None
         if study is self._state.study:
             return
+        replaced_study = None if request is None else request.in_place_of
+        if suspended is not None and replaced_study is suspended[0].study is not None:
+            listed = suspended[0].identity
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
         self.result, self._log = None, ReviewLog()
         new_state = State(

@@ -48,6 +48,10 @@ class Request:
     """Whether a person confirmed that contradicting files are of one patient."""
     result: Path | None = None
     """Saved result whose series are opened, whichever were chosen for the study since."""
+    in_place_of: Study | None = None
+    """The open study, if it is opened again with other series: its place in a list, and the read
+    in progress there, are kept.
+    """
 
     @classmethod
     def of(cls, paths: Path | Sequence[Path]) -> Request:

@@ -68,6 +68,8 @@ class PromptedStudy:
     probability: prompted.AnalysedProbability
     codes: tuple[int, int]
     """sform and qform codes of the reference, as in `results.export.nifti`."""
+    notices: tuple[str, ...]
+    """Notices of reading, preparation and prediction, then the failed checks of the images."""
 
     @property
     def bytes(self) -> int:
@@ -126,11 +128,14 @@ def _predict_study(request: InferenceRequest, context: RunContext, check: Check)
     probability = without_t1_hyperintensity(prediction, prepared).probability
     resampled = native_grid.resample_regions(probability, prepared, nested=True)
     stored = {r: nifti.as_stored(p, prepared.native).data for r, p in resampled.items()}
+    failed = (check.message for check in prepared.quality if not check.passed)
+    notices = (*study.notices, *prepared.notices, *prediction.notices, *failed)
     return PromptedStudy(
         request.image,
         prepared,
         prompted.AnalysedProbability(stored, prepared),
         study.series[prepared.reference].nifti_codes,
+        tuple(dict.fromkeys(notices)),
     )
 
 
@@ -172,7 +177,7 @@ class PromptInference(Inference):
             "latencies": {"total": round(time.perf_counter() - start, 2)},
             "prompts": rounds[-1].as_json(),
             "made_by": result.made_by,
-            "notices": [*study.prepared.notices],
+            "notices": [*study.notices],
             "device": request.engine.info.device,
         }
         if request.output is RequestedOutput.JSON:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.nifti.names import group_by_examination, mixed_study_notice
+from lesionlens.imaging.reading.readers import open_study
 
 
 def groups(names):
@@ -77,3 +79,25 @@ def test_series_numbers_planes_and_processing_part_nothing(names):
 )
 def test_names_that_begin_or_date_differently_are_noticed(names, words):
     assert words in (mixed_study_notice(names) or "")
+
+
+@pytest.mark.parametrize("opened", ["dropped", "named"])
+def test_two_sessions_of_one_subject_are_noticed_however_they_were_opened(make_study, opened):
+    """Only DICOM files of two days were noticed, and a folder of two sessions refused."""
+    folder = make_study(sequences={"t1c", "flair"})
+    paths = {s: series.files[0].path for s, series in open_study(folder).series.items()}
+    files = {}
+    for number, (sequence, path) in enumerate(paths.items()):
+        files[sequence] = folder.parent / f"{number}" / f"sub-01_ses-{number}_{sequence}.nii.gz"
+        files[sequence].parent.mkdir()
+        path.rename(files[sequence])
+    named = {MrSequence.FLAIR: files[MrSequence.FLAIR]}
+    alone = open_study(files[MrSequence.T1C])
+    both = (
+        open_study([*files.values()])
+        if opened == "dropped"
+        else open_study(files[MrSequence.T1C].parent, named=named)
+    )
+    assert set(both.series) == set(files)
+    assert any("different sessions ('0', '1')" in notice for notice in both.notices)
+    assert not any("sessions" in notice for notice in alone.notices)

@@ -18,6 +18,7 @@ from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability
+from lesionlens.base.records.study import failed_check
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results import lens
 from lesionlens.results.lens import Lens
@@ -147,6 +148,22 @@ def test_a_segmentation_that_would_be_empty_or_of_no_images_is_refused(server, i
 
 def bytes_of(prompted_studies):
     return sum(study.bytes for study in [*prompted_studies._cached.values()])
+
+
+def test_prompts_state_what_is_doubtful_about_the_images_as_an_analysis_does(server, monkeypatch):
+    """That an image was taken for its likeliest sequence was stated by the analysis alone."""
+    doubts = "It was taken for T1c.", "It looks like another sequence."
+    opened, checked = interactive.study_of, interactive.prepare
+    monkeypatch.setattr(
+        interactive, "study_of", lambda *given: replace(opened(*given), notices=doubts[:1])
+    )
+    failed = (failed_check("names", doubts[1]),)
+    monkeypatch.setattr(
+        interactive, "prepare", lambda *given: replace(checked(*given), quality=failed)
+    )
+    url = f"{server.url}/infer/dim-points?image=one&output=json"
+    answer = requests.post(url, data={"params": json.dumps(POINTS)}, timeout=60)
+    assert set(doubts) <= set(answer.json()["notices"])
 
 
 def test_a_segmentation_of_no_dicom_study_is_refused_before_the_analysis(server, monkeypatch):
