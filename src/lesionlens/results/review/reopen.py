@@ -166,7 +166,9 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder / original) or _followup(folder),
-        has_evidence=(folder / CONSIDERED).is_file() or (folder / "evidence_none.nii.gz").is_file(),
+        options=ExportOptions(
+            evidence=any((folder / n).is_file() for n in (CONSIDERED, "evidence_none.nii.gz"))
+        ),
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
     )
@@ -283,7 +285,7 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
         run=saved.run,
         review=saved.review,
         followup=saved.followup,
-        options=ExportOptions(evidence=saved.has_evidence),
+        options=saved.options,
     )
     return applied(analysis)
 
