@@ -205,7 +205,7 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
     if not lesion.tumour:
         parts.append(texts("apart"))
     if lesion.state is ReviewState.REJECTED:
-        parts.append(texts.state(lesion.state))
+        parts.append(texts.entry("states", lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
         parts.append(texts("fu_rejected_then"))
     if together := together_text(change, comparison, texts):

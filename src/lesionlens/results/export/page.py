@@ -100,7 +100,7 @@ class Page:
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
         """The outlines' names and colours."""
-        regions = [(self.texts.region(region), region.colour) for region in self.regions]
+        regions = [(self.texts.entry("regions", region), region.colour) for region in self.regions]
         if self.cavity:
             regions.append((self.texts("cavity_name"), Label.CAVITY.colour))
         return tuple(regions)
@@ -365,15 +365,16 @@ def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
     if response is None:
         return ()
     hidden = Identity.DATE in analysis.options.hidden
+    category = texts.entry("responses", response.category)
     signed = texts(
         "response_outdated" if analysis.response_outdated else "response_signed",
-        category=f"{response.category} ({texts.response(response.category)})",
+        category=f"{response.category} ({category})",
         reader=isolated(response.reader),
         time="" if hidden else moment(response.time),
-        criterion=texts.response_input_text(response.criterion),
-        disease=texts.response_input_text(response.disease),
-        steroids=texts.response_input_text(response.steroids),
-        clinical=texts.response_input_text(response.clinical),
+        criterion=texts.entry("entered", response.criterion),
+        disease=texts.entry("entered", response.disease),
+        steroids=texts.entry("entered", response.steroids),
+        clinical=texts.entry("entered", response.clinical),
         proposed=response.proposed or texts("unknown"),
     )
     signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand

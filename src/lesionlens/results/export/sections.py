@@ -95,7 +95,8 @@ def _candidate_section(
         long=texts.number(row.longest_axial_diameter_mm, 0),
         short=texts.number(row.perpendicular_diameter_mm, 0, "mm"),
     )
-    location, state = texts.location_text(candidate.location), texts.state(row.review.state)
+    location = texts.location_text(candidate.location)
+    state = texts.entry("states", row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {texts('added')}"
     rano = texts.yes_no(row.rano_measurable)
