@@ -1,4 +1,4 @@
-"""Candidates made of the segments of a DICOM Segmentation, measured here."""
+"""Candidates made of the segments of a DICOM Segmentation, or of a mask, measured here."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def measure_components(
         whole_tumour_probability=None,
         head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
-        identity=f"from DICOM|{identity}",
+        identity=identity,
         quality=prepared.quality,
     )
     evidence = Evidence([s.score for s in statements], attention=(attention or {}).get(Region.WT))
