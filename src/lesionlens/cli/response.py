@@ -71,9 +71,8 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
-    from lesionlens.results.opened import existing_result
     from lesionlens.results.review import store
-    from lesionlens.results.review.reopen import read_reviewed
+    from lesionlens.results.review.reopen import existing_result, read_reviewed
 
     if category is not None and sign is None:
         raise UnusableInputError(
