@@ -39,13 +39,7 @@ from lesionlens.imaging.reading.nifti import names
 from lesionlens.imaging.reading.nifti.header import open_image, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.results.review.log import now
-from lesionlens.results.review.segment_candidates import (
-    IdentifiedComponents,
-    ReaderOutlines,
-    measure_components,
-    with_origins,
-    with_surroundings,
-)
+from lesionlens.results.review.segment_candidates import measure_mask
 
 MAX_NUMBERS = 255
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
@@ -153,15 +147,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
     components = _components(lesions, meaning, grid)
     unknown = _unknown_in_result(path) if has_parts else LESION_PARTS
-    findings = measure_components(
-        IdentifiedComponents(components, [None] * components.count),
-        {},
-        None,
-        prepared,
-        f"a mask|{identity_of(study, inputs)}",
-        {None: unknown},
-    )
-    findings = with_surroundings(findings, None, prepared, ReaderOutlines())
+    identity = f"a mask|{identity_of(study, inputs)}"
+    findings = measure_mask(components, prepared, identity, unknown)
     header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
@@ -183,7 +170,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         prepared=prepared,
         maps=None,
         volumes=Volumes(Volume(components.labels, grid), {}, {}, cavity=cavity),
-        findings=with_origins(findings, {}, {}, set()),
+        findings=findings,
         run=_run(path, inputs, tuple(notices)),
     )
 

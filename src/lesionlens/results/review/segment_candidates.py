@@ -170,6 +170,16 @@ def measure_components(
     return as_stored(without_parts(replace(findings, candidates=tuple(candidates)), unknown))
 
 
+def measure_mask(
+    mask: ComponentMask, prepared: PreparedStudy, identity: str, unknown: frozenset[Region]
+) -> Findings:
+    """Measure the lesions of a mask, which does not distinguish the parts in `unknown`."""
+    components = IdentifiedComponents(mask, [None] * mask.count)
+    measured = measure_components(components, {}, None, prepared, identity, {None: unknown})
+    measured = with_surroundings(measured, None, prepared, ReaderOutlines())
+    return with_origins(measured, {}, {}, set())
+
+
 def with_surroundings(
     findings: Findings,
     attention: NDArray[np.float32] | None,
