@@ -9,7 +9,7 @@ import pytest
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.results.export import pdf
-from lesionlens.results.export.followup import curves_of
+from lesionlens.results.export.followup import FollowupSection
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.pdf import PdfExporter
 from lesionlens.results.export.pdf_parts import displayable, ruled_table
@@ -147,7 +147,7 @@ def test_the_curves_of_all_lesions_are_drawn_as_in_the_window(make, tmp_path, fo
     monkeypatch.setattr(Canvas, "circle", lambda _, x, y, r, **how: dots.append((x, y)))
     analysis = replace(make(lesions=()), followup=found)
     PdfExporter().write(analysis, tmp_path)
-    drawn = curves_of(analysis.compared, load("en"))
+    drawn = FollowupSection(analysis.compared, load("en")).curves
     assert sorted(dots) == sorted(point for curve in drawn.lines for point in curve.points)
     first, second = drawn.lines[0].points[:2]
     assert (*first, *second) in lines
