@@ -333,7 +333,7 @@ def _renamed(record: Any, new_uids: Mapping[str, str]) -> Any:
         return {_renamed(k, new_uids): _renamed(v, new_uids) for k, v in record.items()}
     if isinstance(record, tuple):
         return tuple(_renamed(item, new_uids) for item in record)
-    if not is_dataclass(record):
+    if not is_dataclass(record) or isinstance(record, type):
         return record
     parts = {f.name: _renamed(getattr(record, f.name), new_uids) for f in fields(record)}
     if isinstance(record, SignedResponse):
