@@ -74,17 +74,11 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if comparison is None:
         return ()
     from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
-    from lesionlens.results.export.followup import (
-        alignment_caveat,
-        dates_of,
-        reappearance_text,
-        together_text,
-    )
+    from lesionlens.results.export.followup import FollowupSection
     from lesionlens.results.export.report_texts import load
 
     texts = load("en")
-    dates = dates_of(comparison, texts)
-    notes = []
+    section, notes = FollowupSection(comparison, texts), []
     prior_date = comparison.points[-2].date or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
     table = new_table(headings, text_columns=2)
@@ -103,14 +97,11 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.joint.text if change.joint else "",
         )
         if change.now:
-            remarks = (
-                reappearance_text(change, comparison, dates, texts),
-                together_text(change, comparison, texts),
-            )
+            remarks = section.returned(change), section.together(change)
             notes += [f"Candidate {change.now.id}: {text}" for text in remarks if text]
     title = f"Compared with the examination of {prior_date}"
-    if caveat := alignment_caveat(comparison, texts):
-        title += f". {caveat}"
+    if section.doubtful:
+        title += f". {section.doubtful}"
     return (title, table, *notes)
 
 

@@ -71,9 +71,8 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
-    from lesionlens.results.opened import existing_result
     from lesionlens.results.review import store
-    from lesionlens.results.review.reopen import read_reviewed
+    from lesionlens.results.review.reopen import existing_result, read_reviewed
 
     if category is not None and sign is None:
         raise UnusableInputError(
@@ -119,16 +118,13 @@ def response(
 
 def _comparison_of(saved: SavedResult) -> Comparison:
     """Return the comparison with the current measurements and decisions; refuse one without."""
-    from lesionlens.base.records.edited_comparison import with_edits
-
-    if saved.followup is None:
+    if saved.compared is None:
         raise UnusableInputError(
             found="a result without an earlier examination",
             expected="a result compared with an earlier examination",
             next_step="Analyse the study with --prior RESULT_DIR",
         )
-    candidates, cavity_ml = saved.findings.candidates, saved.volumes.cavity_ml
-    return with_edits(saved.followup, candidates, saved.review, cavity_ml)
+    return saved.compared
 
 
 def _signed_response(

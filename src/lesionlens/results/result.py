@@ -90,9 +90,14 @@ class Result:
         ReadError
             The folder is not a result, is damaged, or belongs to another study.
         """
-        from lesionlens.results import opened  # noqa: PLC0415  (loads what reads studies)
+        from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415  (loads much)
+        from lesionlens.results.review import reopen  # noqa: PLC0415
 
-        return cls(opened.open_result(path_of(folder, "the folder of a result"), study))
+        path = path_of(folder, "the folder of a result")
+        if study is None:
+            return cls(reopen.read_reviewed(reopen.existing_result(path)))
+        opened = study if isinstance(study, Study) else open_study(study, recall=True)
+        return cls(reopen.prepare_and_reopen(path, opened, SILENT))
 
     @property
     def analysis(self) -> Analysis:

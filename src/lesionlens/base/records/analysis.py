@@ -188,7 +188,7 @@ class Analysis:
     """Comparison with a prior examination."""
 
     def __post_init__(self) -> None:
-        if self.prepared.has_t1c:
+        if self.has_t1c:
             return
         for name in ("maps", "volumes", "findings", "review", "original"):
             component = getattr(self, name)
@@ -201,6 +201,16 @@ class Analysis:
         if original is not None:
             original = replace(original, findings=change(original.findings))
         return replace(self, findings=change(self.findings), original=original)
+
+    @property
+    def reference(self) -> MrSequence:
+        """Sequence whose grid the volumes have."""
+        return self.prepared.reference
+
+    @property
+    def has_t1c(self) -> bool:
+        """Whether enhancement can be assessed."""
+        return self.prepared.has_t1c
 
     @property
     def labels(self) -> tuple[Label, ...]:

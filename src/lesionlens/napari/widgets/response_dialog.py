@@ -94,19 +94,19 @@ class ResponseDialog(QDialog):
     def _translate(self, texts: ReportTexts) -> None:
         """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
         self._texts = texts
-        self.setWindowTitle(texts.form("title"))
+        self.setWindowTitle(texts.entry("response_form", "title"))
         for name, (label_widget, field) in self._labels.items():
-            label_widget.setText(texts.form(name))
-            field.setAccessibleName(texts.form(name))
-        self._reader.setPlaceholderText(texts.form("name"))
-        self._sign_button.setText(texts.form("sign"))
-        self._cancel_button.setText(texts.form("cancel"))
+            label_widget.setText(texts.entry("response_form", name))
+            field.setAccessibleName(texts.entry("response_form", name))
+        self._reader.setPlaceholderText(texts.entry("response_form", "name"))
+        self._sign_button.setText(texts.entry("response_form", "sign"))
+        self._cancel_button.setText(texts.entry("response_form", "cancel"))
         for kind, box in self._choices.items():
             box.clear()
             for value in kind:
-                box.addItem(texts.response_input_text(value), value)
+                box.addItem(texts.entry("entered", value), value)
         self._category.clear()
-        self._category.addItem(texts.form("choose"), None)
+        self._category.addItem(texts.entry("response_form", "choose"), None)
         for category in Response:
             self._category.addItem(category.value, category)
 
@@ -126,7 +126,7 @@ class ResponseDialog(QDialog):
             self._texts.days(name_of(comparison.points, n))
             for n in range(len(comparison.points) - 1)
         ]
-        smallest = self._texts.form("smallest")
+        smallest = self._texts.entry("response_form", "smallest")
         for box, extra in ((self._baseline, ()), (self._nadir, (smallest,))):
             box.clear()
             box.addItems([*extra, *earlier])

@@ -78,120 +78,6 @@ class Curves:
     """(y, label) of the volume."""
 
 
-@dataclass(frozen=True, slots=True)
-class FollowupSection:
-    """Content of the section."""
-
-    aligned: str
-    doubtful: str
-    rows: tuple[FollowupRow, ...]
-    sums: tuple[FollowupRow, ...]
-    limits: str
-    curves: Curves
-    summary: str
-
-
-def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None:
-    """Return the section of an analysis; None without a comparison."""
-    comparison = analysis.compared
-    if comparison is None:
-        return None
-    dates = dates_of(comparison, texts, hidden=Identity.DATE in analysis.options.hidden)
-    shift = texts.number(comparison.alignment.shift_mm, 1)
-    angle = texts.number(comparison.alignment.angle_deg, 1)
-    prior = comparison.points[-2].date
-    has_prior_date = prior and prior == dates[-2]
-    prior_name = texts("fu_which", date=prior) if has_prior_date else dates[-2]
-    kinds = [change.kind for change in comparison.changes if change.shown.counts]
-    return FollowupSection(
-        aligned=texts(
-            "fu_aligned",
-            which=capitalized(prior_name),
-            sequence=comparison.alignment.sequence,
-            shift=shift,
-            angle=angle,
-        ),
-        doubtful=alignment_caveat(comparison, texts),
-        rows=tuple(_table_row(change, comparison, dates, texts) for change in comparison.changes),
-        sums=_sums(comparison, texts),
-        limits=texts(
-            "fu_limits",
-            low=f"{PRODUCT_LIMITS[0]:.0f}",
-            high=f"{PRODUCT_LIMITS[1]:.0f}",
-            less=f"{VOLUME_LIMITS[0]:.0f}",
-            more=f"{VOLUME_LIMITS[1]:.0f}",
-        ),
-        curves=curves_of(comparison, texts, dates),
-        summary=texts(
-            "comparison",
-            which=prior_name,
-            matched=kinds.count(ChangeKind.MATCHED),
-            new=kinds.count(ChangeKind.NEW),
-            gone=kinds.count(ChangeKind.GONE),
-            split=kinds.count(ChangeKind.SPLIT),
-            merged=kinds.count(ChangeKind.MERGED),
-        )
-        + resection_text(comparison.resection, texts),
-    )
-
-
-def is_doubtful(comparison: Comparison) -> bool:
-    """Return whether changes since the prior must be checked first; see `alignment_caveat`."""
-    return (
-        comparison.alignment.doubtful
-        or len(comparison.makers_since(len(comparison.points) - 2)) > 1
-    )
-
-
-def alignment_caveat(comparison: Comparison, texts: ReportTexts) -> str:
-    """Return why changes must be checked first; empty if there is no reason."""
-    parts = []
-    if comparison.alignment.doubtful:
-        parts.append(texts("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
-    mirrored, last = comparison.mirrored_since(0), len(comparison.points) - 1
-    doubtful = [n for n in comparison.doubtful_since(0) if n not in mirrored]
-    for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
-        which = ", ".join(texts("fu_examination", n=n + 1) for n in numbers if n < last)
-        if which:
-            parts.append(texts(key, which=which))
-    if len(comparison.makers) > 1:
-        parts.append(texts("fu_makers", makers=" / ".join(comparison.makers)))
-    return " ".join(parts)
-
-
-def dates_of(
-    comparison: Comparison, texts: ReportTexts, *, hidden: bool = False
-) -> tuple[str, ...]:
-    """Return the dates of the examinations, or their ordinals."""
-    return tuple(
-        texts("fu_examination", n=number) if hidden or not point.date else point.date
-        for number, point in enumerate(comparison.points, start=1)
-    )
-
-
-def _table_row(
-    change: Change, comparison: Comparison, dates: Sequence[str], texts: ReportTexts
-) -> FollowupRow:
-    location = texts.translated_location(change.shown.place)
-    number = texts("unknown") if change.now is None else str(change.now.id)
-    percentages = change.volume_percent, change.product_percent
-    is_matched = change.kind is ChangeKind.MATCHED
-    return_note = reappearance_text(change, comparison, dates, texts)
-    return FollowupRow(
-        name=number,
-        location=location,
-        volumes=(_volume_text(change.before, texts), _volume_text(change.now, texts)),
-        products=(_product_text(change.before, texts), _product_text(change.now, texts)),
-        changes=(
-            texts.signed_percent(percentages[0], VOLUME_LIMITS)
-            if is_matched
-            else texts(f"fu_{change.kind.value}"),
-            texts.signed_percent(percentages[1], PRODUCT_LIMITS) if is_matched else "",
-        ),
-        note="; ".join(filter(None, (return_note, _note(change, comparison, texts)))),
-    )
-
-
 _LINKED_KEYS = {
     ChangeKind.SPLIT: "fu_split_of",
     ChangeKind.MERGED: "fu_merged_into",
@@ -199,69 +85,129 @@ _LINKED_KEYS = {
 }
 
 
-def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
-    lesion, linked = change.shown, linked_text(change, texts)
-    parts = [linked] if linked else []
-    if not lesion.tumour:
-        parts.append(texts("apart"))
-    if lesion.state is ReviewState.REJECTED:
-        parts.append(texts.state(lesion.state))
-    elif change.before is not None and change.before.state is ReviewState.REJECTED:
-        parts.append(texts("fu_rejected_then"))
-    if together := together_text(change, comparison, texts):
-        parts.append(together)
-    if change.joint is not None:
-        parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
-    return "; ".join(parts)
+@dataclass(frozen=True, slots=True)
+class FollowupSection:
+    """What report, window and command line say of a comparison, in one language."""
 
+    comparison: Comparison
+    texts: ReportTexts
+    dates_hidden: bool = False
 
-def together_text(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
-    """Return the volumes of a matched lesion with all that merged or split; empty without them."""
-    linked_ml = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
-    if linked_ml is None:
-        return ""
-    before, now = (texts.volume(ml) for ml in linked_ml)
-    change_text = texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
-    return texts("fu_together", before=before, now=now, changed=change_text)
+    @property
+    def dates(self) -> tuple[str, ...]:
+        """The dates of the examinations, or their ordinals."""
+        return tuple(
+            self.texts("fu_examination", n=number)
+            if self.dates_hidden or not point.date
+            else point.date
+            for number, point in enumerate(self.comparison.points, start=1)
+        )
 
+    @property
+    def _prior(self) -> str:
+        date, shown = self.comparison.points[-2].date, self.dates[-2]
+        return self.texts("fu_which", date=date) if date and date == shown else shown
 
-def linked_text(change: Change, texts: ReportTexts) -> str:
-    """Return which further lesions, of which examination, a lesion overlaps; empty if none."""
-    ids = ", ".join(str(number) for number in change.beside)
-    return texts(_LINKED_KEYS[change.kind], ids=ids) if ids else ""
+    @property
+    def aligned(self) -> str:
+        """Registration of the prior."""
+        alignment, number = self.comparison.alignment, self.texts.number
+        return self.texts(
+            "fu_aligned",
+            which=capitalized(self._prior),
+            sequence=alignment.sequence,
+            shift=number(alignment.shift_mm, 1),
+            angle=number(alignment.angle_deg, 1),
+        )
 
+    @property
+    def doubtful(self) -> str:
+        """Why changes must be checked first; empty if there is no reason."""
+        comparison, texts, parts = self.comparison, self.texts, []
+        if comparison.alignment.doubtful:
+            parts.append(texts("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
+        mirrored, last = comparison.mirrored_since(0), len(comparison.points) - 1
+        doubtful = [n for n in comparison.doubtful_since(0) if n not in mirrored]
+        for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
+            which = ", ".join(texts("fu_examination", n=n + 1) for n in numbers if n < last)
+            if which:
+                parts.append(texts(key, which=which))
+        if len(comparison.makers) > 1:
+            parts.append(texts("fu_makers", makers=" / ".join(comparison.makers)))
+        return " ".join(parts)
 
-def reappearance_text(
-    change: Change, comparison: Comparison, dates: Sequence[str], texts: ReportTexts
-) -> str:
-    """Return the examinations before the prior at which a lesion, new since it, was flagged."""
-    earlier = () if change.before else comparison.flagged_before(change.shown.tracking_uid)
-    return texts("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
+    @property
+    def rows(self) -> tuple[FollowupRow, ...]:
+        """The table, one row for each change."""
+        return tuple(map(self.row, self.comparison.changes))
 
+    def row(self, change: Change) -> FollowupRow:
+        """Return the row of a change."""
+        texts, before, now = self.texts, change.before, change.now
+        if change.kind is ChangeKind.MATCHED:
+            changes = (
+                texts.signed_percent(change.volume_percent, VOLUME_LIMITS),
+                texts.signed_percent(change.product_percent, PRODUCT_LIMITS),
+            )
+        else:
+            changes = texts(f"fu_{change.kind.value}"), ""
+        return FollowupRow(
+            name=texts("unknown") if now is None else str(now.id),
+            location=texts.translated_location(change.shown.place),
+            volumes=(_volume_text(before, texts), _volume_text(now, texts)),
+            products=(_product_text(before, texts), _product_text(now, texts)),
+            changes=changes,
+            note="; ".join(filter(None, (self.returned(change), self.note(change)))),
+        )
 
-def _joint_change_text(joint: JointChange, texts: ReportTexts) -> str:
-    if joint.percent is None or joint.plus_minus is None:
-        return texts("fu_unmeasurable", why=texts(f"fu_why_{joint.reason}"))
-    change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
-    return texts("fu_joint_value", changed=change_text, off=tolerance)
+    def note(self, change: Change) -> str:
+        """Return what must be known of a change besides its figures."""
+        texts, lesion, before = self.texts, change.shown, change.before
+        parts = [self.linked(change), "" if lesion.tumour else texts("apart")]
+        if lesion.state is ReviewState.REJECTED:
+            parts.append(texts.entry("states", lesion.state))
+        elif before is not None and before.state is ReviewState.REJECTED:
+            parts.append(texts("fu_rejected_then"))
+        parts.append(self.together(change))
+        if change.joint is not None:
+            parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
+        return "; ".join(filter(None, parts))
 
+    def together(self, change: Change) -> str:
+        """Return the volumes of a matched lesion with all that merged or split; empty without."""
+        is_matched = change.kind is ChangeKind.MATCHED
+        linked_ml = self.comparison.linked_total_ml(change) if is_matched else None
+        if linked_ml is None:
+            return ""
+        before, now = (self.texts.volume(ml) for ml in linked_ml)
+        changed = self.texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
+        return self.texts("fu_together", before=before, now=now, changed=changed)
 
-def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]:
-    """Return the targets' sums compared with the prior and with the nadir."""
-    targets, sums = comparison.targets(), comparison.sums()
-    if not targets:
-        return ()
-    rows = []
-    *earlier, now = sums
-    earlier_values = [
-        [value for value in values if value is not None] for values in zip(*earlier, strict=True)
-    ]
-    nadir = min(earlier_values[0], default=None), min(earlier_values[1], default=None)
-    for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", nadir)):
-        rows.append(
+    def linked(self, change: Change) -> str:
+        """Return which further lesions, of which examination, a lesion overlaps; empty if none."""
+        ids = ", ".join(str(number) for number in change.beside)
+        return self.texts(_LINKED_KEYS[change.kind], ids=ids) if ids else ""
+
+    def returned(self, change: Change) -> str:
+        """Return the examinations before the prior at which a lesion, new since, was flagged."""
+        uid = change.shown.tracking_uid
+        earlier = () if change.before else self.comparison.flagged_before(uid)
+        dates = ", ".join(self.dates[n] for n in earlier)
+        return self.texts("fu_returned", dates=dates) if earlier else ""
+
+    @property
+    def sums(self) -> tuple[FollowupRow, ...]:
+        """The targets' sums compared with the prior and with the nadir."""
+        texts, n_targets = self.texts, len(self.comparison.targets())
+        if not n_targets:
+            return ()
+        *earlier, now = self.comparison.sums()
+        known = ([v for v in values if v is not None] for values in zip(*earlier, strict=True))
+        nadir = tuple(min(values, default=None) for values in known)
+        rows = [
             FollowupRow(
                 name="",
-                location=texts(key, n=len(targets)),
+                location=texts(key, n=n_targets),
                 volumes=(texts.volume(volume), texts.volume(now[1])),
                 products=(texts.number(product, 0), texts.number(now[0], 0)),
                 changes=(
@@ -270,33 +216,67 @@ def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]
                 ),
                 note="",
             )
+            for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", nadir))
+        ]
+        return tuple(rows[: 1 if len(earlier) == 1 else 2])
+
+    @property
+    def limits(self) -> str:
+        """RANO 2.0's limits."""
+        (low, high), (less, more) = (
+            [f"{limit:.0f}" for limit in limits] for limits in (PRODUCT_LIMITS, VOLUME_LIMITS)
         )
-    return tuple(rows[: 1 if len(earlier) == 1 else 2])
+        return self.texts("fu_limits", low=low, high=high, less=less, more=more)
+
+    @property
+    def curves(self) -> Curves:
+        """The volume curve of every lesion: days across, ml upwards, each named at its end."""
+        comparison = self.comparison
+        latest_first = reversed(comparison.points)
+        uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
+        curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
+        max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
+        scale = _PlotScale(comparison.days(), max_ml)
+        ticks = tuple((scale.x(number), date) for number, date in enumerate(self.dates))
+        half = _LETTER_WIDTH / 2
+        spans = [(x - len(date) * half, x + len(date) * half) for x, date in ticks]
+        levels = (0.0, 0.5 * max_ml, max_ml)
+        return Curves(
+            lines=_lines(comparison, curves, scale, self.texts),
+            ticks=ticks,
+            rows=assign_label_rows(spans, TICK_ROWS),
+            levels=tuple((scale.y(ml), self.texts.volume(ml)) for ml in levels),
+        )
+
+    @property
+    def summary(self) -> str:
+        """How many lesions are matched, new or gone; the extent of resection."""
+        changes = (change for change in self.comparison.changes if change.shown.counts)
+        kinds = [change.kind for change in changes]
+        counts = {kind.value: kinds.count(kind) for kind in ChangeKind}
+        text = self.texts("comparison", which=self._prior, **counts)
+        return text + resection_text(self.comparison.resection, self.texts)
 
 
-def curves_of(
-    comparison: Comparison, texts: ReportTexts, dates: tuple[str, ...] | None = None
-) -> Curves:
-    """Return the volume curve of every lesion: days across, ml upwards, each named at its end.
+def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None:
+    """Return the section of an analysis; None without a comparison."""
+    comparison, hidden = analysis.compared, Identity.DATE in analysis.options.hidden
+    return None if comparison is None else FollowupSection(comparison, texts, hidden)
 
-    `dates` are those of `dates_of` if some are hidden.
-    """
-    dates = dates or dates_of(comparison, texts)
-    latest_first = reversed(comparison.points)
-    uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
-    curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
-    max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
-    scale = _PlotScale(comparison.days(), max_ml)
-    ticks = tuple((scale.x(number), date) for number, date in enumerate(dates))
-    spans = [
-        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
-    ]
-    return Curves(
-        lines=_lines(comparison, curves, scale, texts),
-        ticks=ticks,
-        rows=assign_label_rows(spans, TICK_ROWS),
-        levels=tuple((scale.y(ml), texts.volume(ml)) for ml in (0.0, 0.5 * max_ml, max_ml)),
+
+def is_doubtful(comparison: Comparison) -> bool:
+    """Return whether changes since the prior must be checked first."""
+    return (
+        comparison.alignment.doubtful
+        or len(comparison.makers_since(len(comparison.points) - 2)) > 1
     )
+
+
+def _joint_change_text(joint: JointChange, texts: ReportTexts) -> str:
+    if joint.percent is None or joint.plus_minus is None:
+        return texts("fu_unmeasurable", why=texts(f"fu_why_{joint.reason}"))
+    change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
+    return texts("fu_joint_value", changed=change_text, off=tolerance)
 
 
 @dataclass(frozen=True, slots=True)

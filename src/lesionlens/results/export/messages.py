@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from lesionlens.base.labels import MrSequence
@@ -36,10 +36,18 @@ class Messages:
         From English templates to those of the language; empty for English.
     decimal : str
         Decimal separator.
+    translate_value : callable, optional
+        Translates the value of a placeholder by its name, instead of the rules above.
     """
 
-    def __init__(self, table: Mapping[str, str], decimal: str) -> None:
+    def __init__(
+        self,
+        table: Mapping[str, str],
+        decimal: str,
+        translate_value: Callable[[str, str], str] | None = None,
+    ) -> None:
         self._table, self._decimal = table, decimal
+        self._translate_value = translate_value or self._by_kind
 
     def __call__(self, text: str) -> str:
         """Return a message in this language; an unknown one is unchanged.
@@ -65,7 +73,11 @@ class Messages:
         >>> own.entries("my vessel; vessel; 3.5 ml left out")
         'my vessel; Gefäß; 3,5 ml weggelassen'
         """
-        return "; ".join(self._translate_whole(entry) or entry for entry in text.split("; "))
+        return "; ".join(map(self.whole, text.split("; ")))
+
+    def whole(self, text: str) -> str:
+        """Translate a message that is one filled template; any other is unchanged."""
+        return self._translate_whole(text) or text
 
     def _translate_whole(self, text: str) -> str | None:
         """Translate by the matching template with the most fixed letters; None if none matches."""
@@ -103,7 +115,7 @@ class Messages:
                 )
         return None
 
-    def _translate_value(self, name: str, value: str) -> str:
+    def _by_kind(self, name: str, value: str) -> str:
         kind = name.rstrip("0123456789")
         if kind in ("name", "names"):
             return value

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Series, Study, StudyKind
@@ -28,7 +28,7 @@ from lesionlens.results.export.names import names_of, replace_names
 from lesionlens.results.export.pictures import ReportPicture
 from lesionlens.results.export.report_texts import ReportTexts, load, moment
 from lesionlens.results.export.run import run_file
-from lesionlens.results.export.sections import CandidateSection, sections_of
+from lesionlens.results.export.sections import CandidateSection
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import display_name_of_series, findings_file
@@ -51,43 +51,16 @@ class SequenceLine:
     edges: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Content of a report."""
+    """Content of a report of an analysis; each part is made once, when it is first read."""
 
-    texts: ReportTexts
-    study: Study
-    regions: tuple[Region, ...]
-    hidden: frozenset[Identity]
-    heading: tuple[tuple[str, str], ...]
-    """Names and values: patient and date."""
-    technique: str
-    """The sequences in one line."""
-    content: FindingsFile
-    run: RunFile
-    candidate_sections: tuple[CandidateSection, ...]
-    cavity: str
-    """Volume of the resection cavity; empty without one."""
-    overview: tuple[ReportPicture, ...]
-    """Only without a candidate."""
-    impression: tuple[str, ...]
-    """The lines at the end."""
-    sentence: str
-    """The study in one sentence to paste."""
-    response: tuple[str, ...]
-    """The signed response; empty without one."""
-    sequences: tuple[SequenceLine, ...]
-    missing_sequences: tuple[str, ...]
-    set_aside: str
-    """Series that were set aside; empty if hidden."""
-    checks: Mapping[Region, MapChecks]
-    """Of the attention maps; empty if there are none."""
-    scale: str
-    """Meaning of the colours of the attention maps."""
-    quality_checks: tuple[QualityCheck, ...]
-    """Of the input images."""
-    warnings: tuple[str, ...]
-    followup: FollowupSection | None
+    def __init__(self, analysis: Analysis) -> None:
+        options = analysis.options
+        self._analysis, self.texts, self.hidden = analysis, load(options.language), options.hidden
+        self._scene = SliceScene(analysis)
+        self._sentences = Sentences(analysis, options.language, options.sentence_template)
+        self._content = findings_file(analysis)
+        self.run = run_file(analysis)
 
     def without_hidden(self, text: str) -> str:
         """Return a sentence without the file names and dates that are hidden."""
@@ -95,15 +68,16 @@ class Page:
             text = ISO_DATE.sub("…", text)
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
-        return replace_names(text, dict.fromkeys(names_of(self.study), "…"))
+        return replace_names(text, dict.fromkeys(names_of(self._analysis.study), "…"))
 
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
         """The outlines' names and colours."""
-        regions = [(self.texts.region(region), region.colour) for region in self.regions]
+        regions = filter(self._analysis.findings.distinguishes, self._analysis.prepared.regions)
+        colours = [(self.texts.entry("regions", region), region.colour) for region in regions]
         if self.cavity:
-            regions.append((self.texts("cavity_name"), Label.CAVITY.colour))
-        return tuple(regions)
+            colours.append((self.texts("cavity_name"), Label.CAVITY.colour))
+        return tuple(colours)
 
     @property
     def conclusion(self) -> str:
@@ -159,6 +133,171 @@ class Page:
             return self.texts("checks_open", n=passed, all=len(checks))
         return self.texts("checks_passed", n=len(checks))
 
+    @cached_property
+    def heading(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of patient and examination; some state that they are hidden."""
+        texts, study = self.texts, self._analysis.study
+        header = _dicom_header(study)
+        patient, date = Identity.PATIENT not in self.hidden, Identity.DATE not in self.hidden
+        forms = str(header.get("PatientName") or "").split("=")
+        name = " · ".join(", ".join(filter(None, part.split("^"))) for part in forms if part)
+        name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
+        named = " · ".join(filter(None, dict.fromkeys((name, number))))
+        study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
+        lines = (  # with None the value is stated as hidden, with "" there is no line
+            ("patient", named if patient else None),
+            ("born", _day(header.get("PatientBirthDate")) if patient else ""),
+            ("sex", str(header.get("PatientSex") or "") if patient else ""),
+            ("examined", _day(header.get("StudyDate")) if date else None),
+            ("study", study_name if patient else None),
+        )
+        hidden = texts("not_shown")
+        return tuple((texts(k), hidden if v is None else v) for k, v in lines if v != "")
+
+    @cached_property
+    def sequences(self) -> tuple[SequenceLine, ...]:
+        """The sequences that were analysed."""
+        series = self._analysis.study.series
+        return tuple(
+            self._sequence_line(key, series[key]) for key in SEQUENCE_KEYS if key in series
+        )
+
+    def _sequence_line(self, key: MrSequence, series: Series) -> SequenceLine:
+        hidden, texts = Identity.SERIES in self.hidden, self.texts
+        edges = "×".join(f"{edge:.2g}" for edge in series.grid.spacing_mm)
+        return SequenceLine(
+            name=key.display_name,
+            reference=key is self._analysis.reference,
+            file="" if hidden else _file_text(series, texts),
+            evidence="" if hidden else texts.message(series.detected_by),
+            voxels="×".join(str(n) for n in series.grid.shape),
+            edges=edges.replace(".", texts("decimal")),
+        )
+
+    @property
+    def missing_sequences(self) -> tuple[str, ...]:
+        """The sequences that the study does not have."""
+        present = self._analysis.study.series
+        return tuple(s.display_name for s in MrSequence if s not in present)
+
+    @property
+    def technique(self) -> str:
+        """The sequences in one line."""
+        lines = ", ".join(
+            self.texts(
+                "voxels_of_reference" if line.reference else "voxels_of",
+                sequence=line.name,
+                edges=line.edges,
+            )
+            for line in self.sequences
+        )
+        absent = ", ".join(self.missing_sequences)
+        return f"{lines}. {self.texts('not_there', sequences=absent)}" if absent else f"{lines}."
+
+    @property
+    def set_aside(self) -> str:
+        """Series that were set aside; empty if hidden."""
+        series = () if Identity.SERIES in self.hidden else self._analysis.study.set_aside
+        return "; ".join(s.description for s in series)
+
+    @cached_property
+    def candidate_sections(self) -> tuple[CandidateSection, ...]:
+        """The candidates, those that are listed apart last."""
+        shared = self._analysis, self._scene, self._sentences, self.texts
+        rows, candidates = self._content.candidates, self._analysis.findings.candidates
+        sections = (CandidateSection(*shared, *pair) for pair in zip(rows, candidates, strict=True))
+        return tuple(sorted(sections, key=lambda section: section.row.apart))
+
+    @property
+    def cavity(self) -> str:
+        """Volume of the resection cavity; empty without one."""
+        volume = self._analysis.volumes.cavity_ml
+        return self.texts("cavity", volume=self.texts.volume(volume)) if volume else ""
+
+    @cached_property
+    def overview(self) -> tuple[ReportPicture, ...]:
+        """Pictures of the head; only without a candidate."""
+        if self.candidate_sections:
+            return ()
+        return pictures.overview_pictures(self._scene, self._analysis.reference, self.texts)
+
+    @cached_property
+    def sentence(self) -> str:
+        """The study in one sentence to paste."""
+        return self._sentences.of_study()
+
+    @property
+    def checks(self) -> Mapping[Region, MapChecks]:
+        """Checks of the attention maps; empty if there are none."""
+        maps = self._analysis.maps
+        return {} if maps is None else maps.checks
+
+    @property
+    def scale(self) -> str:
+        """Meaning of the colours of the attention maps."""
+        scale = self._scene.full_scale(Region.WT)
+        times = self.texts.number(scale, 0)
+        return self.texts("scale_even", times=times) if scale > 1 else self.texts("scale_plain")
+
+    @cached_property
+    def quality_checks(self) -> tuple[QualityCheck, ...]:
+        """Checks of the input images."""
+        checks, message = self._analysis.findings.quality, self.texts.message
+        return tuple(replace(check, message=message(check.message)) for check in checks)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings, without those that the checks state."""
+        stated = {check.message for check in self._content.quality}
+        others = (warning for warning in self._content.warnings if warning not in stated)
+        return tuple(map(self.texts.message, others))
+
+    @cached_property
+    def followup(self) -> FollowupSection | None:
+        """The comparison with earlier examinations."""
+        return section_of(self._analysis, self.texts)
+
+    @cached_property
+    def impression(self) -> tuple[str, ...]:
+        """The lines at the end: findings, review progress and reader, responsibility."""
+        texts, review = self.texts, self._analysis.review
+        sections = self.candidate_sections
+        lines = [f"{section.row.id}: {section.summary}" for section in sections]
+        decided, total = self._analysis.review_counts
+        if total:
+            states = [review.state_of(section.row.tracking_uid) for section in sections]
+            progress = texts("reviewed", n=decided, all=total)
+            if deferred := states.count(ReviewState.DEFERRED):
+                progress += " " + texts("deferred_too", n=deferred)
+            readers = dict.fromkeys(event.reader for event in review.events if event.reader)
+            if readers:
+                progress += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
+            lines.append(progress)
+        if review.signed is not None:
+            lines.append(_signature_line(review.events[-1], texts))
+        compared = texts("no_comparison") if self.followup is None else self.followup.summary
+        return (*lines, compared, texts("physician"))
+
+    @cached_property
+    def response(self) -> tuple[str, ...]:
+        """The signed response and its computation; empty without one."""
+        texts, response = self.texts, self._analysis.review.response
+        if response is None:
+            return ()
+        hidden, outdated = Identity.DATE in self.hidden, self._analysis.response_outdated
+        category = texts.entry("responses", response.category)
+        inputs = ("criterion", "disease", "steroids", "clinical")
+        signed = texts(
+            "response_outdated" if outdated else "response_signed",
+            category=f"{response.category} ({category})",
+            reader=isolated(response.reader),
+            time="" if hidden else moment(response.time),
+            proposed=response.proposed or texts("unknown"),
+            **{name: texts.entry("entered", getattr(response, name)) for name in inputs},
+        )
+        signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
+        return (signed,) if hidden or outdated else (signed, *map(texts.step, response.steps))
+
 
 _page_cache: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
 
@@ -177,82 +316,8 @@ def page_of(analysis: Analysis) -> Page:
     """Return the report content of an analysis; cached within `cached_pages`."""
     pages = _page_cache.get()
     if pages is None:
-        return _collect(analysis)
-    if analysis not in pages:
-        pages[analysis] = _collect(analysis)
-    return pages[analysis]
-
-
-def _collect(analysis: Analysis) -> Page:
-    """Collect the report content; rendering images takes most of the time."""
-    texts, hidden = load(analysis.options.language), analysis.options.hidden
-    content, scene = findings_file(analysis), SliceScene(analysis)
-    options = analysis.options
-    sentences = Sentences(analysis, options.language, options.sentence_template)
-    unsorted = sections_of(analysis, content, scene, sentences, texts)
-    sections = tuple(sorted(unsorted, key=lambda section: section.row.apart))
-    followup, cavity = section_of(analysis, texts), analysis.volumes.cavity_ml
-    messages = {check.message for check in content.quality}
-    reference = analysis.prepared.reference
-    sequences = _sequence_lines(analysis, texts)
-    absent = tuple(s.display_name for s in MrSequence if s not in analysis.study.series)
-    series_hidden = Identity.SERIES in hidden
-    set_aside_names = () if series_hidden else (s.description for s in analysis.study.set_aside)
-    return Page(
-        texts=texts,
-        study=analysis.study,
-        regions=tuple(filter(analysis.findings.distinguishes, analysis.prepared.regions)),
-        hidden=hidden,
-        heading=_heading(analysis.study, hidden, texts),
-        technique=_technique(sequences, absent, texts),
-        content=content,
-        run=run_file(analysis),
-        candidate_sections=sections,
-        cavity=texts("cavity", volume=texts.volume(cavity)) if cavity else "",
-        overview=() if sections else pictures.overview_pictures(scene, reference, texts),
-        impression=_impression_lines(analysis, sections, texts, followup),
-        sentence=sentences.of_study(),
-        response=_response_lines(analysis, texts),
-        sequences=sequences,
-        missing_sequences=absent,
-        set_aside="; ".join(set_aside_names),
-        checks={} if analysis.maps is None else analysis.maps.checks,
-        scale=_scale_text(scene.full_scale(Region.WT), texts),
-        quality_checks=tuple(
-            replace(check, message=texts.message(check.message))
-            for check in analysis.findings.quality
-        ),
-        warnings=tuple(
-            texts.message(warning) for warning in content.warnings if warning not in messages
-        ),
-        followup=followup,
-    )
-
-
-def _heading(
-    study: Study, hidden: frozenset[Identity], texts: ReportTexts
-) -> tuple[tuple[str, str], ...]:
-    """Return names and values of patient and examination; some state that they are hidden."""
-    header = _dicom_header(study)
-    patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
-    representations = str(header.get("PatientName") or "").split("=")
-    name = " · ".join(", ".join(filter(None, part.split("^"))) for part in representations if part)
-    name, number = isolated(name), isolated(str(header.get("PatientID") or ""))
-    study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
-    lines = (  # with None the value is stated as hidden, with "" there is no line
-        (
-            texts("patient"),
-            " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
-        ),
-        (texts("born"), _day(header.get("PatientBirthDate")) if patient else ""),
-        (texts("sex"), str(header.get("PatientSex") or "") if patient else ""),
-        (texts("examined"), _day(header.get("StudyDate")) if date else None),
-        (texts("study"), study_name if patient else None),
-    )
-    hidden_text = texts("not_shown")
-    return tuple(
-        (key, hidden_text if value is None else value) for key, value in lines if value != ""
-    )
+        return Page(analysis)
+    return pages.get(analysis) or pages.setdefault(analysis, Page(analysis))
 
 
 def _dicom_header(study: Study) -> Mapping[str, object]:
@@ -280,71 +345,10 @@ def _day(value: object) -> str:
     return iso_date(text) or text
 
 
-def _technique(
-    sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], texts: ReportTexts
-) -> str:
-    lines = ", ".join(
-        texts(
-            "voxels_of_reference" if line.reference else "voxels_of",
-            sequence=line.name,
-            edges=line.edges,
-        )
-        for line in sequences
-    )
-    missing = f" {texts('not_there', sequences=', '.join(absent))}" if absent else ""
-    return f"{lines}.{missing}"
-
-
-def _sequence_lines(analysis: Analysis, texts: ReportTexts) -> tuple[SequenceLine, ...]:
-    hidden = Identity.SERIES in analysis.options.hidden
-    lines = []
-    for key in SEQUENCE_KEYS:
-        series = analysis.study.series.get(key)
-        if series is None:
-            continue
-        lines.append(
-            SequenceLine(
-                name=key.display_name,
-                reference=key is analysis.prepared.reference,
-                file="" if hidden else _file_text(series, texts),
-                evidence="" if hidden else texts.message(series.detected_by),
-                voxels="×".join(str(n) for n in series.grid.shape),
-                edges="×".join(
-                    f"{e:.2g}".replace(".", texts("decimal")) for e in series.grid.spacing_mm
-                ),
-            )
-        )
-    return tuple(lines)
-
-
 def _file_text(series: Series, texts: ReportTexts) -> str:
     """Return a series' file, or its folder and number of files; names are not translated."""
     name = display_name_of_series(series)
     return name if name in {file.name for file in series.files} else texts.message(name)
-
-
-def _impression_lines(
-    analysis: Analysis,
-    sections: tuple[CandidateSection, ...],
-    texts: ReportTexts,
-    followup: FollowupSection | None,
-) -> tuple[str, ...]:
-    """Return the impression: findings, review progress and reader, responsibility."""
-    lines = [f"{section.row.id}: {section.summary}" for section in sections]
-    decided, total = analysis.review_counts
-    if total:
-        states = [analysis.review.state_of(section.row.tracking_uid) for section in sections]
-        review = texts("reviewed", n=decided, all=total)
-        if deferred := states.count(ReviewState.DEFERRED):
-            review += " " + texts("deferred_too", n=deferred)
-        readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
-        if readers:
-            review += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
-        lines.append(review)
-    if analysis.review.signed is not None:
-        lines.append(_signature_line(analysis.review.events[-1], texts))
-    compared = texts("no_comparison") if followup is None else followup.summary
-    return (*lines, compared, texts("physician"))
 
 
 def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
@@ -357,34 +361,6 @@ def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
         isolated(event.reason.rstrip(".")) if statement_key is None else texts(statement_key)
     )
     return texts("signed", reader=reader, statement=statement.rstrip("."))
-
-
-def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
-    """Return the signed response and its computation; empty without one."""
-    response = analysis.review.response
-    if response is None:
-        return ()
-    hidden = Identity.DATE in analysis.options.hidden
-    signed = texts(
-        "response_outdated" if analysis.response_outdated else "response_signed",
-        category=f"{response.category} ({texts.response(response.category)})",
-        reader=isolated(response.reader),
-        time="" if hidden else moment(response.time),
-        criterion=texts.response_input_text(response.criterion),
-        disease=texts.response_input_text(response.disease),
-        steroids=texts.response_input_text(response.steroids),
-        clinical=texts.response_input_text(response.clinical),
-        proposed=response.proposed or texts("unknown"),
-    )
-    signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
-    if hidden or analysis.response_outdated:
-        return (signed,)
-    return (signed, *map(texts.step, response.steps))
-
-
-def _scale_text(scale: float, texts: ReportTexts) -> str:
-    """Return the meaning of the attention map's colours; `scale` as of `SliceScene.full_scale`."""
-    return texts("scale_even", times=texts.number(scale, 0)) if scale > 1 else texts("scale_plain")
 
 
 def map_check_text(checks: MapChecks, texts: ReportTexts) -> str:

@@ -40,7 +40,7 @@ def report_html(analysis: Analysis) -> str:
         heat_stops=pictures.HEAT_STOPS,
         attention=analysis.maps,
         files_shown=Identity.SERIES not in page.hidden,
-        uid=None if Identity.PATIENT in page.hidden else page.study.uid,
+        uid=None if Identity.PATIENT in page.hidden else analysis.study.uid,
     )
 
 

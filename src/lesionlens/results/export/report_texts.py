@@ -6,7 +6,6 @@ A catalogue is a TOML file in `export/languages`, or one of the user's own with 
 from __future__ import annotations
 
 import re
-import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from typing import Any
 from lesionlens.analysis.explain.faithfulness import faults_of, too_coarse
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_toml
-from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
+from lesionlens.base.labels import LesionClass, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     HIGH_UNCERTAINTY,
@@ -30,7 +29,6 @@ from lesionlens.base.records.findings import (
     Location,
 )
 from lesionlens.base.records.followup import change_text
-from lesionlens.base.records.response import Response
 from lesionlens.base.text import abbreviated_list, millilitres, percent_digits, score_digits
 from lesionlens.results.export.language_checks import REASSURING_WORDS, differences, texts_of
 from lesionlens.results.export.messages import Messages
@@ -47,6 +45,13 @@ class ReportTexts:
     ----------
     table : mapping
         Texts by key, with `{places}`, and tables of closed sets.
+
+    Examples
+    --------
+    >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0% (limit -65%)")
+    'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
+    >>> load("de").step("no measurable enhancing disease on examination 2")
+    'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -55,6 +60,9 @@ class ReportTexts:
         """Translates a check, notice or step, which are stored in English."""
         self.reason = Messages(table.get("reasons", {}), table["decimal"]).entries
         """Translates reasons that the window offers or adds; other text is unchanged."""
+        steps = table.get("response_steps", {})
+        self.step = Messages(steps, table["decimal"], self._step_value).whole
+        """Translates a line of a response's computation; an unknown line is unchanged."""
 
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled."""
@@ -100,14 +108,6 @@ class ReportTexts:
         """Return a truth value in words."""
         return self("unknown") if value is None else self("yes" if value else "no")
 
-    def state(self, state: ReviewState) -> str:
-        """Return a review state in words."""
-        return self._entry("states", state.value)
-
-    def region(self, region: Region) -> str:
-        """Return a region's name."""
-        return self._entry("regions", region.value)
-
     def measured_part(self, *, enhancing: bool) -> str:
         """Return the part that a candidate's diameters measure."""
         return self("measured_enhancing" if enhancing else "measured_whole")
@@ -127,7 +127,7 @@ class ReportTexts:
 
     def side(self, location: Location) -> str:
         """Return a candidate's side; empty if unknown."""
-        return "" if location.side is None else self._entry("sides", location.side)
+        return "" if location.side is None else self.entry("sides", location.side)
 
     def lobe(self, location: Location) -> str:
         """Return a candidate's lobe or region; empty if unknown.
@@ -139,39 +139,13 @@ class ReportTexts:
         """
         region = location.region or ""
         names = region.removesuffix(UNCERTAIN_PLACE)
-        joined = f" {self('and')} ".join(
-            self._entry("lobes", name) for name in names.split(" and ")
-        )
+        joined = f" {self('and')} ".join(self.entry("lobes", name) for name in names.split(" and "))
         return f"{joined} ({self('uncertain_place')})" if names != region else joined
-
-    def response(self, category: Response) -> str:
-        """Return a response category in words."""
-        return self._entry("responses", category.value)
-
-    def step(self, text: str) -> str:
-        """Translate a line of a response's computation, which is stored in English.
-
-        An unknown line is unchanged.
-
-        Examples
-        --------
-        >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0% (limit -65%)")
-        'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
-        >>> load("de").step("no measurable enhancing disease on examination 2")
-        'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
-        """
-        for template, translation in self._table.get("response_steps", {}).items():
-            match = _pattern(template).fullmatch(text)
-            if match is not None:
-                return str(translation).format(
-                    **{k: self._step_value(k, v) for k, v in match.groupdict().items()}
-                )
-        return text
 
     def _step_value(self, name: str, value: str) -> str:
         """Translate a value of a computation line: location and diameters, a number, a date."""
         if name == "category":
-            return f"{value} ({self._entry('responses', value)})"
+            return f"{value} ({self.entry('responses', value)})"
         if name == "place":
             location, comma, size = value.rpartition(", ")
             if not comma or not size[:1].isdigit():
@@ -217,18 +191,6 @@ class ReportTexts:
             Location(location.side, location.region and location.region + text[len(certain_text) :])
         )
 
-    def response_input_text(self, value: str) -> str:
-        """Return a reader's input for a response in words."""
-        return self._entry("entered", value)
-
-    def form(self, name: str) -> str:
-        """Return a label of the dialog in which a response is signed."""
-        return self._entry("response_form", name)
-
-    def sentence(self, name: str) -> str:
-        """Return the template of a report sentence: of a candidate, or of the study."""
-        return self._entry("sentences", name)
-
     def signed_percent(self, value: float | None, limits: tuple[float, float] | None = None) -> str:
         """Format a change in percent with its sign; on its side of `limits` that are shown too.
 
@@ -262,7 +224,7 @@ class ReportTexts:
         return self._in_percent(change_text(value, limits[value > 0], digits))
 
     def _listed_probability(self, table: str, name: str, probability: float) -> str:
-        return f"{self._entry(table, name)} {self._in_percent(percent_digits(probability))}"
+        return f"{self.entry(table, name)} {self._in_percent(percent_digits(probability))}"
 
     def _in_percent(self, number: str) -> str:
         return self("in_percent", number=number.replace(".", self("decimal")))
@@ -366,14 +328,23 @@ class ReportTexts:
         """
         if checks.peak_inside is None:
             return self("map_unchecked")
-        faults = [self._entry("map_faults", fault) for fault in faults_of(checks)]
+        faults = [self.entry("map_faults", fault) for fault in faults_of(checks)]
         if not faults and too_coarse(checks):
             return self("map_too_coarse", percent=self.percent(checks.attainable))
         if checks.reliable is False and not faults:  # by the checks of an earlier version
             return checks.verdict
         return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
 
-    def _entry(self, table: str, key: str) -> str:
+    def entry(self, table: str, key: str) -> str:
+        """Return an entry of a table: a region's name, a review state, a label of a dialog.
+
+        What the table lacks is unchanged.
+
+        Examples
+        --------
+        >>> load("de").entry("responses", "PD"), load("en").entry("states", "edited")
+        ('Progress', 'edited')
+        """
         text: str = self._table[table].get(key, key)
         return text
 
@@ -392,16 +363,6 @@ def moment(text: str) -> str:
         return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError):
         return text
-
-
-@cache
-def _pattern(template: str) -> re.Pattern[str]:
-    """Return a pattern that matches a template with filled placeholders."""
-    parts = string.Formatter().parse(template)
-    patterns = (
-        re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in parts
-    )
-    return re.compile("".join(patterns))
 
 
 def load(language: str) -> ReportTexts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.base.labels import Identity, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow
+from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.findings import (
     SEQUENCE_KEYS,
     Candidate,
@@ -40,161 +41,157 @@ class ReportBar:
     """Overlap predicted from this sequence alone, and from all others."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class CandidateSection:
-    """Content of one candidate's section."""
+    """Content of one candidate's section; each part is made once, when it is first read."""
 
+    analysis: Analysis
+    scene: SliceScene
+    sentences: Sentences
+    texts: ReportTexts
     row: CandidateRow
-    location: str
-    state: str
-    size: str
-    """Both diameters."""
-    measured_part: str
-    """The part of the candidate that the diameters measure."""
-    rano: str
-    """Whether it is measurable by the RANO criteria."""
-    summary: str
-    """The candidate in one sentence."""
-    facts: tuple[tuple[str, str], ...]
-    """Tuple of (name, value), in order."""
-    pictures: CandidatePictures
-    bars: tuple[ReportBar, ...]
-    deciding_sequence_text: str
-    trusted: bool
-    """Whether the attention map is shown."""
+    candidate: Candidate
 
+    @property
+    def location(self) -> str:
+        """Where it is."""
+        return self.texts.location_text(self.candidate.location)
 
-def sections_of(
-    analysis: Analysis,
-    content: FindingsFile,
-    scene: SliceScene,
-    sentences: Sentences,
-    texts: ReportTexts,
-) -> tuple[CandidateSection, ...]:
-    """Return one section per candidate, with images."""
-    return tuple(
-        _candidate_section(analysis, scene, texts, row, candidate, sentences.of(candidate))
-        for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
-    )
+    @property
+    def _counts(self) -> bool:
+        return counts_as_tumour(self.candidate, self.row.review.state)
 
+    @property
+    def state(self) -> str:
+        """Review state, whether a reader added it, and whether it is listed apart."""
+        texts, is_added = self.texts, self.candidate.source is Source.READER
+        state = texts.entry("states", self.row.review.state)
+        remarks = (texts("added") if is_added else "", "" if self._counts else texts("apart"))
+        return ", ".join(filter(None, (state, *remarks)))
 
-def _candidate_section(
-    analysis: Analysis,
-    scene: SliceScene,
-    texts: ReportTexts,
-    row: CandidateRow,
-    candidate: Candidate,
-    sentence: str,
-) -> CandidateSection:
-    map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
-    map_reliable = map_checks is None or map_checks.reliable is not False
-    trusted = map_reliable and row.attention.peak_inside is not False
-    measured = texts.measured_part(enhancing=candidate.has_enhancing)
-    size = texts(
-        "size_short",
-        long=texts.number(row.longest_axial_diameter_mm, 0),
-        short=texts.number(row.perpendicular_diameter_mm, 0, "mm"),
-    )
-    location, state = texts.location_text(candidate.location), texts.state(row.review.state)
-    if candidate.source is Source.READER:
-        state = f"{state}, {texts('added')}"
-    rano = texts.yes_no(row.rano_measurable)
-    if not counts_as_tumour(candidate, row.review.state):
-        state = f"{state}, {texts('apart')}"
-        rano = texts("rano_apart") if row.rano_measurable else rano
-    attention = attention_text(
-        row.attention, map_checks, texts, _uniform_multiple(analysis, row.id)
-    )
-    volume = texts.volume(row.volume_ml[Region.WT])
-    return CandidateSection(
-        row=row,
-        location=location,
-        state=state,
-        size=size,
-        measured_part=measured,
-        rano=rano,
-        summary=texts(
-            "line", place=location, size=size, measured=measured, volume=volume, state=state
-        ),
-        facts=(
-            *_facts(row, candidate, attention, rano, texts, has_t1c=analysis.prepared.has_t1c),
-            *_reader_fact(row.review, texts, dated=Identity.DATE not in analysis.options.hidden),
-            *_doubts(analysis, candidate, texts),
-            (texts("f_sentence"), sentence),
-        ),
-        pictures=pictures.candidate_pictures(
-            scene, candidate.id, analysis.prepared.reference, texts, trusted=trusted
-        ),
-        bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, texts),
-        deciding_sequence_text=_deciding(candidate, texts),
-        trusted=trusted,
-    )
+    @property
+    def size(self) -> str:
+        """Both diameters."""
+        long, short = self._diameters(0)
+        return self.texts("size_short", long=long, short=short)
 
+    def _diameters(self, digits: int) -> tuple[str, str]:
+        row, number = self.row, self.texts.number
+        long = number(row.longest_axial_diameter_mm, digits)
+        return long, number(row.perpendicular_diameter_mm, digits, "mm")
 
-def _facts(
-    row: CandidateRow,
-    candidate: Candidate,
-    attention: str,
-    rano: str,
-    texts: ReportTexts,
-    *,
-    has_t1c: bool,
-) -> tuple[tuple[str, str], ...]:
-    volumes = {region.value: texts.volume(row.volume_ml[region]) for region in Region}
-    if candidate.core_uncertain(has_t1c=has_t1c):
-        volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
-    size = texts("sizes", long=texts.number(row.longest_axial_diameter_mm, 1),
-                 short=texts.number(row.perpendicular_diameter_mm, 1, "mm"),
-                 rano=rano)  # fmt: skip
-    x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
-    facts = [
-        (texts("f_size", measured=texts.measured_part(enhancing=candidate.has_enhancing)), size),
-        (texts("f_volume"), texts("volumes", **volumes)),
-        (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
-        (texts("f_attention"), attention),
-    ]
-    if row.kind is not None:
-        facts.append((texts("f_kind"), texts.looks_like(row.kind)))
-    if row.apart and row.resemblance is not None:
-        facts.append((texts("f_resemblance"), texts.class_probabilities_text(row.resemblance)))
-    if row.uncertainty is not None:
-        facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
-    return tuple(facts)
+    @property
+    def measured_part(self) -> str:
+        """The part of the candidate that the diameters measure."""
+        return self.texts.measured_part(enhancing=self.candidate.has_enhancing)
 
+    @property
+    def rano(self) -> str:
+        """Whether it is measurable by the RANO criteria."""
+        is_measurable = self.row.rano_measurable
+        if is_measurable and not self._counts:
+            return self.texts("rano_apart")
+        return self.texts.yes_no(is_measurable)
 
-def _reader_fact(
-    review: ReviewRow, texts: ReportTexts, *, dated: bool
-) -> tuple[tuple[str, str], ...]:
-    """Return reader, time and reason of a decision; empty if it has neither reader nor reason."""
-    if not (review.reader or review.reason):
-        return ()
-    name = isolated(review.reader or texts("not_named"))
-    parts = [name, moment(review.time) if review.time and dated else ""]
-    reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
-    return ((texts("f_reader"), ", ".join(filter(None, parts)) + reason),)
+    @property
+    def summary(self) -> str:
+        """The candidate in one sentence."""
+        return self.texts(
+            "line",
+            place=self.location,
+            size=self.size,
+            measured=self.measured_part,
+            volume=self.texts.volume(self.row.volume_ml[Region.WT]),
+            state=self.state,
+        )
 
+    @property
+    def _map_checks(self) -> MapChecks | None:
+        return None if self.analysis.maps is None else self.analysis.maps.checks.get(Region.WT)
 
-def _doubts(
-    analysis: Analysis, candidate: Candidate, texts: ReportTexts
-) -> tuple[tuple[str, str], ...]:
-    """Return the doubtful parts of a candidate's outline, largest first."""
-    parts = analysis.findings.doubtful_of(candidate)
-    return tuple(
-        (texts("f_doubtful"), texts.doubtful_part_text(part)) for part in parts[:MAX_DOUBTS]
-    )
+    @property
+    def trusted(self) -> bool:
+        """Whether the attention map is shown."""
+        checks = self._map_checks
+        is_reliable = checks is None or checks.reliable is not False
+        return is_reliable and self.row.attention.peak_inside is not False
 
+    @cached_property
+    def pictures(self) -> CandidatePictures:
+        """The images."""
+        reference, trusted = self.analysis.reference, self.trusted
+        return pictures.candidate_pictures(
+            self.scene, self.row.id, reference, self.texts, trusted=trusted
+        )
 
-def _deciding(candidate: Candidate, texts: ReportTexts) -> str:
-    """Return the deciding sequence, or why there is none; empty without a comparison."""
-    relevance = candidate.sequence_relevance
-    if relevance is None:
-        return ""
-    if not shapley.deciding_text(relevance):
-        return texts("adds_single")
-    if shapley.is_uninformative(relevance):
-        return texts("adds_equal")
-    first = shapley.deciding_sequence(relevance)
-    return texts("decides_none") if first is None else texts("decides", sequence=first.display_name)
+    @property
+    def bars(self) -> tuple[ReportBar, ...]:
+        """The contribution of each sequence; empty if it tells nothing."""
+        is_empty = shapley.is_uninformative(self.row.sequence_relevance)
+        return () if is_empty else bars_of(self.row, self.texts)
+
+    @property
+    def deciding_sequence_text(self) -> str:
+        """The deciding sequence, or why there is none; empty without a comparison."""
+        relevance, texts = self.candidate.sequence_relevance, self.texts
+        if relevance is None:
+            return ""
+        if not shapley.deciding_text(relevance):
+            return texts("adds_single")
+        if shapley.is_uninformative(relevance):
+            return texts("adds_equal")
+        first = shapley.deciding_sequence(relevance)
+        if first is None:
+            return texts("decides_none")
+        return texts("decides", sequence=first.display_name)
+
+    @cached_property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Tuple of (name, value), in order."""
+        texts, row, candidate = self.texts, self.row, self.candidate
+        long, short = self._diameters(1)
+        x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
+        doubtful = self.analysis.findings.doubtful_of(candidate)[:MAX_DOUBTS]
+        facts = [
+            (texts("f_size", measured=self.measured_part),
+             texts("sizes", long=long, short=short, rano=self.rano)),
+            (texts("f_volume"), self._volumes),
+            (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
+            (texts("f_attention"), self._attention),
+        ]  # fmt: skip
+        if row.kind is not None:
+            facts.append((texts("f_kind"), texts.looks_like(row.kind)))
+        if row.apart and row.resemblance is not None:
+            facts.append((texts("f_resemblance"), texts.class_probabilities_text(row.resemblance)))
+        if row.uncertainty is not None:
+            facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
+        if row.review.reader or row.review.reason:
+            facts.append((texts("f_reader"), self._decision))
+        facts += [(texts("f_doubtful"), texts.doubtful_part_text(part)) for part in doubtful]
+        return (*facts, (texts("f_sentence"), self.sentences.of(candidate)))
+
+    @property
+    def _volumes(self) -> str:
+        texts = self.texts
+        volumes = {region.value: texts.volume(self.row.volume_ml[region]) for region in Region}
+        if self.candidate.core_uncertain(has_t1c=self.analysis.has_t1c):
+            volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
+        return texts("volumes", **volumes)
+
+    @property
+    def _attention(self) -> str:
+        times = _uniform_multiple(self.analysis, self.row.id)
+        return attention_text(self.row.attention, self._map_checks, self.texts, times)
+
+    @property
+    def _decision(self) -> str:
+        """Reader, time and reason of the decision."""
+        texts, review = self.texts, self.row.review
+        is_dated = review.time and Identity.DATE not in self.analysis.options.hidden
+        name = isolated(review.reader or texts("not_named"))
+        parts = (name, moment(review.time or "") if is_dated else "")
+        reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
+        return ", ".join(filter(None, parts)) + reason
 
 
 def attention_text(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,12 +27,10 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_text
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, Source
+from lesionlens.base.labels import Identity, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Findings, Point, counts_as_tumour
+from lesionlens.base.records.findings import Candidate, Point, counts_as_tumour
 from lesionlens.base.records.followup import ChangeKind, Comparison
-from lesionlens.base.records.review import Review
 from lesionlens.base.text import capitalized
 from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.language_checks import REASSURING_WORDS
@@ -68,41 +65,6 @@ _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%
 _SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SentenceSource:
-    """What sentences are generated from."""
-
-    findings: Findings
-    labels: Volume
-    review: Review
-    compared: Comparison | None
-    reference: MrSequence
-    has_t1c: bool
-    omitted: int
-    """As in `RunInfo`."""
-    hidden: frozenset[Identity] = frozenset()
-
-    @classmethod
-    def of(cls, result: Analysis | SavedResult) -> SentenceSource:
-        """Build from a result, opened with or without its study."""
-        if isinstance(result, Analysis):
-            prepared, hidden = result.prepared, result.options.hidden
-            compared, reference, has_t1c = result.compared, prepared.reference, prepared.has_t1c
-        else:
-            compared, reference, has_t1c = result.followup, result.reference, result.has_t1c
-            hidden = frozenset()
-        return cls(
-            findings=result.findings,
-            labels=result.volumes.labels,
-            review=result.review,
-            compared=compared,
-            reference=reference,
-            has_t1c=has_t1c,
-            omitted=result.run.omitted,
-            hidden=hidden,
-        )
-
-
 class Sentences:
     """Generates the sentences of one result.
 
@@ -122,7 +84,8 @@ class Sentences:
     def __init__(
         self, result: Analysis | SavedResult, language: str = "en", template: str = ""
     ) -> None:
-        self._source, self._texts = SentenceSource.of(result), load(language)
+        self._result, self._texts = result, load(language)
+        self._compared = result.compared
         self._blocks = _blocks(template, self._texts)
         self._fields_by_id: dict[int, dict[str, Any]] = {}
 
@@ -132,19 +95,19 @@ class Sentences:
 
     def of_study(self) -> str:
         """Return the study's sentence: how many candidates are not rejected, and each of them."""
-        all_candidates = self._source.findings.candidates
+        all_candidates = self._result.findings.candidates
         candidates = [c for c in all_candidates if not self._fields(c)["rejected"]]
-        comparison = self._source.compared
+        comparison = self._compared
         conclusion = self._texts.conclusion(
             candidates,
             rejected=[c for c in all_candidates if self._fields(c)["rejected"]],
-            omitted=self._source.omitted,
+            omitted=self._result.run.omitted,
         )
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",
             "candidates": [self._fields(candidate) for candidate in candidates],
             "sentences": [self.of(candidate) for candidate in candidates],
-            "contrast": self._source.has_t1c,
+            "contrast": self._result.has_t1c,
             "prior_date": self._prior_date,
             "gone": None if comparison is None else _count_missing(comparison),
         }
@@ -152,11 +115,11 @@ class Sentences:
 
     @property
     def _prior_date(self) -> str | None:
-        comparison = self._source.compared
+        comparison = self._compared
         if comparison is None:
             return None
         prior_index = len(comparison.points) - 2
-        if Identity.DATE in self._source.hidden:
+        if Identity.DATE in self._result.options.hidden:
             return self._texts("fu_examination", n=prior_index + 1)
         return self._texts.days(name_of(comparison.points, prior_index))
 
@@ -166,25 +129,25 @@ class Sentences:
         return self._fields_by_id[candidate.id]
 
     def _compute_fields(self, candidate: Candidate) -> dict[str, Any]:
-        source, texts = self._source, self._texts
+        result, texts, labels = self._result, self._texts, self._result.volumes.labels
         whole, enhancing = (self._diameters(candidate, r) for r in (Region.WT, Region.ET))
         ends = self._longest(candidate, enhancing or whole)
-        number, count = (None, None) if ends is None else axial_slice(ends, source.labels.grid)
+        number, count = (None, None) if ends is None else axial_slice(ends, labels.grid)
         whole_mm = _diameters_mm(candidate, Region.WT, whole)
         enhancing_mm = _diameters_mm(candidate, Region.ET, enhancing)
-        state = source.review.state_of(candidate.tracking_uid)
+        state = result.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
             "place": texts.location_text(candidate.location),
             "side": texts.side(candidate.location),
             "lobe": texts.lobe(candidate.location),
-            "state": texts.state(state),
+            "state": texts.entry("states", state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
             "apart": not counts_as_tumour(candidate, state),
             "score": candidate.score,
-            "contrast": source.has_t1c,
-            "sequence": source.reference.display_name,
+            "contrast": result.has_t1c,
+            "sequence": result.reference.display_name,
             "whole_longest_mm": whole_mm[0],
             "whole_perpendicular_mm": whole_mm[1],
             "enhancing_longest_mm": enhancing_mm[0],
@@ -200,17 +163,19 @@ class Sentences:
     def _diameters(self, candidate: Candidate, region: Region) -> Diameters | None:
         if region is Region.ET and not candidate.has_enhancing:
             return None
-        return diameters_of_region(self._source.findings, self._source.labels, candidate, region)
+        return diameters_of_region(
+            self._result.findings, self._result.volumes.labels, candidate, region
+        )
 
     def _longest(self, candidate: Candidate, computed: Diameters | None) -> Line | None:
         """Return the ends of the longest diameter: as placed by a reader, else as computed."""
-        reader_diameters = self._source.review.diameters_of(candidate.tracking_uid)
+        reader_diameters = self._result.review.diameters_of(candidate.tracking_uid)
         if reader_diameters is not None:
             return max(reader_diameters, key=lambda line: float(np.linalg.norm(np.subtract(*line))))
         return None if computed is None else computed.ends_mm
 
     def _change_fields(self, candidate: Candidate) -> dict[str, Any]:
-        comparison, uid = self._source.compared, candidate.tracking_uid
+        comparison, uid = self._compared, candidate.tracking_uid
         changes = () if comparison is None else comparison.changes
         change = next((c for c in changes if c.now and c.now.tracking_uid == uid), None)
         before = None if change is None else change.before
@@ -348,7 +313,7 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
     environment = _environment(texts)
     try:
         blocks = _blocks_of(template)
-        source = blocks.get(name) or texts.sentence(name)
+        source = blocks.get(name) or texts.entry("sentences", name)
         tree = environment.parse(source)
         unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
         if unknown:

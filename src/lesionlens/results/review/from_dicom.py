@@ -96,7 +96,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         reported,
         None if omits_some else attention,
         prepared,
-        identity_of(study, inputs),
+        f"from DICOM|{identity_of(study, inputs)}",
         unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
     if not omits_some:

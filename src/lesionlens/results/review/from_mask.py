@@ -10,7 +10,6 @@ known by their names, and else refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,20 +19,17 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from lesionlens.analysis.evaluation.cases import convention_in_name
-from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
-from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
-from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, Source, has_ambiguous_cavity
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import FindingsFile, as_stored
-from lesionlens.base.records.findings import LESION_PARTS, Findings
+from lesionlens.base.records.files import FindingsFile
+from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
@@ -43,6 +39,7 @@ from lesionlens.imaging.reading.nifti import names
 from lesionlens.imaging.reading.nifti.header import open_image, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.results.review.log import now
+from lesionlens.results.review.segment_candidates import measure_mask
 
 MAX_NUMBERS = 255
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
@@ -149,9 +146,9 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     cavity = Volume(labels == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
     lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
     components = _components(lesions, meaning, grid)
-    identity = f"a mask|{identity_of(study, inputs)}"
     unknown = _unknown_in_result(path) if has_parts else LESION_PARTS
-    findings = _measure_components(components, prepared, identity, unknown)
+    identity = f"a mask|{identity_of(study, inputs)}"
+    findings = measure_mask(components, prepared, identity, unknown)
     header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
@@ -176,28 +173,6 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         findings=findings,
         run=_run(path, inputs, tuple(notices)),
     )
-
-
-def _measure_components(
-    components: ComponentMask, prepared: PreparedStudy, identity: str, unknown: frozenset[Region]
-) -> Findings:
-    """Measure the lesions of a mask that does not distinguish the parts in `unknown`."""
-    head = anatomy.head_of(prepared)
-    findings = describe(
-        components,
-        Evidence([None] * components.count),
-        StudyContext(
-            whole_tumour_probability=None,
-            head=head,
-            has_t1c=unknown != LESION_PARTS and prepared.has_t1c,
-            identity=identity,
-            quality=prepared.quality,
-        ),
-    )
-    findings = without_parts(findings, dict.fromkeys((c.id for c in findings.candidates), unknown))
-    segmented = (replace(c, source=Source.SEGMENTATION) for c in findings.candidates)
-    candidates = with_kinds(tuple(segmented), findings.components, prepared, head)
-    return as_stored(replace(findings, candidates=candidates))
 
 
 def _unknown_in_result(path: Path) -> frozenset[Region]:

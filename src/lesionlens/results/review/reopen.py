@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied, is_of_edits
-from lesionlens.base.errors import GeometryError
+from lesionlens.base.errors import GeometryError, ReadError
 from lesionlens.base.files.bounded_read import read_json, read_model
 from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import listed
@@ -90,6 +90,24 @@ def result_folder(path: Path) -> Path:
     folder = path.parent if path.name == "findings.json" else path
     recover(folder)
     return folder if is_result(folder) else path
+
+
+def existing_result(path: Path) -> Path:
+    """Return the folder of a saved result; see `result_folder`.
+
+    Raises
+    ------
+    ReadError
+        There is none.
+    """
+    folder = result_folder(path)
+    if not is_result(folder):
+        raise ReadError(
+            found=f"no result in {folder.name!r}",
+            expected="a folder with findings.json and run.json, as `analyze` writes it",
+            next_step="Check the path; objects of DICOM alone need the study beside them",
+        )
+    return folder
 
 
 def result_of(paths: Sequence[Path]) -> Path | None:
@@ -166,7 +184,9 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder / original) or _followup(folder),
-        has_evidence=(folder / CONSIDERED).is_file() or (folder / "evidence_none.nii.gz").is_file(),
+        options=ExportOptions(
+            evidence=any((folder / n).is_file() for n in (CONSIDERED, "evidence_none.nii.gz"))
+        ),
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
     )
@@ -283,7 +303,7 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
         run=saved.run,
         review=saved.review,
         followup=saved.followup,
-        options=ExportOptions(evidence=saved.has_evidence),
+        options=saved.options,
     )
     return applied(analysis)
 

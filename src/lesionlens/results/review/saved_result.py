@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import RunInfo, Volumes
+from lesionlens.base.records.edited_comparison import with_edits
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import AttentionMethod, SequenceRow
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Comparison
@@ -15,7 +17,7 @@ from lesionlens.base.records.review import Review
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedResult:
-    """Content of a result folder, without the study's images."""
+    """Content of a result folder, without the study's images; names are those of `Analysis`."""
 
     findings: Findings
     """Candidates as found by the network, and the voxels of each."""
@@ -29,9 +31,17 @@ class SavedResult:
     attention: AttentionMethod | None
     """Method and checks of the attention maps."""
     followup: Comparison | None = None
-    has_evidence: bool = False
+    options: ExportOptions = field(default_factory=ExportOptions)
     """Whether it was saved with evidence by sequence, or only with dismissed regions."""
     has_t1c: bool = True
     """Whether enhancement can be assessed; otherwise it is relabelled as core."""
     sequences: Mapping[MrSequence, SequenceRow] = field(default_factory=dict)
     """The analysed sequences, and the name of each one's series."""
+
+    @property
+    def compared(self) -> Comparison | None:
+        """The comparison with a prior examination, with the current outlines and decisions."""
+        if self.followup is None:
+            return None
+        candidates, cavity_ml = self.findings.candidates, self.volumes.cavity_ml
+        return with_edits(self.followup, candidates, self.review, cavity_ml)

@@ -1,4 +1,4 @@
-"""Candidates made of the segments of a DICOM Segmentation, measured here."""
+"""Candidates made of the segments of a DICOM Segmentation, or of a mask, measured here."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def measure_components(
         whole_tumour_probability=None,
         head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
-        identity=f"from DICOM|{identity}",
+        identity=identity,
         quality=prepared.quality,
     )
     evidence = Evidence([s.score for s in statements], attention=(attention or {}).get(Region.WT))
@@ -168,6 +168,16 @@ def measure_components(
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
         unknown[candidate.id] = unknown_by_uid[uid]
     return as_stored(without_parts(replace(findings, candidates=tuple(candidates)), unknown))
+
+
+def measure_mask(
+    mask: ComponentMask, prepared: PreparedStudy, identity: str, unknown: frozenset[Region]
+) -> Findings:
+    """Measure the lesions of a mask, which does not distinguish the parts in `unknown`."""
+    components = IdentifiedComponents(mask, [None] * mask.count)
+    measured = measure_components(components, {}, None, prepared, identity, {None: unknown})
+    measured = with_surroundings(measured, None, prepared, ReaderOutlines())
+    return with_origins(measured, {}, {}, set())
 
 
 def with_surroundings(

@@ -65,7 +65,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
 from lesionlens.results.export.dicom.groups import _change_text
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import _note, _sums, section_of
+from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.report_texts import load
@@ -292,7 +292,7 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
     assert others == [None, None]
     said = f"one criterion for both examinations: {grown.joint.percent:+.0f}%"
-    assert said in _note(grown, compared.followup, load("en"))
+    assert said in FollowupSection(compared.followup, load("en")).note(grown)
     assert f"criterion for both {grown.joint.text}" in lines_of(compared)[0][1]
 
 
@@ -658,7 +658,7 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     assert found.linked_total_ml(kept) == found.linked_total_ml(split) == (10.0, 11.0)
     assert found.linked_total_ml(grown) == (3.0, 3.3)
     assert found.linked_total_ml(alone) is None
-    page = _note(kept, found, load("en"))
+    page = FollowupSection(found, load("en")).note(kept)
     assert "10.0 ml → 11.0 ml, +10%" in page
 
 
@@ -701,7 +701,7 @@ def test_sums_beside_the_limits_are_those_of_the_draft(compared):
     assert sums_of(found).startswith(
         "1 measurable: enhancing volume -66.0%, product of diameters +0.0%."
     )
-    (row,) = _sums(found, load("de"))
+    (row,) = FollowupSection(found, load("de")).sums
     assert row.volumes == ("10,0 ml", "3,4 ml")
     assert row.changes[0] == "-66,0 %"
     assert "anreichernden Anteils" in row.location

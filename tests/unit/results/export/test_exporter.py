@@ -11,10 +11,9 @@ from lesionlens.base.errors import CancelledError, ExportError, ResourceError, U
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.run_context import CancelWhen, RunContext, StageTime
-from lesionlens.results.export import exporter, page
+from lesionlens.results.export import exporter, pictures
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
-from lesionlens.results.export.sections import sections_of
 from lesionlens.results.review.reopen import read_run
 
 CONTRACT = {
@@ -268,9 +267,12 @@ def test_progress_ends_at_one(make, tmp_path):
 
 
 def test_report_and_pdf_show_the_same_pictures_drawn_once(make, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(page, "sections_of", lambda *a: drawn.append(a) or sections_of(*a))
-    save(make(), tmp_path / "out")
+    analysis, drawn = make(), []
+    draw = pictures.candidate_pictures
+    monkeypatch.setattr(
+        pictures, "candidate_pictures", lambda *a, **how: drawn.append(a[1]) or draw(*a, **how)
+    )
+    save(analysis, tmp_path / "out")
     assert (tmp_path / "out" / "report.html").is_file()
     assert (tmp_path / "out" / "report.pdf").is_file()
-    assert len(drawn) == 1
+    assert drawn == [candidate.id for candidate in analysis.findings.candidates]

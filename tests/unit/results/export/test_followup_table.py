@@ -19,11 +19,7 @@ from lesionlens.napari.model.wording.followup import lines_of
 from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
-    _note,
-    _sums,
-    _table_row,
-    alignment_caveat,
-    curves_of,
+    FollowupSection,
     followup_csv,
     is_doubtful,
 )
@@ -50,7 +46,7 @@ def test_an_examination_without_a_lesion_is_a_row(found):
 
 
 def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
-    drawn = curves_of(found, load("en"))
+    drawn = FollowupSection(found, load("en")).curves
     by_name = {curve.name: curve for curve in drawn.lines}
     assert {name: curve.candidate for name, curve in by_name.items()} == {
         "1": 1, "2": 2, load("en")("fu_gone"): None,
@@ -92,7 +88,7 @@ def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
     after = replace(second, date="2025-01-03")
     twin = replace(third.lesions[1], volume_ml=third.lesions[0].volume_ml)
     third = replace(third, date="2026-06-01", lesions=(third.lesions[0], twin))
-    drawn = curves_of(replace(found, points=(first, after, third)), load("en"))
+    drawn = FollowupSection(replace(found, points=(first, after, third)), load("en")).curves
     (x, _), (close, _), _ = drawn.ticks
     assert close - x < 10
     assert drawn.rows == (0, 1, 0)
@@ -115,15 +111,15 @@ def _one_target(found, *, before_ml, now_ml):
 def test_sums_are_shown_on_their_side_of_the_limits(found):
     """24.6% stood as +25% above the limit of +25%."""
     pair = _one_target(found, before_ml=10.0, now_ml=13.998)
-    (row,) = _sums(pair, load("en"))
+    (row,) = FollowupSection(pair, load("en")).sums
     assert row.changes == ("+39.98%", "+24.6%")
-    assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
+    assert FollowupSection(pair, load("de")).sums[0].changes == ("+39,98 %", "+24,6 %")
 
 
 def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     """In the row of the only target 24.6% stood as +25%, and in that of its sum as +24.6%."""
     pair = _one_target(found, before_ml=100.0, now_ml=35.4)
-    assert _table_row(pair.changes[0], pair, ("then", "now"), load("en")).changes == (
+    assert FollowupSection(pair, load("en")).row(pair.changes[0]).changes == (
         "-64.6%", "+24.6%",
     )  # fmt: skip
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
@@ -168,7 +164,8 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
     chain = replace(found, points=points)
     assert is_doubtful(chain) is doubtful
-    assert bool(alignment_caveat(chain, load("en"))) is (makers != "aaa")  # of curves and sums
+    of_curves_and_sums = FollowupSection(chain, load("en")).doubtful
+    assert bool(of_curves_and_sums) is (makers != "aaa")
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -176,13 +173,13 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
 def test_why_a_change_is_not_measurable_is_stated_in_every_language(found, reason, language):
     texts = load(language)
     grown = replace(found.changes[0], joint=JointChange.unknown(reason))
-    assert texts(f"fu_why_{reason}") in _note(grown, found, texts)
+    assert texts(f"fu_why_{reason}") in FollowupSection(found, texts).note(grown)
 
 
 def test_a_lesion_that_is_probably_not_tumour_is_noted_as_apart(found):
     texts = load("en")
     apart = replace(found.changes[0].now, tumour=False)
-    assert texts("apart") in _note(Change(None, apart), found, texts)
+    assert texts("apart") in FollowupSection(found, texts).note(Change(None, apart))
 
 
 def test_a_curve_omits_an_examination_with_an_unknown_volume(found):

@@ -9,7 +9,7 @@ import pytest
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.results.export import pdf
-from lesionlens.results.export.followup import curves_of
+from lesionlens.results.export.followup import FollowupSection
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.pdf import PdfExporter
 from lesionlens.results.export.pdf_parts import displayable, ruled_table
@@ -41,11 +41,10 @@ def test_a_number_of_several_digits_stands_on_one_line(make, tmp_path, monkeypat
 
     def many(analysis):
         page = page_of(analysis)
-        blocks = [
-            replace(b, row=replace(b.row, id=10 + 90 * n))
-            for n, b in enumerate(page.candidate_sections)
-        ]
-        return replace(page, candidate_sections=tuple(blocks))
+        for n, block in enumerate(page.candidate_sections):
+            vars(block)["pictures"] = block.pictures  # before the number changes
+            vars(block)["row"] = replace(block.row, id=10 + 90 * n)
+        return page
 
     def kept(rows, widths):
         tables.append(rows)
@@ -74,12 +73,10 @@ def test_the_pictures_of_a_narrow_field_of_view_fit_on_a_page(make, tmp_path, mo
 
     def narrow(analysis):
         page = page_of(analysis)
-        blocks = [
-            replace(block, pictures=replace(block.pictures, sequences=cut[:1], planes=cut[-2:]))
-            for block in page.candidate_sections
-            for cut in [tuple(replace(p, width=40, height=256) for p in block.pictures.sequences)]
-        ]
-        return replace(page, candidate_sections=tuple(blocks))
+        for block in page.candidate_sections:
+            cut = tuple(replace(p, width=40, height=256) for p in block.pictures.sequences)
+            vars(block)["pictures"] = replace(block.pictures, sequences=cut[:1], planes=cut[-2:])
+        return page
 
     monkeypatch.setattr(pdf, "page_of", narrow)
     (path,) = PdfExporter().write(make(), tmp_path)
@@ -150,7 +147,7 @@ def test_the_curves_of_all_lesions_are_drawn_as_in_the_window(make, tmp_path, fo
     monkeypatch.setattr(Canvas, "circle", lambda _, x, y, r, **how: dots.append((x, y)))
     analysis = replace(make(lesions=()), followup=found)
     PdfExporter().write(analysis, tmp_path)
-    drawn = curves_of(analysis.compared, load("en"))
+    drawn = FollowupSection(analysis.compared, load("en")).curves
     assert sorted(dots) == sorted(point for curve in drawn.lines for point in curve.points)
     first, second = drawn.lines[0].points[:2]
     assert (*first, *second) in lines

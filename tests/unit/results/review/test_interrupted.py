@@ -17,7 +17,7 @@ from lesionlens.base.records.parts import check_objects
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
-from lesionlens.results.opened import open_result
+from lesionlens.results.result import Result
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.prior import find_prior
@@ -66,7 +66,7 @@ def interrupted(saved, tmp_path):
 @pytest.mark.parametrize(
     "read",
     [
-        lambda folder: open_result(folder, None),
+        Result.open,
         lambda folder: result_of([folder]),
         scored_result.is_result,
         lambda folder: gather(folder.parent)[0],

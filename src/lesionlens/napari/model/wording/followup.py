@@ -19,11 +19,7 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import volume_text
 from lesionlens.results.export.followup import (
     Curves,
-    alignment_caveat,
-    curves_of,
-    dates_of,
-    linked_text,
-    reappearance_text,
+    FollowupSection,
     resection_text,
 )
 from lesionlens.results.export.report_texts import load
@@ -56,8 +52,8 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         signature = f"{signature[:-1]}, {basis}: sign it again or withdraw it."
     comparison = analysis.compared
     sums = f"{signature} {sums_of(comparison)}"
-    curves = None if comparison is None else curves_of(comparison, load("en"))
-    doubt = "" if comparison is None else alignment_caveat(comparison, load("en"))
+    section = None if comparison is None else FollowupSection(comparison, load("en"))
+    curves, doubt = (None, "") if section is None else (section.curves, section.doubtful)
     for notice in (ORDER_UNKNOWN, PATIENT_UNKNOWN):
         if notice in analysis.run.notices:
             doubt = f"{notice}. {doubt}".strip()
@@ -113,12 +109,11 @@ def sums_of(comparison: Comparison | None) -> str:
 
 
 def _change_text(change: Change, comparison: Comparison) -> str:
+    section = FollowupSection(comparison, load("en"))
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
-        returned = reappearance_text(
-            change, comparison, dates_of(comparison, load("en")), load("en")
-        )
+        returned = section.returned(change)
         text = f"new, {volume_text(now)}{f'; {returned}' if returned else ''}"
     elif change.kind is ChangeKind.GONE:
         text = f"no longer flagged, was {volume_text(before)}"
@@ -139,7 +134,7 @@ def _change_text(change: Change, comparison: Comparison) -> str:
         text += "; rejected then"
     if change.joint is not None:
         text += f"; by one criterion for both {change.joint.text}"
-    linked = linked_text(change, load("en"))
+    linked = section.linked(change)
     return f"{change.shown.place}: {text}{f'; {linked}' if linked else ''}"
 
 

@@ -19,8 +19,8 @@ from lesionlens.base import geometry
 from lesionlens.base.codes import LONG_AXIS, SHORT_AXIS
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.results.export.dicom.framed import SegmentMask
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import SegmentMask
 
 MIN_PROJECTED_FRACTION = 0.99
 """Minimum fraction of a line's length that its projection onto a source image must have. Diameters

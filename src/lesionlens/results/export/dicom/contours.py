@@ -22,12 +22,12 @@ from skimage.measure import find_contours
 
 from lesionlens.base import codes
 from lesionlens.base.geometry import Mask, filled_polygon
-from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.copied_attributes import PATIENT_AND_STUDY
+from lesionlens.results.export.dicom.framed import FramedResult, Segment
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import Segment, algorithm_type
+from lesionlens.results.export.dicom.seg import algorithm_type
 
 Points = NDArray[np.float64]
 STUDY = "1.2.840.10008.3.1.2.3.1"
@@ -96,16 +96,15 @@ def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
     return inside
 
 
-def build_contours(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
-) -> Dataset | None:
+def build_contours(result: FramedResult) -> Dataset | None:
     """Build the structure set; None if no candidate has an outline."""
+    sources, segments = result.sources, result.regions
     if not segments:
         return None
-    structure_set = _header(analysis, sources)
+    structure_set = _header(result)
     structure_set.ReferencedFrameOfReferenceSequence = [_frame_of_reference_item(sources)]
     structure_set.StructureSetROISequence = Sequence(
-        _roi_item(analysis, sources, segment) for segment in segments
+        _roi_item(result, segment) for segment in segments
     )
     structure_set.ROIContourSequence = Sequence(
         _roi_contour_item(sources, segment) for segment in segments
@@ -117,10 +116,13 @@ def build_contours(
     return structure_set
 
 
-def _header(analysis: Analysis, sources: SourceFrames) -> Dataset:
-    structure_set = empty_object(analysis, sources, "contours", RTStructureSetStorage)
+def _header(result: FramedResult) -> Dataset:
+    sources = result.sources
+    structure_set = empty_object(result, "contours", RTStructureSetStorage)
     structure_set.Modality = "RTSTRUCT"
-    schemes = identity.of_new_object(analysis, "seg")["coding_schemes"]  # those of the Segmentation
+    schemes = identity.of_new_object(result.analysis, "seg")[
+        "coding_schemes"
+    ]  # those of the Segmentation
     structure_set.CodingSchemeIdentificationSequence = Sequence(schemes)
     structure_set.OperatorsName = ""
     structure_set.FrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
@@ -132,9 +134,7 @@ def _header(analysis: Analysis, sources: SourceFrames) -> Dataset:
     return structure_set
 
 
-def empty_object(
-    analysis: Analysis, sources: SourceFrames, kind: str, sop_class_uid: str
-) -> Dataset:
+def empty_object(result: FramedResult, kind: str, sop_class_uid: str) -> Dataset:
     """Return an object without highdicom support, with patient, study and equipment attributes.
 
     Parameters
@@ -142,13 +142,14 @@ def empty_object(
     kind : str
         A key of `identity.SERIES`.
     """
-    attributes = identity.of_new_object(analysis, kind)
+    attributes = identity.of_new_object(result.analysis, kind)
+    source = result.sources.datasets[0]
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for keyword in PATIENT_AND_STUDY:
-        if keyword in sources.datasets[0]:
-            setattr(dataset, keyword, getattr(sources.datasets[0], keyword))
+        if keyword in source:
+            setattr(dataset, keyword, getattr(source, keyword))
     dataset.SpecificCharacterSet = attributes["specific_character_set"]
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class_uid, attributes["sop_instance_uid"]
     dataset.SeriesInstanceUID = attributes["series_instance_uid"]
@@ -188,10 +189,11 @@ def _frame_of_reference_item(sources: SourceFrames) -> Dataset:
     return frame
 
 
-def _roi_item(analysis: Analysis, sources: SourceFrames, segment: Segment) -> Dataset:
+def _roi_item(result: FramedResult, segment: Segment) -> Dataset:
+    analysis, source = result.analysis, result.sources.datasets[0]
     item = Dataset()
     item.ROINumber = segment.number
-    item.ReferencedFrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
+    item.ReferencedFrameOfReferenceUID = source.FrameOfReferenceUID
     item.ROIName = caveats.part_name(analysis, segment.candidate, segment.region.display_name)
     item.ROIDescription = f"Research use only. Tracking UID {segment.candidate.tracking_uid}"
     item.ROIGenerationAlgorithm = algorithm_type(analysis, segment.candidate).value
@@ -232,7 +234,7 @@ def _observation_item(segment: Segment) -> Dataset:
     return item
 
 
-def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
+def check_contours(result: FramedResult, path: Path, _: Dataset | None = None) -> None:
     """Read a structure set back and compare its filled contours with the segments.
 
     Raises
@@ -240,6 +242,7 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
     ExportError
         A pixel, or the referenced image of a contour, differs.
     """
+    sources, segments = result.sources, result.regions
     stored = pydicom.dcmread(path)
     for item, segment in zip(stored.ROIContourSequence, segments, strict=True):
         stored_masks = masks_of(item, sources)

@@ -51,9 +51,8 @@ from lesionlens.results.export.dicom.content_items import (
     text_item,
     time_items,
 )
-from lesionlens.results.export.dicom.ko import best_frame
+from lesionlens.results.export.dicom.framed import FramedResult, Segment, SegmentMask
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import Segment, SegmentMask
 from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.sentence import Sentences
 
@@ -62,13 +61,7 @@ _HIGHEST_PERCENT = 99.99
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
 
 
-def groups_of(
-    analysis: Analysis,
-    sources: SourceFrames,
-    segments: tuple[SegmentMask, ...],
-    seg: Dataset | None,
-    attention: Dataset | None,
-) -> list[Any]:
+def groups_of(result: FramedResult, seg: Dataset | None, attention: Dataset | None) -> list[Any]:
     """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 
     The region with measured diameters comes first, with all measurements; other groups have only
@@ -81,18 +74,18 @@ def groups_of(
     # 3D Slicer shows diameters in the column of volumes; OHIF ignores measurements outside groups;
     # repeated diameters would be attributed to another region.
     groups: list[Any] = []
+    analysis, sources = result.analysis, result.sources
     sentences = Sentences(analysis)  # the report is in English
-    candidate_segments = tuple(segment for segment in segments if isinstance(segment, Segment))
     rows = [
-        (candidate, _segments_of(candidate, candidate_segments))
+        (candidate, _segments_of(candidate, result.regions))
         for candidate in identity.exported(analysis)
     ]
     for candidate, parts in sorted(rows, key=lambda row: -_measurement_count(*row)):
         if seg is None or not parts:
-            groups.append(_without_outline(analysis, sources, candidate))
+            groups.append(_without_outline(result, candidate))
             continue
         for index, part in enumerate(parts):
-            group = _region_group(analysis, sources, part, seg)
+            group = _region_group(result, part, seg)
             if index == 0:
                 _add_coordinates(group, axes_of(analysis, sources, candidate), sources)
                 group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
@@ -100,11 +93,8 @@ def groups_of(
             groups.append(group)
     if seg is None:
         return groups
-    cavity_groups = [
-        _cavity_group(analysis, sources, segment, seg)
-        for segment in segments
-        if not isinstance(segment, Segment)
-    ]
+    cavities = result.segments[len(result.regions) :]
+    cavity_groups = [_cavity_group(result, segment, seg) for segment in cavities]
     is_measured = any(_measurement_count(*row) for row in rows)
     return groups + cavity_groups if is_measured else cavity_groups + groups
 
@@ -120,10 +110,10 @@ def _measurement_count(candidate: Candidate, parts: list[Segment]) -> int:
     return len(_measurements(candidate, parts[0].region if parts else Region.WT))
 
 
-def _region_group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
+def _region_group(result: FramedResult, part: Segment, seg: Dataset) -> Any:
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        referenced_segment=_referenced_segment(sources, part, seg),
-        **_statements(analysis, part.candidate, part.region),
+        referenced_segment=_referenced_segment(result.sources, part, seg),
+        **_statements(result.analysis, part.candidate, part.region),
     )
 
 
@@ -144,13 +134,12 @@ def _statements(analysis: Analysis, candidate: Candidate, region: Region | None)
     }
 
 
-def _cavity_group(
-    analysis: Analysis, sources: SourceFrames, segment: SegmentMask, seg: Dataset
-) -> Any:
+def _cavity_group(result: FramedResult, segment: SegmentMask, seg: Dataset) -> Any:
     """Return the group of the resection cavity: its volume, and a point to jump to.
 
     The cavity is not a candidate and has neither review state nor score.
     """
+    analysis, sources = result.analysis, result.sources
     volume_ml = round(analysis.volumes.cavity_ml or 0.0, 4)
     group = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
@@ -288,12 +277,12 @@ def _refer_to_attention(group: Any, attention: Dataset | None) -> None:
         )
 
 
-def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
+def _without_outline(result: FramedResult, candidate: Candidate) -> Any:
     """Return the group of a candidate without an outline (TID 1501), on its best image."""
-    dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
+    dataset, numbers = result.sources.reference(result.best_frame(candidate))
     image = SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
     return MeasurementsAndQualitativeEvaluations(
-        source_images=[image], **_statements(analysis, candidate, None)
+        source_images=[image], **_statements(result.analysis, candidate, None)
     )
 
 

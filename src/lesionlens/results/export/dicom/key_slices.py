@@ -18,15 +18,13 @@ from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 from scipy import ndimage
 
-from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.contours import empty_object, image_item
 from lesionlens.results.export.dicom.copied_attributes import LOSSY_COMPRESSION
-from lesionlens.results.export.dicom.ko import best_frame
+from lesionlens.results.export.dicom.framed import FramedResult, Segment
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import Segment
 
 BURNED_IN_TEXT = "RESEARCH USE ONLY"
 MIN_LONGER_SIDE_PX = 512
@@ -38,23 +36,22 @@ _WINDOW_PERCENTILES = (1.0, 99.5)
 Pixels = NDArray[np.uint8]
 
 
-def build_key_slices(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
-) -> Dataset | None:
+def build_key_slices(result: FramedResult) -> Dataset | None:
     """Build the object; None without a candidate."""
+    analysis, sources = result.analysis, result.sources
     candidates = identity.exported(analysis)
     if not candidates:
         return None
     volume = sources.stack(analysis.study.series[analysis.prepared.reference].load())
     low, high = np.percentile(volume, _WINDOW_PERCENTILES)
-    frames = [best_frame(analysis, sources, candidate) for candidate in candidates]
+    frames = [result.best_frame(candidate) for candidate in candidates]
     pictures = []
     for candidate, frame in zip(candidates, frames, strict=True):
         grey = np.clip((volume[frame] - low) / max(high - low, 1e-6), 0, 1)
-        own_segments = [segment for segment in segments if segment.candidate is candidate]
+        own_segments = [segment for segment in result.regions if segment.candidate is candidate]
         caption = f"{BURNED_IN_TEXT} - {caveats.candidate_name(analysis, candidate)}"
         pictures.append(_render_frame(grey, own_segments, frame, sources, caption))
-    key_slices = _describe(analysis, sources, np.stack(pictures), candidates)
+    key_slices = _describe(result, np.stack(pictures), candidates)
     key_slices.SourceImageSequence = Sequence(image_item(sources, n) for n in dict.fromkeys(frames))
     _state_lossy_compression(key_slices, [sources.reference(frame)[0] for frame in frames])
     return key_slices
@@ -98,12 +95,8 @@ def _render_frame(
     return np.asarray(image)
 
 
-def _describe(
-    analysis: Analysis, sources: SourceFrames, pixels: Pixels, candidates: tuple[Candidate, ...]
-) -> Dataset:
-    dataset = empty_object(
-        analysis, sources, "key_slices", MultiFrameTrueColorSecondaryCaptureImageStorage
-    )
+def _describe(result: FramedResult, pixels: Pixels, candidates: tuple[Candidate, ...]) -> Dataset:
+    dataset = empty_object(result, "key_slices", MultiFrameTrueColorSecondaryCaptureImageStorage)
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.ContentDate, dataset.ContentTime = dataset.SeriesDate, dataset.SeriesTime

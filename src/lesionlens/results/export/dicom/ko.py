@@ -6,33 +6,20 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pydicom
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER, OF_INTEREST, REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.content_items import mark_separate
-from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.framed import FramedResult
 
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
 
-def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> int:
-    """Return the source frame with most of a candidate's voxels."""
-    axis = sources.placements[0].fixed
-    inside = analysis.findings.components == candidate.id
-    counts = np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))
-    return max(
-        range(len(sources.placements)), key=lambda n: int(counts[sources.placements[n].index])
-    )
-
-
-def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDocument | None:
+def build_ko(result: FramedResult) -> KeyObjectSelectionDocument | None:
     """Build the Key Object Selection.
 
     Returns
@@ -41,9 +28,10 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
         None without a candidate, and for a multi-frame source, because a selection refers to whole
         instances.
     """
+    analysis, sources = result.analysis, result.sources
     if sources.frame_numbers is not None:
         return None
-    frames = [best_frame(analysis, sources, c) for c in identity.exported(analysis)]
+    frames = map(result.best_frame, identity.exported(analysis))
     key_images = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
     if not key_images:
         return None

@@ -10,10 +10,10 @@ from pathlib import Path
 from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
-from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Extra
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import contours, key_slices, ko, pmap, refs, seg, sr
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.written import Written, reason_of
 
 logger = logging.getLogger(__name__)
@@ -42,55 +42,27 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     ExportError
         The source images do not match the slices of the result.
     """
-    sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
+    sources = refs.read_sources(analysis.study.series[analysis.reference])
+    result = FramedResult(analysis, sources)
     folder.mkdir()
-    writer = _Writer(folder)
-    segments = seg.segments_of(analysis, sources)
-    all_segments = (*segments, *seg.cavity_of(analysis, sources, segments))
+    write = _Writer(folder)
     attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
-        frames = pmap.frames_of(analysis, sources, region)
-        parametric_map = writer.write(
-            name,
-            partial(pmap.build_pmap, analysis, sources, frames),
-            partial(_check_map, sources, frames),
-        )
+        frames = pmap.frames_of(result, region)
+        build, check = (partial(f, result, frames) for f in (pmap.build_pmap, pmap.check_pmap))
+        parametric_map = write(name, build, check)
         attention = attention or parametric_map
-    segmentation = writer.write(
-        "seg.dcm",
-        lambda: seg.build_seg(analysis, sources, all_segments) if all_segments else None,
-        lambda path, _: seg.check_seg(path, sources, all_segments),
-    )
-
-    def build_report() -> Dataset:
-        if all_segments and segmentation is None:
-            raise ExportError(
-                found="that seg.dcm, which it points at, is missing",
-                expected="a Segmentation",
-                next_step="See why seg.dcm was left out",
-            )
-        return sr.build_sr(analysis, sources, all_segments, segmentation, attention)
-
-    writer.write("sr.dcm", build_report, lambda path, _: sr.check_sr(path, analysis, all_segments))
-    writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
-    extras = analysis.options.also
-    if Extra.CONTOURS in extras:
-        writer.write(
-            "contours.dcm",
-            lambda: contours.build_contours(analysis, sources, segments),
-            lambda path, _: contours.check_contours(path, sources, segments),
-        )
-    if Extra.KEY_SLICES in extras:
-        writer.write(
-            "key_slices.dcm",
-            lambda: key_slices.build_key_slices(analysis, sources, segments),
-            key_slices.check_key_slices,
-        )
-    return Written(tuple(writer.files), sources.notices, writer.left_out)
-
-
-def _check_map(sources: refs.SourceFrames, frames: pmap.MapFrames, path: Path, _: Dataset) -> None:
-    pmap.check_pmap(path, sources, frames)
+    segmentation = write("seg.dcm", partial(seg.build_seg, result), partial(seg.check_seg, result))
+    build_report = partial(sr.build_sr, result, segmentation, attention)
+    write("sr.dcm", build_report, partial(sr.check_sr, result))
+    write("key_objects.dcm", partial(ko.build_ko, result), ko.check_ko)
+    if Extra.CONTOURS in analysis.options.also:
+        check_contours = partial(contours.check_contours, result)
+        write("contours.dcm", partial(contours.build_contours, result), check_contours)
+    if Extra.KEY_SLICES in analysis.options.also:
+        build_slices = partial(key_slices.build_key_slices, result)
+        write("key_slices.dcm", build_slices, key_slices.check_key_slices)
+    return Written(tuple(write.files), sources.notices, write.left_out)
 
 
 def _save(dataset: Dataset, path: Path) -> None:
@@ -120,7 +92,7 @@ class _Writer:
         self.files: list[Path] = []
         self.left_out: dict[str, str] = {}
 
-    def write(
+    def __call__(
         self, name: str, build: Callable[[], Dataset | None], check: Callable[[Path, Dataset], None]
     ) -> Dataset | None:
         """Build, write and verify one object; None if there is none to write."""

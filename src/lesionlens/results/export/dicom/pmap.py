@@ -34,6 +34,7 @@ from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.refs import SourceFrames, drop_unused_frame_references
 
 BODY_PART = "BRAIN"
@@ -105,8 +106,9 @@ class MapFrames:
     """Number of visible values in the whole map."""
 
 
-def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapFrames:
+def frames_of(result: FramedResult, region: Region) -> MapFrames:
     """Crop a region's map to the stored frames."""
+    analysis, sources = result.analysis, result.sources
     depths = sources.positions @ sources.normal
     attention = analysis.volumes.attention[region].data
     order, frames = np.argsort(depths), sources.stack(attention)
@@ -120,11 +122,9 @@ def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapF
     return MapFrames(region, pixels, source_indices, (rows.start, columns.start), visible)
 
 
-def build_pmap(
-    analysis: Analysis, sources: SourceFrames, frames: MapFrames
-) -> highdicom.pm.ParametricMap:
+def build_pmap(result: FramedResult, frames: MapFrames) -> highdicom.pm.ParametricMap:
     """Build the Parametric Map of one region."""
-    region = frames.region
+    analysis, sources, region = result.analysis, result.sources, frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"
     parametric_map = highdicom.pm.ParametricMap(
         source_images=sources.images(frames.source_indices),
@@ -199,7 +199,9 @@ def _value_mapping(region: Region, method: str) -> RealWorldValueMapping:
     )
 
 
-def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
+def check_pmap(
+    result: FramedResult, frames: MapFrames, path: Path, _: Dataset | None = None
+) -> None:
     """Read a Parametric Map back and compare every frame with the attention volume.
 
     Raises
@@ -212,7 +214,7 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     pixels = _stored_pixels(stored)
     if label != label_of(frames.region) or not np.array_equal(pixels, frames.pixels):
         raise _mismatch()
-    expected = sources.planes[frames.source_indices] @ (*frames.first_pixel[::-1], 1.0)
+    expected = result.sources.planes[frames.source_indices] @ (*frames.first_pixel[::-1], 1.0)
     positions = [
         [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
         for groups in stored.PerFrameFunctionalGroupsSequence

@@ -7,7 +7,6 @@ labels follow from which segments contain a voxel.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import highdicom
@@ -22,86 +21,16 @@ from highdicom.seg import (
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lesionlens.analysis.findings.candidates import tracking_uids
-from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, LISTED_APART, REGION_TYPES
 from lesionlens.base.errors import ExportError
-from lesionlens.base.geometry import Box, bounding_box
-from lesionlens.base.labels import DrawingMethod, Label, Region, Source
+from lesionlens.base.labels import DrawingMethod, Label, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import frame_encoding, identity
+from lesionlens.results.export.dicom.framed import FramedResult, Segment, SegmentMask
 from lesionlens.results.export.dicom.refs import SourceFrames, drop_unused_frame_references
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SegmentMask:
-    """The voxels of one segment, on the source's frames."""
-
-    number: int
-    """Segment number, from 1."""
-    tracking_uid: str
-    box: Box
-    """Bounding box: frames, rows and columns."""
-    mask: NDArray[np.bool_]
-    """(f, r, c): its voxels within the box."""
-
-    def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
-        """Return its mask on a whole frame, (rows, columns)."""
-        whole = np.zeros((rows, columns), bool)
-        if self.box[0].start <= index < self.box[0].stop:
-            whole[self.box[1:]] = self.mask[index - self.box[0].start]
-        return whole
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment(SegmentMask):
-    """One region of one candidate."""
-
-    candidate: Candidate
-    region: Region
-
-
-def cavity_of(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
-) -> tuple[SegmentMask, ...]:
-    """Return the segment of the resection cavity, which has no candidate; empty without one."""
-    labels = analysis.volumes.all_labels
-    inside = sources.stack(labels.data) == Label.CAVITY
-    box = bounding_box(inside)
-    if box is None:
-        return ()
-    centroid_mm = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
-    (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [centroid_mm], [0.0])
-    return (SegmentMask(len(segments) + 1, uid, box, inside[box]),)
-
-
-def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
-    """Return the segments by region, largest region first, and within a region from the top down.
-
-    Viewers combine non-overlapping segments into one label volume. OHIF (3.13) loses slices of a
-    segment whose last slice precedes that of an earlier one; this order avoids it.
-    """
-    labels = sources.stack(analysis.volumes.labels.data)
-    components = sources.stack(analysis.findings.components)
-    boxes = boxes_of(components)
-    depths = sources.positions @ sources.normal
-    ordered: list[Segment] = []
-    for region in Region:
-        by_depth: list[tuple[float, Segment]] = []
-        for candidate in identity.exported(analysis):
-            box = boxes.get(candidate.id)
-            if box is None:
-                continue
-            inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
-            occupied = inside.any(axis=(1, 2))
-            if occupied.any():
-                segment = Segment(0, candidate.tracking_uid, box, inside, candidate, region)
-                by_depth.append((float(depths[box[0]][occupied].min()), segment))
-        ordered += [segment for _, segment in sorted(by_depth, key=lambda item: -item[0])]
-    return tuple(replace(segment, number=number) for number, segment in enumerate(ordered, 1))
 
 
 def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArray[np.uint8]:
@@ -182,10 +111,14 @@ def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDes
     return description
 
 
-def build_seg(
-    analysis: Analysis, sources: SourceFrames, segments: tuple[SegmentMask, ...]
-) -> highdicom.seg.Segmentation:
-    """Build the Segmentation; frames without a voxel of their segment are omitted."""
+def build_seg(result: FramedResult) -> highdicom.seg.Segmentation | None:
+    """Build the Segmentation; frames without a voxel of their segment are omitted.
+
+    None without a segment.
+    """
+    analysis, sources, segments = result.analysis, result.sources, result.segments
+    if not segments:
+        return None
     all_frames = np.arange(len(sources.placements))
     parts = ("Candidate regions, research use only", caveats.brief_limitations(analysis))
     frames = frames_of(sources, segments)
@@ -230,7 +163,7 @@ def _name_segment_per_frame(seg: Dataset) -> None:
     del shared.SegmentIdentificationSequence
 
 
-def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> None:
+def check_seg(result: FramedResult, path: Path, _: Dataset | None = None) -> None:
     """Read a Segmentation back and compare every frame with the segments.
 
     Raises
@@ -238,6 +171,7 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
     ExportError
         A voxel, a position or a tracking UID differs.
     """
+    sources, segments = result.sources, result.segments
     stored = pydicom.dcmread(path)
     remaining = {
         tuple(row)

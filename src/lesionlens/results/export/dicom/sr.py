@@ -29,6 +29,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
 
 from lesionlens.base import codes
+from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
@@ -43,18 +44,14 @@ from lesionlens.results.export.dicom.content_items import (
     text_item,
     time_items,
 )
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 
 def build_sr(
-    analysis: Analysis,
-    sources: SourceFrames,
-    segments: tuple[SegmentMask, ...],
-    seg: Dataset | None,
-    attention: Dataset | None,
+    result: FramedResult, seg: Dataset | None, attention: Dataset | None
 ) -> Comprehensive3DSR:
     """Build the report.
 
@@ -63,7 +60,14 @@ def build_sr(
     seg, attention : Dataset or None
         The Segmentation, if there is a segment, and `attention.dcm`, normally of the whole tumour.
     """
-    root = _root(analysis, groups.groups_of(analysis, sources, segments, seg, attention))
+    if result.segments and seg is None:
+        raise ExportError(
+            found="that seg.dcm, which it points at, is missing",
+            expected="a Segmentation",
+            next_step="See why seg.dcm was left out",
+        )
+    analysis, sources = result.analysis, result.sources
+    root = _root(analysis, groups.groups_of(result, seg, attention))
     root.ContentSequence.append(_summary_container(analysis))
     mark_separate(root)
     return Comprehensive3DSR(
@@ -204,7 +208,7 @@ def _notice_text(analysis: Analysis) -> str:
     return " ".join(sentences)
 
 
-def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) -> None:
+def check_sr(result: FramedResult, path: Path, _: Dataset | None = None) -> None:
     """Read a report back and compare its tracking UIDs.
 
     Raises
@@ -218,8 +222,8 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
-    expected = {segment.tracking_uid for segment in segments}  # a candidate may have none
-    expected |= {candidate.tracking_uid for candidate in identity.exported(analysis)}
+    expected = {segment.tracking_uid for segment in result.segments}  # a candidate may have none
+    expected |= {candidate.tracking_uid for candidate in identity.exported(result.analysis)}
     if stored_uids != expected:
         raise identity.readback_error(
             "tracking UIDs in sr.dcm that differ from the result when read back"

@@ -19,7 +19,7 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.results.export.dicom import refs
 from lesionlens.results.export.dicom.axis import axes_of, centre_of, coordinates
-from lesionlens.results.export.dicom.seg import SegmentMask
+from lesionlens.results.export.dicom.framed import SegmentMask
 
 AXES = {own.LONG_AXIS.value, own.SHORT_AXIS.value}
 

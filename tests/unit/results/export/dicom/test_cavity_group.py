@@ -14,7 +14,8 @@ from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline
-from lesionlens.results.export.dicom import refs, seg
+from lesionlens.results.export.dicom import refs
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.sr import check_sr
 from lesionlens.results.review import report_items
 from lesionlens.results.review.log import ReviewLog
@@ -150,7 +151,7 @@ def test_a_report_that_lacks_the_cavity_is_noticed(make, read_objects, tmp_path)
     path = tmp_path / "short.dcm"
     report.save_as(path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis, sources)
-    check_sr(path, analysis, segments)
+    plain = replace(analysis, volumes=replace(analysis.volumes, cavity=None))
+    check_sr(FramedResult(plain, sources), path)
     with pytest.raises(ExportError, match="tracking UIDs"):
-        check_sr(path, analysis, (*segments, *seg.cavity_of(analysis, sources, segments)))
+        check_sr(FramedResult(analysis, sources), path)

@@ -20,9 +20,10 @@ from lesionlens.base.labels import Extra, MrSequence, ReviewState
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.results.export.dicom import refs, seg
+from lesionlens.results.export.dicom import refs
 from lesionlens.results.export.dicom.contours import fill_contours, masks_of, outlines
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.ko import rejection_of
 
 EVERY = ExportOptions(also=frozenset(Extra))
@@ -61,7 +62,7 @@ def test_contours_fill_to_the_regions_on_their_images(make, tmp_path, orientatio
     analysis = make(dicom=True, **how)
     found = written(analysis, tmp_path)["contours"]
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis, sources)
+    segments = FramedResult(analysis, sources).regions
     assert [str(roi.ROIName) for roi in found.StructureSetROISequence] == [
         f"{one.candidate.id} {one.region.display_name}" for one in segments
     ]

@@ -56,6 +56,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.groups import _change_text, _time_point_context
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
@@ -939,21 +940,24 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     analysis = make(dicom=True)
     _written(analysis, tmp_path)
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    segments = seg.segments_of(analysis, sources)
+    framed = FramedResult(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
-    seg.check_seg(path, sources, segments)
-    exchanged = (replace(segments[0], tracking_uid=segments[-1].tracking_uid), *segments[1:])
+    seg.check_seg(framed, path)
+    exchanged = FramedResult(analysis, sources)
+    first, *others = exchanged.segments
+    changed = (replace(first, tracking_uid=others[-1].tracking_uid), *others)
+    vars(exchanged)["segments"] = changed
     with pytest.raises(ExportError, match="tracking UID"):
-        seg.check_seg(path, sources, exchanged)
+        seg.check_seg(exchanged, path)
     with edited_dicom(path) as ds:
         ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     with pytest.raises(ExportError, match="differs"):
-        seg.check_seg(path, sources, segments)
+        seg.check_seg(framed, path)
     path = tmp_path / "dicom" / "attention.dcm"
     with edited_dicom(path) as ds:
         ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
     with pytest.raises(ExportError, match="differs"):
-        pmap.check_pmap(path, sources, pmap.frames_of(analysis, sources, Region.WT))
+        pmap.check_pmap(framed, pmap.frames_of(framed, Region.WT), path)
 
 
 def test_a_missing_frame_is_noticed(make, tmp_path):
@@ -971,7 +975,7 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
     )
     with pytest.raises(ExportError, match="differs"):
         path = tmp_path / "dicom" / "seg.dcm"
-        seg.check_seg(path, sources, seg.segments_of(other, sources))
+        seg.check_seg(FramedResult(other, sources), path)
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
