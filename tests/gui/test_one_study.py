@@ -454,6 +454,30 @@ def test_a_long_name_covers_neither_caption_nor_letter(panel):
     assert not space.visible
 
 
+def test_the_identity_ends_above_the_letter_at_the_right_of_a_low_canvas(panel):
+    """In a small window above a list, the study's name lay on "L"."""
+    single = panel.views.single
+    single.set_up()
+    single.caption("T1c · axial")
+    lines = ("Doe, Jane", "ID 0123", "F", "2026-01-05", "Brain")
+    size, overlays = panel.viewer.canvas.size, panel.viewer.canvas.overlays
+    try:
+        for height, n_shown in ((700, 5), (253, 3), (200, 2)):
+            panel.viewer.canvas.size = (height, 411)
+            single.identify(lines)
+            assert identity_texts(panel) == [*lines[:n_shown]]
+        name = "Doe-Featherstonehaugh, Jane Elizabeth Victoria of Somewhere"
+        single.identify((name, "ID 0123"))
+        shown = identity_texts(panel)
+        assert shown[0].startswith("Doe-F")
+        assert shown[0].endswith("…")
+        assert shown[1] == "ID 0123", "the name is shortened where there is no room below"
+        assert not overlays["lesionlens_identity_space"].visible
+    finally:
+        panel.viewer.canvas.size = size
+        single.tear_down()
+
+
 @pytest.mark.parametrize(
     ("line", "on_screen"),
     [

@@ -22,7 +22,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
-from lesionlens.napari.viewer.identity_text import IdentityText, visual_order
+from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, visual_order
 from lesionlens.napari.viewer.millimetres import Millimetres
 
 Point = tuple[float, float, float]
@@ -41,7 +41,7 @@ ROOM = 1.25
 """Minimum size of the view, relative to the candidate that it centres."""
 _LETTER_POSITIONS = ("middle_left", "middle_right", "top_center", "bottom_center")
 _CAPTION_STYLE = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
-_LETTER_STYLE = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
+_LETTER_STYLE = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": LETTER_POINTS}
 _TEXT_BACKGROUND = (0.0, 0.0, 0.0, 0.5)
 """Background of texts, for legibility over a bright skull."""
 _BOXLESS_OVERLAYS = ("_brush_circle", "_zoom_box")
