@@ -1,4 +1,4 @@
-"""The patient's identity in the corner of napari's canvas: a text for each line.
+"""Texts in the upper corners of napari's canvas: the patient's identity, a text for each line.
 
 Napari draws one rectangle behind a text, as wide as its longest line. Each line is a separate text,
 so that the background does not dim the tissue next to shorter lines.
@@ -61,6 +61,10 @@ class IdentityText:
             n_caption = 0
         elif n_above - n_caption < min(len(lines), _N_OF_PATIENT):
             shown, n_caption = _elided(lines, points, beside), 0
+        if (
+            lines and not self._texts
+        ):  # napari stacks texts in the order in which they are first shown
+            _put(self._space, " ", points)
         _put(self._space, "\n".join([" "] * n_caption), points)
         del shown[max(n_above - n_caption, 0) :]
         while len(self._texts) < len(shown):
@@ -68,6 +72,18 @@ class IdentityText:
         shown += [""] * (len(self._texts) - len(shown))
         for text, line in zip(self._texts, shown, strict=True):
             _put(text, line, points)
+
+
+def fitted_caption(text: str, width_px: float) -> tuple[str, int]:
+    """Return a caption in visual order and its font size, beside the letter of the upper edge.
+
+    Where it is too wide, it is smaller, then broken at each "·", then shortened.
+    """
+    beside, lines = width_px / 2 - _LETTER_SPACE, text.split("\n")
+    for points in (_LARGE, _SMALL):
+        if _width(lines, points) <= beside:
+            return "\n".join(map(visual_order, lines)), points
+    return "\n".join(_elided(text.replace(" · ", "\n").split("\n"), _SMALL, beside)), _SMALL
 
 
 def _elided(lines: Sequence[str], points: float, width_px: float) -> list[str]:

@@ -22,7 +22,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
-from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, visual_order
+from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, fitted_caption
 from lesionlens.napari.viewer.millimetres import Millimetres
 
 Point = tuple[float, float, float]
@@ -201,9 +201,10 @@ class SingleView:
         ]
         if text and names:
             visible_text += f"\nwith {abbreviated_list(names, 3)}"
-        visible_text = "\n".join(map(visual_order, visible_text.split("\n")))
-        if self._caption.text != visible_text:
-            self._caption.text = visible_text
+        shown_text, points = fitted_caption(visible_text, float(self._viewer.canvas.size[1]))
+        if (self._caption.text, self._caption.font_size) != (shown_text, points):
+            self._caption.font_size = points
+            self._caption.text = shown_text
             self.identify(self._identity.lines)
 
     def _on_layer(self, event: Any) -> None:
@@ -325,6 +326,7 @@ class SingleView:
         only enlarged: the controls that appear during an edit must not reduce the zoom.
         """
         viewer, camera = self._viewer, self._viewer.scene.camera
+        self.caption(self._caption_text)
         self.identify(self._identity.lines)
         if not self._is_fitted():
             return
