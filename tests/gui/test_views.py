@@ -54,6 +54,7 @@ from lesionlens.napari.viewer.paint import (
     upper_letter_row,
 )
 
+_OF_A_PRIOR = ("prior", "slice 75 of 155", "interpolated", "registered", "doubtful", "moved")
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
 
@@ -1009,17 +1010,26 @@ def test_no_text_lies_on_a_letter_at_the_side_of_a_low_view(qtbot, monkeypatch, 
         painted[text] = metrics.tightBoundingRect(text).translated(position)
 
     monkeypatch.setattr(paint, "_draw_text", draw)
-    texts = ("T1c · axial", "slice 75 of 155 · 1 mm", "interpolated from 5 mm slices")
-    corner = ("Doe, Jane", "ID 0123", "F 1961-05-04", "2026-01-05", "Brain", "Series 4")
-    drawing = Drawing(None, (0.0, 0.0), (0.0, 0.0), Edges("R", "L", "A", "P"), texts)
     image = QImage(width, height, QImage.Format.Format_RGB32)
-    painter = QPainter(image)
-    paint.paint_text(painter, drawing, corner, "", Projection((0.0, 0.0), 1.0, width, height))
-    painter.end()
-    assert {"Doe, Jane", "ID 0123", "T1c · axial"} <= set(painted)
-    letters = {side: painted.pop(side) for side in "RL"}
-    for letter, text in itertools.product(letters, painted):
-        assert not letters[letter].intersects(painted[text]), (letter, text)
+    for texts, corner, kept in (
+        (
+            ("T1c · axial", "slice 75 of 155 · 1 mm", "interpolated from 5 mm slices"),
+            ("Doe, Jane", "ID 0123", "F 1961-05-04", "2026-01-05", "Brain", "Series 4"),
+            {"Doe, Jane", "ID 0123", "T1c · axial"},
+        ),
+        (_OF_A_PRIOR, (), set(_OF_A_PRIOR)),
+    ):
+        painted.clear()
+        drawing = Drawing(None, (0.0, 0.0), (0.0, 0.0), Edges("R", "L", "A", "P"), texts)
+        painter = QPainter(image)
+        to = Projection((0.0, 0.0), 1.0, width, height)
+        paint.paint_text(painter, drawing, corner, "", to)
+        painter.end()
+        letters = {side: painted.pop(side) for side in "RL"}
+        assert not painted.pop("A").intersects(painted.pop("P"))
+        assert kept <= set(painted)
+        for letter, text in itertools.product(letters, painted):
+            assert not letters[letter].intersects(painted[text]), (letter, text)
 
 
 def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):
