@@ -60,10 +60,10 @@ class IdentityText:
         if _width(shown, points) <= beside:
             n_caption = 0
         elif n_above - n_caption < min(len(lines), _N_OF_PATIENT):
-            shown, n_caption = _elided(lines, points, beside), 0
-        if (
-            lines and not self._texts
-        ):  # napari stacks texts in the order in which they are first shown
+            elide = Qt.TextElideMode.ElideMiddle  # identifiers of a site often differ at their end
+            shown, n_caption = _elided(lines, points, beside, elide), 0
+        if lines and not self._texts:
+            # napari stacks texts in the order in which they are first shown
             _put(self._space, " ", points)
         _put(self._space, "\n".join([" "] * n_caption), points)
         del shown[max(n_above - n_caption, 0) :]
@@ -86,10 +86,14 @@ def fitted_caption(text: str, width_px: float) -> tuple[str, int]:
     return "\n".join(_elided(text.replace(" · ", "\n").split("\n"), _SMALL, beside)), _SMALL
 
 
-def _elided(lines: Sequence[str], points: float, width_px: float) -> list[str]:
+def _elided(
+    lines: Sequence[str],
+    points: float,
+    width_px: float,
+    elide: Qt.TextElideMode = Qt.TextElideMode.ElideRight,
+) -> list[str]:
     """Return lines in visual order, with an ellipsis where they are wider than `width_px`."""
     metrics, available = QFontMetricsF(QFont("OpenSans", points)), width_px / _PIXELS_PER_POINT
-    elide = Qt.TextElideMode.ElideRight
     return [visual_order(metrics.elidedText(line, elide, available)) for line in lines]
 
 
