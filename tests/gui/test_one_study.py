@@ -444,14 +444,76 @@ def test_the_ground_behind_the_identity_is_no_wider_than_each_line(panel):
 def test_a_long_name_covers_neither_caption_nor_letter(panel):
     single = panel.views.single
     single.set_up()
+    single.caption("T1c · axial")
     space = panel.viewer.canvas.overlays["lesionlens_identity_space"]
     single.identify(("A B",))
     assert not space.visible
     single.identify(("A " + "long " * 300 + "name",))
     assert space.visible
     assert identity_texts(panel)[0].endswith("…")
+    overlays, visuals = panel.viewer.canvas.overlays, canvas_visuals(panel)
+    first_line = visuals[overlays["lesionlens_identity_1"]]
+    for name in ("caption", "top_center"):
+        above = visuals[overlays[f"lesionlens_{name}"]]
+        assert top_of(first_line) >= top_of(above) + above.y_size
     single.tear_down()
     assert not space.visible
+
+
+def test_a_long_caption_does_not_cover_the_letter_of_the_upper_edge(panel):
+    """On a narrow canvas, "prior of 2026-01-05" or a series' description lay on "A"."""
+    single = panel.views.single
+    single.set_up()
+    size, overlays = panel.viewer.canvas.size, panel.viewer.canvas.overlays
+    caption = overlays["lesionlens_caption"]
+    try:
+        panel.viewer.canvas.size = (500, 410)
+        single.caption("T1c · axial")
+        assert (caption.text, caption.font_size) == ("T1c · axial", 11)
+        single.caption("prior of 2026-01-05 · T1c · axial")
+        assert (caption.text, caption.font_size) == ("prior of 2026-01-05\nT1c\naxial", 8)
+        assert 0 < canvas_visuals(panel)[caption].x_size <= 410 / 2 - 10 - 20
+        panel.viewer.canvas.size = (500, 1000)
+        assert caption.text == "prior of 2026-01-05 · T1c · axial"
+        assert canvas_visuals(panel)[caption].x_size <= 1000 / 2 - 10 - 20
+    finally:
+        panel.viewer.canvas.size = size
+        single.tear_down()
+
+
+def canvas_visuals(panel):
+    """What napari draws of each overlay, by overlay."""
+    visuals = panel.viewer.window._qt_viewer.canvas._viewer_overlay_to_visual
+    return {overlay: of_overlay[0] for overlay, of_overlay in visuals.items() if of_overlay}
+
+
+def top_of(visual):
+    return visual.node.transform.translate[1]
+
+
+def test_the_identity_ends_above_the_letter_at_the_right_of_a_low_canvas(panel):
+    """In a small window above a list, the study's name lay on "L"."""
+    single = panel.views.single
+    single.set_up()
+    single.caption("T1c · axial")
+    lines = ("Doe, Jane", "ID 0123", "F", "2026-01-05", "Brain")
+    size, overlays = panel.viewer.canvas.size, panel.viewer.canvas.overlays
+    try:
+        for height, n_shown in ((700, 5), (253, 3), (200, 2)):
+            panel.viewer.canvas.size = (height, 411)
+            single.identify(lines)
+            assert identity_texts(panel) == [*lines[:n_shown]]
+        name = "Doe-Featherstonehaugh, Jane Elizabeth Victoria of Somewhere"
+        single.identify((name, "ID 0123"))
+        shown = identity_texts(panel)
+        assert shown[0].startswith("Doe-F")
+        assert shown[0].endswith("where")
+        assert "…" in shown[0]
+        assert shown[1] == "ID 0123", "the name is shortened where there is no room below"
+        assert not overlays["lesionlens_identity_space"].visible
+    finally:
+        panel.viewer.canvas.size = size
+        single.tear_down()
 
 
 @pytest.mark.parametrize(

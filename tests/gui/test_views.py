@@ -17,8 +17,10 @@ from qtpy.QtGui import (
     QCursor,
     QFont,
     QFontMetricsF,
+    QImage,
     QKeySequence,
     QMouseEvent,
+    QPainter,
     QResizeEvent,
     QWheelEvent,
 )
@@ -36,10 +38,11 @@ from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout, WindowPreset
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse
-from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.planes import Edges, Plane
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
+from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer import paint, second_window
 from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import (
@@ -51,6 +54,7 @@ from lesionlens.napari.viewer.paint import (
     upper_letter_row,
 )
 
+_OF_A_PRIOR = ("prior", "slice 75 of 155", "interpolated", "registered", "doubtful", "moved")
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 
 
@@ -988,11 +992,44 @@ def test_the_letter_of_the_upper_edge_hides_no_part_of_the_patient(qtbot):
 
 def test_the_identity_does_not_lie_on_the_lesion_in_a_small_view():
     """At 1280 × 800 six rows below three others reached into the middle of the brain."""
-    assert identity_row_count(6, row_offset=0, visible_rows=10) == 6
+    assert identity_row_count(6, row_offset=0, visible_rows=14) == 6
     assert identity_row_count(6, row_offset=3, visible_rows=40) == 6
     assert identity_row_count(6, row_offset=3, visible_rows=22) == 4
     assert identity_row_count(6, row_offset=3, visible_rows=12) == 2
     assert identity_row_count(1, row_offset=3, visible_rows=12) == 1
+
+
+@pytest.mark.parametrize("width", [150, 320, 900])
+@pytest.mark.parametrize("height", [120, 150, 300])
+def test_no_text_lies_on_a_letter_at_the_side_of_a_low_view(qtbot, monkeypatch, width, height):
+    """In a low view the date or the study's name lay on "L"."""
+    painted = {}
+
+    def draw(painter, position, text, _=None):
+        metrics = QFontMetricsF(painter.font())
+        painted[text] = metrics.tightBoundingRect(text).translated(position)
+
+    monkeypatch.setattr(paint, "_draw_text", draw)
+    image = QImage(width, height, QImage.Format.Format_RGB32)
+    for texts, corner, kept in (
+        (
+            ("T1c · axial", "slice 75 of 155 · 1 mm", "interpolated from 5 mm slices"),
+            ("Doe, Jane", "ID 0123", "F 1961-05-04", "2026-01-05", "Brain", "Series 4"),
+            {"Doe, Jane", "ID 0123", "T1c · axial"},
+        ),
+        (_OF_A_PRIOR, (), set(_OF_A_PRIOR)),
+    ):
+        painted.clear()
+        drawing = Drawing(None, (0.0, 0.0), (0.0, 0.0), Edges("R", "L", "A", "P"), texts)
+        painter = QPainter(image)
+        to = Projection((0.0, 0.0), 1.0, width, height)
+        paint.paint_text(painter, drawing, corner, "", to)
+        painter.end()
+        letters = {side: painted.pop(side) for side in "RL"}
+        assert not painted.pop("A").intersects(painted.pop("P"))
+        assert kept <= set(painted)
+        for letter, text in itertools.product(letters, painted):
+            assert not letters[letter].intersects(painted[text]), (letter, text)
 
 
 def test_the_numbers_of_a_measurement_are_never_cut_off(qtbot):

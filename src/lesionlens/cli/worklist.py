@@ -26,7 +26,7 @@ from lesionlens.site.pacs.peer import LIMIT, Access, StudyQuery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lesionlens.site.database.records import StudyEntry, WorklistRow
+    from lesionlens.site.database.records import Read, StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
 Reader = Annotated[str, typer.Option(help="Reader's name, as in the preferences of the plugin.")]
@@ -233,9 +233,13 @@ def compare(folder: List, json: options.Json = False) -> CommandOutput:
         return CommandOutput.of_json(rows)
     lines = []
     for agreement in agreements:
-        names = " and ".join(
-            plain(r.key.reader or "unnamed") for r in (agreement.first, agreement.second)
-        )
+        names = " and ".join(map(_reader_of, (agreement.first, agreement.second)))
         lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.n_agreed}")
         lines += [f"  {plain(difference)}" for difference in agreement.differences]
     return CommandOutput((*lines, counted(len(agreements), "comparison")))
+
+
+def _reader_of(read: Read) -> str:
+    """Return the reader's name, and whether the study is not signed: it may not be read yet."""
+    name = plain(read.key.reader or "unnamed")
+    return name if read.signed is not None else f"{name} (not signed)"

@@ -150,9 +150,12 @@ def test_a_list_without_a_protocol_has_tables_but_no_plan(folder, tmp_path):
 
 def test_readers_are_compared_in_words_and_as_json(folder):
     assert worklist.compare(folder).output == (
-        "[a]: A and unnamed agree on 1",
+        "[a]: A (not signed) and unnamed (not signed) agree on 1",
         "  candidate …222222: accepted, rejected",
         "1 comparison",
     )
     (row,) = json.loads(worklist.compare(folder, json=True).output[0])
     assert (row["readers"], row["agreed"]) == (["A", ""], 1)
+    with closing(open_worklist_database(folder)) as database:
+        ReadSession(database, ReadKey("[a]", "A")).sign("nothing further seen")
+    assert worklist.compare(folder).output[0] == "[a]: A and unnamed (not signed) agree on 1"

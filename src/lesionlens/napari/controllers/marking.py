@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from lesionlens.base.errors import LesionLensError, ResourceError
@@ -13,6 +14,8 @@ from lesionlens.napari.model.acts.session import SAVING
 from lesionlens.napari.model.wording import reads
 from lesionlens.site.database.records import Mark
 from lesionlens.site.worklist.read_session import ReadSession
+
+_SAME_MM = 1e-3
 
 
 class Marking:
@@ -57,9 +60,12 @@ class Marking:
     def mark(self, point_mm: Point) -> None:
         """Mark a position in the head with its confidence, which a protocol may require.
 
-        The confidence applies to this mark only.
+        The confidence applies to this mark only. The last mark, repeated without one, is the second
+        press of a double click: it is not added.
         """
         if self._current.read_session is not None and not self._current.is_signed:
+            if self.confidence is None and self._repeats(point_mm):
+                return
             if not self.in_head(point_mm):
                 self._decline("That position is outside the head: nothing was marked.")
                 return
@@ -73,6 +79,12 @@ class Marking:
             self.confidence = None
 
         self._apply(mark)
+
+    def _repeats(self, point_mm: Point) -> bool:
+        """Return whether a position is that of the last mark of this phase."""
+        read_session = self._current.read_session
+        marks = () if read_session is None else read_session.read.marks_of(read_session.phase)
+        return bool(marks) and math.dist(marks[-1].at_mm, point_mm) < _SAME_MM
 
     def remove_mark(self, uid: str | None = None) -> None:
         """Remove a mark, by default the last one of this phase."""

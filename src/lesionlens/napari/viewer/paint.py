@@ -26,6 +26,10 @@ _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH, _TRAIL_WIDTH = 1.6, 1.0, 1.2, 2.0
 _GAP, _MARGIN = 12.0, 8.0
 _LETTER_SPACE = 12.0
 """Half width of the space for the letter of the upper edge, pixels."""
+_ABOVE_LETTER, _ROWS_OF_LETTER = 0.8, 2
+"""Rows of text in the upper margin and half a letter; rows that a letter at the side covers."""
+_N_OF_PATIENT = 2
+"""Rows of the patient's name and identifier, the first of the right texts."""
 _SCALE_BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 _LEVELS = 256
 
@@ -307,22 +311,26 @@ def paint_text(
     font.setPointSizeF(9.0)
     painter.setFont(font)
     metrics = QFontMetricsF(font)
+    visible_rows = projection.height / metrics.height()
     row_offset = identity_row_offset(metrics, drawing.lines, corner, projection.width)
-    for row, text in enumerate(drawing.lines):
+    n_above = _rows_above_letter(visible_rows)
+    lines = drawing.lines
+    if row_offset:
+        lines = lines[: max(n_above - min(len(corner), _N_OF_PATIENT), 1)]
+        row_offset = identity_row_offset(metrics, lines, corner, projection.width)
+    for number, text in enumerate(lines):
+        row = number if number < n_above else number + _ROWS_OF_LETTER
         elided = _elided(metrics, text, projection)
         _draw_text(
             painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), elided
         )
-    identity_rows = identity_row_count(
-        len(corner), row_offset, projection.height / metrics.height()
-    )
-    shown_corner = corner[:identity_rows]
+    shown_corner = corner[: identity_row_count(len(corner), row_offset, visible_rows)]
     for row, text in enumerate(shown_corner, row_offset):
         elided = _elided(metrics, text, projection)
         x = projection.width - _MARGIN - metrics.horizontalAdvance(elided)
         _draw_text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), elided)
     foot_is_wide = _reach_the_letter(metrics, (foot,), projection.width)
-    letter_row = upper_letter_row(metrics, drawing.lines, shown_corner, projection.width)
+    letter_row = min(upper_letter_row(metrics, lines, shown_corner, projection.width), n_above)
     top_offset = letter_row * metrics.height()
     max_y = projection.height - _MARGIN - metrics.descent()
     foot_position = QPointF(_MARGIN, max_y - foot_is_wide * 2 * metrics.height())
@@ -385,10 +393,17 @@ def _reach_the_letter(metrics: QFontMetricsF, texts: Sequence[str], width: float
 def identity_row_count(rows: int, row_offset: int, visible_rows: float) -> int:
     """Return how many of the right texts are shown in a view with `visible_rows` rows of text.
 
-    Below the left ones they cover the image, so they are limited to the upper third of the view;
-    patient and identifier, the first two, are always shown.
+    They end above the letter of the right edge. Below the left ones they cover the image, so they
+    are limited to the upper third of the view, but for patient and identifier, the first two.
     """
-    return min(rows, max(2, int(visible_rows / 3) - row_offset)) if row_offset else rows
+    if row_offset:
+        rows = min(rows, max(_N_OF_PATIENT, int(visible_rows / 3) - row_offset))
+    return max(min(rows, _rows_above_letter(visible_rows) - row_offset), 0)
+
+
+def _rows_above_letter(visible_rows: float) -> int:
+    """Return how many rows end above the letters in the middle of the left and right edges."""
+    return int(visible_rows / 2 - _ABOVE_LETTER)
 
 
 def _draw_text(

@@ -22,7 +22,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
-from lesionlens.napari.viewer.identity_text import IdentityText, visual_order
+from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, fitted_caption
 from lesionlens.napari.viewer.millimetres import Millimetres
 
 Point = tuple[float, float, float]
@@ -41,7 +41,7 @@ ROOM = 1.25
 """Minimum size of the view, relative to the candidate that it centres."""
 _LETTER_POSITIONS = ("middle_left", "middle_right", "top_center", "bottom_center")
 _CAPTION_STYLE = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
-_LETTER_STYLE = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
+_LETTER_STYLE = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": LETTER_POINTS}
 _TEXT_BACKGROUND = (0.0, 0.0, 0.0, 0.5)
 """Background of texts, for legibility over a bright skull."""
 _BOXLESS_OVERLAYS = ("_brush_circle", "_zoom_box")
@@ -201,9 +201,10 @@ class SingleView:
         ]
         if text and names:
             visible_text += f"\nwith {abbreviated_list(names, 3)}"
-        visible_text = "\n".join(map(visual_order, visible_text.split("\n")))
-        if self._caption.text != visible_text:
-            self._caption.text = visible_text
+        shown_text, points = fitted_caption(visible_text, float(self._viewer.canvas.size[1]))
+        if (self._caption.text, self._caption.font_size) != (shown_text, points):
+            self._caption.font_size = points
+            self._caption.text = shown_text
             self.identify(self._identity.lines)
 
     def _on_layer(self, event: Any) -> None:
@@ -325,6 +326,7 @@ class SingleView:
         only enlarged: the controls that appear during an edit must not reduce the zoom.
         """
         viewer, camera = self._viewer, self._viewer.scene.camera
+        self.caption(self._caption_text)
         self.identify(self._identity.lines)
         if not self._is_fitted():
             return

@@ -40,6 +40,7 @@ from lesionlens.napari.preferences import (
     use_for_folders,
     used_for_folders,
 )
+from lesionlens.napari.qt.double_clicks import DoubleClickGuard
 from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import WheelGuard
@@ -152,6 +153,7 @@ class Panel(QWidget):
         guard = WheelGuard(self)
         for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
             guard.guard(*self.findChildren(widget_class))
+        DoubleClickGuard(self).guard_controls()
         self.set_tab_order()
 
     def _lay_out(self) -> None:

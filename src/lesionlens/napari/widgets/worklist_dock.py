@@ -26,6 +26,7 @@ from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
+from lesionlens.napari.qt.double_clicks import DoubleClickGuard
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
@@ -102,6 +103,7 @@ class WorklistDock(QWidget):
         tools = row(self.filter, self._before, self._next, self._ahead)
         parts = (title, tools, self.table, self._summary, self._problem)
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
+        DoubleClickGuard(self).guard_controls()
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._active = True

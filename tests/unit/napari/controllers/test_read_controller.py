@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.helpers.analysed_head import (  # noqa: F401  fixtures
     LEFT,
+    RIGHT,
     FakeResult,
     analysis,
     head,
@@ -79,6 +80,23 @@ def test_a_protocol_that_wants_ratings_takes_no_mark_without_one(reading):
     assert reading.marking.confidence is None
     reading.marking.mark(LEFT)
     assert len(reading.marking.marks) == 1, "the rating of the mark before was taken for this one"
+
+
+def test_a_mark_pressed_twice_is_one_mark(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """A double click on *Mark* beside linked views marked the crosshair twice."""
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as window:
+        for position in (LEFT, LEFT, RIGHT, LEFT):
+            window.marking.mark(position)
+        assert [mark.at_mm for mark in window.marking.marks] == [LEFT, RIGHT, LEFT]
+        window.marking.remove_mark()
+        window.marking.mark(LEFT)
+        window.marking.confidence = 60
+        window.marking.mark(LEFT)
+        assert [mark.confidence for mark in window.marking.marks] == [None, None, None, 60]
 
 
 def test_a_signed_read_takes_no_mark_and_says_so(reading):
