@@ -188,7 +188,8 @@ def _paint_measure(
         corner, size = measure.line.min(axis=0), np.ptp(measure.line, axis=0)
         region = (projection.rect(*corner.tolist(), *size.tolist()),)
         width = _text_rect(metrics, measure.lines, position).width()
-        position.setX(max(region[0].left() - 2 * _HANDLE_RADIUS - width, _MARGIN))
+        left = region[0].left() - 2 * _HANDLE_RADIUS - width
+        position.setX(max(min(left, position.x()), _MARGIN))
     _paint_measured(painter, measure.lines, position, projection, occupied, region)
 
 
