@@ -75,7 +75,7 @@ class LinkedBrush:
             if is_first:
                 self._decline(_SEQUENCES_ONLY)
             self.interrupt()
-        if self._ended:
+        if slab is None or self._ended:
             return True
         start_mm = point_mm
         if self._last is None:
