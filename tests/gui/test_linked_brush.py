@@ -218,6 +218,63 @@ def test_a_stroke_that_was_hidden_moves_no_crosshair(edited, qtbot):
     assert len(changed(edited)) == painted
 
 
+@pytest.mark.parametrize("interrupt", ["hidden", "other examination"])
+def test_a_stroke_that_was_interrupted_ends(edited, qtbot, monkeypatch, interrupt):
+    """After H, or I beside a prior, it went on as a straight line from where it had stopped."""
+    linked = edited.views.linked
+    view, middle = linked.tiles[0], linked.tiles[0].rect().center()
+
+    def move(x, y):
+        at = QPointF(middle + QPoint(x, y))
+        moved = QMouseEvent(
+            QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, LEFT_BUTTON,
+            NOTHING_HELD,
+        )  # fmt: skip
+        QApplication.sendEvent(view, moved)
+
+    def hold(held):
+        if interrupt == "hidden":
+            edited.session.hold_hidden(hidden=held)
+        else:
+            monkeypatch.setattr(linked, "shows_other_examination", lambda _: held)
+
+    layer_of(edited).brush_size = 8
+    layer_of(edited).mode = "erase"
+    before = edited.actions_.viewpoint.current
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    painted = len(changed(edited))
+    assert painted
+    hold(True)
+    move(40, 0)
+    hold(False)
+    move(40, 30)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(60, 30))
+    assert len(changed(edited)) == painted
+    hold(True)
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    hold(False)
+    move(30, 0)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(30, 0))
+    assert len(changed(edited)) == painted, "what began as another drag paints nothing"
+    edited.actions_.viewpoint.move(point_mm=before.point_mm)
+    edited.commands.run("undo")
+    assert not len(changed(edited)), "one step"
+    stroke(qtbot, view, before.point_mm)
+    assert len(changed(edited))
+
+
+def test_a_stroke_with_control_held_is_a_stroke(edited, qtbot):
+    """As on napari's canvas: Control adds a lesion only where no outline is drawn."""
+    layer_of(edited).brush_size = 8
+    layer_of(edited).mode = "erase"
+    view = edited.views.linked.tiles[0]
+    middle, held = view.rect().center(), Qt.KeyboardModifier.ControlModifier
+    qtbot.mousePress(view, LEFT_BUTTON, held, middle)
+    painted = len(changed(edited))
+    qtbot.mouseRelease(view, LEFT_BUTTON, held, middle + QPoint(0, 30))
+    assert len(changed(edited)) > painted > 0
+
+
 def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, qtbot):
     """The answer to a prompt, undone with half of a stroke, was then taken for painted by hand."""
     view, editor = edited.views.linked.tiles[0], edited.actions_.editor
@@ -250,6 +307,9 @@ class Recorder:
     def press(self, point, slab):
         self.slabs.append(slab)
         return True
+
+    def interrupt(self):
+        pass
 
     def lift(self):
         pass

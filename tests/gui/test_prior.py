@@ -13,6 +13,7 @@ from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
@@ -267,7 +268,9 @@ def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
     """Key and button did nothing; while I was held, this examination stood for the earlier one."""
     session, shown = reviewed.session, reviewed.session.state.choices.sequence
     others = tuple(s for s in session.state.study.series if s is not shown)
-    lacking = ComparisonImages("prior", "prior", {others[0]: None})
+    overlays = session.state.overlays
+    image = Volume(overlays.images[others[0]], overlays.grid)
+    lacking = ComparisonImages("prior", "prior", {others[0]: image})
     session.choose_views(compared=lacking)
     words = f"The earlier examination has no {shown.display_name}"
     for act in (
@@ -280,6 +283,12 @@ def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
         assert f"{words}. Show one that both have: {others[0].display_name}." in reads(reviewed)
     assert not session.state.choices.views.swapped
     assert session.state.choices.views.layout is not Layout.PRIOR
+    session.choose_sequence(others[0])
+    session.notify("")
+    session.choose_views(layout=Layout.PRIOR)
+    session.choose_sequence(shown)  # one view took the place of both without a word
+    assert f"{words}. Show one that both have: {others[0].display_name}." in reads(reviewed)
+    assert not tiles_of(session.state, Layout.PRIOR)
 
 
 def test_where_the_earlier_images_lie_is_asked_in_the_window(

@@ -38,7 +38,8 @@ class LinkedBrush:
         self._editor, self._add_split_point, self._decline = editor, add_split_point, decline
         self._last: tuple[Point, Slab] | None = None
         """Where the stroke has come to, RAS+ mm, and on which slice."""
-        self._pressed = False
+        self._pressed = self._ended = False
+        """Whether the button is held, and whether its drag paints no more."""
         self._stroke = ExitStack()
 
     @property
@@ -59,7 +60,7 @@ class LinkedBrush:
     def press(self, point_mm: Point, slab: Slab | None) -> bool:
         """Begin or continue a stroke at a point (RAS+ mm), or set a split point.
 
-        A stroke that cannot be continued, as its layer was hidden or kept, leaves the pointer idle.
+        A stroke that was interrupted, as its layer was hidden or kept, leaves the pointer idle.
         """
         editor = self._editor
         is_first, self._pressed = not self._pressed, True
@@ -68,10 +69,13 @@ class LinkedBrush:
                 self._add_split_point(point_mm)
             elif is_first and editor.has_canvas_tool:
                 self._decline(_BRUSH_ONLY)
+            self.interrupt()
             return editor.sets_split_points or self._last is not None
         if slab is None:
             if is_first:
                 self._decline(_SEQUENCES_ONLY)
+            self.interrupt()
+        if slab is None or self._ended:
             return True
         start_mm = point_mm
         if self._last is None:
@@ -82,9 +86,13 @@ class LinkedBrush:
         self._last = point_mm, slab
         return True
 
+    def interrupt(self) -> None:
+        """Paint no more until the button is released: a line would lead from where it stopped."""
+        self._pressed = self._ended = True
+
     def lift(self) -> None:
         """End the stroke, which is one undo step."""
-        self._pressed = False
+        self._pressed = self._ended = False
         if self._last is not None:
             self._last = None
             self._stroke.close()

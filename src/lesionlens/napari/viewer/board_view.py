@@ -236,6 +236,7 @@ class BoardView(QWidget):
         if self.brush is None:
             return False
         if self.brush.takes_pointer and self._refused_in(tile):
+            self.brush.interrupt()
             return True
         return self.brush.press(point, self._slab(tile))
 
@@ -319,11 +320,12 @@ class BoardView(QWidget):
         if probe and not self._refused_in(tile):
             self.probe_requested.emit(point)
 
+    def editing(self) -> bool:
+        """Whether an outline is drawn, to which Control adds nothing."""
+        return self.board.editing
+
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
-        if self.board.editing:
-            self.pressed(tile, position, probe=False)
-            return
         point = self._point_at(tile, position)
         self._viewpoint.move(point_mm=point)
         if not self._refused_in(tile):

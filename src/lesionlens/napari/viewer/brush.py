@@ -30,5 +30,8 @@ class Brush(Protocol):
         `slab` is None where a view shows no sequence of the study.
         """
 
+    def interrupt(self) -> None:
+        """Paint no more until the button is released."""
+
     def lift(self) -> None:
         """End the stroke."""

@@ -131,9 +131,8 @@ def paint(
         _paint_mark(painter, projection.point(x, y), str(number))
     occupied: list[QRectF] = []
     for _, ends, text in drawing.rulers:
-        _paint_ruler(
-            painter, projection.point(*ends[0]), projection.point(*ends[1]), text, occupied
-        )
+        start, end = projection.point(*ends[0]), projection.point(*ends[1])
+        _paint_ruler(painter, start, end, text, projection, occupied)
     for measure in drawing.measures:
         _paint_measure(painter, measure, projection, occupied)
 
@@ -156,18 +155,23 @@ def _paint_mark(painter: QPainter, centre: QPointF, text: str) -> None:
 
 
 def _paint_ruler(
-    painter: QPainter, start: QPointF, end: QPointF, text: str, occupied: list[QRectF]
+    painter: QPainter,
+    start: QPointF,
+    end: QPointF,
+    text: str,
+    projection: Projection,
+    occupied: list[QRectF],
 ) -> None:
-    """Paint a line with two handles, and its length beside the right end, added to `occupied`."""
+    """Paint a line with two handles, and its length beside the right end, as a measurement's."""
     painter.setPen(QPen(RULER, 1.2))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawLine(start, end)
     for position in (start, end):
         painter.drawEllipse(position, _HANDLE_RADIUS, _HANDLE_RADIUS)
     right_end = max(start, end, key=lambda position: position.x())
-    position = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
-    occupied.append(_text_rect(QFontMetricsF(painter.font()), (text,), position))
-    _draw_text(painter, position, text, RULER)
+    beside = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
+    position = clamp_to_view(QFontMetricsF(painter.font()), (text,), beside, projection)
+    _paint_measured(painter, (text,), position, projection, occupied)
 
 
 def _paint_measure(
@@ -175,28 +179,41 @@ def _paint_measure(
 ) -> None:
     """Paint a measurement with handles at its points, and its text to the right, all in view.
 
-    The text covers none of the `occupied` rectangles, and its own is added to them.
+    If there is no room to the right of a region, the text is to its left, or else below or above.
     """
     _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), projection)
     for x, y in measure.points.tolist():
         painter.drawEllipse(projection.point(x, y), _HANDLE_RADIUS, _HANDLE_RADIUS)
     metrics = QFontMetricsF(painter.font())
-    position = clamp_to_view(
-        metrics,
-        measure.lines,
-        projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, 0.0),
-        projection,
-    )
-    text_rect = avoid_overlap(
-        _text_rect(metrics, measure.lines, position), occupied, projection.height
-    )
-    position = QPointF(position.x(), text_rect.top() + metrics.ascent())
+    beside = projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, 0.0)
+    position = clamp_to_view(metrics, measure.lines, beside, projection)
+    region: tuple[QRectF, ...] = ()
+    if measure.encloses and position.x() < beside.x():
+        corner, size = measure.line.min(axis=0), np.ptp(measure.line, axis=0)
+        region = (projection.rect(*corner.tolist(), *size.tolist()),)
+        width = _text_rect(metrics, measure.lines, position).width()
+        left = region[0].left() - 2 * _HANDLE_RADIUS - width
+        position.setX(max(min(left, position.x()), _MARGIN))
+    _paint_measured(painter, measure.lines, position, projection, occupied, region)
+
+
+def _paint_measured(
+    painter: QPainter,
+    lines: Sequence[str],
+    position: QPointF,
+    projection: Projection,
+    occupied: list[QRectF],
+    region: Sequence[QRectF] = (),
+) -> None:
+    """Paint lines of text that cover none of some rectangles; add theirs to `occupied`."""
+    metrics = QFontMetricsF(painter.font())
+    text_rect = _text_rect(metrics, lines, position)
+    text_rect = avoid_overlap(text_rect, (*occupied, *region), projection.height)
     occupied.append(text_rect)
-    for row, text in enumerate(measure.lines):
+    for row, text in enumerate(lines):
         shown_text = _elided(metrics, text, projection)
-        _draw_text(
-            painter, QPointF(position.x(), position.y() + row * metrics.height()), shown_text, RULER
-        )
+        base_line = text_rect.top() + metrics.ascent() + row * metrics.height()
+        _draw_text(painter, QPointF(position.x(), base_line), shown_text, RULER)
 
 
 def clamp_to_view(

@@ -56,6 +56,7 @@ class _Listener(Protocol):
     def wheel_turned(
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None: ...
+    def editing(self) -> bool: ...
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
     def crosshair(self) -> Point: ...
     def prompt_drawn(self, drawn: PromptPath) -> None: ...
@@ -184,7 +185,7 @@ class TileView(QWidget):
                     self.tile, event.position(), [position], modifiers, crosshair_mm
                 )
                 return
-            if "Control" in modifier_keys:
+            if "Control" in modifier_keys and not self._listener.editing():
                 self._listener.lesion_added(self.tile, position)
                 return
         self._drag_position = event.position()

@@ -8,9 +8,11 @@ from typing import Any
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.model.acts.editing import Editing
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.events import SlicesRequested
 from lesionlens.napari.model.state.state import listed_ids
+from lesionlens.napari.model.wording.followup import missing_sequence_text
 
 
 class Choosing(Editing):
@@ -49,11 +51,14 @@ class Choosing(Editing):
         self._choose(only_focused=alone)
 
     def choose_sequence(self, sequence: MrSequence) -> None:
-        """Show a sequence."""
+        """Show a sequence; beside a prior that lacks it the views go, which is stated."""
         study = self._state.study
         current = self._state.choices.sequence
         if study is not None and sequence in study.series and sequence is not current:
             self._choose(sequence=sequence, previous_sequence=current)
+            missing = missing_sequence_text(self._state)
+            if missing and self._state.choices.views.layout is Layout.PRIOR:
+                self.notify(missing)
 
     def choose_views(self, **changes: Any) -> None:
         """Change choices of the views (`ViewChoices`)."""

@@ -127,6 +127,11 @@ class DrawnMeasure:
     text_at: tuple[float, float]
     """(2,): the text is to the right of this point."""
 
+    @property
+    def encloses(self) -> bool:
+        """Whether the line encloses a region."""
+        return self.line is not self.points
+
 
 def measures_on(
     board: Board, tile: Tile, image: Slice, picture: Picture | None, name: str
