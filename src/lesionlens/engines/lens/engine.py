@@ -100,13 +100,13 @@ class LensEngine(LensMethod):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptRequest,
+        request: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
     ) -> PromptResponse:
         """Segment from prompts; see `engines.engine.SupportsPrompts`."""
-        return self._prompts.answer_prompts(prepared, question, probability, context=context)
+        return self._prompts.answer_prompts(prepared, request, probability, context=context)
 
     @property
     @override
