@@ -7,54 +7,24 @@ probes, which need the network's trace, are not available.
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter
 
-from lesionlens.analysis.findings.edits import applied, is_of_edits
-from lesionlens.base.errors import GeometryError
-from lesionlens.base.files.bounded_read import read_json, read_model
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import listed
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
-from lesionlens.base.records.arrays import Volume, without_cavity
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.attention import AttentionMaps
-from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.files import (
-    CONSIDERED,
-    DOUBTFUL,
-    ConsideredFile,
-    FindingsFile,
-    RunFile,
-    left_out_warning,
-)
-from lesionlens.base.records.findings import Candidate, Considered, Findings
-from lesionlens.base.records.followup import Comparison
-from lesionlens.base.records.parts import (
-    MAPS,
-    MEASURED,
-    ORIGINAL,
-    AlteredResultError,
-    check_parts,
-    read_run_file,
-    unreadable_part,
-)
-from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, FindingsFile
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.parts import MAPS, MEASURED, ORIGINAL, check_parts, read_run_file
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.scan_limits import check_size
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
@@ -64,17 +34,21 @@ from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
-from lesionlens.results.review.saved_parts import check_measures, check_review
+from lesionlens.results.review.saved_files import (
+    read_comparison,
+    read_considered,
+    read_optional_volume,
+    read_outlines,
+    read_volumes,
+    run_info_of,
+)
+from lesionlens.results.review.saved_parts import check_review
 from lesionlens.results.review.saved_result import SavedResult
-
-Model = TypeVar("Model", bound=BaseModel)
 
 _NO_DOUBTFUL_NOTICE = (
     "Doubtful parts of the outlines are unknown: the release that made this result did not look "
     "for them"
 )
-_REDRAWN_WARNING = "were drawn anew with another outline"
-"""Part of the warning that earlier releases wrote instead of `RunInfo.redrawn`."""
 
 
 def is_result(folder: Path) -> bool:
@@ -145,7 +119,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     run = read_run_file(folder)
     notices = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
     original = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
-    outlines = _read_outlines(folder, original)
+    outlines = read_outlines(folder, original)
     content = outlines.content
     tracking_uids = {candidate.tracking_uid for candidate in outlines.candidates}
     return SavedResult(
@@ -155,17 +129,17 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             quality=content.quality,
             conclusion=content.conclusion,
             notices=_warnings_of(content),
-            considered=_considered(folder),
+            considered=read_considered(folder),
             doubtful=content.doubtful,
         ),
-        volumes=_volumes(folder, original, outlines)
+        volumes=read_volumes(folder, original, outlines)
         if maps
         else Volumes(outlines.labels, {}, {}, cavity=outlines.cavity),
         review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
-        run=_run(run, tracking_uids, notices, documents_followed(folder)),
+        run=run_info_of(run, tracking_uids, notices, documents_followed(folder)),
         reference=content.reference,
         attention=run.attention,
-        followup=_followup(folder / original) or _followup(folder),
+        followup=read_comparison(folder / original) or read_comparison(folder),
         has_evidence=(folder / CONSIDERED).is_file() or (folder / "evidence_none.nii.gz").is_file(),
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
@@ -184,7 +158,7 @@ def read_reviewed(folder: Path) -> SavedResult:
     saved = read_result(folder)
     if not (folder / ORIGINAL).is_dir():
         return saved
-    edited = _read_outlines(folder)
+    edited = read_outlines(folder)
     findings = replace(
         saved.findings,
         candidates=edited.candidates,
@@ -196,53 +170,15 @@ def read_reviewed(folder: Path) -> SavedResult:
         saved.volumes,
         labels=edited.labels,
         cavity=edited.cavity,
-        doubtful=_optional(folder / DOUBTFUL, np.uint16),
+        doubtful=read_optional_volume(folder / DOUBTFUL, np.uint16),
     )
-    return replace(saved, findings=findings, volumes=volumes, followup=_followup(folder))
-
-
-class _Outlines(NamedTuple):
-    """The candidates of a result and their voxels on the native grid, checked."""
-
-    content: FindingsFile
-    candidates: tuple[Candidate, ...]
-    components: NDArray[np.int32]
-    """(I, J, K) int32: id of the candidate at each voxel."""
-    labels: Volume
-    cavity: Volume | None
-
-
-def _read_outlines(folder: Path, subfolder: str = "") -> _Outlines:
-    """Read findings.json, labels and ids of a result, or of the network's own in a subfolder."""
-    content = _model(folder / subfolder / "findings.json", FindingsFile)
-    labels, cavity_volume = without_cavity(
-        _volume(folder / subfolder / "segmentation.nii.gz", np.uint8)
-    )
-    cavity = None if content.resection_cavity_ml is None else cavity_volume
-    ids = _volume(folder / subfolder / "candidates.nii.gz", np.int32)
-    candidates = tuple(row.candidate for row in content.candidates)
-    check_measures(candidates, ids, labels, subfolder)
-    return _Outlines(content, candidates, ids.data, labels, cavity)
-
-
-def _volumes(folder: Path, subfolder: str, outlines: _Outlines) -> Volumes:
-    """Read the maps; the network's doubtful parts lie in the subfolder if outlines were edited."""
-    return Volumes(
-        labels=outlines.labels,
-        probability=_regions(folder, "probability"),
-        attention=_regions(folder, "attention"),
-        uncertainty=_optional(folder / "uncertainty.nii.gz"),
-        evidence=_evidence(folder),
-        doubtful=_optional(folder / subfolder / DOUBTFUL, np.uint16)
-        or _optional(folder / DOUBTFUL, np.uint16),
-        cavity=outlines.cavity,
-    )
+    return replace(saved, findings=findings, volumes=volumes, followup=read_comparison(folder))
 
 
 def read_run(folder: Path) -> RunInfo:
     """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
     recover(folder)
-    return _run(read_run_file(folder), ())
+    return run_info_of(read_run_file(folder), ())
 
 
 def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -349,112 +285,4 @@ def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     }
     return AttentionMaps(
         maps, attention.raw_range, attention.method, attention.layers, attention.trust
-    )
-
-
-def _model(path: Path, model: type[Model]) -> Model:
-    try:
-        return read_model(path, model)
-    except (OSError, ValueError) as error:
-        raise unreadable_part(path, error) from error
-
-
-def _volume(path: Path, dtype: Any) -> Volume:
-    if path.exists() and not path.is_file():
-        raise unreadable_part(path)
-    try:
-        image: Any = nib.load(path)
-        check_size(image.shape, path.name)
-        stored: NDArray[Any] = np.asarray(image.dataobj)
-        with np.errstate(invalid="ignore"):
-            data: NDArray[Any] = stored.astype(dtype, copy=False)
-        grid = Grid(data.shape, image.affine)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, GeometryError) as error:
-        raise unreadable_part(path, error) from error
-    if not np.isfinite(stored).all() or (dtype is not np.float32 and (data != stored).any()):
-        raise AlteredResultError((path.name,), "numbers that LesionLens never writes there")
-    return Volume(data, grid)
-
-
-def _optional(path: Path, dtype: Any = np.float32) -> Volume | None:
-    return _volume(path, dtype) if path.exists() else None
-
-
-def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
-    volumes = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
-    return {region: volume for region, volume in volumes.items() if volume is not None}
-
-
-def _evidence(folder: Path) -> SequenceEvidence | None:
-    """Read the sequence contributions at every voxel, if saved."""
-    baseline = _optional(folder / "evidence_none.nii.gz")
-    volumes = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
-    contributions = {s: volume.data for s, volume in volumes.items() if volume is not None}
-    return (
-        SequenceEvidence(contributions, baseline.data, baseline.grid)
-        if baseline and contributions
-        else None
-    )
-
-
-def _considered(folder: Path) -> tuple[Considered, ...]:
-    """Read the dismissed regions, if saved."""
-    path = folder / CONSIDERED
-    rows = _model(path, ConsideredFile).considered if path.is_file() else ()
-    return tuple(row.considered for row in rows)
-
-
-def _followup(folder: Path) -> Comparison | None:
-    """Read the comparison with earlier examinations, if saved."""
-    path = folder / "followup.json"
-    if not path.is_file():
-        return None
-    try:
-        content = read_json(path)
-        fields = {name: content[name] for name in ("points", "changes", "alignment")}
-        fields["changes"] = [
-            {name: row.get(name) for name in ("before", "now", "beside", "joint")}
-            for row in fields["changes"]
-        ]
-        fields |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}
-        return TypeAdapter(Comparison).validate_json(json.dumps(fields))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise unreadable_part(path, error) from error
-
-
-def _run(
-    run: RunFile,
-    candidates: Iterable[str],
-    notices: tuple[str, ...] = (),
-    documents: tuple[Document, ...] = (),
-) -> RunInfo:
-    redrawn = run.redrawn
-    if redrawn is None:  # an earlier release said so in a warning alone
-        redrawn = tuple(candidates) if any(_REDRAWN_WARNING in w for w in run.warnings) else ()
-    left_out = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
-    warnings = (w for w in run.warnings if w not in left_out and not is_of_edits(w))
-    return RunInfo(
-        engine=EngineInfo(
-            name=run.engine,
-            version=run.engine_version,
-            weights_sha256=run.weights_sha256,
-            capabilities=frozenset({Capability.SEGMENT}),
-            device=run.device,
-            calibrated=run.calibrated,
-            precision=run.precision,
-            threads=run.threads,
-        ),
-        device=run.device,
-        stages=run.stages,
-        versions=run.versions,
-        inputs=tuple((row.file, row.sha256) for row in run.inputs),
-        started=run.started,
-        notices=tuple(dict.fromkeys((*warnings, *notices))),
-        trained_on=run.trained_on,
-        series=run.series,
-        documents=documents,
-        redrawn=frozenset(redrawn),
-        omitted=run.omitted,
-        omitted_decided=run.omitted_decided,
-        preparation=run.preparation,
     )
