@@ -41,8 +41,7 @@ FLAT_END = 0.18
 """Maximum share of the brain's largest section. Sections of a dome grow evenly with depth, from
 zero: the extrapolated section at the very end is computed from those at `END_MM` and twice that
 depth. Measured in seventeen people, six sides each, in voxels of 1 to 5 mm: at most .14; with
-the upper tenth cut off .20 and more, with the upper quarter .65.
-"""
+the upper tenth cut off .20 and more, with the upper quarter .65."""
 BLANK_ML, BLANK_MM = 2.0, 3.0
 """Volume and depth from which tissue counts as blank in one sequence alone. Measured: 0 ml in
 seventeen stripped people, at most 1 ml with slices in different directions; 11 ml after a core of
@@ -61,8 +60,8 @@ in sixteen people; above this ratio in 12 of them with T1 and T1c exchanged, the
 MAX_SIGNAL_TO_NOISE = 1000
 """Above this ratio the image must have been smoothed; no scanner reaches it."""
 MAX_JUMP_MM = 1.0
-"""Maximum jump between slices of a still head. Measured: 0.07 to 0.6 mm in 20 real scans of 1 to 5 mm slices; 2.7 to 3.0 mm after every second
-slice was shifted by 3 mm."""
+"""Maximum jump between slices of a still head. Measured: 0.07 to 0.6 mm in 20 real scans of 1 to
+5 mm slices; 2.7 to 3.0 mm after every second slice was shifted by 3 mm."""
 
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
@@ -357,21 +356,19 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     far = [name for name, r in reliable.items() if r.shift_mm > FAR_MM]
     turned = [name for name, r in reliable.items() if r.angle_deg > 90]
     if turned:
-        return failed_check(
-            "registration",
+        message = (
             f"The headers turn {', '.join(turned)} by half against the reference: registration "
             f"used the image content. One of them is wrong: check the sides before you rely on "
-            f"them. Moved: {listed}.",
+            f"them. Moved: {listed}."
         )
-    if far:
-        return failed_check(
-            "registration",
+    elif far:
+        message = (
             f"The headers place {', '.join(far)} far from the reference: registration used the "
-            f"image content. Check that all sequences are of one patient. Moved: {listed}.",
+            f"image content. Check that all sequences are of one patient. Moved: {listed}."
         )
-    if doubtful:
-        return failed_check(
-            "registration",
-            f"Registration of {', '.join(doubtful)} is doubtful: check it by eye. Moved: {listed}.",
-        )
-    return passed_check("registration", f"Registered to the reference; moved: {listed}.")
+    elif doubtful:
+        names = ", ".join(doubtful)
+        message = f"Registration of {names} is doubtful: check it by eye. Moved: {listed}."
+    else:
+        return passed_check("registration", f"Registered to the reference; moved: {listed}.")
+    return failed_check("registration", message)
