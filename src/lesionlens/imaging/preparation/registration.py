@@ -333,10 +333,7 @@ def _register_coarse(
 def _optimise(
     pair: tuple[Level, Level], start: sitk.Euler3DTransform, method: sitk.ImageRegistrationMethod
 ) -> tuple[float, sitk.Euler3DTransform] | None:
-    """Return the lowest metric, minus mutual information, and its transform, from one start.
-
-    None if the images do not overlap.
-    """
+    """Return minus the best mutual information and its transform; None if images do not overlap."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     method.SetMetricFixedMask(pair[0].region)
