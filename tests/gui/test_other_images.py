@@ -215,8 +215,10 @@ def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):
     assert linked.drawing(adc).lines[0] == "prior · T1c · axial"
 
 
-def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled):
+def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled, monkeypatch):
     panel, *_ = doubled
+    canvas = panel.viewer.canvas
+    monkeypatch.setattr(canvas, "size", (600, 1200))  # wide enough for the whole caption
     other = panel.session.state.choices.views.compared
     labels = panel.session.state.analysis.findings.components
     flagged = Volume(labels, panel.session.state.analysis.prepared.native)
@@ -225,7 +227,7 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     shown = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
     assert ATTENTION in shown
     panel.actions_.hold_comparison(True)
-    caption = panel.viewer.canvas.overlays["lesionlens_caption"]
+    caption = canvas.overlays["lesionlens_caption"]
     assert panel.views.lines.strokes is None
     roles = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
     assert roles == {None, "compared"}

@@ -783,7 +783,7 @@ def test_only_headers_are_read_until_voxels_are_asked_for(one, monkeypatch, fast
     for module in (scan, pixels):
         monkeypatch.setattr(module, "read_dicom", watched)
     if not fast:  # as of an encoding that pydicom alone reads
-        monkeypatch.setattr(scan.dicom_header, "split", lambda *_: None)
+        monkeypatch.setattr(scan.dicom_header, "requested_elements", lambda *_: None)
     series = open_study(one).series[T1C]
     assert bool(read) is not fast
     assert all(read)
