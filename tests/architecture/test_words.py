@@ -71,6 +71,16 @@ def test_no_language_says_that_there_is_nothing(language):
     assert not [one for one in words if SAYS_NEVER[language].search(one)]
 
 
+def test_english_has_no_space_before_a_percent_sign():
+    """Two pages wrote "95 % interval" beside "96%" of the command line."""
+    package = REPOSITORY / "src" / "lesionlens"
+    paths = (*files_below(package, "*.j2"), *files_below(package, "en.toml"),
+             *files_below(REPOSITORY / "docs", "*.md"))  # fmt: skip
+    assert len(paths) > 20
+    spaced = re.compile(r"[\d}] %(?!\})")
+    assert not [path.name for path in paths if spaced.search(path.read_text("utf-8"))]
+
+
 def test_no_template_says_that_there_is_nothing():
     templates = files_below(REPOSITORY / "src" / "lesionlens", "*.html.j2")
     assert not [p.name for p in templates if SAYS_NEVER["en"].search(p.read_text("utf-8"))]

@@ -41,7 +41,7 @@ from lesionlens.site.acceptance.signing import (
     with_history,
 )
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.work import CohortChoice, load_lens
+from lesionlens.site.cohort.work import CohortChoice, engine_info
 from lesionlens.site.database.records import Status
 
 RECORD, PAGE, SUMS = "acceptance.json", "acceptance.html", "acceptance.sha256"
@@ -90,7 +90,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     is_signing = test.signed_by is not None
     previous = read_previous_report(test.out / RECORD, signing=is_signing)
     if is_signing and previous is not None and previous.weights_sha256 is not None:
-        check_same_weights(previous, _weights_now(test.choice))
+        check_same_weights(previous, engine_info(test.choice).weights_sha256)
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -119,12 +119,6 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         report = with_history(previous, report)
     _write(report, test.out)
     return report
-
-
-def _weights_now(choice: CohortChoice) -> str | None:
-    """Return the SHA-256 of the weights with which cases would be analysed; None if unknown."""
-    engine, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
-    return engine.weights_sha256
 
 
 def _cases(root: Path) -> tuple[Case, ...]:

@@ -108,11 +108,16 @@ def without_file_options(identifier: str) -> str:
     return " ".join(part for part in identifier.split(" ") if part.split("=")[0] not in labels)
 
 
-def identity(choice: CohortChoice) -> str:
-    """Load the engine of a choice for a run and return its identifier."""
+def engine_info(choice: CohortChoice) -> EngineInfo:
+    """Load the engine of a choice anew, as its weights may have changed, and describe it."""
     forget_networks()
     info, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
-    return engine_identity(info, choice)
+    return info
+
+
+def identity(choice: CohortChoice) -> str:
+    """Load the engine of a choice for a run and return its identifier."""
+    return engine_identity(engine_info(choice), choice)
 
 
 def _non_default(choice: CohortChoice) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from tests.helpers.stale_share import make_stale
@@ -406,7 +407,8 @@ def test_results_of_another_network_are_named_and_not_signed(site, tmp_path, mon
     here = {"engine": "lens", "engine_version": "1", "weights_sha256": "b" * 64}
     runs = dict.fromkeys(("case0", "case1", "case2"), server)
     monkeypatch.setattr(module, "read_run_json", lambda result: runs[result.name])
-    monkeypatch.setattr(module, "_weights_now", lambda _: server["weights_sha256"])
+    tested = SimpleNamespace(weights_sha256=server["weights_sha256"])
+    monkeypatch.setattr(module, "engine_info", lambda _: tested)
     assert not any(case.problems for case in accept(SiteTest(site, tmp_path)).cases)
     runs["case1"] = here
     with pytest.raises(UnusableInputError, match=r"case1: its result was made by lens 1, not by"):
@@ -435,6 +437,25 @@ def test_a_page_of_other_weights_is_refused_before_its_results_are_replaced(
     accept(SiteTest(site, tmp_path, choice=choice))
     signed = accept(SiteTest(site, tmp_path, choice=choice, signed_by="A. Physicist"))
     assert signed.signed_by == "A. Physicist"
+
+
+def test_weights_replaced_under_their_name_since_the_page_are_other_weights(
+    site, tmp_path, monkeypatch, scored, random_weights, refining_weights
+):
+    """The network of the first signature was kept, and its weights passed for those of the file."""
+    scored(of_site([0.9] * 3))
+    path = tmp_path / "ours.safetensors"
+    shutil.copyfile(random_weights, path)
+    run = {"engine": "lens", "engine_version": "1",
+           "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}  # fmt: skip
+    monkeypatch.setattr(module, "read_run_json", lambda _: run)
+    choice = CohortChoice(EngineChoice("cpu", weights=str(path)))
+    signing_test = SiteTest(site, tmp_path, choice=choice, signed_by="A. Physicist")
+    accept(SiteTest(site, tmp_path, choice=choice))
+    accept(signing_test)
+    shutil.copyfile(refining_weights, path)
+    with pytest.raises(UnusableInputError, match="other weights than those of the page"):
+        accept(signing_test)
 
 
 def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, scored):
