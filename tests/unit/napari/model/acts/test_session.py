@@ -576,6 +576,33 @@ def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, a
     assert drawn_map() is None
 
 
+@pytest.mark.parametrize("before", ["probe", "other analysis"])
+def test_linked_views_keep_neither_a_closed_probe_nor_the_map_of_another_analysis(
+    session, analysis, before
+):
+    """The map of a closed probe stayed, below the legend of the attention."""
+    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
+    at_mm = analysis.findings.candidates[0].centroid_mm
+
+    def drawn_map():
+        board = view_model_of(session.state).board
+        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
+
+    session.choose_overlay(Overlay.MAP)
+    overlays = session.state.overlays
+    probe = replace(overlays.attention[Region.WT], role=PROBE)
+    if before == "probe":
+        session.probe((0, 0, 0), replace(overlays, probe=probe))
+        assert drawn_map().role == PROBE
+        session.probe(None, overlays)
+    else:
+        assert drawn_map().role == ATTENTION
+        session.analysed(FakeResult(analysis), display.overlays_of(analysis))
+    session.choose_layer(0)
+    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
+    assert drawn_map() is None
+
+
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
     session.choose_uncertainty(visible=True)
