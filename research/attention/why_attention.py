@@ -119,7 +119,7 @@ def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
         f"{options.steps} steps of two volumes at about 3 mm, seed {options.seed}, "
         "the same volumes for all; "
         f"scored on {options.volumes} synthetic volumes with tumour, with all sequences. "
-        "Mean Dice, 95 % "
+        "Mean Dice, 95% "
         "bootstrap interval over volumes; the difference is paired, volume by volume."
     )
     lines = [head, "", "| network | M par. | CPU s a step | WT | TC | ET |"]

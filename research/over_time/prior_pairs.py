@@ -5,7 +5,7 @@ r"""Measure how accurate a comparison with a prior is, on synthetic pairs of kno
 
 Each pair is one synthetic brain twice, with scaled lesion radii, other contrasts and noise, other
 slices, and the head moved by up to 10 mm and 8 degrees; with `--one-scanner` the same contrasts and
-slices, other noise, bias field and artefacts, and volumes that change by -30 to +60 %. Both
+slices, other noise, bias field and artefacts, and volumes that change by -30 to +60%. Both
 references and the motion are known. One path takes the reference masks through registration,
 matching and measurement; the other (for the first few pairs, as it is slow) analyses both scans.
 Printed: registration error over the brain, share of lesions matched, and error of the change in
@@ -238,8 +238,8 @@ def count_pair(
             result.error_percent.append(error)
             joint_text = "" if change.joint is None else change.joint.text
             print_line(
-                f"    {volume_before:.1f} ml: {true_percent:+.1f} % true, "
-                f"{change.volume_percent:+.1f} % by "
+                f"    {volume_before:.1f} ml: {true_percent:+.1f}% true, "
+                f"{change.volume_percent:+.1f}% by "
                 f"outlines, by one criterion {joint_text}"
             )
             count_joint(result, change, true_percent)
@@ -275,14 +275,14 @@ def summarise(name: str, result: PathResult) -> None:
     print_line(
         f"{name}: alignment median {np.median(result.errors_mm):.2f}, worst "
         f"{max(result.errors_mm):.2f} mm; matched {result.matched} of {result.pairs}; error of "
-        f"volume now / before: median {np.median(errors):.1f} %, worst {max(errors):.1f} %, within "
-        f"3 %: {sum(e <= 3 for e in errors)} of {len(errors)} lesions"
+        f"volume now / before: median {np.median(errors):.1f}%, worst {max(errors):.1f}%, within "
+        f"3%: {sum(e <= 3 for e in errors)} of {len(errors)} lesions"
     )
     joint = result.joint_error_percent or [float("nan")]
     print_line(
         f"{name}, by one criterion: {len(result.joint_error_percent)} measured, median "
-        f"{np.median(joint):.1f} %, mean {np.mean(joint):.1f} %, worst {max(joint):.1f} %, within "
-        f"10 %: {sum(w <= 10 for w in joint)}, within the stated limits: {result.within_limits}"
+        f"{np.median(joint):.1f}%, mean {np.mean(joint):.1f}%, worst {max(joint):.1f}%, within "
+        f"10%: {sum(w <= 10 for w in joint)}, within the stated limits: {result.within_limits}"
     )
 
 

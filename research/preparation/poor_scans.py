@@ -60,11 +60,11 @@ def add_shading(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) 
 
 
 GHOSTS: dict[str, tuple[int, Callable[[np.ndarray, int], np.ndarray]]] = {
-    "three of four lines of k-space 30 % weaker": (1, lambda v, a: weaken_lines(v, 0.3, 4, a)),
-    "every 2nd line 20 % weaker": (1, lambda v, a: weaken_lines(v, 0.2, 2, a)),
-    "a copy of 5 %, a quarter off": (1, lambda v, a: add_copy(v, 0.05, 4, a)),
-    "a copy of 10 %, a quarter off": (1, lambda v, a: add_copy(v, 0.1, 4, a)),
-    "a copy of 20 %, a third off, left to right": (0, lambda v, a: add_copy(v, 0.2, 3, a)),
+    "three of four lines of k-space 30% weaker": (1, lambda v, a: weaken_lines(v, 0.3, 4, a)),
+    "every 2nd line 20% weaker": (1, lambda v, a: weaken_lines(v, 0.2, 2, a)),
+    "a copy of 5%, a quarter off": (1, lambda v, a: add_copy(v, 0.05, 4, a)),
+    "a copy of 10%, a quarter off": (1, lambda v, a: add_copy(v, 0.1, 4, a)),
+    "a copy of 20%, a third off, left to right": (0, lambda v, a: add_copy(v, 0.2, 3, a)),
 }
 """Axis and simulation of each ghosting fault."""
 

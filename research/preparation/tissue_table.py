@@ -3,7 +3,7 @@
     python -m research.preparation.tissue_table --data CASES [--volumes 40]
 
 Only medians over tissue classes leave the cases. Cells: real median [lowest, highest] | synthetic
-median [5 %, 95 %] | share of real cases outside the synthetic 2 to 98 %. Healthy tissue of the real
+median [5%, 95%] | share of real cases outside the synthetic 2 to 98%. Healthy tissue of the real
 cases comes from the atlas scaled to the brain's bounding box: crude, but enough for a median.
 """
 
