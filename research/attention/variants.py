@@ -86,9 +86,9 @@ class PatchEncoder(Encoder):
         )
 
     @override
-    def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
+    def forward(self, x: Tensor, bounds: Tensor, *, trace: bool) -> Features:
         """Encode (B, inputs, I, J, K) as tokens, the coarsest features; finer ones are empty."""
-        coarse, traces = mix(self.transformer, self.patch(padded(x)), place, trace=trace)
+        coarse, traces = mix(self.transformer, self.patch(padded(x)), bounds, trace=trace)
         empty = coarse.new_empty(0)
         return Features(empty, empty, empty, coarse, traces)
 

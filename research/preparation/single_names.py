@@ -32,7 +32,7 @@ def main() -> None:
             images[sequence] += 1
             values = standard_units(series.load())
             for name in MrSequence:
-                renamed = replace(series, sequence=name, witness=EvidenceKind.USER)
+                renamed = replace(series, sequence=name, evidence_kind=EvidenceKind.USER)
                 doubted[sequence, name] += single_name.check(renamed, values) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
         print(

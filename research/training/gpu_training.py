@@ -239,7 +239,7 @@ class TrainingRun:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, place=batch.position_range)
+            output = self.network(x, bounds=batch.position_range)
         loss, parts = losses.lens_loss(output, batch, LossConfig())
         value = float(loss.detach())
         if math.isfinite(value):
@@ -264,7 +264,7 @@ def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(x, place=batch.position_range, lesions=False).logits
+            logits = network(x, bounds=batch.position_range, lesions=False).logits
         masks = ((logits > logit_thresholds) & batch.brain[:, None])[0].flatten(1)
         reference = batch.labels[0].flatten(1) > 0
         overlap, total = (masks & reference).sum(1), masks.sum(1) + reference.sum(1)

@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.slices import Frame, Picture
+from lesionlens.napari.model.geometry.slices import Frame, OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.viewer.board_view import BoardView
@@ -332,7 +332,7 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     view = BoardView(viewpoint, lambda _: (0.0, 1.0), parent)
     view.set_pictures(
         {
-            sequence: Picture.of(np.zeros(grid.shape, np.float32), grid)
+            sequence: OrientedVolume.of(np.zeros(grid.shape, np.float32), grid)
             for sequence, grid in ((MrSequence.T1C, thick), (MrSequence.FLAIR, other))
         }
     )

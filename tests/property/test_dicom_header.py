@@ -33,7 +33,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def split(path, first=dicom_header.FIRST_BYTES):
     with path.open("rb", buffering=0) as stream:
         head = stream.read(first)
-        return dicom_header.split(stream, head, path.stat().st_size, dicom_scan._NEEDED_TAGS)
+        return dicom_header.requested_elements(
+            stream, head, path.stat().st_size, dicom_scan._NEEDED_TAGS
+        )
 
 
 def by_pydicom(path):

@@ -113,7 +113,7 @@ class SupportsPrompts(Protocol):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptRequest,
+        request: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
@@ -122,7 +122,7 @@ class SupportsPrompts(Protocol):
 
         Parameters
         ----------
-        question : PromptRequest
+        request : PromptRequest
             Prompts in voxels of the working grid.
         probability : mapping or None
             Predicted probabilities, if the study was analysed.

@@ -154,7 +154,7 @@ def release(engine: object) -> None:
 def answer_prompts(
     engine: SupportsPrompts,
     prepared: PreparedStudy,
-    question: PromptRequest,
+    request: PromptRequest,
     probability: Mapping[Region, Floats] | None,
     *,
     context: RunContext,
@@ -170,33 +170,33 @@ def answer_prompts(
         A third-party engine fails, changes the images, or returns arrays that do not fit its box or
         the grid.
     """
-    if question.region is not None and question.region not in prepared.regions:
+    if request.region is not None and request.region not in prepared.regions:
         raise UnusableInputError(
-            found=f"a prompt for the {question.region.display_name} of a study without T1c",
+            found=f"a prompt for the {request.region.display_name} of a study without T1c",
             expected="a region that its sequences can show",
             next_step="Choose the whole tumour or its core, or no region",
         )
     if plugins.is_builtin(engine):
-        return engine.answer_prompts(prepared, question, probability, context=context)
-    question = _restricted_to_grid(question, prepared.working.shape)
+        return engine.answer_prompts(prepared, request, probability, context=context)
+    request = _restricted_to_grid(request, prepared.working.shape)
     with (
         exclusive_use(engine, context),
         engine_errors(engine, prepared, "when it answered prompts"),
     ):
-        response = engine.answer_prompts(prepared, question, probability, context=context)
+        response = engine.answer_prompts(prepared, request, probability, context=context)
     return validated_response(engine, response, prepared.working.shape)
 
 
-def _restricted_to_grid(question: PromptRequest, shape: Shape3) -> PromptRequest:
+def _restricted_to_grid(request: PromptRequest, shape: Shape3) -> PromptRequest:
     """Return a request whose voxels are all of the grid, as an engine may use them as indices.
 
     The frame of a box may lie beyond it; -1 would be the opposite face.
     """
-    inside = is_inside(question.background, shape)
-    has_outside = not is_inside(question.foreground, shape).all()
-    if has_outside or (len(inside) and not inside.any() and not len(question.foreground)):
+    inside = is_inside(request.background, shape)
+    has_outside = not is_inside(request.foreground, shape).all()
+    if has_outside or (len(inside) and not inside.any() and not len(request.foreground)):
         raise outside_brain()
-    return replace(question, background=question.background[inside])
+    return replace(request, background=request.background[inside])
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:

@@ -42,28 +42,28 @@ class Residual(nn.Module):
         return silu(add(self.norm2(self.conv2(y)), self.short(x)))
 
 
-def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor:
+def position_code(grid: tuple[int, int, int], dim: int, bounds: Tensor) -> Tensor:
     """Return the sinusoidal code of the 3-D position in the brain, (B, I J K, dim).
 
     Parameters
     ----------
     grid : (3,) int
         Tokens along I, J, K.
-    place : (B, 3, 2) Tensor
+    bounds : (B, 3, 2) Tensor
         Outer edges of the grid along each axis, in coordinates in which the brain's box is -1 to 1,
         so that the position of a window in the brain is encoded.
     """
     frequencies = dim // 6
     frequency = math.pi * 2 ** torch.linspace(
-        -1, 3, frequencies, dtype=torch.float32, device=place.device
+        -1, 3, frequencies, dtype=torch.float32, device=bounds.device
     )
     codes = []
     for axis, count in enumerate(grid):
-        index = torch.arange(count, dtype=torch.float32, device=place.device)
+        index = torch.arange(count, dtype=torch.float32, device=bounds.device)
         step = index / max(count - 1, 1)
-        low, high = place[:, axis, :1], place[:, axis, 1:]
+        low, high = bounds[:, axis, :1], bounds[:, axis, 1:]
         angle = (low + (high - low) * step)[..., None] * frequency
-        view = [len(place), 1, 1, 1, frequencies]
+        view = [len(bounds), 1, 1, 1, frequencies]
         view[1 + axis] = count
         codes += [wave.view(view).expand(-1, *grid, -1) for wave in (angle.sin(), angle.cos())]
     code = torch.cat(codes, -1).flatten(1, 3)
@@ -71,12 +71,12 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
 
 
 def mix(
-    blocks: nn.ModuleList, coarse: Tensor, place: Tensor, *, trace: bool
+    blocks: nn.ModuleList, coarse: Tensor, bounds: Tensor, *, trace: bool
 ) -> tuple[Tensor, tuple[SelfTrace, ...]]:
     """Apply the self-attention blocks to coarse features (B, C, I, J, K)."""
     b, c, i, j, k = coarse.shape
     tokens = coarse.flatten(2).transpose(1, 2)
-    tokens = tokens + position_code((i, j, k), c, place).to(tokens.dtype)
+    tokens = tokens + position_code((i, j, k), c, bounds).to(tokens.dtype)
     traces = []
     for block in blocks:
         tokens, query, key = block(tokens)
@@ -123,14 +123,14 @@ class Encoder(nn.Module):
         return nn.Sequential(Residual(inputs, outputs, stride=2), *additional)
 
     @override
-    def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
+    def forward(self, x: Tensor, bounds: Tensor, *, trace: bool) -> Features:
         """Return features of (B, inputs, I, J, K), padded by `padded`.
 
-        `place` as for `position_code`.
+        `bounds` as for `position_code`.
         """
         full = silu(self.stem(padded(x)))
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)
-        eighth, traces = mix(self.transformer, eighth, place, trace=trace)
+        eighth, traces = mix(self.transformer, eighth, bounds, trace=trace)
         return Features(full, half, quarter, eighth, traces)

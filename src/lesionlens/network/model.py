@@ -76,7 +76,7 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(
-        self, x: Tensor, *, place: Tensor | None = None, trace: bool = False, lesions: bool = True
+        self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False, lesions: bool = True
     ) -> LensOutput:
         """Predict a batch.
 
@@ -84,7 +84,7 @@ class LensNetwork(nn.Module):
         ----------
         x : (B, 8, I, J, K) Tensor
             From `normalise.with_presence`; any I, J, K.
-        place : (B, 3, 2) Tensor or None
+        bounds : (B, 3, 2) Tensor or None
             Position of a window along each axis, in coordinates in which the brain's box is -1 to
             1; None for the whole brain.
         trace : bool
@@ -93,9 +93,9 @@ class LensNetwork(nn.Module):
             Also evaluate the lesion queries, if the network has them.
         """
         i, j, k = x.shape[2:]
-        if place is None:
-            place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
-        features = self.encoder(x, place, trace=trace)
+        if bounds is None:
+            bounds = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
+        features = self.encoder(x, bounds, trace=trace)
         layers = features.trace
         pyramid = self.decoder(features)
         del features  # a third of the memory

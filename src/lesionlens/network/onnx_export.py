@@ -56,7 +56,7 @@ class _Lens(nn.Module):
     @override
     def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of `_named_outputs`."""
-        return tuple(_named_outputs(self.network(x, place=place, trace=True)).values())
+        return tuple(_named_outputs(self.network(x, bounds=place, trace=True)).values())
 
 
 class _GroupNorm(nn.Module):
@@ -117,9 +117,9 @@ def export_lens(
     """Export the Lens network.
 
     Inputs: `x` (1, 8, I, J, K) float32 from `normalise.with_presence`, I, J, K multiples of 8 and
-    at least 16; `place` (1, 3, 2) float32 as for `LensNetwork.forward`. Outputs, float32: `logits`
-    and `attention` (1, R, I, J, K), R as in `LensOutput`; `attention_quarter`, `_half`, `_full`
-    (1, heads, R, ...);
+    at least 16; `place` (1, 3, 2) float32, `bounds` of `LensNetwork.forward`. Outputs, float32:
+    `logits` and `attention` (1, R, I, J, K), R as in `LensOutput`; `attention_quarter`, `_half`,
+    `_full` (1, heads, R, ...);
     `q`, `k` (layers, heads, N, d) of self-attention; `classes` (1, 3, I/2, J/2, K/2).
 
     Parameters
@@ -142,7 +142,7 @@ def export_lens(
     x = torch.zeros(1, network.config.inputs, 5 * STRIDE, 3 * STRIDE, 4 * STRIDE)
     place = torch.tensor([[[-1.0, 1.0]] * 3])
     with torch.inference_mode():
-        names = list(_named_outputs(network(x, place=place, trace=True)))
+        names = list(_named_outputs(network(x, bounds=place, trace=True)))
     metadata = {
         "format": ONNX_FORMAT,
         "network": json.dumps(dataclasses.asdict(info.config)),

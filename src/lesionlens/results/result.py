@@ -276,7 +276,7 @@ class Result:
 
     @fork_safe
     @fixed_arithmetic()
-    def answer_prompts(self, question: PromptRequest) -> PromptResponse:
+    def answer_prompts(self, request: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
         Uses the shipped prompt network if the engine does not support prompts.
@@ -285,7 +285,7 @@ class Result:
         self._prompter = prompter
         prepared, probability = self.analysis.prepared, self._analysed_probability
         return plugin_engines.answer_prompts(
-            prompter, prepared, question, probability, context=SILENT
+            prompter, prepared, request, probability, context=SILENT
         )
 
     @cached_property

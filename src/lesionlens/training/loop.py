@@ -195,7 +195,7 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with autocast(device, run.precision):
-        output = run.training_module(x, place=on_device.position_range)
+        output = run.training_module(x, bounds=on_device.position_range)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):

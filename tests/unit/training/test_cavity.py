@@ -84,9 +84,9 @@ def test_a_network_learns_it_in_a_few_steps(batch):
     x = with_presence(batch.channels, batch.present, batch.brain)
     goal = targets(batch, MORE + 1)[0]
     for step in range(32):
-        output = network(x, place=batch.position_range)
+        output = network(x, bounds=batch.position_range)
         optimiser.step(lens_loss(output, batch, LossConfig())[0], 1.0, step)
-    found = network(x, place=batch.position_range).logits[0] > 0
+    found = network(x, bounds=batch.position_range).logits[0] > 0
     assert cavity_dice(found, goal[MORE] > 0)["cavity"] > 0.4
 
 

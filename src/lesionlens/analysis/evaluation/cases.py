@@ -132,7 +132,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     else:
         folders = [root, *_visible_folders(root)] if root.is_dir() else []
         cases = [c for folder in folders if (c := _case_in_folder(folder)) is not None]
-        if not any(_folder_of(c) != root for c in cases):
+        if all(_folder_of(c) == root for c in cases):
             is_source = root.is_dir() and not _is_result(root)
             segmentations = segmentations_in(root) if is_source else {}
             cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases

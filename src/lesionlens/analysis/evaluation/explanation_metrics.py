@@ -9,7 +9,7 @@ from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
 _TOLERANCE = 1e-6  # scores in findings.json have six digits
 
 
-def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
+def explanation_measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
     """Return the checks of the whole-tumour map and the cost of the explanations.
 
     Returns

@@ -43,8 +43,7 @@ class Bins:
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     positive: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     """(BINS,) float64: number of cases in the bin, sum of predicted probabilities, and number of
-    positive cases.
-    """
+    positive cases."""
 
     def __add__(self, other: Bins) -> Bins:
         return Bins(

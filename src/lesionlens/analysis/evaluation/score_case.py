@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.cases import Case, read_volume
-from lesionlens.analysis.evaluation.explanation_metrics import measures
+from lesionlens.analysis.evaluation.explanation_metrics import explanation_measures
 from lesionlens.analysis.evaluation.label_conventions import is_undivided, region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.scored_result import (
@@ -132,7 +132,7 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Refere
     if network_folder == result:
         labels, findings = without_additions(score, result, labels, grid, findings)
     has_t1c = MrSequence.T1C in findings.sequences
-    if not has_t1c:  # earlier releases kept it
+    if not has_t1c:  # results of earlier releases have an enhancing part nevertheless
         labels = enhancing_as_core(labels)
     score.unsegmented = _unsegmented(findings)
     if run is not None:
@@ -154,7 +154,7 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Refere
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
     if run is not None:
-        score.metrics |= measures(run, findings)
+        score.metrics |= explanation_measures(run, findings)
     _score_calibration(score, result, grid, reference_labels, image)
     _score_attention(score, result, grid, reference_labels, has_t1c=has_t1c)
     if not (has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():

@@ -31,18 +31,18 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prediction import InputPerturbation
 
-SUFFICIENT = 0.5
+MIN_INSERTION_LEAD = 0.5
 """Minimum lead of a faithful map over random voxels, as a share of the region's probability."""
-NEAR = 0.8
+MIN_NEAR = 0.8
 """Minimum share of the attention in voxels that hold any of the flagged region, for the map and for
 the others of its layer: queries without meaning may point to a tumour because it stands out, but
 not each to its own region."""
-MOSTLY = 0.5
+MIN_MASS_INSIDE = 0.5
 """Minimum share on the native grid, for an engine without perturbed predictions."""
 TOO_COARSE = (
     "too coarse to judge its position: of a perfect map this coarse, no more would lie inside"
 )
-CHECKED = "the checks of the attention maps"
+PURPOSE = "the checks of the attention maps"
 _BLOCK_VOX = 4
 _COARSENESS_TOLERANCE = 1e-3
 """Tolerance for rounding of `TestedMap.coarseness_vox`."""
@@ -97,8 +97,8 @@ def _with_verdict(checks: MapChecks) -> MapChecks:
 
 
 def too_coarse(checks: MapChecks) -> bool:
-    """Return whether a map is so coarse that not even a perfect one would keep to `NEAR`."""
-    return checks.near is not None and checks.near < NEAR and checks.attainable < 1
+    """Return whether a map is so coarse that not even a perfect one would keep to `MIN_NEAR`."""
+    return checks.near is not None and checks.near < MIN_NEAR and checks.attainable < 1
 
 
 def faults_of(checks: MapChecks) -> tuple[MapFault, ...]:
@@ -108,19 +108,19 @@ def faults_of(checks: MapChecks) -> tuple[MapFault, ...]:
         faults.append(MapFault.NOT_SEEN)
     if checks.peak_inside is False:
         faults.append(MapFault.PEAK_OUTSIDE)
-    inside_fraction, minimum = checks.near, NEAR * checks.attainable
+    inside_fraction, minimum = checks.near, MIN_NEAR * checks.attainable
     if inside_fraction is None:
-        inside_fraction, minimum = checks.mass_inside, MOSTLY
+        inside_fraction, minimum = checks.mass_inside, MIN_MASS_INSIDE
     if inside_fraction is not None and inside_fraction < minimum:
         faults.append(MapFault.PARTLY_OUTSIDE)
-    if checks.others_near is not None and checks.others_near < NEAR:
+    if checks.others_near is not None and checks.others_near < MIN_NEAR:
         faults.append(MapFault.OTHERS_OUTSIDE)
     if (
         checks.kept is not None
         and checks.kept_random is not None
         and checks.kept_centre is not None
     ):
-        if checks.kept < checks.kept_random + SUFFICIENT:
+        if checks.kept < checks.kept_random + MIN_INSERTION_LEAD:
             faults.append(MapFault.TOO_LITTLE)
         elif checks.kept <= checks.kept_centre:
             faults.append(MapFault.CENTRE_AS_MUCH)
@@ -173,8 +173,8 @@ def insertion_test(
     Returns
     -------
     dict
-        Without insertion for a region that is not predicted by perturbed passes, and if the time
-        was up; deletion for the whole tumour alone.
+        Without insertion for a region that is not predicted by perturbed passes, and if time
+        ran out; deletion for the whole tumour alone.
 
     Notes
     -----
@@ -194,12 +194,12 @@ def insertion_test(
     all_but_random = brain & ~_top_voxels(blocks, brain, size)
     # in the order of `_MeanProbabilities`
     masks = [None, all_but_random, brain & ~all_but_attended, all_but_centre, all_but_attended]
-    first = runner.predict(CHECKED, _with_hidden(masks))
+    first = runner.predict(PURPOSE, _with_hidden(masks))
     if first is None:
         return tested
     inner_masks = [mask for pair in hidden.values() for mask in pair]
     needs_second = bool(inner_masks) and first.inner is not None
-    second = runner.predict(CHECKED, _with_hidden(inner_masks)) if needs_second else None
+    second = runner.predict(PURPOSE, _with_hidden(inner_masks)) if needs_second else None
     for number, (region, trial) in enumerate(trials.items()):
         probabilities = first.of(region)
         inner_probabilities = None if second is None else second.of(region)
@@ -276,7 +276,7 @@ def _mean_probabilities(probability: Floats, trial: TestedMap) -> list[float]:
 
 def _with_probabilities(checks: MapChecks, means: _MeanProbabilities) -> MapChecks:
     """Add the remaining shares of a region's probability, at most 1."""
-    if means.unperturbed < perturbations.SEEN:
+    if means.unperturbed < perturbations.MIN_DETECTED:
         return replace(checks, seen=False)
 
     def remaining(mean: float | None) -> float | None:

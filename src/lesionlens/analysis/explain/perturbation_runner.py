@@ -55,7 +55,7 @@ class PerturbationRunner:
         Returns
         -------
         PerturbedPrediction or None
-            None if the time was too short.
+            None if too little time is left.
 
         Raises
         ------

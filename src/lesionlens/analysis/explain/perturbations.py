@@ -37,7 +37,7 @@ from lesionlens.engines.perturbation_order import (
 )
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
-SEEN = 0.1
+MIN_DETECTED = 0.1
 """Minimum mean probability of a region's flagged voxels in a pass that detects the region."""
 
 
@@ -84,8 +84,8 @@ def quick_passes_suffice(
     Returns
     -------
     bool
-        True also if nothing is flagged, if the pass does not predict a region, or if the time
-        was up.
+        True also if nothing is flagged, if the pass does not predict a region, or if time
+        ran out.
     """
     first_pass = prediction.unperturbed
     if first_pass is None or not component_mask.count:
@@ -101,7 +101,7 @@ def quick_passes_suffice(
         probability = pass_alone.of(region)
         if probability is None or not voxels.size:
             continue
-        if probability[0].ravel()[voxels].mean() < SEEN:
+        if probability[0].ravel()[voxels].mean() < MIN_DETECTED:
             return False
     return True
 
@@ -117,9 +117,9 @@ class PerturbationResults(NamedTuple):
 
     by_sequence: SequenceScores | None
     """Contribution of each sequence to the overlap (`subset_overlap`) of each component; None
-    without components, or if the time was up."""
+    without components, or if time ran out."""
     uncertainty: Volume | None
-    """0 to 1; None if the time was up."""
+    """0 to 1; None if time ran out."""
     leave_one_out: Sequence[Mapping[str, float | None]] | None
     """Overlap of each component without one sequence, in quick passes and at the threshold of the
     study, as in the fit of the scores."""
@@ -183,14 +183,14 @@ def predict_subsets(
         if perturbed is None:
             return PerturbationResults(None, uncertainty, None)
         quick.add(missing, perturbed, threshold)
-    views = shapley.values_by_subset(quick.table(threshold), without_each)
+    left_out = shapley.values_by_subset(quick.table(threshold), without_each)
     if fine_components is None:
-        return PerturbationResults(_sequence_scores(quick, present), uncertainty, views)
+        return PerturbationResults(_sequence_scores(quick, present), uncertainty, left_out)
     fine = _predict_fine(runner, fine_components, threshold)
     if fine is None:
-        return PerturbationResults(None, uncertainty, views)
+        return PerturbationResults(None, uncertainty, left_out)
     fine_maps, uncertainty = fine
-    return PerturbationResults(_sequence_scores(fine_maps, present), uncertainty, views)
+    return PerturbationResults(_sequence_scores(fine_maps, present), uncertainty, left_out)
 
 
 def _predict_fine(
@@ -198,7 +198,7 @@ def _predict_fine(
 ) -> tuple[_SubsetMaps, Volume] | None:
     """Return every subset's map, and the uncertainty, at the prediction's own voxel size.
 
-    None if the time was up.
+    None if time ran out.
     """
     present = runner.prepared.sequences
     subsets = subsets_of(present)

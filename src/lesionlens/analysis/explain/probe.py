@@ -18,10 +18,9 @@ REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
 AROUND_MM = 30.0
 """Radius of a voxel's surroundings."""
-SEEN, MIN_ELSEWHERE = 2.0, 0.05
+NOTABLE, MIN_ELSEWHERE = 2.0, 0.05
 """Attention relative to uniform attention that counts as notable, and the minimum share of it
-outside the surroundings: below it, the probe only shows the probed position itself.
-"""
+outside the surroundings: below it, the probe only shows the probed position itself."""
 
 
 def elsewhere(
@@ -37,7 +36,7 @@ def elsewhere(
         Index on the native grid.
     """
     # few voxels: positions take 24 bytes each
-    notable_voxels = np.argwhere(prepared.brain & (attention >= SEEN))
+    notable_voxels = np.argwhere(prepared.brain & (attention >= NOTABLE))
     probed_mm = prepared.native.to_mm(np.asarray(voxel))
     distances_mm = np.linalg.norm(prepared.working.to_mm(notable_voxels) - probed_mm, axis=1)
     outside = attention[tuple(notable_voxels[distances_mm > AROUND_MM].T)].sum(dtype=np.float64)

@@ -15,10 +15,9 @@ from lesionlens.engines.perturbation_order import Subset, subsets_of
 
 NONE = "none"
 """Key of the value without any sequence."""
-CLEAR = 0.05
+MIN_LEAD = 0.05
 """Minimum lead of the largest value for its sequence to be named as deciding: a twentieth of the
-scale. Smaller differences change order when the study is mirrored.
-"""
+scale. Smaller differences change order when the study is mirrored."""
 
 
 def shapley_values(
@@ -120,7 +119,7 @@ def values_by_subset(
 
 
 def deciding_sequence(relevance: Mapping[str, float | None]) -> MrSequence | None:
-    """Return the sequence that contributes most; None if it leads by less than `CLEAR`.
+    """Return the sequence that contributes most; None if it leads by less than `MIN_LEAD`.
 
     Examples
     --------
@@ -132,7 +131,7 @@ def deciding_sequence(relevance: Mapping[str, float | None]) -> MrSequence | Non
     values = sorted(
         ((v, s) for s in MrSequence if (v := relevance.get(s.value)) is not None), reverse=True
     )
-    if len(values) < 2 or values[0][0] - values[1][0] < CLEAR:
+    if len(values) < 2 or values[0][0] - values[1][0] < MIN_LEAD:
         return None
     return values[0][1]
 
@@ -150,7 +149,7 @@ def is_uninformative(relevance: Mapping[str, float | None] | None) -> bool:
     True
     """
     values = [v for s in MrSequence if (v := (relevance or {}).get(s.value)) is not None]
-    return len(values) < 2 or max(values) - min(values) < CLEAR
+    return len(values) < 2 or max(values) - min(values) < MIN_LEAD
 
 
 def deciding_text(relevance: Mapping[str, float | None] | None) -> str:

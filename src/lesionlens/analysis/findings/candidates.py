@@ -34,8 +34,7 @@ from lesionlens.base.records.study import QualityCheck
 
 _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
-millimetres, where centroids of regular objects are.
-"""
+millimetres, where centroids of regular objects are."""
 NO_T1C = (
     "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
     "RANO rule are left empty"
@@ -70,8 +69,7 @@ class Evidence:
     """(I, J, K) float32 or None: whole-tumour attention on the native grid."""
     enhancing_probability: Floats | None = None
     """(I, J, K) float32 or None: enhancing-tumour probability on the native grid; undecided
-    enhancement is not measurable.
-    """
+    enhancement is not measurable."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,7 +61,7 @@ class ComponentMask:
 def segment_components(
     probability: Mapping[Region, Floats],
     grid: Grid,
-    rules: CandidateCriteria | None = None,
+    criteria: CandidateCriteria | None = None,
     cavity: Mask | None = None,
 ) -> ComponentMask:
     """Segment the candidates.
@@ -81,34 +81,34 @@ def segment_components(
     ComponentMask
         The components, numbered in array order.
     """
-    rules = rules or CandidateCriteria()
-    whole_tumour = probability[Region.WT] >= rules.thresholds[Region.WT]
+    criteria = criteria or CandidateCriteria()
+    whole_tumour = probability[Region.WT] >= criteria.thresholds[Region.WT]
     box = bounding_box(whole_tumour)
     labels = lazy_zeros(grid.shape, np.uint8)
     components = lazy_zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
-    min_voxels = rules.smallest_vox(grid)
+    min_voxels = criteria.smallest_vox(grid)
     region = fill_planar_holes(whole_tumour[box])
     if cavity is not None:
         region &= ~cavity[box]
     region = without_specks(region, min_voxels)
     box_labels = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
-    core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
+    core = region & (probability[Region.TC][box] >= criteria.thresholds[Region.TC])
     core = without_specks(fill_planar_holes(core) & region, min_voxels)
     box_labels[core] = Label.CORE
     if Region.ET in probability:
         values = probability[Region.ET][box]
-        enhancing = without_specks(core & (values >= rules.thresholds[Region.ET]), min_voxels)
-        doubtful = _doubtful(core, enhancing, values, rules.slight_enhancement)
-        box_labels[enhancing & ~doubtful] = Label.ENHANCING
+        enhancing = without_specks(core & (values >= criteria.thresholds[Region.ET]), min_voxels)
+        slight = _slight(core, enhancing, values, criteria.slight_enhancement)
+        box_labels[enhancing & ~slight] = Label.ENHANCING
     labels[box] = box_labels
-    components[box], count = merged(box_labels > 0, grid, rules.merge_mm)
+    components[box], count = merged(box_labels > 0, grid, criteria.merge_mm)
     return ComponentMask(labels, components, count, grid)
 
 
-def doubtful_ml(
-    component_mask: ComponentMask, enhancing: Floats, rules: CandidateCriteria
+def relabelled_ml(
+    component_mask: ComponentMask, enhancing: Floats, criteria: CandidateCriteria
 ) -> float:
     """Return the volume of possible enhancement that was relabelled as core.
 
@@ -124,12 +124,14 @@ def doubtful_ml(
     float
         ml, without specks.
     """
-    relabelled = (component_mask.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    relabelled = (component_mask.labels == Label.CORE) & (
+        enhancing >= criteria.thresholds[Region.ET]
+    )
     box = bounding_box(relabelled)
     if box is None:
         return 0.0
     return component_mask.grid.volume_ml(
-        without_specks(relabelled[box], rules.smallest_vox(component_mask.grid))
+        without_specks(relabelled[box], criteria.smallest_vox(component_mask.grid))
     )
 
 
@@ -171,17 +173,17 @@ def without_specks(mask: Mask, min_voxels: int) -> Mask:
     return np.asarray((sizes >= min_voxels)[parts])
 
 
-def _doubtful(core: Mask, enhancing: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
-    """Return the slight and doubtful enhancement in each connected core."""
+def _slight(core: Mask, enhancing: Mask, probability: Floats, limits: SlightEnhancement) -> Mask:
+    """Return the enhancement that is small and improbable in its connected core."""
     cores, _ = ndimage.label(core, structure=TOUCHING)
-    doubtful = np.zeros_like(enhancing)
+    slight = np.zeros_like(enhancing)
     for number in np.unique(cores[enhancing]):
         core_part = cores == number
         enhancing_part = core_part & enhancing
-        if enhancing_part.sum() < slight.share * core_part.sum():
-            is_doubtful = np.median(probability[enhancing_part]) < slight.median
-            doubtful |= enhancing_part & bool(is_doubtful)
-    return doubtful
+        is_small = enhancing_part.sum() < limits.share * core_part.sum()
+        if is_small and np.median(probability[enhancing_part]) < limits.median:
+            slight |= enhancing_part
+    return slight
 
 
 def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:

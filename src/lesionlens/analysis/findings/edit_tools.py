@@ -27,8 +27,7 @@ Voxel = tuple[int, int, int]
 
 SMOOTHING_MM = 1.5
 """Standard deviation of the smoothing: removes corners of one or two voxels, keeps a lesion of 6
-mm.
-"""
+mm."""
 ISLAND = 0.1
 """Parts with less than this share of the largest part's voxels are removed as islands."""
 _AIR_FRACTION = 0.15

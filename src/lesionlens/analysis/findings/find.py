@@ -11,8 +11,8 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
     component_voxels,
-    doubtful_ml,
     keep,
+    relabelled_ml,
     segment_components,
     without_specks,
 )
@@ -73,7 +73,7 @@ def find(
         else split_by_score(components, first_pass, prediction.scoring)
     )
     enhancing = probability.get(Region.ET)
-    volume_ml = 0.0 if enhancing is None else doubtful_ml(flagged.components, enhancing, criteria)
+    volume_ml = 0.0 if enhancing is None else relabelled_ml(flagged.components, enhancing, criteria)
     if not volume_ml:
         return flagged
     notice = (

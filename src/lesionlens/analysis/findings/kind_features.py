@@ -43,8 +43,7 @@ _MARGIN_VOX = 4
 """Margin of a candidate's box, for its surroundings."""
 _TIE_BREAK = 1e-3 * np.array([-1.0, -1.0, 1.0])
 """Offset in lattice voxels, to the left, back and top. Lattice centres lie midway between native
-voxels; the offset makes the choice between them independent of the storage order.
-"""
+voxels; the offset makes the choice between them independent of the storage order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,15 +76,15 @@ class Lattice:
     coarse: CoarseBrain
     numbers: NDArray[np.int32]
     """(I, J, K) int32: number of the candidate, 0 elsewhere."""
-    usual: Mapping[MrSequence, tuple[float, float, float]]
+    percentiles: Mapping[MrSequence, tuple[float, float, float]]
     """2nd, 50th and 98th percentile of each image in the rest of the brain."""
     matching: tuple[float, float, float] | None
     """Scale and offset that match T1 to T1c there, and the robust deviation that remains; None
     without both."""
 
     def levels(self, sequence: MrSequence, values: Floats) -> Floats:
-        """Return intensities as levels: -1, 0 and 1 at `usual`."""
-        low, median, high = self.usual[sequence]
+        """Return intensities as levels: -1, 0 and 1 at `percentiles`."""
+        low, median, high = self.percentiles[sequence]
         difference = values - np.float32(median)
         above, below = np.float32(max(high - median, 1e-6)), np.float32(max(median - low, 1e-6))
         scaled = np.where(difference > 0, difference / above, difference / below)
@@ -130,7 +129,7 @@ def lattice_of(coarse: CoarseBrain, numbers: NDArray[np.int32]) -> Lattice:
     if not normal.size:
         normal = np.flatnonzero(coarse.brain)
     values = {sequence: image.ravel()[normal] for sequence, image in coarse.images.items()}
-    usual = {
+    percentiles = {
         s: tuple(np.quantile(v, (_LOW_QUANTILE, 0.5, _HIGH_QUANTILE)).tolist())
         for s, v in values.items()
     }
@@ -140,7 +139,7 @@ def lattice_of(coarse: CoarseBrain, numbers: NDArray[np.int32]) -> Lattice:
         scale, offset = match_intensities(before, after)
         spread = max(robust_spread(after - (scale * before + offset)), 1e-6)
         matching = scale, offset, spread
-    return Lattice(coarse, numbers, usual, matching)
+    return Lattice(coarse, numbers, percentiles, matching)
 
 
 def features_by_id(
@@ -149,7 +148,7 @@ def features_by_id(
     components: NDArray[np.int32],
     ids: Collection[int],
 ) -> Mapping[int, Features | None]:
-    """Measure the wanted candidates, as `features_of` does; None for each without a brain mask.
+    """Measure the requested candidates, as `features_of` does; None for each without a brain mask.
 
     Parameters
     ----------

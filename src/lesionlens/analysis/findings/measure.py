@@ -29,8 +29,7 @@ _MIN_MEAN_PROBABILITY = 0.5
 _PLANE_MM = 1.0
 _SUBDIVISIONS = 3
 """Fraction of a voxel's edge: on so fine a grid a point is near every voxel's centre, even if
-oblique.
-"""
+oblique."""
 
 
 @dataclass(frozen=True, slots=True)

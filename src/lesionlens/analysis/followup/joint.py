@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.linalg import sqrtm
 
-from lesionlens.analysis.followup.lesion_probability import likeness
+from lesionlens.analysis.followup.lesion_probability import fit_probability
 from lesionlens.analysis.followup.matched_intensity import match_intensities
 from lesionlens.base.geometry import Affine, Floats, Mask, Shape3, apply
 from lesionlens.base.grid import Grid
@@ -43,16 +43,14 @@ _MIN_CORRELATION = 0.85
 """Minimum correlation of unaffected tissue for a sequence to count as matched."""
 _MAX_UNDECIDED, _MIN_CONTRAST = 1.2, 0.25
 """Maximum undecided volume, relative to the lesion; minimum difference between the regression's
-mean inside and outside.
-"""
+mean inside and outside."""
 _BASE_ERROR, _DISAGREEMENT_ERROR, _CHANGE_ERROR = 0.10, 0.25, 0.3
 """Error of the log-ratio on synthetic pairs; additional terms for disagreement of the outlines, and
 for the change itself, because the mean volume comes from outlines.
 """
 _MIN_CONTRADICTED, _MIN_DIFFERENCE = 0.1, 2.5
 """Share of the volume above which contradicting outlines count, and by how much more than in
-unaffected tissue the images must differ there.
-"""
+unaffected tissue the images must differ there."""
 _MAX_CHANGE = 1.6
 """Maximum difference of both volumes relative to their mean: a ratio of nine; larger ratios are not
 reported.
@@ -160,7 +158,7 @@ def _difference(
     if not is_matched.any():
         return Unmeasurable.INTENSITIES
     images = (matched.before[is_matched], matched.now[is_matched])
-    prediction = likeness(images, masks.brain, masks.band, masks.inside, masks.outside)
+    prediction = fit_probability(images, masks.brain, masks.band, masks.inside, masks.outside)
     contrast = prediction.inside - prediction.outside
     if contrast < _MIN_CONTRAST:
         return Unmeasurable.FAINT

@@ -30,7 +30,7 @@ class LesionProbability:
     """Mean over the training voxels, of both examinations."""
 
 
-def likeness(
+def fit_probability(
     images: Sequence[Floats], brain: Mask, queried: Mask, inside: Mask, outside: Mask
 ) -> LesionProbability:
     """Train one logistic regression on two examinations, and apply it to both.

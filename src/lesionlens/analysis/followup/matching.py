@@ -19,8 +19,7 @@ from lesionlens.base.records.vanished_lesion import VanishedLesion, ball_mm
 Points = NDArray[np.float64]
 NEAR_MM = 5.0
 """Lesions that do not overlap are matched if their nearest voxels are this close: the displacement
-of small lesions plus the registration error.
-"""
+of small lesions plus the registration error."""
 _MAX_POINTS = 4000
 _MIN_TOUCHING_FRACTION = 0.05  # share of the smaller lesion at which a further overlap is reported
 _MIN_OVERLAP_ML = 1e-6
@@ -34,8 +33,7 @@ class Matches:
     """Tuple of (prior, now). Each id at most once on each side."""
     further: tuple[tuple[int, int], ...]
     """Tuple of (prior, now). Further overlapping pairs, of which one was matched with another:
-    split or merged.
-    """
+    split or merged."""
 
 
 def match(

@@ -41,8 +41,7 @@ class Layer:
     """Name of the block among the network's modules."""
     weights: Tensor
     """(W, n, n) Tensor: of n tokens in each of W windows, rows sum to one; one window for global
-    attention.
-    """
+    attention."""
     grid: Triple
     """(3,) int: number of tokens along I, J, K."""
     window: Triple

@@ -100,13 +100,13 @@ class LensEngine(LensMethod):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptRequest,
+        request: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
     ) -> PromptResponse:
         """Segment from prompts; see `engines.engine.SupportsPrompts`."""
-        return self._prompts.answer_prompts(prepared, question, probability, context=context)
+        return self._prompts.answer_prompts(prepared, request, probability, context=context)
 
     @property
     @override
@@ -194,10 +194,10 @@ class LensEngine(LensMethod):
         trim_memory()
 
     @override
-    def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
+    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> LensOutput:
         autocast = devices.autocast_for(self._compute_precision, self._device)
         with torch.inference_mode(), autocast:
-            out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
+            out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=trace)
         return out
 
 

@@ -85,12 +85,12 @@ PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 SEARCH = "searching for small lesions"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
-_EDGE = 1e-6
+_LOGIT_MARGIN = 1e-6  # of probabilities to 0 and 1, before their logit
 _CONCURRENT_WINDOWS = 2
 """Windows refined by one thread each, beside other passes; further ones by two threads."""
-_SCALE = 1.5
-"""Spacing of perturbed inputs by the network's: at another scale false positives seldom recur, and
-every subset of sequences can be predicted quickly."""
+_PERTURBED_SPACING_RATIO = 1.5
+"""Spacing of perturbed inputs relative to the network's: at another scale false positives seldom
+recur, and every subset of sequences can be predicted quickly."""
 _UNFITTED_FLOOR = 0.2  # score threshold for weights that do not define one
 _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
@@ -118,7 +118,7 @@ class LensMethod(ABC):
     def _empty_caches(self, device: Device) -> None:
         spacing_mm = self._weights_info.spacing_mm
         self._coarse_cache, self._fine_cache = (
-            PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0)
+            PassCache(s * spacing_mm, device) for s in (_PERTURBED_SPACING_RATIO, 1.0)
         )
         self._last_search: LastSearch | None = None
         self._finer_input: FinerInput | None = None
@@ -152,8 +152,8 @@ class LensMethod(ABC):
         return ()
 
     @abstractmethod
-    def _pass(self, x: Array, *, place: Array | None = None, trace: bool = False) -> PassOutput:
-        """Run the network on (1, 8, I, J, K); `place` as for `LensNetwork.forward`."""
+    def _pass(self, x: Array, *, bounds: Array | None = None, trace: bool = False) -> PassOutput:
+        """Run the network on (1, 8, I, J, K); `bounds` as for `LensNetwork.forward`."""
 
     @abstractmethod
     def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
@@ -193,14 +193,14 @@ class LensMethod(ABC):
         )
 
     @property
-    def _searches(self) -> bool:
-        """Whether small lesions are searched for: not beside weights that saw no patient."""
+    def _searches_small_lesions(self) -> bool:
+        """Whether small lesions are searched for: only if the weights were trained on patients."""
         return bool(self._weights_info.trained_on)
 
     @property
     def _trained_on(self) -> frozenset[str]:
-        digests = frozenset(self._weights_info.trained_on)
-        return digests | small_lesion_network.trained_on() if self._searches else digests
+        search = small_lesion_network.trained_on() if self._searches_small_lesions else frozenset()
+        return search.union(self._weights_info.trained_on)
 
     @property
     def _floor(self) -> float:
@@ -228,7 +228,7 @@ class LensMethod(ABC):
     def small_lesions_of(self, prepared: PreparedStudy, context: RunContext) -> SmallLesions | None:
         """Return the search's result for a study; it is searched if it is not the last study."""
         if self._last_search is None or self._last_search.prepared is not prepared:
-            if not self._searches or not prepared.has_t1c:
+            if not self._searches_small_lesions or not prepared.has_t1c:
                 return None
             first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
             self._search(prepared, first_pass, context)
@@ -240,7 +240,7 @@ class LensMethod(ABC):
     ) -> SmallLesions | None:
         """Search for small lesions, also by the logits of the first pass."""
         result = None
-        if self._searches and prepared.has_t1c:
+        if self._searches_small_lesions and prepared.has_t1c:
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
             fine_input = self._input_at(prepared, spacing)
@@ -344,7 +344,7 @@ class LensMethod(ABC):
             sums[0] += other[0]
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
         cavity = cavity_probability(out, mirrored)
-        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity)
+        return EnsembleOutput(network_input, out, logit(mean, _LOGIT_MARGIN), cavity)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
@@ -372,7 +372,7 @@ class LensMethod(ABC):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return grid_at(prepared, _SCALE * self._weights_info.spacing_mm)
+        return grid_at(prepared, _PERTURBED_SPACING_RATIO * self._weights_info.spacing_mm)
 
     def predict_perturbed(
         self,
@@ -480,8 +480,8 @@ class LensMethod(ABC):
         fine_input = self._input_at(prepared, spacing)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
-            place = windows.relative_bounds(window, fine_input.grid.shape, self._device)
-            out = self._pass(fine_input.within(window).input_of(EVERYTHING), place=place)
+            bounds = windows.relative_bounds(window, fine_input.grid.shape, self._device)
+            out = self._pass(fine_input.within(window).input_of(EVERYTHING), bounds=bounds)
             return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
         with self._watch(REFINEMENT, context, len(plan.windows)):

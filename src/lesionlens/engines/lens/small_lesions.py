@@ -286,8 +286,7 @@ def _windows(
     out: list[tuple[Box, list[SmallLesion]]] = []
     for lesion in lesions:
         for window, members in out:
-            if all(w.start <= s.start and s.stop <= w.stop
-                   for w, s in zip(window, lesion.box, strict=True)):  # fmt: skip
+            if geometry.covering(window, lesion.box) == window:
                 members.append(lesion)
                 break
         else:

@@ -157,14 +157,14 @@ class OnnxEngine(LensMethod):
         return self._session.map(run, inputs)
 
     @override
-    def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
+    def _pass(self, x: Floats, *, bounds: Floats | None = None, trace: bool = False) -> _Pass:
         """Pad to the file's input size, run, crop."""
         shape = x.shape[2:]
         padding = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
         padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in padding)])
         available = self._session.outputs
         requested = [n for n in available if trace or n in _OUTPUTS]
-        outputs = self._run(padded, _WHOLE_BRAIN if place is None else place, requested)
+        outputs = self._run(padded, _WHOLE_BRAIN if bounds is None else bounds, requested)
         i, j, k = shape
         cropped = np.s_[..., :i, :j, :k]
         attention = outputs["attention"][cropped]
@@ -176,10 +176,10 @@ class OnnxEngine(LensMethod):
             lesions=_Lesions(outputs["classes"]) if "classes" in outputs else None,
         )
 
-    def _run(self, x: Floats, place: Floats, requested: list[str]) -> dict[str, Floats]:
+    def _run(self, x: Floats, bounds: Floats, requested: list[str]) -> dict[str, Floats]:
         stage, context = self._stage or ("the network", SILENT)
         context.progress(stage, min(self._completed_passes / self._total_passes, 1.0))
-        inputs = {"x": np.ascontiguousarray(x), "place": place}
+        inputs = {"x": np.ascontiguousarray(x), "place": bounds}
         results = self._session.run(inputs, requested, context=context, stage=stage)
         self._completed_passes += 1
         context.progress(stage, min(self._completed_passes / self._total_passes, 1.0))

@@ -64,7 +64,7 @@ class StudyPrompts:
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptRequest,
+        request: PromptRequest,
         probability: Probabilities | None,
         *,
         context: RunContext = SILENT,
@@ -76,11 +76,11 @@ class StudyPrompts:
                 self._load()
             study, grid = self._study_features(prepared, probability, context)
             context.check("answering a prompt")
-            request = _resampled_request(question, prepared.working, grid)
-            response = Prompter(*self._networks).answer(study, request)
+            resampled = _resampled_request(request, prepared.working, grid)
+            response = Prompter(*self._networks).answer(study, resampled)
             self._return_memory_later()
             return replace(
-                _resampled_response(response, grid, prepared, question), made_by=self._made_by
+                _resampled_response(response, grid, prepared, request), made_by=self._made_by
             )
 
     def _load(self) -> None:
@@ -131,23 +131,23 @@ def _prompt_study(
     return PromptStudy(images, brain, net_input.present, probability), net_input.grid
 
 
-def _resampled_request(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
+def _resampled_request(request: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
     """Resample prompts, and the outline near them, to another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
-    foreground = geometry.nearest(index_map, question.foreground)
-    background = geometry.nearest(index_map, question.background)
+    foreground = geometry.nearest(index_map, request.foreground)
+    background = geometry.nearest(index_map, request.background)
     inside = geometry.is_inside(background, target.shape)
     if len(background) and not inside.any() and not len(foreground):
         raise outside_brain()
-    outline = question.outline
+    outline = request.outline
     if outline is not None:
         points = np.concatenate([foreground, background[inside]])
         outline = resample_mask_near(outline, source, target, points, CORRECTION_RADIUS_MM)
-    return PromptRequest(foreground, background[inside], outline, question.region)
+    return PromptRequest(foreground, background[inside], outline, request.region)
 
 
 def _resampled_response(
-    response: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
+    response: PromptResponse, grid: Grid, prepared: PreparedStudy, request: PromptRequest
 ) -> PromptResponse:
     """Resample a response to the working grid; unchangeable voxels keep the previous outline."""
     to_working = geometry.index_map(grid.affine, prepared.working.affine)
@@ -155,9 +155,9 @@ def _resampled_response(
     source, target = cut_grid(grid, response.box), cut_grid(prepared.working, box)
     probability = np.clip(resample(response.probability, source, target), 0, 1)
     settled = np.zeros(target.shape, bool)
-    if question.outline is not None:
+    if request.outline is not None:
         settled = resample((~response.settled).astype(np.float32), source, target) <= 0
-        probability = np.where(settled, question.outline[box], probability).astype(np.float32)
+        probability = np.where(settled, request.outline[box], probability).astype(np.float32)
     attention = resample(response.attention, source, target) * prepared.brain[box]
     return PromptResponse(
         box, probability.astype(np.float32), separable.with_sum_one(attention), settled

@@ -139,7 +139,7 @@ class RemoteEngine:
         return values
 
     def _check(self, defects: Iterable[tuple[str, str]]) -> None:
-        """Refuse a response with defects, however it arose there."""
+        """Raise a ServerError for the first defect of a response, if it has any."""
         for defect, expected in defects:
             raise ServerError(
                 found=f"a response from {self._connection.address.name} with {defect}",
@@ -208,15 +208,16 @@ class RemoteEngine:
 
     @property
     def _network(self) -> tuple[str, str, str | None]:
+        """Name, version and SHA-256 of the weights of the server's engine."""
         return self.info.name, self.info.version, self.info.weights_sha256
 
     def _check_network(self, study: str) -> None:
         """Refuse an answer of another network than the one that predicted a study."""
-        name, number, _ = network = self._network
+        network = self._network
         if self._networks.get(study, network) != network:
             raise ServerError(
                 found=f"another network than before on {self._connection.address.name}: "
-                f"{name} {number}",
+                f"{network[0]} {network[1]}",
                 expected="the one that predicted this study",
                 next_step="Analyse the study again",
             )

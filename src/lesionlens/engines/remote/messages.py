@@ -56,8 +56,7 @@ class SerialisedStudy:
     """Dict. Grid, which sequences, and the digests of the parts."""
     parts: Parts
     """Dict of str to bytes. SHA-256 to message: the brain mask, and each available sequence within
-    it.
-    """
+    it."""
 
     @property
     def name(self) -> str:
@@ -272,7 +271,7 @@ def deserialise_prediction(
 
 @contextmanager
 def readable(subject: str = "an answer") -> Iterator[None]:
-    """Raise what invalid content leads to as ServerError."""
+    """Turn the exceptions that invalid content leads to into a ServerError."""
     try:
         yield
     except (*_MALFORMED, GeometryError) as error:

@@ -25,8 +25,7 @@ PARTIAL_FROM_MM = 3.0
 PARTIAL_SHARE = 0.35
 """Share of the brain's median below which a voxel is dark. Example: for 5 mm slices of a
 real case the mask is 1,505 ml without this rule, 1,370 ml with it and 1,337 ml in the reference;
-Dice of that case's core is .42 and .59.
-"""
+Dice of that case's core is .42 and .59."""
 RIM_SHARE = 0.12
 """Share of the brain's median, on the brightest sequence, below which the outermost layer of voxels
 is due to interpolation. Measured: .17 and more in scans as acquired, at most .05 after resampling.
@@ -36,8 +35,7 @@ EDGE_SHARE = 0.5
 
 EMPTY_FACE = 0.1
 """Share of foreground in a face of the image below which no head is cut there. Measured: at most
-.098 in seventeen stripped brains that were cropped to their own box.
-"""
+.098 in seventeen stripped brains that were cropped to their own box."""
 PART_SHARE = 0.1
 """Share of a stripped brain's largest part from which another part belongs to the brain, which lost
 slices divide.
@@ -47,8 +45,7 @@ UNEVEN = 0.12
 NOISE_SHARE = 0.25
 """Share of the noise of single voxels below which residuals of means over 27 are noise alone, at
 any offset of the intensities. Measured: .19 and .20 in synthetic bottles of water; 1.6 and more in
-seventeen scans of brains, .28 and more with a signal-to-noise ratio of 2.
-"""
+seventeen scans of brains, .28 and more with a signal-to-noise ratio of 2."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

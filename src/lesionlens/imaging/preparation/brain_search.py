@@ -29,8 +29,7 @@ MIN_BRAIN_SHARE = 0.03
 MAX_TURNED_BEYOND = 0.06
 """Maximum share of an outline beyond the brain that the network finds after a half turn, if the
 outline is a brain's. Measured: at most .02 in nine stripped brains turned back; .13 and more in
-seven heads after any half turn.
-"""
+seven heads after any half turn."""
 
 
 def find_brain(draft: Draft, context: RunContext) -> None:
@@ -113,17 +112,17 @@ def _is_turned_brain(scan: Loaded, context: RunContext) -> bool:
 def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
     """Extract the brain by the chosen method; "auto" uses a program if the mask is doubtful."""
     auto = draft.options.stripper == skull_stripping.AUTO
-    own_method = skull_stripping.OWN if auto else draft.options.stripper
-    own = _cached_brain(draft, own_method, context)
-    programs = skull_stripping.installed() if auto and own.doubt else ()
+    method = skull_stripping.BUILT_IN if auto else draft.options.stripper
+    mask = _cached_brain(draft, method, context)
+    programs = skull_stripping.installed() if auto and mask.doubt else ()
     if not programs:
-        return own
+        return mask
     try:
         alternative = _cached_brain(draft, programs[0], context)
     except ResourceError as error:
         draft.notices.append(f"The brain mask is doubtful, and {programs[0]} did not help: {error}")
-        return own
-    method = f"{alternative.method}, because the built-in method's mask was doubtful ({own.doubt})"
+        return mask
+    method = f"{alternative.method}, because the built-in method's mask was doubtful ({mask.doubt})"
     return replace(alternative, method=method)
 
 
@@ -141,7 +140,7 @@ def _brain_key(draft: Draft, method: str) -> str:
 
 def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
     """Extract the brain: the built-in network uses every sequence, a program the reference only."""
-    if method != skull_stripping.OWN:
+    if method != skull_stripping.BUILT_IN:
         values = draft.loaded[draft.reference].values
         return skull_stripping.strip(method, values, draft.native, context=context)
     grid = brain_extraction.reading_grid(draft.native)

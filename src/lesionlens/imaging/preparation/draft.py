@@ -30,8 +30,7 @@ class PrepareOptions:
     """Co-register the sequences, unless they are registered already."""
     strip: bool = True
     """Extract the brain with a network if the skull is present. Otherwise the whole head counts as
-    brain: sides and lobes are unknown, and the checks of the images are unreliable.
-    """
+    brain: sides and lobes are unknown, and the checks of the images are unreliable."""
     stripper: str = skull_stripping.AUTO
     """"own", an installed program (a name in `skull_stripping.PROGRAMS`), or "auto": the built-in
     method, and an installed program if its mask is doubtful.
@@ -47,7 +46,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         """Refuse a method that does not exist, also where no brain is extracted, and no size."""
-        methods = (skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.PROGRAMS)
+        methods = (skull_stripping.AUTO, skull_stripping.BUILT_IN, *skull_stripping.PROGRAMS)
         if self.stripper not in methods:
             raise UnusableInputError(
                 found=f"{brief(self.stripper)} as brain extraction",

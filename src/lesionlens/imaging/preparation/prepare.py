@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -48,6 +48,12 @@ from lesionlens.network.fork_safety import fork_safe
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 DEFAULT_OPTIONS = PrepareOptions()
+_STAGES: tuple[tuple[str, Stage], ...] = (
+    ("load", load),
+    ("register", register_sequences),
+    (StepName.BRAIN, find_brain),
+    ("resample", resample_all),
+)
 
 
 @fork_safe
@@ -79,7 +85,7 @@ def prepare(
     """
     with ThreadPoolExecutor(1) as executor:
         draft = Draft(study, reference_of(study.series), options, executor)
-        for name, stage in _stages():
+        for name, stage in _STAGES:
             trim_memory()  # of the previous stage; its pieces would stay resident
             with context.stage(name):
                 stage(draft, context)
@@ -102,14 +108,6 @@ def prepare(
         scans={sequence: item.scan_digest for sequence, item in draft.loaded.items()},
         intensities={sequence: item.intensity_digest for sequence, item in draft.loaded.items()},
     )
-
-
-def _stages() -> Iterator[tuple[str, Stage]]:
-    """Yield name and function of each stage, in order."""
-    yield "load", load
-    yield "register", register_sequences
-    yield StepName.BRAIN, find_brain
-    yield "resample", resample_all
 
 
 def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:

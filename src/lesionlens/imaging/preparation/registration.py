@@ -25,8 +25,7 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
 HEAD_FRACTION, HEAD_MARGIN_MM = 0.1, 8.0
 """Only voxels near a head are compared: brighter than this fraction of the brightest tissue, or
-within this distance of such voxels. Halves the time at the same error.
-"""
+within this distance of such voxels. Halves the time at the same error."""
 DOUBTFUL_BELOW = 0.2
 """Relative height of the mutual information peak below which the result is doubtful.
 
@@ -334,7 +333,7 @@ def _register_coarse(
 def _optimise(
     pair: tuple[Level, Level], start: sitk.Euler3DTransform, method: sitk.ImageRegistrationMethod
 ) -> tuple[float, sitk.Euler3DTransform] | None:
-    """Optimise from one start; None if the images do not overlap."""
+    """Return minus the best mutual information and its transform; None if images do not overlap."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     method.SetMetricFixedMask(pair[0].region)

@@ -30,7 +30,7 @@ from lesionlens.imaging.preparation.brain import BrainMask, may_be_whole
 TIME_LIMIT_S = 1800.0
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 """Exceptions that nibabel raises for a damaged file."""
-AUTO, OWN = "auto", "own"
+AUTO, BUILT_IN = "auto", "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def identity(name: str) -> str:
     MissingPluginError
         No such program, or it is not installed.
     """
-    if name == OWN:
-        return OWN
+    if name == BUILT_IN:
+        return BUILT_IN
     executable, _ = _program(name)
     status = executable.stat()
     return f"{executable} {status.st_size} {status.st_mtime_ns}"
@@ -117,8 +117,8 @@ def _program(name: str) -> tuple[Path, Program]:
         command = f" (the command {program.executable})" if program else ""
         raise MissingPluginError(
             found=f"no brain extraction named {name!r}{command} on this machine",
-            expected=f"{AUTO}, {OWN}, or one of {', '.join(PROGRAMS)}, installed and on PATH",
-            next_step=f"Install it and put it on PATH, or choose {OWN}",
+            expected=f"{AUTO}, {BUILT_IN}, or one of {', '.join(PROGRAMS)}, installed and on PATH",
+            next_step=f"Install it and put it on PATH, or choose {BUILT_IN}",
         )
     return Path(executable), program
 

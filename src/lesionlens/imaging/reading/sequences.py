@@ -31,7 +31,7 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
-    witness: EvidenceKind = EvidenceKind.TEXT
+    evidence_kind: EvidenceKind = EvidenceKind.TEXT
     ranked: tuple[tuple[MrSequence, float], ...] = ()
     """For an inconclusive image: the two most likely sequences with their probability."""
 

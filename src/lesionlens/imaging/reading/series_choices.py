@@ -46,7 +46,7 @@ def remember(study: Study) -> None:
     named = {
         sequence.value: _identifier_of(series, study)
         for sequence, series in study.series.items()
-        if series.witness is EvidenceKind.USER
+        if series.evidence_kind is EvidenceKind.USER
     }
     try:
         path = folder() / f"{key_of(study)}.json"

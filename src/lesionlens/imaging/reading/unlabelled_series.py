@@ -31,7 +31,7 @@ def identify_by_image(
     notices: list[str] = []
     remaining = MAX_IMAGES
     for item in series:
-        unidentified = item.sequence is None and item.witness is EvidenceKind.NOTHING
+        unidentified = item.sequence is None and item.evidence_kind is EvidenceKind.NOTHING
         if not unidentified or not remaining or len(assigned) == len(MrSequence):
             result.append(item)
             continue
@@ -57,7 +57,7 @@ def identify_by_image(
                 sequence=guess.sequence,
                 detected_by=guess.evidence,
                 confidence=guess.confidence,
-                witness=EvidenceKind.IMAGE,
+                evidence_kind=EvidenceKind.IMAGE,
             )
         )
     return result, notices

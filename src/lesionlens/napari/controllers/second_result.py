@@ -26,7 +26,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.contours import on_screen
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.screen.board import frame_of, tiles_of
 from lesionlens.napari.model.state.events import SlicesRequested
 from lesionlens.napari.model.state.second import SecondResult
@@ -227,7 +227,7 @@ def is_visible_at(
     analysis, choices = state.analysis, state.choices
     if analysis is None:
         return False
-    parts, frame = Picture.of(agreement.parts, analysis.volumes.labels.grid), frame_of(state)
+    parts, frame = OrientedVolume.of(agreement.parts, analysis.volumes.labels.grid), frame_of(state)
     planes = {tile.plane for tile in tiles_of(state, choices.views.layout)} or {choices.plane}
     for plane in planes:
         depth = float(frame.depth(plane, point_mm))

@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
 from lesionlens.napari.model.geometry.planes import Plane, intensity_text
-from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.window_level import Limits
@@ -100,7 +100,7 @@ class BoardView(QWidget):
             self._update_grid()
         self.repaint_all()
 
-    def set_pictures(self, pictures: Mapping[MrSequence, Picture]) -> None:
+    def set_pictures(self, pictures: Mapping[MrSequence, OrientedVolume]) -> None:
         """Set the images to draw."""
         self._artist = TilePainter(pictures)
         self._comparison_view = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.choices.views import ComparisonImages
-from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.overlays.window_level import Limits, dragged
@@ -28,7 +28,7 @@ class ComparedImages:
     @classmethod
     def of(cls, compared: ComparisonImages) -> ComparedImages:
         """Prepare the images of a comparison, with their initial windows."""
-        pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
+        pictures = {s: OrientedVolume.of(v.data, v.grid) for s, v in compared.volumes.items()}
         limits = {
             s: compared.window or contrast_limits(v.data) for s, v in compared.volumes.items()
         }

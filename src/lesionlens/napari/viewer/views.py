@@ -23,7 +23,7 @@ from lesionlens.base.process.memory import existing_objects_excluded
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
@@ -95,7 +95,7 @@ class Views(QObject):
         self.canvas: QWidget | None = None
         self._board = Board()
         self._is_moving = self._is_turning = False
-        self._pictures: dict[MrSequence, Picture] = {}
+        self._pictures: dict[MrSequence, OrientedVolume] = {}
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_window)
         self._applied_scene = self._scene = ShownScene()
         self._idle_timer = once_idle(self.settle, self, _IDLE_MS)
@@ -415,7 +415,9 @@ class Views(QObject):
         pictures = self._layers.voxels_by_sequence()
         current = {sequence: id(picture.source) for sequence, picture in self._pictures.items()}
         if current != {sequence: id(data) for sequence, (data, _) in pictures.items()}:
-            self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}
+            self._pictures = {
+                s: OrientedVolume.of(data, grid) for s, (data, grid) in pictures.items()
+            }
             for view in self._boards():
                 view.set_pictures(self._pictures)
 

@@ -26,7 +26,7 @@ _METHODS = {
         "automatic",
         "Built-in method, and an installed program if its mask is doubtful",
     ),
-    skull_stripping.OWN: ("built-in", "Built-in method only"),
+    skull_stripping.BUILT_IN: ("built-in", "Built-in method only"),
     "hd-bet": ("HD-BET", "Instead of the built-in method; takes minutes without a GPU"),
     "synthstrip": ("SynthStrip", "Instead of the built-in method"),
 }
@@ -83,7 +83,7 @@ class PreparationBlock(QWidget):
 
     def show_preferences(self, preferences: Preferences) -> None:
         """Show the settings; programs that are not installed are disabled."""
-        available = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
+        available = {skull_stripping.AUTO, skull_stripping.BUILT_IN, *skull_stripping.installed()}
         items = self._brain.model()
         for row_number, (name, (text, _)) in enumerate(_METHODS.items()):
             self._brain.setItemText(

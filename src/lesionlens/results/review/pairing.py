@@ -131,7 +131,7 @@ def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path
             return False
         if joint is not None:
             return digest_of_series(series, digest) == joint
-        if series.witness is EvidenceKind.USER and not chosen_by_user:
+        if series.evidence_kind is EvidenceKind.USER and not chosen_by_user:
             return False  # the user's choice is later than the result
         return all(digest(file.path) in digests for file in series.files)
 

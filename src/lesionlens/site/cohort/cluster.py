@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +19,8 @@ _POLL_CANCEL_S = 1.0
 _CONNECT_S = 20
 _FINAL_STATES = ("finished", "error", "cancelled")
 """Final dask states; an outcome lost with its worker is "lost" and is computed again."""
+_begun_runs: set[str] = set()
+"""On a worker: names of the stop events of runs in which it analysed a study."""
 _LOST = "not analysed: the dask scheduler stopped responding; restart it, then use --resume"
 
 
@@ -133,13 +134,8 @@ class _RemoteCancel:
         return self._is_set
 
 
-@lru_cache(maxsize=8)
-def _begin_run(name: str) -> None:
-    """Forget, once a run, the networks that this worker loaded for earlier ones."""
-    del name
-    forget_networks()
-
-
 def _analyse_remote(job: StudyJob, choice: CohortChoice, event_name: str) -> StudyOutcome:
-    _begin_run(event_name)
+    if event_name not in _begun_runs:
+        _begun_runs.add(event_name)
+        forget_networks()
     return analyse(job, choice, RunContext(cancel=_RemoteCancel(event_name)))

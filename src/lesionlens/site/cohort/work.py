@@ -67,13 +67,9 @@ class CohortChoice:
     files: ExportOptions = field(default_factory=ExportOptions)
 
 
+@lru_cache(maxsize=2)  # on a server failure, the local network beside the server's
 def load_lens(choice: EngineChoice) -> Lens:
-    """Return this process's network, loaded once a run; on a server failure the local one."""
-    return _loaded(choice)
-
-
-@lru_cache(maxsize=2)
-def _loaded(choice: EngineChoice) -> Lens:
+    """Return this process's network for an engine choice, loaded once a run."""
     from lesionlens.results.lens import Lens  # noqa: PLC0415  (slow; a list does not need it)
 
     return Lens(engine=choice.load())
@@ -81,7 +77,7 @@ def _loaded(choice: EngineChoice) -> Lens:
 
 def forget_networks() -> None:
     """Forget the networks of an earlier run of this process: their weights may have changed."""
-    _loaded.cache_clear()
+    load_lens.cache_clear()
 
 
 def engine_identity(info: EngineInfo, choice: CohortChoice) -> str:

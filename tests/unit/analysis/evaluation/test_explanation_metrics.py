@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lesionlens.analysis.evaluation.explanation_metrics import measures
+from lesionlens.analysis.evaluation.explanation_metrics import explanation_measures
 from lesionlens.analysis.evaluation.scored_result import run_of
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
@@ -55,7 +55,7 @@ def saved(tmp_path):
             inputs=(),
         )
         (tmp_path / "run.json").write_text(made.model_dump_json(by_alias=True))
-        return measures(run_of(tmp_path), FINDINGS)
+        return explanation_measures(run_of(tmp_path), FINDINGS)
 
     return write
 
@@ -90,5 +90,5 @@ def test_a_result_with_the_checks_of_an_earlier_version_is_read(saved, tmp_path)
     written = json.loads((tmp_path / "run.json").read_text())
     written["attention"]["trust"]["wt"] |= {"deletion_half": 1.0, "deletion_random": 0.9}
     (tmp_path / "run.json").write_text(json.dumps(written))
-    found = measures(run_of(tmp_path), FINDINGS)
+    found = explanation_measures(run_of(tmp_path), FINDINGS)
     assert (found["deletion"], found["kept"], found["reliable"]) == (0.2, None, 0)

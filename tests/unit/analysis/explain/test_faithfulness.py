@@ -80,15 +80,15 @@ def test_a_map_partly_elsewhere_fails_though_what_it_shows_is_needed(make_prepar
     attention = map_on(NEEDED) + map_on(OUTSIDE) * np.float32(0.03)
     found = checked(attention, make_prepared)
     assert found.peak_inside
-    assert found.kept > found.kept_random + trust.SUFFICIENT
-    assert found.mass_inside > trust.MOSTLY
+    assert found.kept > found.kept_random + trust.MIN_INSERTION_LEAD
+    assert found.mass_inside > trust.MIN_MASS_INSIDE
     assert trust.faults_of(found) == (trust.MapFault.PARTLY_OUTSIDE,)
     assert found.verdict.startswith("not reliable here: too much of its attention lies outside")
 
 
 def test_a_map_fails_where_the_others_of_its_layer_lie_elsewhere(make_prepared):
     found = checked(map_on(NEEDED), make_prepared, others=ELSEWHERE)
-    assert found.others_near < trust.NEAR < found.near
+    assert found.others_near < trust.MIN_NEAR < found.near
     assert trust.faults_of(found) == (trust.MapFault.OTHERS_OUTSIDE,)
     assert found.reliable is False
 
@@ -217,7 +217,7 @@ def test_the_brains_centre_may_not_do_as_well(make_prepared):
         return np.full(SHAPE, 0.1 + 0.7 * (1 - hidden[NEEDED].mean()), np.float32)
 
     found = checked(map_on(NEEDED), make_prepared, PerturbableEngine(GRID, by_centre))
-    assert found.kept_random + trust.SUFFICIENT < found.kept < found.kept_centre
+    assert found.kept_random + trust.MIN_INSERTION_LEAD < found.kept < found.kept_centre
     assert "centre" in found.verdict
 
 

@@ -80,7 +80,7 @@ def test_a_sequence_is_named_only_where_it_leads_clearly(values):
     shares = dict(zip((s.value for s in MrSequence), values, strict=True))
     first, second = sorted(values, reverse=True)[:2]
     named = relevance.deciding_sequence({**shares, "none": 0.99})
-    if first - second < relevance.CLEAR:
+    if first - second < relevance.MIN_LEAD:
         assert named is None
     else:
         assert shares[named.value] == first

@@ -23,10 +23,10 @@ from lesionlens.analysis.findings.candidates import (
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
-    doubtful_ml,
     fill_planar_holes,
     keep,
     merged,
+    relabelled_ml,
     segment_components,
 )
 from lesionlens.base.grid import Grid
@@ -466,7 +466,7 @@ def test_enhancement_is_left_out_where_it_is_both_little_and_doubtful(share, cha
     assert everything == pytest.approx(part.sum() / 1000)
     assert enhancing_ml(probability) == (everything if drawn_at_all else 0)
     marked = segment_components(probability, make_grid(), SLIGHT)
-    untold = doubtful_ml(marked, probability[Region.ET], SLIGHT)
+    untold = relabelled_ml(marked, probability[Region.ET], SLIGHT)
     assert untold == pytest.approx(0 if drawn_at_all else everything)
 
 

@@ -35,8 +35,8 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
     nobody = np.zeros((0, 3), np.int64)
 
     def asked(region):
-        question = PromptRequest(here[None], nobody, region=region)
-        return answer_prompts(StudyPrompts(), study, question, chances, context=SILENT)
+        request = PromptRequest(here[None], nobody, region=region)
+        return answer_prompts(StudyPrompts(), study, request, chances, context=SILENT)
 
     assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]
     with pytest.raises(UnusableInputError, match="without T1c"):
@@ -50,15 +50,15 @@ def test_prompts_return_what_they_freed(monkeypatch):
     monkeypatch.setattr(study_prompts, "_IDLE_S", 600.0)
     study, prompts = prepared_head(), StudyPrompts()
     inside = np.argwhere(study.brain)
-    question = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
+    request = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
     counts = []
     for _ in range(2):
-        prompts.answer_prompts(study, question, None)
+        prompts.answer_prompts(study, request, None)
         counts.append(len(given))
     prompts._trim_timer.cancel()
     assert counts == [2, 2]
     monkeypatch.setattr(study_prompts, "_IDLE_S", 0.0)
-    prompts.answer_prompts(study, question, None)
+    prompts.answer_prompts(study, request, None)
     prompts._trim_timer.join()
     assert len(given) == 3
 
@@ -67,8 +67,8 @@ def test_a_response_names_both_networks_and_the_release():
     """Either may answer, so that other weights of one may change any answer."""
     study, nobody = prepared_head(), np.zeros((0, 3), np.int64)
     inside = np.argwhere(study.brain)
-    question = PromptRequest(inside[len(inside) // 2][None], nobody)
-    release, *networks = StudyPrompts().answer_prompts(study, question, None).made_by.split("; ")
+    request = PromptRequest(inside[len(inside) // 2][None], nobody)
+    release, *networks = StudyPrompts().answer_prompts(study, request, None).made_by.split("; ")
     assert release == f"LesionLens {__version__}"
     for name, words in zip((NAME, SMALL_NAME), networks, strict=True):
         _, notes, digest = load_shipped(name=name)
@@ -88,12 +88,12 @@ def test_a_response_does_not_depend_on_the_number_of_threads():
         head, channels=channels, present=np.ones(4, bool), brain=brain, working=grid, native=grid,
         to_native=np.eye(4),
     )  # fmt: skip
-    question = PromptRequest(np.array([[64, 64, 64]]), np.zeros((0, 3), np.int64), region=Region.WT)
+    request = PromptRequest(np.array([[64, 64, 64]]), np.zeros((0, 3), np.int64), region=Region.WT)
     before, found = torch.get_num_threads(), []
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            found.append(StudyPrompts().answer_prompts(study, question, None))
+            found.append(StudyPrompts().answer_prompts(study, request, None))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found[0].probability, found[1].probability)

@@ -93,7 +93,7 @@ class Failing(Honest):
 class Prompted(Honest):
     info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.PROMPT}))
 
-    def answer_prompts(self, prepared, question, probability, *, context):
+    def answer_prompts(self, prepared, request, probability, *, context):
         return np.zeros(prepared.working.shape)
 
 
@@ -299,12 +299,12 @@ class Obliging(Honest):
 
     info = Prompted.info
 
-    def answer_prompts(self, prepared, question, probability, *, context):
+    def answer_prompts(self, prepared, request, probability, *, context):
         mask = np.zeros(prepared.working.shape, bool)
-        if question.outline is not None:
-            mask |= question.outline
-        mask[tuple(question.foreground.T)] = True
-        mask[tuple(question.background.T)] = False
+        if request.outline is not None:
+            mask |= request.outline
+        mask[tuple(request.foreground.T)] = True
+        mask[tuple(request.background.T)] = False
         values = mask.astype(np.float32)
         everywhere = tuple(slice(0, n) for n in mask.shape)
         even = np.full(mask.shape, 1 / mask.size, np.float32)

@@ -31,7 +31,7 @@ SILENT = Series(
     (),
     lambda: RAMP,
     "a.nii",
-    witness=EvidenceKind.NOTHING,
+    evidence_kind=EvidenceKind.NOTHING,
 )
 
 
@@ -62,9 +62,9 @@ def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_lik
 
 def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     asked = looks_like(FLAIR)
-    told = replace(SILENT, sequence=T1, detected_by="file name", witness=EvidenceKind.TEXT)
+    told = replace(SILENT, sequence=T1, detected_by="file name", evidence_kind=EvidenceKind.TEXT)
     never = replace(
-        SILENT, detected_by="a mask or segmentation by its name", witness=EvidenceKind.TEXT
+        SILENT, detected_by="a mask or segmentation by its name", evidence_kind=EvidenceKind.TEXT
     )
     found, notices = unlabelled_series.identify_by_image([told, never], set())
     assert found == [told, never]
@@ -75,7 +75,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
-    other = replace(SILENT, sequence=T2, detected_by="file name", witness=EvidenceKind.TEXT)
+    other = replace(SILENT, sequence=T2, detected_by="file name", evidence_kind=EvidenceKind.TEXT)
     found, notices = unlabelled_series.identify_by_image(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )
@@ -152,13 +152,13 @@ def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances,
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
     monkeypatch.setattr(single_name, "measure_contrast", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
-    named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
+    named = replace(SILENT, sequence=T2, evidence_kind=EvidenceKind.TEXT)
     check = single_name.check(named, RAMP)
     assert (check is not None) is doubted
     if check is not None:
         assert (check.check, check.passed) == ("names", False)
         assert "called T2 looks like another sequence, T1 most of all" in check.message
-    by_image = replace(named, witness=EvidenceKind.IMAGE)
+    by_image = replace(named, evidence_kind=EvidenceKind.IMAGE)
     assert single_name.check(by_image, RAMP) is None
 
 
@@ -166,7 +166,7 @@ def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
     images, grid = drawn
 
     def doubted(image, name):
-        one = replace(SILENT, sequence=name, witness=EvidenceKind.TEXT, grid=grid)
+        one = replace(SILENT, sequence=name, evidence_kind=EvidenceKind.TEXT, grid=grid)
         return single_name.check(one, image) is not None
 
     assert not any(map(doubted, images, MrSequence))

@@ -42,7 +42,7 @@ def test_a_choice_of_which_a_part_is_gone_claims_no_more_than_it_gives(make_stud
     named = {T2: open_study(folder).series[FLAIR].uid, MrSequence.T1C: outside}
     series_choices.remember(open_study(folder, named=named, same_patient=True))
     again = open_study(folder, recall=True)
-    witnesses = {sequence: series.witness for sequence, series in again.series.items()}
+    witnesses = {sequence: series.evidence_kind for sequence, series in again.series.items()}
     assert witnesses == {MrSequence.T1C: EvidenceKind.TEXT, T2: EvidenceKind.USER}
     assert "for the series that this study holds" in again.notices[0]
 

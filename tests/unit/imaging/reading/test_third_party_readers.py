@@ -108,7 +108,7 @@ def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, mak
                 "nifti_codes=(77, 1)",
                 "confidence=float('nan')",
                 "confidence='sure'",
-                "witness='guess'",
+                "evidence_kind='guess'",
                 "frames=None",
                 "uid=7",
                 "load=None",

@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import closing
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from unicodedata import normalize
@@ -83,7 +84,7 @@ def studies(tmp_path, make_study):
 def small(random_weights, monkeypatch):
     """The smallest network in the place of the shipped one."""
     lens = Lens("cpu", weights=random_weights)
-    monkeypatch.setattr(work, "load_lens", lambda choice: lens)
+    monkeypatch.setattr(work, "load_lens", lru_cache(lambda choice: lens))
 
 
 @pytest.fixture
@@ -536,7 +537,7 @@ def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patien
         return Result(replace(analysis, findings=found))
 
     lens.engine = work.load_lens(None).engine
-    monkeypatch.setattr(work, "load_lens", lambda choice: lens)
+    monkeypatch.setattr(work, "load_lens", lru_cache(lambda choice: lens))
     (job,) = (job for job in find_jobs(studies, tmp_path / "out") if job.name == "a")
     done = work.analyse(job, CPU, SILENT)
     assert (done.candidates, done.other_findings) == (1, 1)
@@ -600,6 +601,7 @@ def test_a_worker_of_a_cluster_loads_the_weights_of_each_run(
     random_weights, refining_weights, tmp_path, monkeypatch
 ):
     """A worker outlives a batch: the next one was analysed with the weights of the first."""
+    monkeypatch.setattr(work, "load_lens", load_lens)
     monkeypatch.setattr(cluster, "_RemoteCancel", lambda _: SILENT.cancel)
     monkeypatch.setattr(
         cluster, "analyse", lambda _, choice, __: load_lens(choice.engine).engine.info
@@ -925,7 +927,7 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
     other = replace(first, studies=_one_study(tmp_path, make_study, "two", 2))
     shutil.copytree(out, tmp_path / "kept")
     never = SimpleNamespace(engine=work.load_lens(None).engine)
-    monkeypatch.setattr(work, "load_lens", lambda choice: never)
+    monkeypatch.setattr(work, "load_lens", lru_cache(lambda choice: never))
     for resume in (False, True):
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "kept", out)

@@ -85,7 +85,7 @@ class NnInteractiveEngine(LensEngine):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptRequest,
+        request: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
@@ -100,14 +100,14 @@ class NnInteractiveEngine(LensEngine):
         ResourceError
             The server does not answer, or refuses.
         """
-        _check(question)
+        _check(request)
         context.check("asking nnInteractive")
         try:
             try:
-                mask = self._ask(prepared, question)
+                mask = self._ask(prepared, request)
             except ConnectionResetError:
                 self._disconnect()
-                mask = self._ask(prepared, question)
+                mask = self._ask(prepared, request)
         except OSError as error:
             self._disconnect()
             raise ResourceError(
@@ -115,13 +115,13 @@ class NnInteractiveEngine(LensEngine):
                 expected="its answer",
                 next_step=f"Check that it runs at the address in {ADDRESS} and accepts {API_KEY}",
             ) from error
-        mask[tuple(question.foreground.T)], mask[tuple(question.background.T)] = True, False
+        mask[tuple(request.foreground.T)], mask[tuple(request.background.T)] = True, False
         i, j, k = (slice(0, n) for n in prepared.working.shape)
         marks = np.zeros(mask.shape, np.float32)  # it does not say what it attended to
         settled = np.zeros(mask.shape, bool)
         return PromptResponse((i, j, k), mask.astype(np.float32), marks, settled, _MADE_BY)
 
-    def _ask(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
+    def _ask(self, prepared: PreparedStudy, request: PromptRequest) -> NDArray[np.bool_]:
         sequence = _sequence(prepared)
         if self._server is None:
             self._server = connect()
@@ -129,9 +129,9 @@ class NnInteractiveEngine(LensEngine):
             self._server.show(np.asarray(prepared.channels[sequence], np.float32))
             self._shown = prepared
         shape = prepared.working.shape
-        prompts = [(part, False) for part in _parts(question.background, shape)]
-        prompts += [(part, True) for part in _parts(question.foreground, shape)]
-        return self._server.ask(question.outline, prompts)
+        prompts = [(part, False) for part in _parts(request.background, shape)]
+        prompts += [(part, True) for part in _parts(request.foreground, shape)]
+        return self._server.ask(request.outline, prompts)
 
     def _disconnect(self) -> None:
         server, self._server, self._shown = self._server, None, None
@@ -147,9 +147,9 @@ def _parts(points: Points, shape: Shape3) -> list[Points]:
     return [np.argwhere(labels == number) for number in range(1, count + 1)]
 
 
-def _check(question: PromptRequest) -> None:
-    both = {*map(tuple, question.foreground.tolist())} & {*map(tuple, question.background.tolist())}
-    if both or (not len(question.foreground) and question.outline is None):
+def _check(request: PromptRequest) -> None:
+    both = {*map(tuple, request.foreground.tolist())} & {*map(tuple, request.background.tolist())}
+    if both or (not len(request.foreground) and request.outline is None):
         raise UnusableInputError(
             found="a voxel that is both part of it and not" if both else "no prompt for it",
             expected="a place that belongs to the thing, or an outline to correct",

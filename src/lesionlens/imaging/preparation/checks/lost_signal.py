@@ -23,8 +23,7 @@ from lesionlens.imaging.preparation.checks.quality import SIDES
 FLAT_MM2 = 2000.0
 """Largest flat face of tissue against blank voxels that counts as natural, minus that of the
 neighbouring layers: 3 to 1840 mm2 measured in the sequences of thirteen heads in voxels of 1 to
-5 mm; a blank half makes 5600 to 30,000.
-"""
+5 mm; a blank half makes 5600 to 30,000."""
 FLAT_MM2_PER_MM = 400.0
 """The same for each millimetre of a voxel's edge, where slices are thicker: 340 at 6 mm."""
 _TISSUE_FRACTION = 0.2

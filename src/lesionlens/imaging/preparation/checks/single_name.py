@@ -22,7 +22,7 @@ def check(series: Series, values: Floats) -> QualityCheck | None:
     values : (I, J, K) float32
         Its voxels in standard units, on the grid of the series.
     """
-    if series.witness is EvidenceKind.IMAGE:
+    if series.evidence_kind is EvidenceKind.IMAGE:
         return None
     contrast = measure_contrast(values, series.grid)
     if contrast is None or series.sequence is None:

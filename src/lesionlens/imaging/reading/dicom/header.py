@@ -113,7 +113,7 @@ def _encoding(charset: tuple[str | None, bytes] | None) -> Any:
     return convert_encodings(convert_raw_data_element(_raw_element(_CHARACTER_SET, charset)).value)
 
 
-def split(
+def requested_elements(
     stream: io.FileIO, head: bytes, size: int, requested: frozenset[int]
 ) -> DicomHeader | None:
     """Extract the requested elements of a file's header, or return None to use pydicom.

@@ -248,7 +248,7 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
-        witness=guess.witness,
+        evidence_kind=guess.evidence_kind,
     )
 
 
@@ -310,7 +310,7 @@ def _selected_by_user(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
-            witness=EvidenceKind.USER,
+            evidence_kind=EvidenceKind.USER,
         )
         series.remove(best)
     return selected, notices

@@ -190,8 +190,7 @@ class Scan:
     nifti_files: int = 0
     unusable_files: list[Path] = field(default_factory=list)
     """Files that are empty, damaged or beyond the limits of `bounded`, and links to files that do
-    not exist, as in a DataLad dataset whose files were not fetched.
-    """
+    not exist, as in a DataLad dataset whose files were not fetched."""
 
     @property
     def lost(self) -> int:
@@ -276,7 +275,7 @@ def _header(path: Path) -> Any:
             head = stream.read(dicom_header.FIRST_BYTES)
             if not _is_dicom(head):
                 return None
-            header = dicom_header.split(
+            header = dicom_header.requested_elements(
                 stream, head, os.fstat(stream.fileno()).st_size, _NEEDED_TAGS
             )
     except OSError as error:

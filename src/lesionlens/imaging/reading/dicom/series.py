@@ -36,15 +36,13 @@ EVEN_FRACTION, EVEN_MM = 0.05, 0.1
 SCALE_TOLERANCE = 0.01
 ROUNDING = np.array([1e-3] * 8 + [0.05])
 """Maximum difference within a volume of the direction cosines, the pixel spacing in mm, and the
-echo time in ms.
-"""
+echo time in ms."""
 _FLOAT = struct.Struct("<f")
 _SERIES_KEYWORDS = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
 """Attributes that differ only if two series have one Series Instance UID by mistake."""
 _MIN_ACQUISITION, _MAX_STEP = 5, 1.5
 """Minimum slices of a complete acquisition, and its largest step from slice to slice, relative to
-the spacing in the header: with larger steps it is a package that another one completes.
-"""
+the spacing in the header: with larger steps it is a package that another one completes."""
 MAX_OFFSET_VOX = 0.45
 """Maximum distance of a pixel from its voxel, whose positions may be rounded: in its plane when a
 series is read, in each direction when objects are written on it.

@@ -134,7 +134,7 @@ def _deeper_file_notices(
 def _is_auto_detected(series: Series) -> bool:
     """Return whether nobody named a series and its file has no BIDS subject."""
     subject, _ = bids.entities(series.files[0].path.name)
-    return series.witness is not EvidenceKind.USER and not subject
+    return series.evidence_kind is not EvidenceKind.USER and not subject
 
 
 def named_path(value: str, root: Path, sequence: MrSequence) -> Path | None:
@@ -296,7 +296,7 @@ def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[s
         files=(SourceFile(path, relative_name(path, root)),),
         load=partial(read_opened, path, header.grid.shape, opened),
         description=encodable(path.name),
-        witness=guess.witness,
+        evidence_kind=guess.evidence_kind,
         nifti_codes=header.codes,
     )
 

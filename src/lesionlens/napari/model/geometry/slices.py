@@ -109,7 +109,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Picture:
+class OrientedVolume:
     """A volume with axes reordered towards the patient's right, front and top."""
 
     data: NDArray[Any]
@@ -119,7 +119,7 @@ class Picture:
     """Array before reordering."""
 
     @classmethod
-    def of(cls, data: NDArray[Any], grid: Grid) -> Picture:
+    def of(cls, data: NDArray[Any], grid: Grid) -> OrientedVolume:
         """Reorder the axes of a volume without changing voxels."""
         orientation, affine = _reordered(grid)
         reordered = np.asarray(nib.orientations.apply_orientation(data, orientation))
@@ -313,7 +313,7 @@ class Slices:
     """Whether slices are interpolated because the plane is oblique to the voxels."""
 
     @classmethod
-    def of(cls, picture: Picture, frame: Frame, plane: Plane) -> Slices:
+    def of(cls, picture: OrientedVolume, frame: Frame, plane: Plane) -> Slices:
         """Count the slices of a volume, without reading its voxels."""
         first, count, step = picture.depths(frame, plane)
         return cls(frame, plane, first, count, step, not picture.straight(frame))
@@ -380,7 +380,7 @@ def plane_to_open(grid: Grid) -> Plane | None:
     acquired = plane_of_acquisition(grid)
     if acquired is not None:
         return acquired
-    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    picture = OrientedVolume.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
     sides = picture.grid.spacing_mm * np.asarray(picture.grid.shape)
     thin, next_thin = np.sort(sides)[:2]
     if thin > _MAX_SLAB_RATIO * next_thin:

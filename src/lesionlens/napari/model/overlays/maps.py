@@ -19,7 +19,7 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import StepName
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.model.choices.choices import LayerChoice
-from lesionlens.napari.model.geometry.slices import MAX_TILT, Picture, tilt
+from lesionlens.napari.model.geometry.slices import MAX_TILT, OrientedVolume, tilt
 
 _UNIFORM_ATTENTION = "times uniform attention over the brain"
 UNCERTAIN = (
@@ -235,7 +235,7 @@ def axis_aligned(volume: Volume) -> Volume:
     >>> np.diag(axis_aligned(Volume(np.zeros((4, 5, 6)), flipped)).affine).tolist()
     [1.0, 1.0, 2.0, 1.0]
     """
-    picture = Picture.of(volume.data, volume.grid)
+    picture = OrientedVolume.of(volume.data, volume.grid)
     data, affine = picture.data, picture.grid.affine
     if tilt(affine, data.shape) > MAX_TILT:
         edge = float(volume.grid.spacing_mm.min())
@@ -250,7 +250,7 @@ def axis_aligned(volume: Volume) -> Volume:
 
 def as_acquired(volume: Volume) -> Volume | None:
     """Return a volume that is too oblique to be shown without resampling, else None."""
-    picture = Picture.of(volume.data, volume.grid)
+    picture = OrientedVolume.of(volume.data, volume.grid)
     return volume if tilt(picture.grid.affine, picture.data.shape) > MAX_TILT else None
 
 

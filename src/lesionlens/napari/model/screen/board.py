@@ -18,7 +18,7 @@ from lesionlens.napari.model.choices.views import Layout, ViewChoices
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import (
     Frame,
-    Picture,
+    OrientedVolume,
     Slices,
     plane_of_acquisition,
     plane_to_open,
@@ -214,5 +214,5 @@ def slices_of(grid: Grid | None, frame: Frame, plane: Plane) -> Slices | None:
     """Return the slices of a grid in a plane of a frame; None without a grid."""
     if grid is None:
         return None
-    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    picture = OrientedVolume.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
     return Slices.of(picture, frame, plane)

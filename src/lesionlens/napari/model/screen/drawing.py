@@ -18,7 +18,7 @@ from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
 from lesionlens.napari.model.geometry.planes import Edges, Plane, intensity_text, position_text
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
-from lesionlens.napari.model.geometry.slices import Picture, Slice
+from lesionlens.napari.model.geometry.slices import OrientedVolume, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
@@ -116,10 +116,10 @@ class TilePainter:
         Name of the only image, if it is none of the sequences.
     """
 
-    def __init__(self, pictures: Mapping[MrSequence, Picture], name: str = "") -> None:
+    def __init__(self, pictures: Mapping[MrSequence, OrientedVolume], name: str = "") -> None:
         self.pictures, self._name = pictures, name
         self._cache: OrderedDict[Any, Any] = OrderedDict()
-        self._volumes: dict[str, Picture] = {}
+        self._volumes: dict[str, OrientedVolume] = {}
         self._previous_map: MapLayer | None = None
 
     def draw(
@@ -174,7 +174,7 @@ class TilePainter:
                 drawn.append(DrawnRuler(index, frame.on_screen(plane, ends), ruler.text))
         return tuple(drawn)
 
-    def _image(self, view: View, picture: Picture) -> Slice:
+    def _image(self, view: View, picture: OrientedVolume) -> Slice:
         slab = slab_of(view.board, view.tile, picture)
         beyond = np.nan if picture.data.dtype.kind == "f" else 0.0
         return self._cut(view.tile.sequence.value, picture, view, slab=slab, beyond=beyond)
@@ -198,7 +198,7 @@ class TilePainter:
         text = "no value" if value is None else intensity_text(value)
         return f"{text}  at  {position}"
 
-    def _cut(self, name: str, picture: Picture, view: View, **options: Any) -> Slice:
+    def _cut(self, name: str, picture: OrientedVolume, view: View, **options: Any) -> Slice:
         frame, plane = view.board.frame, view.tile.plane
         number = picture.number_at(frame, plane, view.depth_mm)
         key = (name, id(picture.data), frame.key, plane, number, tuple(options.items()))
@@ -216,11 +216,11 @@ class TilePainter:
             self._cache.popitem(last=False)
         return value
 
-    def _volume(self, name: str, data: NDArray[Any], grid: Grid) -> Picture:
+    def _volume(self, name: str, data: NDArray[Any], grid: Grid) -> OrientedVolume:
         """Return an overlay as a cached picture."""
         picture = self._volumes.get(name)
         if picture is None or picture.source is not data:
-            picture = Picture.of(data, grid)
+            picture = OrientedVolume.of(data, grid)
             self._volumes[name] = picture
         return picture
 
@@ -251,7 +251,7 @@ class TilePainter:
         """Return the border of each label being drawn, which changes with its version."""
         if drawn is None:
             return ()
-        picture = Picture.of(drawn.labels, drawn.grid)
+        picture = OrientedVolume.of(drawn.labels, drawn.grid)
         frame, plane = view.board.frame, view.tile.plane
         number = picture.number_at(frame, plane, view.depth_mm)
 

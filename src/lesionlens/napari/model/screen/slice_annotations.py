@@ -14,7 +14,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, box_on_screen
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse, statistics_of
-from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
+from lesionlens.napari.model.geometry.slices import OrientedVolume, Slice, plane_of_acquisition
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 
@@ -78,7 +78,7 @@ def projection_text(board: Board, tile: Tile) -> str:
     return f" · MIP of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
 
 
-def slab_of(board: Board, tile: Tile, picture: Picture) -> int:
+def slab_of(board: Board, tile: Tile, picture: OrientedVolume) -> int:
     """Return the number of slices to each side that a projection covers; 0 for a slice."""
     step = picture.step_mm(board.frame, tile.plane)
     return round(SLAB_MM / 2 / step) if _is_projected(board, tile) else 0
@@ -89,7 +89,7 @@ def _is_projected(board: Board, tile: Tile) -> bool:
 
 
 def annotations_of(
-    board: Board, tile: Tile, picture: Picture | None, image: Slice | None
+    board: Board, tile: Tile, picture: OrientedVolume | None, image: Slice | None
 ) -> tuple[str, ...]:
     """Return the texts in the corner of a view: sequence, slice, resampling."""
     first = f"{tile.sequence.display_name} · {tile.plane.value}"
@@ -134,7 +134,7 @@ class DrawnMeasure:
 
 
 def measures_on(
-    board: Board, tile: Tile, image: Slice, picture: Picture | None, name: str
+    board: Board, tile: Tile, image: Slice, picture: OrientedVolume | None, name: str
 ) -> tuple[DrawnMeasure, ...]:
     """Return the measurements on the slice of a tile, and intensities of the image `name`."""
     drawn = []

@@ -150,7 +150,7 @@ def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext
         study.series[sequence],
         detected_by=f"the image itself, in doubt: {likelihoods}",
         confidence=round(sequence_from_image.CONFIDENCE * probability, 2),
-        witness=EvidenceKind.IMAGE,
+        evidence_kind=EvidenceKind.IMAGE,
     )
     return replace(study, series={sequence: series}, notices=(*study.notices, notice))
 

@@ -13,7 +13,7 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
-from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.board import Tile
@@ -43,7 +43,7 @@ def drawn(acts, at, fill=None):
     """What is drawn on the axial slice through a point."""
     series = acts.session.state.study.series[MrSequence.T1C]
     data = np.zeros(series.grid.shape, np.float32) if fill is None else fill
-    artist = TilePainter({MrSequence.T1C: Picture.of(data, series.grid)})
+    artist = TilePainter({MrSequence.T1C: OrientedVolume.of(data, series.grid)})
     board = view_model_of(acts.session.state).board
     place = Viewpoint(at, at, 1.0)
     return artist.draw(board, Tile(MrSequence.T1C, Plane.AXIAL), place).measures

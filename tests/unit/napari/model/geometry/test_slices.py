@@ -12,7 +12,7 @@ from lesionlens.napari.model.geometry.contours import lines_around, smooth
 from lesionlens.napari.model.geometry.planes import Plane, letters_of
 from lesionlens.napari.model.geometry.slices import (
     Frame,
-    Picture,
+    OrientedVolume,
     Slices,
     plane_of_acquisition,
     plane_to_open,
@@ -79,7 +79,7 @@ GRIDS = [
 @pytest.mark.parametrize("grid", GRIDS)
 def test_letters_name_the_side_where_the_marker_is_seen(grid):
     points = {letter: FAR_MM * np.asarray(way, float) for letter, way in SIDES.items()}
-    pictures = {letter: Picture.of(marked(grid, at), grid) for letter, at in points.items()}
+    pictures = {letter: OrientedVolume.of(marked(grid, at), grid) for letter, at in points.items()}
     for frame, plane in itertools.product((Frame.acquired(grid), Frame.patient()), Plane):
         seen = {n: seen_at(pictures[n], frame, plane, points[n])[0] for n in SIDES}
         left, right, top, bottom = frame.edges(plane)
@@ -96,7 +96,7 @@ def test_letters_name_the_side_where_the_marker_is_seen(grid):
 @pytest.mark.parametrize("grid", GRIDS)
 def test_what_is_drawn_lies_where_it_is_in_the_patient(grid):
     point = np.asarray([17.0, -12.0, 9.0])
-    picture = Picture.of(marked(grid, point), grid)
+    picture = OrientedVolume.of(marked(grid, point), grid)
     for frame, plane in itertools.product((Frame.patient(), Frame.acquired(grid)), Plane):
         at, _ = seen_at(picture, frame, plane, point)
         np.testing.assert_allclose(at, frame.on_screen(plane, point), atol=1.6)
@@ -113,7 +113,7 @@ def test_the_right_of_the_patient_is_on_the_left_and_the_face_too():
 def test_a_thick_oblique_series_is_shown_slice_by_slice_as_it_was_acquired():
     grid = grid_of((0, 1, 2), (-1, -1, 1), (0.45, 0.45, 4.0), turned(20, 0))
     voxels = np.random.default_rng(3).random(grid.shape, dtype=np.float32)
-    picture, frame = Picture.of(voxels, grid), Frame.acquired(grid)
+    picture, frame = OrientedVolume.of(voxels, grid), Frame.acquired(grid)
     assert frame.tilted
     assert plane_of_acquisition(grid) is Plane.AXIAL
     _, count, step = picture.depths(frame, Plane.AXIAL)
@@ -127,7 +127,7 @@ def test_a_thick_oblique_series_is_shown_slice_by_slice_as_it_was_acquired():
 
 def test_oblique_voxels_along_the_patients_axes_say_that_they_are_interpolated():
     grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 4.0), turned(20, 0))
-    picture = Picture.of(np.ones(grid.shape, np.float32), grid)
+    picture = OrientedVolume.of(np.ones(grid.shape, np.float32), grid)
     assert picture.cut(Frame.patient(), Plane.AXIAL, 10).interpolated
     assert not picture.cut(Frame.acquired(grid), Plane.AXIAL, 10).interpolated
 
@@ -144,7 +144,7 @@ def test_the_plane_of_acquisition_is_found(spacing, plane, order):
 
 def test_a_step_goes_to_the_next_slice_and_ends_at_the_last():
     grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
-    picture = Picture.of(np.zeros(grid.shape, np.float32), grid)
+    picture = OrientedVolume.of(np.zeros(grid.shape, np.float32), grid)
     frame = Frame.acquired(grid)
     point, numbers = (0.0, 0.0, 0.0), []
     for _ in range(30):
@@ -159,7 +159,9 @@ def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
     """Of an oblique thick series: each slice is reached by its number, and nothing else moves."""
     grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
     frame = Frame.acquired(grid)
-    slices = Slices.of(Picture.of(np.zeros(grid.shape, np.float32), grid), frame, Plane.AXIAL)
+    slices = Slices.of(
+        OrientedVolume.of(np.zeros(grid.shape, np.float32), grid), frame, Plane.AXIAL
+    )
     assert (slices.count, slices.interpolated) == (grid.shape[2], False)
     start = (3.0, -7.0, 2.0)
     for number in range(1, slices.count + 1):
@@ -180,7 +182,7 @@ def test_sentences_name_the_axial_slice_of_the_window(turn):
         angles = rng.uniform(-turn, turn, 3)
         turns = [turned(degrees, axis) for axis, degrees in enumerate(angles)]
         grid = grid_of(order, flips, (1.0, 2.0, 5.0), turns[0] @ turns[1] @ turns[2])
-        picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+        picture = OrientedVolume.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
         slices = Slices.of(picture, Frame.acquired(grid), Plane.AXIAL)
         for share in rng.uniform(0, 1, (5, 3)):
             point = tuple(grid.to_mm(share * (np.array(grid.shape) - 1)))
@@ -191,7 +193,7 @@ def test_sentences_name_the_axial_slice_of_the_window(turn):
 def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
     grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
     frame, rng = Frame.acquired(grid), np.random.default_rng(0)
-    slices = Slices.of(Picture.of(np.zeros(grid.shape, np.float32), grid), frame, plane)
+    slices = Slices.of(OrientedVolume.of(np.zeros(grid.shape, np.float32), grid), frame, plane)
     points = grid.to_mm(rng.uniform(20, 60, (50, 3)) * (1, 1, 0.2))
     over = slices.grid_over(points, 0.8)
     np.testing.assert_allclose(over.spacing_mm, (0.8, 0.8, slices.step_mm))
@@ -205,7 +207,7 @@ def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
 
 def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
     voxels = np.random.default_rng(1).random((6, 7, 20), dtype=np.float32)
-    picture = Picture.of(voxels, Grid(voxels.shape, np.eye(4)))
+    picture = OrientedVolume.of(voxels, Grid(voxels.shape, np.eye(4)))
     part = picture.cut(Frame.patient(), Plane.AXIAL, 10, slab=3)
     np.testing.assert_array_equal(part.data, voxels[..., 7:14].max(-1).T[::-1, ::-1])
 
@@ -216,7 +218,7 @@ OBLIQUE = GRIDS[-3]
 @pytest.mark.parametrize("plane", Plane)
 def test_a_slab_of_oblique_voxels_is_the_brightest_of_its_slices(plane):
     voxels = np.random.default_rng(1).random(OBLIQUE.shape, dtype=np.float32)
-    picture, frame = Picture.of(voxels, OBLIQUE), Frame.patient()
+    picture, frame = OrientedVolume.of(voxels, OBLIQUE), Frame.patient()
     parts = [picture.cut(frame, plane, number).data for number in range(18, 23)]
     slab = picture.cut(frame, plane, 20, slab=2)
     assert slab.interpolated
@@ -225,7 +227,7 @@ def test_a_slab_of_oblique_voxels_is_the_brightest_of_its_slices(plane):
 
 @pytest.mark.parametrize("plane", Plane)
 def test_oblique_slices_reach_from_the_first_to_the_last_corner(plane):
-    picture, frame = Picture.of(np.ones(OBLIQUE.shape, np.float32), OBLIQUE), Frame.patient()
+    picture, frame = OrientedVolume.of(np.ones(OBLIQUE.shape, np.float32), OBLIQUE), Frame.patient()
     index = list(itertools.product(*((0, n - 1) for n in OBLIQUE.shape)))
     edges = list(itertools.product(*((-0.5, n - 0.5) for n in OBLIQUE.shape)))
     centres = frame.depth(plane, OBLIQUE.to_mm(index))
@@ -254,7 +256,7 @@ def test_interpolated_slices_have_every_slice_to_the_outer_edges_of_its_voxels(d
         affine[:3, :3] = turned(degrees, 2) * (1.0, 1.0, 6.0)
         affine[:3, 3] = offset_mm
         grid, frame = Grid((30, 31, count), affine), Frame.patient()
-        picture = Picture.of(np.ones(grid.shape, np.float32), grid)
+        picture = OrientedVolume.of(np.ones(grid.shape, np.float32), grid)
         _, steps, step_mm = picture.depths(frame, Plane.AXIAL)
         assert (steps, step_mm) == (6 * count + 1, pytest.approx(1.0))
         for number in {0, steps - 1}:
@@ -272,7 +274,7 @@ def test_interpolated_slices_have_every_slice_to_the_outer_edges_of_its_voxels(d
 
 @pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
 def test_beyond_the_volume_a_slice_is_empty_and_has_no_number(grid):
-    picture, frame = Picture.of(np.ones(grid.shape, np.float32), grid), Frame.patient()
+    picture, frame = OrientedVolume.of(np.ones(grid.shape, np.float32), grid), Frame.patient()
     count = picture.depths(frame, Plane.AXIAL)[1]
     for number in (-1, count):
         part = picture.cut(frame, Plane.AXIAL, number)
@@ -284,13 +286,13 @@ def test_beyond_the_volume_a_slice_is_empty_and_has_no_number(grid):
 
 def test_labels_on_oblique_slices_stay_labels():
     voxels = np.random.default_rng(2).choice([0, 1, 4], OBLIQUE.shape).astype(np.uint8)
-    part = Picture.of(voxels, OBLIQUE).cut(Frame.patient(), Plane.AXIAL, 30, nearest=True)
+    part = OrientedVolume.of(voxels, OBLIQUE).cut(Frame.patient(), Plane.AXIAL, 30, nearest=True)
     assert set(np.unique(part.data)) == {0, 1, 4}
 
 
 @pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
 def test_a_depth_between_two_slices_is_of_the_nearer_one(grid):
-    picture, frame = Picture.of(np.zeros(grid.shape, np.float32), grid), Frame.patient()
+    picture, frame = OrientedVolume.of(np.zeros(grid.shape, np.float32), grid), Frame.patient()
     slices = Slices.of(picture, frame, Plane.AXIAL)
     for share, number in ((0.4, 10), (0.6, 11)):
         depth = slices.first_mm + (10 + share) * slices.step_mm
@@ -302,7 +304,7 @@ def test_an_outline_is_never_further_than_half_a_voxel_from_the_voxels_edge():
     rng = np.random.default_rng(5)
     voxels = (rng.random((40, 40, 1)) > 0.6).astype(np.uint8)
     voxels[8:30, 10:28] = 1
-    picture = Picture.of(voxels, Grid(voxels.shape, np.diag([2.0, 2.0, 2.0, 1.0])))
+    picture = OrientedVolume.of(voxels, Grid(voxels.shape, np.diag([2.0, 2.0, 2.0, 1.0])))
     part = picture.cut(Frame.patient(), Plane.AXIAL, 0, nearest=True)
     inside, outside = part.data > 0, np.pad(part.data > 0, 1)
     edges = [

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from lesionlens.base.grid import Grid
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.slices import Frame, Picture
+from lesionlens.napari.model.geometry.slices import Frame, OrientedVolume
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 
 WORKING = Grid(
@@ -31,7 +31,7 @@ def slices(draw):
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     grid = Grid(shape, affine)
     frame, plane = Frame.acquired(grid), draw(st.sampled_from(list(Plane)))
-    picture = Picture.of(np.zeros(shape, np.uint8), grid)
+    picture = OrientedVolume.of(np.zeros(shape, np.uint8), grid)
     number = picture.number_at(frame, plane, 0.0) + draw(st.integers(-1, 1))
     middle = picture.depth_of(frame, plane, number)
     return frame, plane, Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))

@@ -10,7 +10,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.choices.views import Layout, ViewChoices
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.slices import Frame, Picture
+from lesionlens.napari.model.geometry.slices import Frame, OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import TilePainter
@@ -32,7 +32,11 @@ def board(**views) -> Board:
 
 def artist(data, affine=None) -> TilePainter:
     return TilePainter(
-        {MrSequence.T1C: Picture.of(data, Grid(SHAPE, np.eye(4) if affine is None else affine))}
+        {
+            MrSequence.T1C: OrientedVolume.of(
+                data, Grid(SHAPE, np.eye(4) if affine is None else affine)
+            )
+        }
     )
 
 
