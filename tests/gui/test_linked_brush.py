@@ -263,6 +263,17 @@ def test_a_stroke_that_was_interrupted_ends(edited, qtbot, monkeypatch, interrup
     assert len(changed(edited))
 
 
+def test_a_press_whose_release_a_dialog_took_costs_no_stroke(edited, qtbot):
+    """The next stroke painted nothing."""
+    view = edited.views.linked.tiles[0]
+    layer_of(edited).brush_size = 8
+    layer_of(edited).mode = "pan_zoom"
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, view.rect().center())
+    layer_of(edited).mode = "erase"
+    stroke(qtbot, view, edited.actions_.viewpoint.current.point_mm)
+    assert len(changed(edited))
+
+
 def test_a_stroke_with_control_held_is_a_stroke(edited, qtbot):
     """As on napari's canvas: Control adds a lesion only where no outline is drawn."""
     layer_of(edited).brush_size = 8

@@ -17,6 +17,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
+from lesionlens.napari.controllers import comparing
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.viewer.tile import PromptPath
@@ -289,6 +290,24 @@ def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
     session.choose_sequence(shown)  # one view took the place of both without a word
     assert f"{words}. Show one that both have: {others[0].display_name}." in reads(reviewed)
     assert not tiles_of(session.state, Layout.PRIOR)
+
+
+def test_a_comparison_names_the_shown_sequence_that_the_prior_lacks(
+    start_comparing, reviewed, monkeypatch, qtbot
+):
+    """It ended with one view, without a word."""
+    shown, made = reviewed.session.state.choices.sequence, comparing.prior_pictures
+
+    def lacking(prior, compared):
+        pictures = made(prior, compared)
+        volumes = {s: volume for s, volume in pictures.volumes.items() if s is not shown}
+        return replace(pictures, volumes=volumes)
+
+    monkeypatch.setattr(comparing, "prior_pictures", lacking)
+    start_comparing()
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.choices.views.compared is not None
+    assert f"The earlier examination has no {shown.display_name}." in reads(reviewed)
 
 
 def test_where_the_earlier_images_lie_is_asked_in_the_window(

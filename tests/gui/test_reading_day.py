@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.helpers.analysed_head import without_right
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, Phase, ReviewState, Source
@@ -827,6 +828,28 @@ def test_a_lists_result_of_other_series_is_not_opened_for_those_that_were_chosen
     panel.commands.run("accept")
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
+
+
+def test_of_a_folder_with_several_studies_that_of_the_list_is_opened_again(
+    panel, listed, make_study, tmp_path, qtbot
+):
+    """The reader was asked which, and the study chosen was no longer that of the list."""
+    first, second = (PatientIdentity(study=number) for number in "12")
+    for identity in (first, second):
+        study = make_study(name=f"both/{identity.study}", dicom=True, identity=identity)
+    database = open_worklist_database(tmp_path / "list_of_both")
+    database.add_studies([StudyEntry("x", str(study.parent), study_uid=first.uid("study"))])
+    database.close()
+    assert listed.controller.open(tmp_path / "list_of_both")
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    study = panel.session.state.study
+    series = study.series[MrSequence.T1]
+    assert panel.actions_.assign_sequences({MrSequence.FLAIR: name_for_reader(series, study)})
+    wait(qtbot, panel)
+    assert panel.session.state.study.series[MrSequence.FLAIR].uid == series.uid
+    assert panel.session.state.study.uid == study.uid == first.uid("study")
+    assert listed.session.state.current == ("x", 0)
 
 
 def test_a_list_never_shows_a_certainty_that_no_network_has():

@@ -23,7 +23,14 @@ def ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
     bool
         False if there is no window.
     """
-    return _in_panel(lambda panel: panel.actions_.opener.handle_error(Request.of(paths), error))
+
+    def ask(panel: LesionLens) -> None:
+        if panel.jobs.running:  # the study could not be opened after the decision either
+            panel.session.decline(panel.jobs.busy_reason)
+        else:
+            panel.actions_.opener.handle_error(Request.of(paths), error)
+
+    return _in_panel(ask)
 
 
 def reopen_in_panel(result: Path) -> bool:

@@ -109,6 +109,17 @@ class ReadController:
             return ""
         return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
 
+    @property
+    def logs_what_is_shown(self) -> bool:
+        """Whether the last decisions in the logs are those shown, and none is to be rated now."""
+        analysis = self.session.state.analysis
+        return (
+            analysis is not None
+            and self.saver.all_saved
+            and self.marking.confidence is None
+            and not self.decision_log.decided_elsewhere(analysis)
+        )
+
     # --- closed ---------------------------------------------------------------------------
 
     @property

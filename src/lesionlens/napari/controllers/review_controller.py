@@ -84,7 +84,7 @@ class ReviewController:
             return False
         if self._obstacles.notify_if_signed():
             return False
-        if self._read_controller.saver.all_saved and self.session.repeats(state):
+        if self.session.repeats(state) and self._read_controller.logs_what_is_shown:
             self.session.clear_candidate_problems()
             return True  # the second press of a double click: undo would seem to do nothing
         return self.session.decide(state) is not None

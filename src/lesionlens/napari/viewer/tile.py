@@ -175,6 +175,8 @@ class TileView(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
+        if event.buttons() == event.button():
+            self._listener.released()  # a dialog may have taken the release of the last press
         self._pointer = event.position()
         position, modifier_keys = self._position_mm(event.position()), set(modifiers_of(event))
         if event.button() == Qt.MouseButton.LeftButton and position is not None:

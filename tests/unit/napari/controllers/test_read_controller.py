@@ -890,6 +890,31 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
         assert ReviewController(again.session, None, SimpleNamespace(), again).statement_to_sign()
 
 
+def test_a_decision_pressed_again_is_stored_if_it_is_rated_or_another_window_changed_it(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """The rating was left for the next candidate, and the other window's decision was kept."""
+    with shown(analysis, listed(tmp_path / "list")) as first:
+        editor = SimpleNamespace(drawn=lambda: None)
+        acts = ReviewController(first.session, None, editor, first)
+        for _ in range(2):
+            acts.decide(ReviewState.ACCEPTED)
+            assert decided(first) == [ReviewState.ACCEPTED]
+        first.marking.confidence = 80
+        acts.decide(ReviewState.ACCEPTED)
+        (verdict,) = first.read_session.read.verdicts
+        assert verdict.confidence == 80
+        assert first.marking.confidence is None
+        with shown(analysis, listed(tmp_path / "list")) as second:
+            second.session.decide(ReviewState.REJECTED)
+        acts.decide(ReviewState.ACCEPTED)
+        assert first.session.state.message == reads.ELSEWHERE
+    with shown(analysis, listed(tmp_path / "list")) as again:
+        assert decided(again)[-1] is ReviewState.ACCEPTED
+
+
 SIGNED = SignedResponse(
     Response("SD"), None, Criterion.BIDIMENSIONAL, Disease.ENHANCING, Steroids.UNKNOWN,
     Clinical.UNKNOWN, "2026-01-06", "", ("a step",), "A. Reader", "2026-03-01T10:00:00Z",

@@ -51,13 +51,13 @@ class Choosing(Editing):
         self._choose(only_focused=alone)
 
     def choose_sequence(self, sequence: MrSequence) -> None:
-        """Show a sequence; beside a prior that lacks it the views go, which is stated."""
+        """Show a sequence; a prior that lacks it is no longer shown, which is stated."""
         study = self._state.study
         current = self._state.choices.sequence
         if study is not None and sequence in study.series and sequence is not current:
             self._choose(sequence=sequence, previous_sequence=current)
-            missing = missing_sequence_text(self._state)
-            if missing and self._state.choices.views.layout is Layout.PRIOR:
+            missing, views = missing_sequence_text(self._state), self._state.choices.views
+            if missing and (views.swapped or views.layout is Layout.PRIOR):
                 self.notify(missing)
 
     def choose_views(self, **changes: Any) -> None:

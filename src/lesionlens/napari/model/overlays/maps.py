@@ -79,6 +79,11 @@ class Overlays:
         loaded = self.layer_choice
         return loaded[1] if loaded is not None and loaded[0] == layer_choice else None
 
+    def contain(self, view: MapView) -> bool:
+        """Whether a map is one of these: not of another analysis, nor a probe that was closed."""
+        layers = () if self.layer_choice is None else (self.layer_choice[1],)
+        return any(view is own for own in (*self.attention.values(), *layers, self.uncertainty))
+
     def alone(self, view: MapView, candidate: int | None) -> MapView:
         """Return a map without the other candidates."""
         if candidate is None:

@@ -347,11 +347,15 @@ class TilePainter:
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
     def _map_layer(self, board: Board) -> MapLayer | None:
-        """Return the topmost map; until an attention is computed, the one before it."""
-        topmost = next(iter(board.scene.maps), None)
+        """Return the topmost map; until an attention is computed, the one before it if any."""
+        topmost, overlays = next(iter(board.scene.maps), None), board.overlays
         if topmost is None or topmost.view is not None:
             self._previous_map = topmost
-        return self._previous_map
+            return topmost
+        previous = self._previous_map
+        if overlays is None or previous is None or previous.view is None:
+            return None
+        return previous if overlays.contain(previous.view) else None
 
     def _map(self, view: View) -> MapDrawing | None:
         board = view.board

@@ -11,6 +11,7 @@ from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import LesionClass, LesionKind, MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import OTHER_FINDINGS, Appearance, Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
@@ -19,7 +20,7 @@ from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Limit
-from lesionlens.napari.model.choices.views import DraggedRulers
+from lesionlens.napari.model.choices.views import ComparisonImages, DraggedRulers
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays import maps as display
@@ -574,6 +575,48 @@ def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, a
     assert drawn_map().slice is before.slice
     session.choose_overlay(Overlay.CONTOUR)
     assert drawn_map() is None
+
+
+@pytest.mark.parametrize("before", ["probe", "other analysis"])
+def test_linked_views_keep_neither_a_closed_probe_nor_the_map_of_another_analysis(
+    session, analysis, before
+):
+    """The map of a closed probe stayed, below the legend of the attention."""
+    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
+    at_mm = analysis.findings.candidates[0].centroid_mm
+
+    def drawn_map():
+        board = view_model_of(session.state).board
+        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
+
+    session.choose_overlay(Overlay.MAP)
+    overlays = session.state.overlays
+    probe = replace(overlays.attention[Region.WT], role=PROBE)
+    if before == "probe":
+        session.probe((0, 0, 0), replace(overlays, probe=probe))
+        assert drawn_map().role == PROBE
+        session.probe(None, overlays)
+    else:
+        assert drawn_map().role == ATTENTION
+        session.analysed(FakeResult(analysis), display.overlays_of(analysis))
+    session.choose_layer(0)
+    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
+    assert drawn_map() is None
+
+
+def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(session):
+    """This examination was shown for the earlier one, without a word."""
+    overlays, shown = session.state.overlays, session.state.choices.sequence
+    image = Volume(overlays.images[shown], overlays.grid)
+    session.choose_views(compared=ComparisonImages("prior", "prior", {shown: image}))
+    lacking = next(s for s in session.state.study.series if s is not shown)
+    words = f"The earlier examination has no {lacking.display_name}. Show one that both have"
+    for held in (True, False):
+        session.choose_views(swapped=held)
+        session.choose_sequence(lacking)
+        assert (words in session.state.message) is held
+        session.choose_sequence(shown)
+        assert not session.state.message
 
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
