@@ -246,10 +246,9 @@ class Analysis:
     @property
     def compared(self) -> Comparison | None:
         """The comparison with a prior examination, with the current outlines and decisions."""
-        if self.followup is None:
-            return None
-        candidates, cavity_ml = self.findings.candidates, self.volumes.cavity_ml
-        return with_edits(self.followup, candidates, self.review, cavity_ml)
+        return with_edits(
+            self.followup, self.findings.candidates, self.review, self.volumes.cavity_ml
+        )
 
     @property
     def decided_count(self) -> int:

@@ -11,19 +11,24 @@ from lesionlens.base.records.review import Review
 
 
 def with_edits(
-    comparison: Comparison, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
-) -> Comparison:
-    """Return a comparison with the current measurements.
+    comparison: Comparison | None,
+    candidates: Iterable[Candidate],
+    review: Review,
+    cavity_ml: float | None,
+) -> Comparison | None:
+    """Return a comparison with the current measurements; None without one.
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : Comparison or None
         As computed, whatever was edited since.
     candidates : iterable of Candidate
         The current ones, with edited outlines.
     cavity_ml : float or None
         Current volume of the resection cavity.
     """
+    if comparison is None:
+        return None
     state_of = review.state_of
     lesions = tuple(LesionMeasurement.of(c, state_of(c.tracking_uid)) for c in candidates)
     last = replace(comparison.points[-1], lesions=lesions, cavity_ml=cavity_ml)
