@@ -559,15 +559,21 @@ def test_without_attention_the_uncertainty_has_legend_and_map(session):
     assert (model.map.role, model.map.view) == (UNCERTAINTY, bare.overlays.uncertainty)
 
 
-def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, analysis):
-    """The panel said so, and napari's canvas did; linked views showed none meanwhile."""
+@pytest.fixture
+def drawn_map(session, analysis):
+    """Return a function that draws the map of a linked view, always by the same painter."""
     artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
     at_mm = analysis.findings.candidates[0].centroid_mm
 
-    def drawn_map():
+    def draw():
         board = view_model_of(session.state).board
         return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
 
+    return draw
+
+
+def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, drawn_map):
+    """The panel said so, and napari's canvas did; linked views showed none meanwhile."""
     session.choose_overlay(Overlay.MAP)
     before = drawn_map()
     session.choose_layer(0)
@@ -579,16 +585,9 @@ def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, a
 
 @pytest.mark.parametrize("before", ["probe", "other analysis"])
 def test_linked_views_keep_neither_a_closed_probe_nor_the_map_of_another_analysis(
-    session, analysis, before
+    session, analysis, drawn_map, before
 ):
     """The map of a closed probe stayed, below the legend of the attention."""
-    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
-    at_mm = analysis.findings.candidates[0].centroid_mm
-
-    def drawn_map():
-        board = view_model_of(session.state).board
-        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
-
     session.choose_overlay(Overlay.MAP)
     overlays = session.state.overlays
     probe = replace(overlays.attention[Region.WT], role=PROBE)
