@@ -215,7 +215,7 @@ def _reference_image(
         return None
     image_file = case.analysed(sequence, score.inputs)
     if sequence in case.alternatives and sha256_of(image_file.path) not in score.inputs:
-        names = ", ".join(path.name for path in case.alternatives[sequence])
+        names = ", ".join(file.path.name for file in case.alternatives[sequence])
         score.problems.append(
             f"several images of {sequence.display_name} ({names}), and the result names none of "
             f"them: calibration was measured on {image_file.path.name}"
