@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
-from lesionlens.analysis.findings.components import (
-    Component,
-    ComponentMask,
-    components_of,
-    renumbered,
-)
+from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
 from lesionlens.base.geometry import Floats, as_vec3
 from lesionlens.base.labels import Region, RelevanceMeasure
 from lesionlens.base.records.evidence import SequenceScores
@@ -164,7 +159,7 @@ def considered(
         By descending score; these are not candidates.
     """
     regions = []
-    for part in components_of(component_mask):
+    for part in component_mask.parts():
         points = part.points_mm()
         start = [side.start for side in part.box]
         regions.append(
@@ -199,7 +194,7 @@ def measured_components(
         evidence.attention.get(Region.WT),
         component_mask.grid.nominal_spacing_mm,
     )
-    for part in components_of(component_mask):
+    for part in component_mask.parts():
         if only is None or part.index + 1 in only:
             yield part, _measured(part, evidence, prepared, agreements[part.index])
 

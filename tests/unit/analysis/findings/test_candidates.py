@@ -21,9 +21,7 @@ from lesionlens.analysis.findings.candidates import (
 )
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
-    components_of,
     fill_planar_holes,
-    keep,
     merged,
     relabelled_ml,
     segment_components,
@@ -322,7 +320,7 @@ def as_stored():
     def found(order):
         maps = {region: stored(array, order) for region, array in probability.items()}
         marked = segment_components(maps, grid_stored(grid, order))
-        scores = [float(len(part.points_mm())) for part in components_of(marked)]
+        scores = [float(len(part.points_mm())) for part in marked.parts()]
         prepared = make_prepared(native=marked.grid)
         return describe(marked, Evidence(scores, probability=maps), prepared, "study").candidates
 
@@ -350,12 +348,12 @@ def test_storage_order_changes_nothing_in_millimetres(as_stored, as_they_are, or
 
 def test_components_that_are_not_kept_leave_no_label():
     marked = segment_components(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
-    kept = keep(marked, [False, True])
+    kept = marked.keep([False, True])
     assert kept.count == 1
     np.testing.assert_array_equal(kept.components, (marked.components == 2).astype(int))
     np.testing.assert_array_equal(kept.labels > 0, kept.components > 0)
-    assert keep(marked, [True, True]) is marked
-    assert keep(marked, [False, False]).count == 0
+    assert marked.keep([True, True]) is marked
+    assert marked.keep([False, False]).count == 0
 
 
 EDGES = np.array([1.0, 1.0, 1.0])
@@ -418,7 +416,7 @@ def test_an_unknown_agreement_with_the_map_stays_unknown_in_a_redrawn_candidate(
     marked = segment_components(drawn(((12, 25, 20), 7)), make_grid())
     evidence = Evidence([0.9], attention={Region.WT: np.ones(SHAPE, np.float32)})
     (measured,) = describe(marked, evidence, make_prepared(), "study").candidates
-    (part,) = components_of(marked)
+    (part,) = marked.parts()
     unknown, other = MapAgreement(None, None), MapAgreement(peak_inside=False, mass_inside=0.1)
     assert measured.attention.peak_inside is not None
     assert remeasured(replace(measured, attention=unknown), measured, part).attention == unknown
