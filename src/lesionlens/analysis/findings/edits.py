@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings import anatomy, pointing_game
+from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import (
     NO_PEAK,
     Evidence,
-    StudyContext,
     limit_notices,
-    measured_candidate,
+    measured_components,
     remeasured,
     without_unknown_parts,
 )
-from lesionlens.analysis.findings.components import ComponentMask, components_of
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
@@ -178,19 +177,12 @@ def _findings(
     network_candidates = {c.id: c for c in network_findings.candidates}
     count = max((*network_candidates, *outline_by_id))
     evidence = _evidence(analysis, network_candidates, count)
-    study_context = _study_context(analysis)
-    labels = analysis.volumes.labels
+    labels, prepared = analysis.volumes.labels, analysis.prepared
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
-    agreements = pointing_game.of_components(
-        components, count, evidence.attention, labels.grid.nominal_spacing_mm
-    )
     emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
     measured = {number: c for number, c in network_candidates.items() if number not in emptied}
-    for part in components_of(component_mask):
-        number = part.index + 1
-        if number not in outline_by_id:
-            continue
-        candidate = measured_candidate(part, evidence, study_context, agreements[part.index])
+    for part, candidate in measured_components(component_mask, evidence, prepared, outline_by_id):
+        number = candidate.id
         if number in network_candidates:
             measured[number] = remeasured(network_candidates[number], candidate, part)
             continue
@@ -203,15 +195,14 @@ def _findings(
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),
         components,
-        analysis.prepared,
-        study_context.head,
+        prepared,
         () if network_findings.hides_reasons or analysis.run.omitted else edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (
         *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
-        *_limit_notices(network_findings, candidates, study_context),
+        *_limit_notices(network_findings, candidates, evidence, prepared),
     )
     return replace(
         network_findings,
@@ -223,15 +214,18 @@ def _findings(
 
 
 def _limit_notices(
-    network_findings: Findings, candidates: tuple[Candidate, ...], study_context: StudyContext
+    network_findings: Findings,
+    candidates: tuple[Candidate, ...],
+    evidence: Evidence,
+    prepared: PreparedStudy,
 ) -> list[str]:
     """Return notices on unknown properties of added and edited outlines."""
     notices = []
     if _added_count(candidates) > _added_count(network_findings.candidates):
         notices.append(_ADDED_NOTICE)
-    if study_context.head is None:
+    if anatomy.head_of(prepared) is None:
         notices.append(_NO_LOCATION_NOTICE)
-    limits = limit_notices(study_context)  # the network's candidates, if any, have the others
+    limits = limit_notices(evidence, prepared)  # the network's candidates, if any, have the others
     notices += [n for n in limits if n == NO_PEAK or not network_findings.candidates]
     return notices
 
@@ -244,36 +238,26 @@ def _added_count(candidates: Iterable[Candidate]) -> int:
 def _evidence(
     analysis: Analysis, network_candidates: Mapping[int, Candidate], count: int
 ) -> Evidence:
-    volumes = analysis.volumes
-    is_complete = not analysis.run.omitted  # the map is of the omitted ones too
-    attention = volumes.attention.get(Region.WT) if is_complete else None
     candidates = map(network_candidates.get, range(1, count + 1))
     scores = [None if candidate is None else candidate.score for candidate in candidates]
+    volumes = analysis.volumes
+    attention = {} if analysis.run.omitted else volumes.attention  # it is of the omitted ones too
     return Evidence(
         scores=scores,
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
-        attention=None if attention is None else attention.data,
-        enhancing_probability=_enhancing_probability(analysis),
+        attention={region: volume.data for region, volume in attention.items()},
+        probability=_probability(analysis),
     )
 
 
-def _enhancing_probability(analysis: Analysis) -> Floats | None:
-    """Return the probability of enhancement: the network's of its own voxels, 1 of a reader's."""
-    probability, original = analysis.volumes.probability.get(Region.ET), analysis.original
-    if probability is None or original is None:
-        return None
-    by_network = original.labels.data == Label.ENHANCING
-    return np.where(by_network, probability.data, np.float32(1.0))
-
-
-def _study_context(analysis: Analysis) -> StudyContext:
-    whole_tumour = analysis.volumes.probability.get(Region.WT)
-    return StudyContext(
-        whole_tumour_probability=None if whole_tumour is None else whole_tumour.data,
-        head=anatomy.head_of(analysis.prepared),
-        has_t1c=analysis.prepared.has_t1c,
-        identity="",
-    )
+def _probability(analysis: Analysis) -> dict[Region, Floats]:
+    """Return the network's probability; of enhancement 1 where a reader outlined it."""
+    volumes, original = analysis.volumes, analysis.original
+    probability = {region: volume.data for region, volume in volumes.probability.items()}
+    if Region.ET in probability and original is not None:
+        by_network = original.labels.data == Label.ENHANCING
+        probability[Region.ET] = np.where(by_network, probability[Region.ET], np.float32(1.0))
+    return probability
 
 
 def _redrawn_notice(candidate: Candidate, review: Review) -> str:

@@ -34,10 +34,9 @@ from lesionlens.imaging.preparation.checks import (
     repeated_slices,
     single_name,
     smoothed,
+    turned_head,
 )
-from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
-from lesionlens.imaging.preparation.checks.quarter_turn_check import quarter_turn
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
@@ -155,7 +154,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
             quality.registration(draft.registered) if may_register else None,
-            quarter_turn(images, brain) or half_turn(brain) if draft.options.strip else None,
+            turned_head.check(images, brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
@@ -173,7 +172,7 @@ def _check_names(draft: Draft) -> QualityCheck | None:
 def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:
     """Check the fields of view, and stripped scans for tissue that went with the skull."""
     brain, edge_mm = draft.brain, min(draft.working.spacing_mm)
-    volume_ml = draft.mask_grid.volume_ml(draft.mask)
+    volume_ml = draft.mask.grid.volume_ml(draft.mask.data)
     if not all(scan.stripped for scan in draft.loaded.values()):
         return quality.coverage(brain, valid, volume_ml)
     blank = quality.blank_within(brain, valid, edge_mm)
