@@ -14,9 +14,8 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
-from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
-from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
+from lesionlens.cli.option_groups import FILES, FileOptions, Group
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyOutcome
 
 
-@with_option_groups(
-    without={"evidence", "include_unaccepted"},
-    engine_choice=EngineOptions,
-    export_options=FileOptions,
-)
 def batch(
     studies: Annotated[
         Path,
@@ -54,10 +48,12 @@ def batch(
         str | None,
         typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Engine = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     layout: options.Layouts = options.ResultLayout.OWN,
-    export_options: ExportOptions = FILES,
+    export_options: Annotated[
+        ExportOptions, Group(FileOptions, {"evidence", "include_unaccepted"})
+    ] = FILES,
     json: options.Json = False,
 ) -> CommandOutput:
     """Analyse every study below a folder and write one table of all results.

@@ -16,7 +16,7 @@ from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.cli.option_groups import with_option_groups
+from lesionlens.cli.option_groups import Group
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
     DIMSE,
@@ -63,6 +63,7 @@ class AccessOptions:
         return Access(user=self.user, ca=self.ca, certificate=self.cert, title=self.aet)
 
 
+ArchiveAccess = Annotated[Access, Group(AccessOptions)]
 ACCESS = Access()
 
 
@@ -90,7 +91,6 @@ def check_access(address: str, access: Access) -> None:
     )
 
 
-@with_option_groups(access=AccessOptions)
 def find(
     address: Address,
     patient: Annotated[str, typer.Option(help="Patient ID.")] = "",
@@ -100,7 +100,7 @@ def find(
     date: Annotated[str, typer.Option(help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")] = "",
     accession: Annotated[str, typer.Option(help="Accession number.")] = "",
     modality: Annotated[str, typer.Option(help="Modality of any series; * for all.")] = "MR",
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
     json: options.Json = False,
 ) -> CommandOutput:
     """List the matching studies of an archive.
@@ -131,7 +131,6 @@ def find(
     return CommandOutput((*lines, counted(len(studies), "study", "studies")), notes)
 
 
-@with_option_groups(access=AccessOptions)
 def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
@@ -144,7 +143,7 @@ def get(
     port: Annotated[
         int, typer.Option(help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
 ) -> CommandOutput:
     """Fetch one study into a new folder, completely or not at all."""
     access = replace(access, port=port, by=by)
@@ -160,13 +159,12 @@ def get(
     )
 
 
-@with_option_groups(access=AccessOptions)
 def send(
     address: Address,
     result: Annotated[
         Path, typer.Argument(help="Result folder, or a folder of DICOM files.", metavar="DIR")
     ],
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="Send a de-identified copy: `deidentify`.")
     ] = False,
