@@ -18,7 +18,7 @@ from lesionlens.base.text import counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
-from lesionlens.cli.pacs import ACCESS, ArchiveAccess, access_options, check_access
+from lesionlens.cli.pacs import ACCESS, ArchiveAccess
 from lesionlens.site.pacs.peer import LIMIT, StudyQuery
 
 if TYPE_CHECKING:
@@ -57,21 +57,19 @@ def scan(
     from lesionlens.site.database.add_studies import extend
     from lesionlens.site.database.descriptions import describe_studies
     from lesionlens.site.database.worklist_database import open_worklist_database
-    from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.background_analysis import record_archive
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
-    archive_options = {"--patient": patient, "--date": date, **access_options(access)}
+    archive_options = {"--patient": patient, "--date": date, **access.given}
     checks.check_used("the address of an archive", "://" in source, archive_options)
     check_target(folder)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
-            check_access(source, access)
+            archive = access.server(source)
             query = StudyQuery(patient_id=patient, study_date=date)
-            studies = studies_of(source, access, query, context=context)
-            archive = Server.of(source, access)
+            studies = studies_of(archive, query, context=context)
         else:
             studies = studies_at(Path(source), folder)
         with closing(open_worklist_database(folder)) as database:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError, os_reason
@@ -220,7 +220,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
 def record_archive(database: WorklistDatabase, names: Iterable[str], archive: Server) -> None:
     """Record from which archive studies are fetched; its settings apply to all that are from it."""
     stored = database.read_note(_ARCHIVES) or {"settings": {}, "addresses": {}}
-    stored["settings"][archive.address] = archive.note()
+    stored["settings"][archive.address] = asdict(archive)
     stored["addresses"] |= dict.fromkeys(names, archive.address)
     database.write_note(_ARCHIVES, stored)
 
