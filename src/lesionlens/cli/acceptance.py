@@ -55,7 +55,6 @@ def acceptance(
         context.progress("looking for cases", 0.0)
         from lesionlens.site.acceptance.accept import SiteTest, accept
         from lesionlens.site.acceptance.bounds import read_bounds
-        from lesionlens.site.cohort.run import WorkerOptions
         from lesionlens.site.cohort.work import CohortChoice
 
         site_test = SiteTest(
@@ -63,7 +62,7 @@ def acceptance(
             out=out,
             bounds=read_bounds(bounds),
             choice=CohortChoice(engine_choice),
-            worker_options=WorkerOptions(workers),
+            workers=workers,
             convention=convention,
             signed_by=None if signed_by is None else checks.person_name(signed_by),
         )

@@ -75,7 +75,7 @@ def batch(
         checks.check_without("--scheduler", {"--workers": workers})
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
-        from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
+        from lesionlens.site.cohort.run import Cohort, run_cohort
         from lesionlens.site.cohort.studies import (
             Shard,
             duplicate_scan_notes,
@@ -95,12 +95,9 @@ def batch(
         notes = [*ignored_column_notes(studies), *left_out(studies, results)]
         processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.record_only()
-        cohort_run = run_cohort(
-            Cohort(studies, results, resume, None if results == out else out, selected_shard),
-            choice,
-            WorkerOptions(processes, scheduler),
-            context=context,
-        )
+        dataset = None if results == out else out
+        cohort = Cohort(studies, results, resume, dataset, selected_shard, processes, scheduler)
+        cohort_run = run_cohort(cohort, choice, context=context)
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
         table = None

@@ -212,7 +212,7 @@ def test_no_secret_and_no_patient_reaches_a_log(archive, sent, tmp_path, caplog)
 
 @pytest.mark.parametrize("secret_way", ["web", "get", "move"])
 def test_everything_goes_by_tls(secure_orthanc, certificates, secret_way, password, sent, tmp_path):
-    trust = {"ca": certificates.authority, "certificate": certificates.client}
+    trust = {"ca": str(certificates.authority), "certificate": str(certificates.client)}
     archive = archive_at(secure_orthanc, secret_way, **trust)
     archive.send(files_of(sent))
     assert archive.find(StudyQuery(patient_id=NOBODY.patient_id))

@@ -42,7 +42,7 @@ def test_a_study_that_comes_by_c_move_over_tls_needs_our_certificate(certificate
 
 
 def test_an_archive_that_asks_for_our_certificate_says_so(secure_orthanc, certificates, password):
-    archive = archive_at(secure_orthanc, "get", ca=certificates.authority)
+    archive = archive_at(secure_orthanc, "get", ca=str(certificates.authority))
     with pytest.raises(ResourceError, match="client certificate") as error:
         archive.find(StudyQuery())
     assert "--cert" in error.value.next_step
