@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.html import environment, number
@@ -53,7 +54,8 @@ class MonitoringReport:
     notices: tuple[str, ...]
 
 
-def _text(figure: Rate | float | None) -> str:
+def _text(figure: Any) -> str:
+    """Return a Rate, a count, or a number that may be unknown as text."""
     if isinstance(figure, Rate):
         if figure.fraction is None:
             return "–"
