@@ -17,7 +17,8 @@ from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import NEVER, Cancel, on_cancel
-from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
+from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, unreachable
+from lesionlens.site.pacs.server import Server
 from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, tls_reason
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
@@ -34,19 +35,11 @@ _config.LOG_HANDLER_LEVEL = "none"
 
 
 class Peer:
-    """A remote DIMSE application entity.
+    """A remote DIMSE application entity, with AE title, port and certificates of this side."""
 
-    Parameters
-    ----------
-    address : str
-        dicom://AETITLE@host:port, or dicoms:// for TLS.
-    access : Access
-        AE title, port and certificates of this side.
-    """
-
-    def __init__(self, address: str, access: Access) -> None:
-        parts = urlsplit(address)
-        if access.user is not None:
+    def __init__(self, server: Server) -> None:
+        parts = urlsplit(server.address)
+        if server.user:
             raise UnusableInputError(
                 found="a user name for a DIMSE archive, which has no users",
                 expected="a user name with DICOMweb only",
@@ -54,11 +47,11 @@ class Peer:
                 in_window="Leave the user empty; dicoms:// with a certificate authenticates this "
                 "machine",
             )
-        self.address, self.access = address, access
+        self.server, self.address = server, server.address
         self.title, self.host = parts.username or "", parts.hostname or ""
         self.secure = parts.scheme == "dicoms"
         self.port = parts.port or (DICOM_TLS_PORT if self.secure else DICOM_PORT)
-        self._tls = (client_context(access), self.host) if self.secure else None
+        self._tls = (client_context(server), self.host) if self.secure else None
 
     @contextmanager
     def associated(
@@ -105,7 +98,7 @@ class Peer:
         handlers: Sequence[Any],
         stop: Cancel,
     ) -> Any:
-        entity = AE(self.access.title)
+        entity = AE(self.server.title)
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
@@ -148,11 +141,11 @@ class Peer:
                     "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
                 )
             error = handshake_error(connection, *self._tls)
-        return _tls_advice(error, certificate=self.access.certificate is not None)
+        return _tls_advice(error, certificate=bool(self.server.certificate))
 
     def _rejection(self, assoc: Any) -> tuple[str, str]:
         """Return why the archive rejected the association, and what to do."""
-        own_title, peer_title = self.access.title, self.title
+        own_title, peer_title = self.server.title, self.title
         reason = getattr(assoc.acceptor.primitive, "diagnostic", None)
         source = getattr(assoc.acceptor.primitive, "result_source", None)
         if (source, reason) == (1, 7):
@@ -181,7 +174,7 @@ class Peer:
         """
         if n_responses:
             return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
-        own_title, port = self.access.title, self.access.port
+        own_title, port = self.server.title, self.server.port
         return unreachable(
             self.address,
             "it ended the connection at the first request, as archives do that do not know the "

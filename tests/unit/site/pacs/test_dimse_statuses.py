@@ -29,7 +29,8 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.site.pacs import association, retrieve
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.dimse import _found_study
-from lesionlens.site.pacs.peer import LIMIT, Access, Retrieval, StudyQuery
+from lesionlens.site.pacs.peer import LIMIT, StudyQuery
+from lesionlens.site.pacs.server import Retrieval, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 SERVICE_REFUSED = 0x0122
@@ -68,7 +69,7 @@ def test_a_query_that_an_archive_cannot_answer_has_advice_about_the_query(n_befo
         yield 0xA700, None
 
     with archive(FindModel, find=find) as address, pytest.raises(ResourceError) as caught:
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())
     assert "status 0xa700 to the query" in caught.value.found
     assert caught.value.next_step.startswith("Narrow the search or try again later")
 
@@ -80,7 +81,7 @@ def test_matches_beyond_the_limit_are_not_awaited():
         yield 0x0000, None
 
     with archive(FindModel, find=find) as address:
-        assert len(connect(address).find(StudyQuery())) == LIMIT
+        assert len(connect(Server(address)).find(StudyQuery())) == LIMIT
 
 
 @pytest.mark.filterwarnings("ignore:.*VR.* IS:UserWarning")
@@ -100,13 +101,13 @@ def test_a_value_that_cannot_be_read_costs_no_match():
         yield 0x0000, None
 
     with archive(FindModel, find=find) as address:
-        (found,) = connect(address).find(StudyQuery())
+        (found,) = connect(Server(address)).find(StudyQuery())
     assert (found.patient_id, found.instances) == ("P1", None)
 
 
 def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     with archive(FindModel, known=["OTHER"]) as address, pytest.raises(ResourceError) as caught:
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())
     assert "does not know the local AE title LESIONLENS" in caught.value.found
 
 
@@ -116,7 +117,7 @@ def test_a_port_of_another_program_is_no_archive(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"dicom://ARCHIVE@127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ResourceError, match="connected, but no association") as caught:
-            connect(address).find(StudyQuery())
+            connect(Server(address)).find(StudyQuery())
     assert "dicoms://" in caught.value.next_step
 
 
@@ -149,7 +150,7 @@ def refused(_):
 
 
 def fetch(address, by, port, folder):
-    return connect(address, Access(by=Retrieval(by), port=port)).get(STUDY, folder)
+    return connect(Server(address, by=Retrieval(by), port=port)).get(STUDY, folder)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_file_that_cannot_be_sent_as_it_is_costs_no_other(images, tmp_path):
     (tmp_path / "0.dcm").write_bytes(content.replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00XX"))
     accepts = {"syntaxes": [ImplicitVRLittleEndian], "store": lambda _: 0x0000}
     with archive(MRImageStorage, **accepts) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert [path.name for path in done.stored] == ["1.dcm"]
     assert [refusal.reason for refusal in done.refused] == [
         "it cannot be sent as it is (ValueError)"
@@ -266,7 +267,7 @@ def test_files_of_more_kinds_than_one_association_negotiates_are_all_sent(images
     with archive(
         *kinds[:100], store=lambda event: received.append(event.request.AffectedSOPClassUID) or 0
     ) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert {path.stem for path in done.stored} == set(received) == set(kinds[:100])
     assert {refusal.item.sop_class for refusal in done.refused} == set(kinds[100:])
 
@@ -283,5 +284,5 @@ def test_a_file_that_is_there_twice_is_sent_once(images, tmp_path):
     for name in ("first.dcm", "copy.dcm"):
         images[0].save_as(tmp_path / name)
     with archive(MRImageStorage, store=store) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert (len(done.stored), done.refused, len(stored)) == (2, (), 1)
