@@ -118,14 +118,13 @@ class Peer:
                 max_pdu=MAX_PDU_BYTES,
                 ext_neg=list(roles),
                 tls_args=self._tls,
-                evt_handlers=[*handlers, *WITHOUT_DELAYS],
+                evt_handlers=[*handlers, *AS_REQUESTOR],
             )
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
         if assoc.is_established:
-            _reserve_responses(assoc)
             return assoc
         raise_if_stopped(stop, "connecting")
         if assoc.is_rejected or _was_rejected(assoc):
@@ -232,15 +231,17 @@ def _interrupt(assoc: Any, finished: threading.Event) -> None:
         abort_association(assoc)
 
 
-def _reserve_responses(assoc: Any) -> None:
+def _reserve_responses(event: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
     pynetdicom's own thread polls for requests of the peer and is paused during local ones. If it is
     preempted between checking the pause and reading the queue, it reads the response and discards
     it. A called peer sends no such requests, so that thread's polls return nothing.
     """
-    get_message = assoc.dimse.get_msg
-    assoc.dimse.get_msg = lambda block=False: get_message(block=True) if block else (None, None)
+    get_message = event.assoc.dimse.get_msg
+    event.assoc.dimse.get_msg = lambda block=False: (
+        get_message(block=True) if block else (None, None)
+    )
 
 
 def abort_association(assoc: Any) -> None:
@@ -279,6 +280,8 @@ WITHOUT_DELAYS = [
     (kind, _disable_delays) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)
 ]
 """Handlers for any association, local or the peer's."""
+AS_REQUESTOR = [*WITHOUT_DELAYS, (evt.EVT_ESTABLISHED, _reserve_responses)]
+"""Handlers for an association that this side opens; the last runs before its thread polls."""
 
 
 def raise_if_stopped(stop: Cancel, stage: str) -> None:
