@@ -133,9 +133,7 @@ class Opener:
         if query is None:
             return False
         dates = {study.uid: study.date for study in query.studies}
-        date = dates.get(uid, "")
-        request = replace(query.request, study_uid=uid, date=date, in_place_of=None)
-        return self.open(request)
+        return self.open(replace(query.request, study_uid=uid, date=dates.get(uid, "")))
 
     def assign_sequences(self, named: Mapping[MrSequence, Path | str]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
