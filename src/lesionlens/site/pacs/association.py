@@ -93,9 +93,10 @@ class Peer:
                 yield assoc
                 completed = not stop.is_set()
         finally:
-            if completed and assoc.is_established:
-                assoc.release()
-            else:
+            try:
+                if completed and assoc.is_established:
+                    assoc.release()
+            finally:  # nothing is left to abort, unless the block or the release was interrupted
                 abort_association(assoc)
 
     def _open(
@@ -105,7 +106,8 @@ class Peer:
         handlers: Sequence[Any],
         stop: Cancel,
     ) -> Any:
-        entity = AE(self.access.title)
+        entity, connected = AE(self.access.title), set[Any]()
+        remember = evt.EVT_CONN_OPEN, lambda event: connected.add(event.assoc)
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
@@ -118,12 +120,16 @@ class Peer:
                 max_pdu=MAX_PDU_BYTES,
                 ext_neg=list(roles),
                 tls_args=self._tls,
-                evt_handlers=[*handlers, *AS_REQUESTOR],
+                evt_handlers=[*handlers, *AS_REQUESTOR, remember],
             )
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
+        except BaseException:  # Ctrl+C: their threads would keep the process alive
+            for assoc in {*entity.active_associations, *connected}:
+                abort_association(assoc)
+            raise
         if assoc.is_established:
             return assoc
         raise_if_stopped(stop, "connecting")
@@ -247,10 +253,11 @@ def _reserve_responses(event: Any) -> None:
 def abort_association(assoc: Any) -> None:
     """Abort an association without waiting for a silent peer.
 
-    pynetdicom wakes a request that waits for a response only if the peer answers the abort.
+    pynetdicom wakes a request that waits for a response only if the peer answers the abort. An
+    interrupted release or abort leaves a thread of its own that reads the connection.
     """
     assoc.dimse.msg_queue.put((None, None))
-    if not assoc.is_alive():
+    if not assoc.is_alive() and not assoc.dul.is_alive():
         return
     assoc.abort(block=False)
     assoc.join(_ABORT_WAIT_SECONDS)
@@ -258,6 +265,7 @@ def abort_association(assoc: Any) -> None:
     if connection is not None:
         with suppress(OSError):  # closed meanwhile
             connection.shutdown(socket.SHUT_RDWR)
+    assoc.dul.kill_dul()
     assoc.kill()
 
 

@@ -113,6 +113,48 @@ def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     assert "does not know the local AE title LESIONLENS" in caught.value.found
 
 
+def test_ctrl_c_while_connecting_leaves_no_association_that_keeps_the_process(monkeypatch):
+    """The command ended only when the idle association timed out, after a minute."""
+    begun = []
+
+    def interrupted(entity, *args, **kwargs):
+        begun.append(associate(entity, *args, **kwargs))
+        raise KeyboardInterrupt
+
+    associate = AE.associate
+    monkeypatch.setattr(AE, "associate", interrupted)
+    with archive(FindModel, find=lambda _: iter(())) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = begun
+        assoc.join(5)
+        assert not assoc.is_alive()
+
+
+def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):
+    """The one that reads the connection never ended, nor did the command."""
+    interrupted = []
+
+    def kill_interrupted_once(assoc):
+        if assoc.is_requestor and not interrupted:
+            interrupted.append(assoc)
+            assoc._kill = True  # as far as it comes before it waits for that thread
+            raise KeyboardInterrupt
+        kill(assoc)
+
+    kill = Association.kill
+    monkeypatch.setattr(Association, "kill", kill_interrupted_once)
+    with archive(FindModel, find=lambda _: iter([(0x0000, None)])) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = interrupted
+        for _ in range(100):
+            if not assoc.is_alive() and not assoc.dul.is_alive():
+                return
+            time.sleep(0.05)
+    pytest.fail("a thread is still alive")
+
+
 @pytest.fixture
 def preempted(monkeypatch):
     """The thread of an association that polls for requests pauses before each poll."""
