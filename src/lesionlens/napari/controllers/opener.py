@@ -26,7 +26,7 @@ from lesionlens.results.review.reopen import results_in
 if TYPE_CHECKING:
     from lesionlens.imaging.preparation.checks.early_name_check import Scans
 
-_CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
+CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
 
 
 class Opener:
@@ -122,7 +122,7 @@ class Opener:
             self.session.restore_suspended()
             if isinstance(error, PatientConflictError):
                 confirmed = replace(request, same_patient=True)
-                self.session.ended(_CONFIRM_PATIENT)
+                self.session.ended(CONFIRM_PATIENT)
                 self._dialogs.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error, OPENING))
