@@ -86,9 +86,10 @@ class Peer:
                 yield assoc
                 completed = not stop.is_set()
         finally:
-            if completed and assoc.is_established:
-                assoc.release()
-            else:
+            try:
+                if completed and assoc.is_established:
+                    assoc.release()
+            finally:  # nothing is left to abort, unless the block or the release was interrupted
                 abort_association(assoc)
 
     def _open(
@@ -98,7 +99,8 @@ class Peer:
         handlers: Sequence[Any],
         stop: Cancel,
     ) -> Any:
-        entity = AE(self.server.title)
+        entity, connected = AE(self.server.title), set[Any]()
+        remember = evt.EVT_CONN_OPEN, lambda event: connected.add(event.assoc)
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
@@ -111,14 +113,17 @@ class Peer:
                 max_pdu=MAX_PDU_BYTES,
                 ext_neg=list(roles),
                 tls_args=self._tls,
-                evt_handlers=[*handlers, *WITHOUT_DELAYS],
+                evt_handlers=[*handlers, *AS_REQUESTOR, remember],
             )
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
+        except BaseException:  # Ctrl+C: their threads would keep the process alive
+            for assoc in {*entity.active_associations, *connected}:
+                abort_association(assoc)
+            raise
         if assoc.is_established:
-            _reserve_responses(assoc)
             return assoc
         raise_if_stopped(stop, "connecting")
         if assoc.is_rejected or _was_rejected(assoc):
@@ -225,24 +230,27 @@ def _interrupt(assoc: Any, finished: threading.Event) -> None:
         abort_association(assoc)
 
 
-def _reserve_responses(assoc: Any) -> None:
+def _reserve_responses(event: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
     pynetdicom's own thread polls for requests of the peer and is paused during local ones. If it is
     preempted between checking the pause and reading the queue, it reads the response and discards
     it. A called peer sends no such requests, so that thread's polls return nothing.
     """
-    get_message = assoc.dimse.get_msg
-    assoc.dimse.get_msg = lambda block=False: get_message(block=True) if block else (None, None)
+    get_message = event.assoc.dimse.get_msg
+    event.assoc.dimse.get_msg = lambda block=False: (
+        get_message(block=True) if block else (None, None)
+    )
 
 
 def abort_association(assoc: Any) -> None:
     """Abort an association without waiting for a silent peer.
 
-    pynetdicom wakes a request that waits for a response only if the peer answers the abort.
+    pynetdicom wakes a request that waits for a response only if the peer answers the abort. An
+    interrupted release or abort leaves a thread of its own that reads the connection.
     """
     assoc.dimse.msg_queue.put((None, None))
-    if not assoc.is_alive():
+    if not assoc.is_alive() and not assoc.dul.is_alive():
         return
     assoc.abort(block=False)
     assoc.join(_ABORT_WAIT_SECONDS)
@@ -250,6 +258,7 @@ def abort_association(assoc: Any) -> None:
     if connection is not None:
         with suppress(OSError):  # closed meanwhile
             connection.shutdown(socket.SHUT_RDWR)
+    assoc.dul.kill_dul()
     assoc.kill()
 
 
@@ -272,6 +281,8 @@ WITHOUT_DELAYS = [
     (kind, _disable_delays) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)
 ]
 """Handlers for any association, local or the peer's."""
+AS_REQUESTOR = [*WITHOUT_DELAYS, (evt.EVT_ESTABLISHED, _reserve_responses)]
+"""Handlers for an association that this side opens; the last runs before its thread polls."""
 
 
 def raise_if_stopped(stop: Cancel, stage: str) -> None:

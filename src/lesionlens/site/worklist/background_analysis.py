@@ -192,10 +192,17 @@ def _without_unavailable_warning(entry: StudyEntry) -> StudyEntry:
     return entry if warnings == entry.warnings else replace(entry, warnings=warnings)
 
 
-def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
+def local_study(
+    database: WorklistDatabase,
+    entry: StudyEntry,
+    context: RunContext,
+    *,
+    same_patient: bool = False,
+) -> StudyEntry:
     """Return a study that is local and described, updating the list.
 
-    A study that is only in the archive is fetched.
+    A study that is only in the archive is fetched. `same_patient`: whether a person confirmed that
+    all its files are of one patient.
 
     Raises
     ------
@@ -210,7 +217,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
                 expected="a study on this machine, or a list made from an archive",
                 next_step="Make the list again from the archive: List ▾",
             )
-        entry = fetched(entry, archive, database.folder, context=context)
+        entry = fetched(entry, archive, database.folder, same_patient=same_patient, context=context)
         database.update(entry)
     return refresh_entry(database, entry)
 

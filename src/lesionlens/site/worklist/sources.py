@@ -97,8 +97,18 @@ def archived(study: FoundStudy) -> StudyEntry:
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 
-def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
-    """Fetch a study into `studies/UID` below the list; return its entry with the path."""
+def fetched(
+    entry: StudyEntry,
+    archive: Server,
+    folder: Path,
+    *,
+    same_patient: bool = False,
+    context: RunContext,
+) -> StudyEntry:
+    """Fetch a study into `studies/UID` below the list; return its entry with the path.
+
+    `same_patient`: whether a person confirmed that all its files are of one patient.
+    """
     target = folder / "studies" / entry.study_uid
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
@@ -108,6 +118,7 @@ def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunCon
                 entry.study_uid,
                 target,
                 listed=Patient(),  # the list warns if its patient is not that of the images
+                same_patient=same_patient,
                 context=context.quiet(),
             )
         except UnusableInputError:

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
@@ -27,6 +29,7 @@ from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.site.pacs import association, retrieve
+from lesionlens.site.pacs.association import AS_REQUESTOR
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.dimse import _found_study
 from lesionlens.site.pacs.peer import LIMIT, StudyQuery
@@ -111,6 +114,77 @@ def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     assert "does not know the local AE title LESIONLENS" in caught.value.found
 
 
+def test_ctrl_c_while_connecting_leaves_no_association_that_keeps_the_process(monkeypatch):
+    """The command ended only when the idle association timed out, after a minute."""
+    begun = []
+
+    def interrupted(entity, *args, **kwargs):
+        begun.append(associate(entity, *args, **kwargs))
+        raise KeyboardInterrupt
+
+    associate = AE.associate
+    monkeypatch.setattr(AE, "associate", interrupted)
+    with archive(FindModel, find=lambda _: iter(())) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = begun
+        assoc.join(5)
+        assert not assoc.is_alive()
+
+
+def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):
+    """The one that reads the connection never ended, nor did the command."""
+    interrupted = []
+
+    def kill_interrupted_once(assoc):
+        if assoc.is_requestor and not interrupted:
+            interrupted.append(assoc)
+            assoc._kill = True  # as far as it comes before it waits for that thread
+            raise KeyboardInterrupt
+        kill(assoc)
+
+    kill = Association.kill
+    monkeypatch.setattr(Association, "kill", kill_interrupted_once)
+    with archive(FindModel, find=lambda _: iter([(0x0000, None)])) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = interrupted
+        for _ in range(100):
+            if not assoc.is_alive() and not assoc.dul.is_alive():
+                return
+            time.sleep(0.05)
+    pytest.fail("a thread is still alive")
+
+
+@pytest.fixture
+def preempted(monkeypatch):
+    """The thread of an association that polls for requests pauses before each poll."""
+
+    class SlowEvent(threading.Event):
+        def wait(self, timeout=None):
+            done = super().wait(timeout)
+            time.sleep(0.2)  # longer than a response takes
+            return done
+
+    def init(assoc, *args, **kwargs):
+        initialise(assoc, *args, **kwargs)
+        if assoc.is_requestor:
+            assoc._reactor_checkpoint = SlowEvent()
+            assoc._reactor_checkpoint.set()
+
+    initialise = Association.__init__
+    monkeypatch.setattr(Association, "__init__", init)
+
+
+@pytest.mark.usefixtures("preempted")
+def test_a_response_is_not_lost_to_the_thread_that_polls_for_requests(images, monkeypatch):
+    monkeypatch.setattr(association, "ANSWER_SECONDS", 3)  # as long as a lost response would take
+    stored = []
+    with archive(MRImageStorage, store=lambda event: stored.append(event) or 0x0000) as address:
+        done = connect(address).send([Path(image.filename) for image in images[:3]])
+    assert (len(done.stored), len(stored)) == (3, 3)
+
+
 def test_a_port_of_another_program_is_no_archive(monkeypatch):
     for limit in ("CONNECT_SECONDS", "_PROBE_SECONDS"):
         monkeypatch.setattr(association, limit, 1)
@@ -170,19 +244,19 @@ def test_an_archive_without_retrieval_is_named(images, by, says, tmp_path):
 @pytest.mark.parametrize("late_s", [0.0, 0.5])
 def test_c_move_takes_the_place_of_a_c_get_that_is_refused(images, tmp_path, late_s):
     """Some archives report completion before the images have come."""
-    port = free_port()
+    port, loses_none = free_port(), {"evt_handlers": AS_REQUESTOR}
 
     def send_late():
         time.sleep(late_s)
         entity = AE("ARCHIVE")
         entity.add_requested_context(MRImageStorage)
-        assoc = entity.associate("127.0.0.1", port, ae_title="LESIONLENS")
+        assoc = entity.associate("127.0.0.1", port, ae_title="LESIONLENS", **loses_none)
         for image in images:
             assoc.send_c_store(image)
         assoc.release()
 
     def move(_):
-        yield "127.0.0.1", port
+        yield "127.0.0.1", port, loses_none
         if late_s:
             threading.Thread(target=send_late).start()
             yield 0

@@ -205,7 +205,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
     """The list showed "not at hand: a request to stop during fetching the study"."""
     stop = threading.Event()
 
-    def get(uid, target, *, listed, context):
+    def get(uid, target, *, listed, same_patient, context):
         stop.set()
         context.check("fetching the study")
 
@@ -511,7 +511,7 @@ def test_a_search_without_a_match_makes_no_list(monkeypatch):
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
-    def get(uid, target, *, listed, context):
+    def get(uid, target, *, listed, same_patient, context):
         target.parent.mkdir(exist_ok=True)
         there.rename(target)
 
