@@ -27,6 +27,12 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
+from lesionlens.analysis.findings.thin_parts import (
+    TIE_BREAK_VOX,
+    paint_thin_parts,
+    thin_parts,
+    through_slices,
+)
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Mask, Shape3
@@ -40,8 +46,6 @@ from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 
-_TIE_BREAK_VOX = 1e-6
-"""Offset that keeps a position off the midpoint of two voxels, where rounding is arbitrary."""
 _ADDED_NOTICE = (
     "A region that a reader added has no score and no contributions of the sequences: the "
     "network did not flag it"
@@ -293,6 +297,8 @@ def outline_of(
     centre of no slice, the slice takes the change of any working voxel within it: a stroke on one
     plane of a thick slice changes the slice, and an outline through several slices keeps its
     volume. A change is a column through the slices where the reader drew, else a connected region.
+    A new region that is thinner than two slices takes the voxels that it covers most, as many as
+    keep its volume.
     Native voxels without a working voxel (if the native grid is finer) are removed if no neighbour
     remains.
 
@@ -322,17 +328,22 @@ def outline_of(
     box = _native_box(analysis, own_voxels, (before > 0) | (after > 0))
     own_voxels, other_voxels = own_voxels[box], (components[box] > 0) & ~own_voxels[box]
     labels = np.where(own_voxels, all_labels[box], np.uint8(0))
-    origin = np.array([side.start for side in box])
-    painted = _paint_unsampled(labels, origin, before, after, by_hand, analysis.prepared)
+    origin, prepared = np.array([side.start for side in box]), analysis.prepared
+    thin = thin_parts(before, after, by_hand, prepared)
+    sampled = np.where(thin > 0, np.uint8(0), after)
+    painted = _paint_unsampled(labels, origin, before, sampled, by_hand, prepared)
     native_before, native_after = (
-        _sampled_at_centres(working_labels, origin, labels.shape, analysis.prepared.to_native)
-        for working_labels in (before, after)
+        _sampled_at_centres(working_labels, origin, labels.shape, prepared.to_native)
+        for working_labels in (before, sampled)
     )
     labels = np.where(native_before == native_after, labels, native_after)
     unsampled = (labels > 0) & (native_after == 0) & ~painted
     supported = ndimage.binary_dilation((labels > 0) & ~unsampled, TOUCHING)
     labels[unsampled & ~supported] = 0
     labels[other_voxels] = 0
+    to_box = prepared.to_native.copy()
+    to_box[:3, 3] -= origin
+    paint_thin_parts(labels, ~other_voxels, after, thin, to_box)
     outline = Outline.of(uid, labels, origin.tolist())
     if outline.is_empty and uid != CAVITY:
         raise _empty_outline_error()
@@ -372,7 +383,7 @@ def _paint_unsampled(
     """
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
-    across = _through_slices(prepared)
+    across = through_slices(prepared)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
         changed = (before != after) & ((after == 0) == erased)
@@ -399,14 +410,6 @@ def _is_without(marked: Mask, groups: NDArray[np.int32]) -> Mask:
     return without
 
 
-def _through_slices(prepared: PreparedStudy) -> int:
-    """Return the working axis nearest to the longest native voxel edge; of equal ones the first."""
-    nearest = np.abs(np.linalg.inv(prepared.to_native)[:3, :3]).argmax(axis=0)
-    edges_mm = np.zeros(3)
-    np.maximum.at(edges_mm, nearest, np.round(prepared.native.spacing_mm, 3))
-    return int(edges_mm.argmax())
-
-
 def _runs(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
     """Return the number of the run along an axis that each voxel of a mask is in, from 1."""
     structure = np.zeros((3, 3, 3), bool)
@@ -420,7 +423,7 @@ def _sampled_at_centres(
 ) -> Labels:
     """Sample working-grid labels at the centre of each native voxel of a box."""
     to_working = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
-    to_working[:3, 3] += to_working[:3, :3] @ origin + _TIE_BREAK_VOX
+    to_working[:3, 3] += to_working[:3, :3] @ origin + TIE_BREAK_VOX
     sampled: Labels = ndimage.affine_transform(
         working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
     )
