@@ -126,7 +126,7 @@ def test_ctrl_c_while_connecting_leaves_no_association_that_keeps_the_process(mo
     monkeypatch.setattr(AE, "associate", interrupted)
     with archive(FindModel, find=lambda _: iter(())) as address:
         with pytest.raises(KeyboardInterrupt):
-            connect(address).find(StudyQuery())
+            connect(Server(address)).find(StudyQuery())
         (assoc,) = begun
         assoc.join(5)
         assert not assoc.is_alive()
@@ -147,7 +147,7 @@ def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monk
     monkeypatch.setattr(Association, "kill", kill_interrupted_once)
     with archive(FindModel, find=lambda _: iter([(0x0000, None)])) as address:
         with pytest.raises(KeyboardInterrupt):
-            connect(address).find(StudyQuery())
+            connect(Server(address)).find(StudyQuery())
         (assoc,) = interrupted
         for _ in range(100):
             if not assoc.is_alive() and not assoc.dul.is_alive():
@@ -181,7 +181,7 @@ def test_a_response_is_not_lost_to_the_thread_that_polls_for_requests(images, mo
     monkeypatch.setattr(association, "ANSWER_SECONDS", 3)  # as long as a lost response would take
     stored = []
     with archive(MRImageStorage, store=lambda event: stored.append(event) or 0x0000) as address:
-        done = connect(address).send([Path(image.filename) for image in images[:3]])
+        done = connect(Server(address)).send([Path(image.filename) for image in images[:3]])
     assert (len(done.stored), len(stored)) == (3, 3)
 
 
