@@ -425,7 +425,8 @@ class BoardView(QWidget):
         )
 
     def double_clicked(self, tile: Tile) -> None:
-        """Show this view alone, or all views again."""
+        """Show this view alone, or all views again; its first click began no measurement."""
+        self.ends.point_dropped.emit()
         if len(self.board.tiles) < 2:
             return
         keys = [(other.sequence, other.plane, other.prior) for other in self.board.tiles]
