@@ -62,3 +62,10 @@ def test_english_texts_and_figures_stay_from_left_to_right(reviewed, right_to_le
             assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
     tiles = reviewed.views.linked.tiles
     assert {tile.layoutDirection() for tile in tiles} == {Qt.LayoutDirection.LeftToRight}
+
+
+def test_a_hint_in_an_empty_field_can_be_read(reviewed):
+    """Half transparent, it had 2.3:1 in the light theme."""
+    field = reviewed.candidates.reason.lineEdit()
+    field.ensurePolished()
+    assert field.palette().placeholderText().color().alpha() == 255

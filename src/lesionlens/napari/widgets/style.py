@@ -39,7 +39,7 @@ QWidget#lesionlens QPushButton {{
   padding: 4px 3px; border: 1px solid transparent; border-radius: 3px; min-width: 40px;
   font-size: {plain}; }}
 QWidget#lesionlens QComboBox, QWidget#lesionlens QCheckBox {{ font-size: {plain}; }}
-QWidget#lesionlens QLineEdit {{ placeholder-text-color: {dim}; }}
+QWidget#lesionlens QComboBox, QWidget#lesionlens QLineEdit {{ placeholder-text-color: {dim}; }}
 QWidget#lesionlens QPushButton[role="primary"] {{
   background: {accent}; color: #ffffff; font-weight: 600; }}
 QWidget#lesionlens QPushButton[role="primary"]:disabled {{ background: {rule}; color: {off}; }}
