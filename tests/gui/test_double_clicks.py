@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 from tests.gui.window import control, settled, wait
+
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.measures import MeasureKind
 
 LEFT_BUTTON = Qt.MouseButton.LeftButton
 
@@ -64,3 +68,27 @@ def test_undo_pressed_in_quick_succession_undoes_each_time(focused):
     second_click(undo)
     uid = focused.session.candidate().tracking_uid
     assert focused.session.state.review.state_of(uid).value == "accepted"
+
+
+def test_a_double_click_on_next_goes_one_study_on(panel, listed, qtbot):
+    """The study between was opened, and left again, unseen."""
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    settled(panel, qtbot)
+    following = listed._next
+    click(following)
+    second_click(following)
+    settled(panel, qtbot)
+    assert listed.session.state.current == ("b", 0)
+
+
+def test_a_double_click_with_the_ruler_leaves_no_point(focused):
+    """It showed the view alone, with a ruler of one point that nobody meant."""
+    focused.actions_.choose_measure(MeasureKind.RULER)
+    focused.actions_.show_layout(Layout.FOUR)
+    QApplication.processEvents()
+    view = focused.views.linked.tiles[0]
+    click(view)
+    assert len(focused.session.state.choices.views.measures) == 1
+    second_click(view)
+    assert focused.session.state.choices.views.measures == ()

@@ -1285,6 +1285,23 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
     assert reviewed.actions_.review_controller.check_outlines() == ""
 
 
+@pytest.mark.parametrize("act", ["sign", "withdraw"])
+def test_nobody_signs_or_withdraws_under_the_name_of_another(reviewed, act):
+    """The preferences were changed under the dialog: a signature lay in another reader's log."""
+    for number in (1, 2):
+        reviewed.session.go_to_candidate(number)
+        reviewed.session.decide(ReviewState.ACCEPTED)
+    store_reader("A. Reader")
+    if act == "withdraw":
+        reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
+    reviewed.commands.run(act)
+    store_reader("B. Other")
+    events = reviewed.session.state.review.events
+    answer(reviewed, "wrong side" if act == "withdraw" else None)
+    assert reviewed.session.state.review.events == events
+    assert "name changed while the dialog was open: nothing was" in reviewed.session.state.message
+
+
 def test_what_was_withdrawn_while_the_dialog_was_open_is_not_withdrawn_again(reviewed, result):
     """A result that arrived meanwhile withdrew the signature; the answer was a traceback."""
     for number in (1, 2):

@@ -162,7 +162,8 @@ def test_the_name_typed_for_a_response_is_kept_as_for_a_signature(compared):
     assert compared.session.state.review.events[-1].reader == "A. Reader"
     compared.commands.run("assess_response")
     assert name.text() == "A. Reader"
-    assert not name.isEnabled(), "the reader of the study signs"
+    assert name.isReadOnly(), "the reader of the study signs"
+    assert name.isEnabled(), "the name of the signature was dim"
     dialog.reject()
 
 

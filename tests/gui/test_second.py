@@ -10,7 +10,7 @@ from scipy import ndimage
 from tests.gui.window import control, reads, wait
 
 from lesionlens.analysis.evaluation.agreement import Disagreement
-from lesionlens.base.labels import Label, Region, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.napari.controllers import second_result
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -45,6 +45,25 @@ def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
     assert "Light blue: other_seg.nii.gz" in words
     assert "Dice" in words
     assert [one.by_first for one in agreement(second).disagreements] == [True, False]
+
+
+def test_a_result_of_the_other_side_says_so(reviewed, qtbot, tmp_path):
+    """It only had Dice 0, as a result that shares nothing has."""
+    analysis = reviewed.session.state.analysis
+    for keep, name in ((1, "one"), (2, "other")):
+        labels = np.where(analysis.findings.components == keep, analysis.volumes.labels.data, 0)
+        place = tmp_path / f"{name}_seg.nii.gz"
+        grid = analysis.volumes.labels.grid
+        nib.save(nib.Nifti1Image(labels.astype(np.uint8), grid.affine), place)
+        assert reviewed.actions_.second.open(place)
+        wait(qtbot, reviewed)
+        assert "may be mirrored" not in reads(reviewed.second), "the open result has both sides"
+    reviewed.session.go_to_candidate(2)
+    reviewed.session.decide(ReviewState.REJECTED)
+    wait(qtbot, reviewed)
+    sides = {c.id: c.location.side for c in analysis.findings.candidates}
+    words = f"All on the {sides[1]} here, all on the {sides[2]} there: one of them may be mirrored"
+    qtbot.waitUntil(lambda: words in reads(reviewed.second))
 
 
 def test_a_mask_from_the_result_of_another_study_says_so(reviewed, analysis, qtbot, tmp_path):

@@ -752,6 +752,19 @@ def test_a_click_beside_the_end_of_a_diameter_places_nothing(shown, analysis, qt
     ]
 
 
+def test_only_the_diameter_that_was_dragged_is_by_hand(shown, analysis, qtbot):
+    """The other one, which nobody touched, was called so too."""
+    first = analysis.findings.candidates[0]
+    measuring(shown, first)
+    longest, across = rulers_of(analysis, first)
+    moved = longest.with_end(0, tuple(np.add(longest.start, (3.0, 0.0, 0.0))), (0, 0, 1))
+    shown.actions_.drag_rulers((moved, across))
+    shown.actions_.keep_rulers()
+    wait(qtbot, shown)
+    kept = rulers_of(shown.session.state.analysis, shown.session.candidate())
+    assert [ruler.moved for ruler in kept] == [True, False]
+
+
 def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis):
     """The reader went on to another candidate with the button held."""
     first, second = analysis.findings.candidates

@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.masks import connected_parts, depth_inside, dice
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.findings import BOTH_SIDES, Candidate, Point
 
 MIN_ML = 0.05
 """Smaller disagreements are not listed, but count in Dice."""
@@ -73,6 +73,13 @@ def known_regions(analysis: Analysis) -> tuple[Region, ...]:
         for region in analysis.prepared.regions
         if all(candidate.volume_ml.get(region) is not None for candidate in candidates)
     )
+
+
+def only_side(analysis: Analysis) -> str:
+    """Return the side on which all candidates lie that are not rejected; empty if there is none."""
+    sides = {candidate.location.side for candidate in _not_rejected(analysis)}
+    side = sides.pop() if len(sides) == 1 else None
+    return "" if side is None or side == BOTH_SIDES else side
 
 
 def _not_rejected(analysis: Analysis) -> list[Candidate]:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 STUDY_CHANGED = "Another study is open now: nothing was signed."
 RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
+_READER_CHANGED = (
+    "The reader's name changed while the dialog was open: nothing was signed. Sign again."
+)
 _NOT_WITHDRAWN = (
-    "The study or its signatures changed while the dialog was open: nothing was withdrawn."
+    "The study, its signatures or the reader's name changed while the dialog was open: "
+    "nothing was withdrawn."
 )
 _NAMELESS = "Enter your name in the preferences first: a reader withdraws."
 
@@ -90,9 +94,12 @@ class SignActs(MarkActs):
         """Continue an unnamed read under the name typed for a signature, also in the preferences.
 
         Returns a notice if other decisions of that reader were set aside; else "". None, with a
-        message, if the name cannot be stored.
+        message, if the name cannot be stored, or if the read is another reader's by now.
         """
         notice, current = "", self.read_controller.current
+        if current.reader and current.reader != reader:
+            self.session.decline(_READER_CHANGED)
+            return None
         is_unnamed = not current.reader
         if is_unnamed:
             notice = self.read_controller.set_other_aside(reader)
@@ -134,7 +141,8 @@ class SignActs(MarkActs):
 
         def then(reason: str) -> None:
             current = self.session.state
-            if current.study is state.study and is_unchanged(current.review):
+            is_same_reader = self.read_controller.current.reader == reader
+            if is_same_reader and current.study is state.study and is_unchanged(current.review):
                 withdraw(reason)
             else:
                 self.session.decline(_NOT_WITHDRAWN)

@@ -28,6 +28,10 @@ ID_ROLE = int(Qt.ItemDataRole.UserRole) + 1
 _ALIGNMENTS = (CENTRE, LEFT, RIGHT, RIGHT, RIGHT, CENTRE)
 
 
+_DARKER = 150
+"""Factor of `QColor.darker` on a light background, percent."""
+
+
 class CandidateModel(RowsModel[ShownCandidate]):
     """Candidates by falling score; columns: number, location, size, volume, score, state.
 
@@ -36,6 +40,11 @@ class CandidateModel(RowsModel[ShownCandidate]):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(COLUMNS, _ALIGNMENTS, lambda row: row.id, parent)
+        self._factor = 100
+
+    def show_on(self, *, light: bool) -> None:
+        """Darken the colours of the states on a light background, where they are too pale."""
+        self._factor = _DARKER if light else 100
 
     def show(self, rows: tuple[ShownCandidate, ...]) -> None:
         """Show these rows."""
@@ -65,7 +74,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
             ID_ROLE: row.id,
         }
         if role == Qt.ItemDataRole.ForegroundRole:
-            return QColor(row.colour) if index.column() in (0, 5) else None
+            return QColor(row.colour).darker(self._factor) if index.column() in (0, 5) else None
         return values_by_role.get(int(role))
 
 

@@ -25,12 +25,16 @@ class DoubleClickGuard(QObject):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self._once: tuple[QWidget, ...] = ()
         self._pressed: tuple[QObject | None, str] = (None, "")
         """The control that was pressed last, and its text then."""
 
-    def guard_controls(self) -> None:
-        """Guard the controls and tables that the parent has now."""
-        parent = self.parent()
+    def guard_controls(self, *once: QWidget) -> None:
+        """Guard the controls and tables that the parent has now.
+
+        A double click on one of `once` is a single one: the first opens another study.
+        """
+        self._once, parent = once, self.parent()
         views = [view.viewport() for view in parent.findChildren(QAbstractItemView)]
         controls = (widget for kind in _CONTROLS for widget in parent.findChildren(kind))
         for widget in (*controls, *views):
@@ -45,4 +49,5 @@ class DoubleClickGuard(QObject):
             return False
         before = self._pressed
         self._pressed = (watched, watched.text() if isinstance(watched, QAbstractButton) else "")
-        return event.type() == QEvent.Type.MouseButtonDblClick and before != self._pressed
+        is_second = event.type() == QEvent.Type.MouseButtonDblClick
+        return is_second and (before != self._pressed or watched in self._once)

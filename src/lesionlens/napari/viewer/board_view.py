@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QGridLayout, QWidget
 
@@ -58,6 +58,7 @@ class BoardView(QWidget):
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.wheel_zooms = False
         self.zoom_is_external = False
         """Whether the zoom is controlled by another window, and not fitted here."""
@@ -424,7 +425,8 @@ class BoardView(QWidget):
         )
 
     def double_clicked(self, tile: Tile) -> None:
-        """Show this view alone, or all views again."""
+        """Show this view alone, or all views again; its first click began no measurement."""
+        self.ends.point_dropped.emit()
         if len(self.board.tiles) < 2:
             return
         keys = [(other.sequence, other.plane, other.prior) for other in self.board.tiles]

@@ -40,6 +40,8 @@ class EndDragger(QObject):
     measure_moved = Signal(int, int, object)
     """A measurement point was moved: measurement, point, RAS+ mm."""
     measure_ended = Signal()
+    point_dropped = Signal()
+    """A click that began a measurement was the first of a double click."""
 
     def __init__(self, board: Callable[[], Board], parent: QObject) -> None:
         super().__init__(parent)

@@ -445,5 +445,8 @@ def _paint_scale(painter: QPainter, projection: Projection) -> None:
     painter.drawLine(QPointF(right - length * projection.zoom, y), QPointF(right, y))
     label = f"{length:.0f} mm"
     metrics = QFontMetricsF(painter.font())
-    x = right - length * projection.zoom - 6 - metrics.horizontalAdvance(label)
-    _draw_text(painter, QPointF(x, y + metrics.descent()), label)
+    text_width = metrics.horizontalAdvance(label)
+    position = QPointF(right - length * projection.zoom - 6 - text_width, y + metrics.descent())
+    if position.x() < projection.width / 2 + _LETTER_SPACE:  # above it, beside the lower letter
+        position = QPointF(right - text_width, y - 4 - metrics.descent())
+    _draw_text(painter, position, label)

@@ -73,6 +73,7 @@ class ViewToolbar(QWidget):
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._is_wide = False
         self._last_shown: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)

@@ -327,6 +327,7 @@ class Views(QObject):
         view.ends.measure_started.connect(self._acts.begin_measure)
         view.ends.measure_moved.connect(self._acts.move_measure)
         view.ends.measure_ended.connect(self._acts.end_measure)
+        view.ends.point_dropped.connect(self._acts.drop_point)
         self.board_created.emit(view)
         return view
 

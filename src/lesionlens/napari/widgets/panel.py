@@ -60,7 +60,6 @@ from lesionlens.napari.widgets.parts import (
     scroll_into_view,
     show_text,
     stack,
-    style_sheet,
 )
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
@@ -77,6 +76,7 @@ from lesionlens.napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
+from lesionlens.napari.widgets.style import is_light, style_sheet
 from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
 WIDTH, PLAIN_PT = 372, 9.0
@@ -95,6 +95,7 @@ class Panel(QWidget):
         super().__init__()
         self.setObjectName("lesionlens")
         self.setAcceptDrops(True)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # texts and figures are English
         self.session = session
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
@@ -157,7 +158,7 @@ class Panel(QWidget):
         self.set_tab_order()
 
     def _lay_out(self) -> None:
-        """Arrange the blocks in a scrolling column, with messages and failures below."""
+        """Arrange the blocks in a scrolling column; messages and the notice stay below it."""
         inner = QWidget()
         blocks = (
             self._site_warnings,
@@ -166,18 +167,22 @@ class Panel(QWidget):
             self.attention, self._key_clashes,
         )  # fmt: skip
         notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
-        stack(inner, *blocks, None, notice, margins=(12, 10, 12, 10), spacing=10)
+        notice.setContentsMargins(12, 0, 12, 6)
+        stack(inner, *blocks, None, margins=(12, 10, 12, 10), spacing=10)
         scroll = self._scroll = AnchoredScroll()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        stack(self, scroll, self.message, self.problem, self.footer)
+        stack(self, scroll, self.message, self.problem, self.footer, notice)
 
     def set_tab_order(self, *views: QWidget) -> None:
-        """Set the tab order: views, sequences, *Analyse*, everything else."""
-        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
+        """Set the tab order: views, then the panel from top to bottom."""
+        stops = (
+            *views, self.study.heading, *self.study.stops(), self.quality.heading,
+            *self.preparation.stops(), *self.run.stops(), self.candidates.heading,
+        )  # fmt: skip
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
 
@@ -251,6 +256,7 @@ class Panel(QWidget):
         """Apply the colours of a napari theme, and its font size."""
         size = float(get_settings().appearance.font_size)
         self.setStyleSheet(style_sheet(theme, size))
+        self.candidates.model.show_on(light=is_light(theme))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
     def show_stops(self) -> None:

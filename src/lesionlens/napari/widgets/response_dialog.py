@@ -134,7 +134,7 @@ class ResponseDialog(QDialog):
             box = self._choices[type(unknown)]
             box.setCurrentIndex(box.findData(unknown))
         self._reader.setText(reader)
-        self._reader.setEnabled(not reader)  # as in every signature: the reader of the read signs
+        self._reader.setReadOnly(bool(reader))  # as in every signature: the reader of the read
         self._comparison = comparison
         self._propose()
         self.open()

@@ -41,9 +41,9 @@ from lesionlens.napari.widgets.parts import (
     show_rows,
     show_text,
     stack,
-    style_sheet,
 )
 from lesionlens.napari.widgets.study_menus import recent_menu
+from lesionlens.napari.widgets.style import style_sheet
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
@@ -75,6 +75,7 @@ class WorklistDock(QWidget):
     def __init__(self, viewer: Any, actions: Actions, commands: Commands) -> None:
         super().__init__()
         self.setObjectName("lesionlens")
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._viewer = viewer
         self.session = WorklistSession()
         self.controller = WorklistController(self.session, actions, self._add_layer, self)
@@ -103,7 +104,7 @@ class WorklistDock(QWidget):
         tools = row(self.filter, self._before, self._next, self._ahead)
         parts = (title, tools, self.table, self._summary, self._problem)
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
-        DoubleClickGuard(self).guard_controls()
+        DoubleClickGuard(self).guard_controls(self._before, self._next)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._active = True

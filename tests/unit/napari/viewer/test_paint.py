@@ -8,6 +8,7 @@ from qtpy.QtCore import QRectF
 from qtpy.QtGui import QColor, QImage, QPainter
 
 from lesionlens.napari.model.geometry.measures import ellipse
+from lesionlens.napari.model.screen.drawing import Drawing, Edges
 from lesionlens.napari.model.screen.slice_annotations import DrawnMeasure
 from lesionlens.napari.viewer import paint
 from lesionlens.napari.viewer.paint import Projection, paint_trail
@@ -79,3 +80,24 @@ def test_diameters_near_the_edge_are_read_in_full(qapp, monkeypatch):
     first, second = texts_of(monkeypatch, draw)
     assert not first.intersects(second)
     assert max(first.right(), second.right()) <= 300.0
+
+
+@pytest.mark.parametrize("width", [120, 150, 190, 240, 260, 400])
+@pytest.mark.parametrize("foot", ["", "303  at  x -149  y 100  z 92 mm"])
+def test_the_length_of_the_scale_bar_lies_beside_the_lower_letter(qapp, monkeypatch, width, foot):
+    """In four narrow views "P" was written over "50 mm"."""
+    found = {}
+
+    def record(painter, position, text, *_):
+        metrics = paint.QFontMetricsF(painter.font())
+        found[text] = metrics.tightBoundingRect(text).translated(position)
+
+    monkeypatch.setattr(paint, "_draw_text", record)
+    painter = QPainter(image := QImage(width, 300, QImage.Format.Format_ARGB32))
+    drawing = Drawing(None, (0.0, 0.0), (0.0, 0.0), Edges("R", "L", "A", "P"), ())
+    paint.paint_text(painter, drawing, (), foot, Projection((0.0, 0.0), 1.0, width, 300))
+    painter.end()
+    (length,) = (rect for text, rect in found.items() if text.endswith("0 mm"))
+    others = [rect for text, rect in found.items() if not text.endswith("0 mm")]
+    assert QRectF(image.rect()).contains(length)
+    assert not any(length.intersects(rect) for rect in others)

@@ -81,6 +81,10 @@ class MeasureActs:
             pending = ()
         self.session.choose_views(measures=(*_nonempty(measures), *pending))
 
+    def drop_point(self) -> None:
+        """Discard a first point: the click was half of a double click."""
+        self.session.choose_views(measures=_nonempty(self.views.measures))
+
     def remove_measure(self) -> None:
         """Remove the last measurement."""
         measures = self.views.measures

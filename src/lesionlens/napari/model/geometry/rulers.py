@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from lesionlens.base.records.findings import Candidate, Point
 
 NEAR_MM = 2.5
 """Maximum distance of a slice on which a ruler is drawn, mm; on its own slice it always is."""
+_STORED_MM = 0.01
+"""Ends are rounded when they are stored, by less than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,17 @@ def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
     These are the ones placed by a reader, otherwise of the enhancing part if it was measured,
     otherwise of the whole, on one axial plane of the patient.
     """
-    placed = analysis.review.diameters_of(candidate.tracking_uid)
-    if placed is not None:
-        return Ruler(*placed[0], moved=True), Ruler(*placed[1], moved=True)
     labels, region = analysis.volumes.labels, candidate.measured_part
     measured = diameters_of_region(analysis.findings, labels, candidate, region)
-    if measured is None or candidate.longest_axial_diameter_mm is None:
+    computed = () if measured is None else (measured.ends_mm, measured.across_mm)
+    placed = analysis.review.diameters_of(candidate.tracking_uid)
+    if placed is not None:
+        return tuple(Ruler(*line, moved=not _is_one_of(line, computed)) for line in placed)
+    if candidate.longest_axial_diameter_mm is None:
         return ()
-    return Ruler(*measured.ends_mm), Ruler(*measured.across_mm)
+    return tuple(Ruler(*line) for line in computed)
+
+
+def _is_one_of(line: ArrayLike, computed: Sequence[ArrayLike]) -> bool:
+    """Whether a line was left as computed; the ends of both are stored when one is dragged."""
+    return any(np.allclose(line, other, rtol=0.0, atol=_STORED_MM) for other in computed)

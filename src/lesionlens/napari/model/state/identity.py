@@ -45,17 +45,17 @@ class StudyIdentity:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Lines for the corner of an image.
+        """Lines for the corner of an image, the most important first: small views omit the last.
 
         Examples
         --------
         >>> StudyIdentity("head", "A B", "7", "born 1970-01-02 · F", "2026-01-05").lines
-        ('A B', 'ID 7', 'born 1970-01-02 · F', '2026-01-05', 'head')
+        ('A B', 'ID 7', '2026-01-05', 'born 1970-01-02 · F', 'head')
         >>> StudyIdentity("head").lines
         ('head',)
         """
         number = f"ID {self.number}" if self.number else ""
-        lines = (self.patient, number, self.born, self.date, self.study)
+        lines = (self.patient, number, self.date, self.born, self.study)
         return tuple(isolated(line) for line in lines if line)
 
     @property

@@ -9,6 +9,7 @@ from lesionlens.analysis.evaluation.agreement import (
     accepted_labels,
     agreement,
     known_regions,
+    only_side,
 )
 from lesionlens.base.geometry import Labels
 from lesionlens.base.labels import Region
@@ -29,6 +30,9 @@ class SecondResult:
     """Agreement with the open result, which is the first, as reviewed now."""
     notices: tuple[str, ...] = ()
     """How a segmentation was read, and whether it may be of another study."""
+    side: str = ""
+    first_side: str = ""
+    """The side of all its candidates, and of those of the open result; empty if there is none."""
 
     @classmethod
     def of(
@@ -36,11 +40,13 @@ class SecondResult:
     ) -> SecondResult:
         """Compare a result with the open one."""
         labels, regions = accepted_labels(second), known_regions(second)
-        return cls(name, labels, regions, _compared(first, labels, regions), notices)
+        compared = _compared(first, labels, regions)
+        return cls(name, labels, regions, compared, notices, only_side(second), only_side(first))
 
     def against(self, first: Analysis) -> SecondResult:
         """Return the second result compared with a changed open result."""
-        return replace(self, agreement=_compared(first, self.labels, self.regions))
+        compared = _compared(first, self.labels, self.regions)
+        return replace(self, agreement=compared, first_side=only_side(first))
 
 
 def _compared(first: Analysis, labels: Labels, regions: tuple[Region, ...]) -> Agreement:

@@ -23,12 +23,27 @@ class ShownSecond:
 
 def shown_second(second: SecondResult) -> ShownSecond:
     """Return a second result for the panel."""
-    rows = (*second.notices, *map(_agreement_text, second.agreement.regions))
+    sides = sides_text(second.first_side, second.side)
+    rows = (*second.notices, *filter(None, (sides,)))
+    rows += tuple(map(_agreement_text, second.agreement.regions))
     thin = small_differences_text(second.agreement)
     rows += (thin,) if thin else ()
     parts = second.agreement.disagreements
     lines = tuple((part.point_mm, str(part.number), disagreement_text(part)) for part in parts)
     return ShownSecond(f"Light blue: {second.name}", rows, lines)
+
+
+def sides_text(here: str, there: str) -> str:
+    """State that two results lie on opposite sides; empty otherwise.
+
+    Examples
+    --------
+    >>> sides_text("left", "right")
+    'All on the left here, all on the right there: one of them may be mirrored'
+    """
+    if not here or not there or here == there:
+        return ""
+    return f"All on the {here} here, all on the {there} there: one of them may be mirrored"
 
 
 def _agreement_text(row: RegionAgreement) -> str:
