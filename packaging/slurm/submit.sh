@@ -2,6 +2,7 @@
 # Submit the array, and after it one short job that writes the table of all studies.
 #
 #   packaging/slurm/submit.sh 8 STUDIES OUT [more options of lesionlens batch]
+#   SBATCH_GRES=gpu:1 packaging/slurm/submit.sh 8 STUDIES OUT --device cuda
 set -euo pipefail
 tasks=${1:?how many tasks, the studies, the folder for results}
 shift

@@ -95,11 +95,12 @@ def fixed_threads(count: int) -> Iterator[None]:
 def _no_default_device() -> Iterator[None]:
     """Unset `torch.set_default_device` in this thread, under which attention is rounded otherwise.
 
-    Torch then has no fused attention between queries, not even where the default is the CPU.
+    Torch then has no fused attention between queries, not even where the default is the CPU. The
+    default is that of a new tensor: `torch.get_default_device` of torch 2.8 fails once it is unset.
     """
-    previous = torch.get_default_device()
+    previous = torch.empty(0).device
     torch.set_default_device(None)
-    was_set = previous != torch.get_default_device()  # not by a block `with torch.device(...)`
+    was_set = previous != torch.empty(0).device  # not by a block `with torch.device(...)`
     try:
         yield
     finally:

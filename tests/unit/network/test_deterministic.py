@@ -146,6 +146,17 @@ def test_the_last_of_several_analyses_restores_what_the_program_allows():
         torch.set_float32_matmul_precision("highest")
 
 
+def test_torch_need_not_name_its_default_device(monkeypatch):
+    """Torch 2.8 raises an AttributeError once the default is unset, and no study was analysed."""
+
+    def unset():
+        raise AttributeError("'NoneType' object has no attribute 'device'")
+
+    monkeypatch.setattr(torch, "get_default_device", unset)
+    with fixed_threads(1):
+        assert torch.get_num_threads() == 1
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_default_device_of_the_caller_changes_no_digit(device):
     """Torch fuses no attention between queries under one: other digits of the enhancing part."""
