@@ -6,7 +6,7 @@ or the registration failed, its outline tells nothing: the mask was applied afte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -18,14 +18,15 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images, QualityCheck, failed_check
 from lesionlens.base.text import joined_with_and
 
-DISPLACED_MM = 1.6
+DISPLACED_MM = 1.7
 """Distance from the other sequences above which one is reported."""
-_BINS = 24
 _REACH = 3
 """Largest displacement that is compared, voxels; longer ones count as this."""
 _DEPTH = 5
 """Depth of the compared voxels, in steps of two: the outlines must not matter."""
-_MIN_VOXELS = 5000
+_MARGIN = _REACH + 2
+_MIN_VOXELS, _MAX_VOXELS = 3000, 40_000
+"""Fewer are not compared, and of more about this many."""
 Vectors = dict[MrSequence, NDArray[np.float64]]
 
 
@@ -73,46 +74,52 @@ def displacements(images: Images, brain: Mask) -> Vectors:
     deep = np.argwhere(ndimage.binary_erosion(brain[::2, ::2, ::2], iterations=_DEPTH)) * 2
     if len(images) < 2 or len(deep) < _MIN_VOXELS:
         return {}
-    places = np.ravel_multi_index(tuple(deep.T), brain.shape)
-    binned = {s: _binned(values, places) for s, values in images.items()}
-    strides = (brain.shape[1] * brain.shape[2], brain.shape[2], 1)
+    low, high = deep.min(axis=0) - _MARGIN, deep.max(axis=0) + _MARGIN + 1
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+    places = (deep - low)[:: max(len(deep) // _MAX_VOXELS, 1)]
+    edges = {s: _edges(values[box], places) for s, values in images.items()}
     between = {
-        (first, second): np.array(
-            [_peak(binned[first], binned[second], places, stride) for stride in strides]
-        )
+        (first, second): _peak(edges[first], edges[second], places)
         for first, second in combinations(images, 2)
     }
     return {s: _median_of(s, between) for s in images}
 
 
-def _binned(values: Floats, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the bin of every voxel, flat; bins hold equally many of the compared voxels."""
-    smoothed = ndimage.gaussian_filter(values, 0.8, truncate=2.0).ravel()
-    inner = np.quantile(smoothed[places[::4]], np.linspace(0, 1, _BINS + 1)[1:-1])
-    return np.searchsorted(inner, smoothed)
+def _edges(values: Floats, places: NDArray[np.int64]) -> Floats:
+    """Return the directions of an image's edges: gradients (3, I, J, K) of a length below 1."""
+    smoothed = ndimage.gaussian_filter(values, 1.0, truncate=2.0)
+    gradients = np.stack(np.gradient(smoothed))
+    squares = np.square(gradients).sum(axis=0)
+    typical = float(np.median(squares[tuple(places.T)]))
+    return np.asarray(gradients / np.sqrt(squares + max(typical, 1e-12)), dtype=np.float32)
 
 
-def _peak(
-    first: NDArray[np.int64], second: NDArray[np.int64], places: NDArray[np.int64], stride: int
-) -> float:
-    """Return the offset of the second image along an axis at which the two fit best, voxels."""
-    rows = first[places] * _BINS
-    offsets = range(-_REACH, _REACH + 1)
-    fits = [_information(rows + second[places + offset * stride]) for offset in offsets]
+def _peak(first: Floats, second: Floats, places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the (3,) offset of the second image at which the edges of two fit best, voxels.
+
+    Notes
+    -----
+    Normalised gradient fields: Haber and Modersitzki, MICCAI 2006, doi 10.1007/11866763_89. Each
+    axis is searched alone.
+    """
+    edges = first[(slice(None), *places.T)]
+
+    def fit(offset: NDArray[np.int64]) -> float:
+        cosines = (edges * second[(slice(None), *(places + offset).T)]).sum(axis=0)
+        return float(np.mean(np.square(cosines), dtype=np.float64))
+
+    return np.array([_best_step(fit, axis) for axis in np.eye(3, dtype=np.int64)])
+
+
+def _best_step(fit: Callable[[NDArray[np.int64]], float], axis: NDArray[np.int64]) -> float:
+    """Return the steps along an axis at which a parabola through the fits has its top."""
+    fits = [fit(step * axis) for step in range(-_REACH, _REACH + 1)]
     best = int(np.argmax(fits))
     if best in (0, 2 * _REACH):
         return float(best - _REACH)
     before, top, after = fits[best - 1 : best + 2]
     curvature = before - 2 * top + after
     return best - _REACH + (0.5 * (before - after) / curvature if curvature < 0 else 0.0)
-
-
-def _information(cells: NDArray[np.int64]) -> float:
-    """Return the mutual information of two binned images, nats; one cell for each voxel."""
-    joint = np.bincount(cells, minlength=_BINS * _BINS).reshape(_BINS, _BINS) / cells.size
-    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    occupied = joint > 0
-    return float((joint[occupied] * np.log(joint[occupied] / independent[occupied])).sum())
 
 
 def _median_of(
