@@ -29,7 +29,7 @@ STRONG_LINEAR = (1.75, 2.25)
 COMMON = (2.0, 2.4)
 """The same for the mean of the fields of all four sequences, in which their contrasts cancel each
 other, so that it shows what one coil does to all of them. Measured: at most 1.83 in sixteen people;
-2.0 and more in 13 of 15 of them shaded 2.5 to 1 towards the rim, in all towards the centre.
+2.0 and more in 14 of them shaded 2.5 to 1 towards the rim, 2.3 and more in all towards the centre.
 """
 _SAMPLE = 40  # sampled voxels along each axis, approximately
 _MIN_VOX = 500

@@ -18,8 +18,12 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images, QualityCheck, failed_check
 from lesionlens.base.text import joined_with_and
 
-DISPLACED_MM = 1.7
-"""Distance from the other sequences above which one is reported."""
+DISPLACED_MM = 1.9
+"""Distance from the other sequences above which one is reported.
+
+Measured in sixteen tumours: at most 1.83 in 62 sequences, 2.2 and 3.0 in two that are displaced,
+1.96 and more in FLAIR moved by 2 mm and 2 degrees.
+"""
 _REACH = 3
 """Largest displacement that is compared, voxels; longer ones count as this."""
 _DEPTH = 5
