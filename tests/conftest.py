@@ -110,7 +110,7 @@ def coarse() -> Iterator[None]:
         change.setattr(
             working_grid,
             "_working_grid",
-            lambda mask, where, native, edge_mm: fine(mask, where, native, max(edge_mm, GRID_MM)),
+            lambda mask, native, edge_mm: fine(mask, native, max(edge_mm, GRID_MM)),
         )
         all_brain = brain_extraction.OutlineContent(1.0, 0.0)
         change.setattr(brain_extraction, "outline_content", lambda *_: all_brain)

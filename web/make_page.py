@@ -25,9 +25,9 @@ from pathlib import Path
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.atomic_file import write_atomically, write_error
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, WeightPrecision
 from lesionlens.network.brain import BRAIN
-from lesionlens.network.onnx_export import Precision, export_lens
+from lesionlens.network.onnx_export import export_lens
 from lesionlens.network.shipped_unet import shipped_file
 from lesionlens.network.weights import load_chosen
 from lesionlens.network.weights_metadata import WeightsInfo
@@ -221,7 +221,7 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lesionlens-") as aside:
         exported = Path(aside) / "lens.onnx"
-        export_lens(network, about, exported, Precision.FP16)
+        export_lens(network, about, exported, WeightPrecision.FP16)
         write_page(exported, about, given.out)
     print(f"Wrote {given.out}: weights {about.version}, {given.out.stat().st_size / 1e6:.1f} MB")
 

@@ -25,12 +25,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.findings.class_probabilities import of_component
 from lesionlens.analysis.findings.component_scores import score_components
-from lesionlens.analysis.findings.components import (
-    CandidateCriteria,
-    component_voxels,
-    components_of,
-    segment_components,
-)
+from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
 from lesionlens.base.labels import LesionClass, MrSequence
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
@@ -65,10 +60,10 @@ def candidate_rows(engine: LensEngine, study: PreparedStudy, reference: NDArray[
     if unperturbed is None or not segmented.count:
         return []
     scores = score_components(
-        unperturbed, component_voxels(segmented, unperturbed.grid), prediction.scoring
+        unperturbed, segmented.voxels_on(unperturbed.grid), prediction.scoring
     )[0]
     rows = []
-    for component in components_of(segmented):
+    for component in segmented.parts():
         kinds = of_component(component, prediction.class_probabilities)
         score = float(scores[component.index])
         rows.append(

@@ -34,8 +34,8 @@ from lesionlens.results.export.dicom import copied_attributes, identity
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.sent_objects import MAP, REPORTS, SEGMENTATIONS
 from lesionlens.site.pacs import association
-from lesionlens.site.pacs.peer import Access
 from lesionlens.site.pacs.retrieve import SYNTAXES
+from lesionlens.site.pacs.server import Server
 
 PAGES = Path(__file__).parents[2] / "docs" / "reference"
 WRITTEN = {
@@ -147,7 +147,7 @@ def services() -> str:
 
 def network() -> str:
     """Return section 3: network parameters and transfer syntaxes."""
-    defaults = Access()
+    defaults = Server()
     figures = [
         ("local AE title", f"{defaults.title}, or `--aet`"),
         ("port for C-MOVE", f"{defaults.port}, or `--port`; open while a study is received"),

@@ -202,7 +202,10 @@ def main() -> None:
     for seed, prior, current, motion in pairs(options.first, options.pairs):
         error_direction = np.random.default_rng(seed + 1).normal(size=3)
         motion[:3, 3] += options.off_mm * error_direction / np.linalg.norm(error_direction)
-        matches = match(prior.components, prior.grid, current.components, current.grid, motion)
+        prior_components, current_components = (
+            Volume(examination.components, examination.grid) for examination in (prior, current)
+        )
+        matches = match(prior_components, current_components, motion)
         count_pair(counts, prior, current, {*matches.pairs, *matches.further})
         candidates = len(prior.lesions_in), len(current.lesions_in)
         print_line(f"{seed}: {candidates} candidates in prior and current; so far {counts}")

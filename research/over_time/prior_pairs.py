@@ -29,7 +29,7 @@ from tests.phantoms.acquire import Acquisition, acquire
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe
+from lesionlens.analysis.findings.candidates import Evidence, describe
 from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Examination, Prior
@@ -143,8 +143,8 @@ def reference_analysis(
     reference = acquire(batch.patient.labels, acquisition).data
     regions = {r: np.isin(reference, r.labels).astype(np.float32) for r in Region}
     marked = segment_components(regions, prepared.native)
-    study_context = StudyContext(regions[Region.WT], None, has_t1c=True, identity=str(folder))
-    findings = describe(marked, Evidence([0.9] * marked.count), study_context)
+    evidence = Evidence([0.9] * marked.count, probability=regions)
+    findings = describe(marked, evidence, prepared, str(folder))
     volumes = Volumes(Volume(marked.labels, prepared.native), {}, {})
     run = make_analysis(batch.patient, study).run
     return Analysis(study, prepared, None, volumes, findings, run)

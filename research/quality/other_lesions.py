@@ -34,8 +34,7 @@ from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
-    component_mask_of,
-    component_voxels,
+    ComponentMask,
     segment_components,
 )
 from lesionlens.base import geometry
@@ -103,9 +102,9 @@ def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray[Any], NDA
     unperturbed = prediction.unperturbed
     if unperturbed is None or not marked.count:
         return np.zeros_like(marked.labels), np.zeros_like(marked.components)
-    scores = score_components(
-        unperturbed, component_voxels(marked, unperturbed.grid), prediction.scoring
-    )[0]
+    scores = score_components(unperturbed, marked.voxels_on(unperturbed.grid), prediction.scoring)[
+        0
+    ]
     is_flagged = np.concatenate([[False], np.asarray(scores) >= prediction.scoring.floor])
     inside = is_flagged[marked.components]
     return np.where(inside, marked.labels, 0), np.where(inside, marked.components, 0)
@@ -176,7 +175,7 @@ def analyse(
     with TemporaryDirectory() as folder:
         write_study(Path(folder), images, brain.grid)
         result = lens(open_study(folder))
-    marked = component_mask_of(result.analysis.findings, result.labels.grid)
+    marked = ComponentMask.of(result.analysis.findings, result.labels.grid)
     if result.labels.grid.shape != brain.grid.shape:
         raise ValueError(f"labels on {result.labels.grid.shape}, not on {brain.grid.shape}")
     return result.labels.data, marked.components, result

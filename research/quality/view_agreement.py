@@ -26,11 +26,7 @@ from scipy.optimize import minimize
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.findings.component_scores import score_components
-from lesionlens.analysis.findings.components import (
-    CandidateCriteria,
-    component_voxels,
-    segment_components,
-)
+from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
@@ -76,7 +72,7 @@ def candidate_rows(
         for level in (threshold, threshold / 2):
             criteria = CandidateCriteria({**dict.fromkeys(Region, 2.0), Region.WT: level})
             marked = segment_components(dict.fromkeys(Region, by_subset[subset]), grid, criteria)
-            components = component_voxels(marked, grid)
+            components = marked.voxels_on(grid)
             subset_prediction = PerturbedPrediction(by_subset[subset][None], grid)
             scores = score_components(subset_prediction, components, scoring)[0]
             for component, score in zip(components, scores, strict=True):

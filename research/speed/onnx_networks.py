@@ -75,8 +75,9 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
     import torch
     from typing_extensions import override
 
+    from lesionlens.base.labels import WeightPrecision
     from lesionlens.network.attention import Form
-    from lesionlens.network.onnx_export import OPSET, Precision, shrink, with_short_sums
+    from lesionlens.network.onnx_export import OPSET, shrink, with_short_sums
     from lesionlens.network.weights import load_shipped
 
     network, x, passes = network_and_input(name, case)
@@ -105,9 +106,9 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
         )
     assert program is not None
     sizes = {}
-    for precision in Precision:
+    for precision in WeightPrecision:
         model = onnx.ModelProto.FromString(program.model_proto.SerializeToString())
-        if precision is not Precision.FP32:
+        if precision is not WeightPrecision.FP32:
             shrink(model, precision)
         file = folder / f"{precision.value}.onnx"
         file.write_bytes(model.SerializeToString())

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from lesionlens.network.onnx_export import Precision, export_lens
+from lesionlens.base.labels import WeightPrecision
+from lesionlens.network.onnx_export import export_lens
 from lesionlens.network.weights import load_shipped, shipped_path
 from research.common import page
 
@@ -80,7 +81,7 @@ def difference(first: Path, second: Path) -> float:
 def export_engines(folder: Path) -> dict[str, tuple[str, Path]]:
     """Export the shipped weights; return the engine and file of each table row."""
     rows = {_TORCH: ("lens", shipped_path())}
-    for precision in Precision:
+    for precision in WeightPrecision:
         path = folder / f"{precision}.onnx"
         export_lens(*load_shipped(), path, precision)
         rows[f"onnxruntime, {precision} weights"] = ("onnx", path)

@@ -8,9 +8,10 @@ from pathlib import Path
 import onnx
 import torch
 
+from lesionlens.base.labels import WeightPrecision
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.folded_unet import FoldedUNet
-from lesionlens.network.onnx_export import Precision, onnx_model, write_model
+from lesionlens.network.onnx_export import onnx_model, write_model
 from lesionlens.network.shipped_unet import MULTIPLE
 
 
@@ -31,7 +32,7 @@ def export_unet(network: FoldedUNet, channels: int, weights: Path, format_name: 
     model = onnx_model(network, {"image": image}, ["logit"], MULTIPLE)
     path = weights.with_suffix(".onnx")
     metadata = {"format": format_name, "weights_sha256": sha256_of(weights)}
-    write_model(model, path, metadata, Precision.FP16)
+    write_model(model, path, metadata, WeightPrecision.FP16)
     refer_to_weights(path, weights)
     return path
 
@@ -61,7 +62,7 @@ def refer_to_weights(path: Path, weights: Path) -> None:
     for tensor in model.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT16:
             continue
-        name = tensor.name.removesuffix(f".{Precision.FP16}")
+        name = tensor.name.removesuffix(f".{WeightPrecision.FP16}")
         first, last = tensors.get(name, {"data_offsets": (0, 0)})["data_offsets"]
         if tensor.raw_data != data[start + first : start + last]:
             raise ValueError(f"{weights.name} does not hold {name} of {path.name}")

@@ -30,6 +30,7 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.engines.onnx.engine import OnnxEngine
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions
@@ -200,7 +201,7 @@ def test_around_a_brain_at_the_edge_of_the_image_the_grid_is_the_programs(node):
         "const {grid: made} = await prepare({t1c: {...grid, values, name: 'a'}}, null);"
         "console.log(JSON.stringify(made))"
     )
-    wanted = _working_grid(brain, native, native, 1.0)
+    wanted = _working_grid(Volume(brain, native), native, 1.0)
     assert tuple(found["shape"]) == wanted.shape
     np.testing.assert_allclose(found["affine"], wanted.affine, atol=1e-6)
 

@@ -27,7 +27,8 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.reopen import reopen_folder
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import Access, Retrieval, StudyQuery
+from lesionlens.site.pacs.peer import StudyQuery
+from lesionlens.site.pacs.server import Retrieval, Server
 
 LACKS = "" if shutil.which("Orthanc") and ohif.PLUGIN.exists() else "orthanc, orthanc-dicomweb"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"not installed: {LACKS}")]
@@ -56,9 +57,9 @@ def archive(tmp_path_factory):
     peer = f"dicom://ORTHANC@127.0.0.1:{dicom}"
     with ohif.orthanc(folder, **more) as port:
         yield {
-            "web": connect(f"http://127.0.0.1:{port}/dicom-web"),
-            "c-get": connect(peer, Access(by=Retrieval.GET)),
-            "c-move": connect(peer, Access(by=Retrieval.MOVE, port=ours)),
+            "web": connect(Server(f"http://127.0.0.1:{port}/dicom-web")),
+            "c-get": connect(Server(peer, by=Retrieval.GET)),
+            "c-move": connect(Server(peer, by=Retrieval.MOVE, port=ours)),
         }
 
 

@@ -50,8 +50,8 @@ class StandIn:
         self.go_on = threading.Event()
         self.go_on.set()
 
-    def connect(self, address, access):
-        self.connected.append((address, access))
+    def connect(self, server):
+        self.connected.append(server)
         return self
 
     def find(self, query, *, context):
@@ -550,7 +550,7 @@ def test_settings_of_a_list_s_archive_change_when_it_is_made_again(archived, pee
     assert len(archived.session.state.rows) == 2
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    assert peer.connected[-1][1].title == "OTHER"
+    assert peer.connected[-1].title == "OTHER"
 
 
 def test_the_folder_of_studies_is_read_whole(dialog, tmp_path):

@@ -20,7 +20,7 @@ from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
-from lesionlens.napari.controllers import opened_study, worklist_controller
+from lesionlens.napari.controllers import next_study, opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -29,17 +29,17 @@ from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 
-def held_back(monkeypatch, name, gate):
-    """Let a reading function of the controller wait for the gate; the list holds its failures."""
-    fails, plain = [], getattr(worklist_controller, name)
+def held_back(monkeypatch, module, name, gate):
+    """Let a reading function of a module wait for the gate; the list holds its failures."""
+    fails, plain = [], getattr(module, name)
 
-    def wait_and_read(*given):
+    def wait_and_read(*given, **options):
         gate.wait(30)
         if fails:
             raise fails.pop()
-        return plain(*given)
+        return plain(*given, **options)
 
-    monkeypatch.setattr(worklist_controller, name, wait_and_read)
+    monkeypatch.setattr(module, name, wait_and_read)
     return fails
 
 
@@ -48,7 +48,7 @@ def slow(monkeypatch):
     """Studies whose reading waits until the test lets it go on, or fail."""
     gate = threading.Event()
     gate.set()
-    fails = held_back(monkeypatch, "read_entry", gate)
+    fails = held_back(monkeypatch, next_study, "read_entry", gate)
     monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     return gate, fails
 
@@ -702,7 +702,7 @@ def test_a_failure_that_comes_while_the_list_looks_is_reported_by_the_next_look(
 def arriving(panel, listed, one, slow, monkeypatch, qtbot):
     """The last study of the list, open while the result that was analysed ahead is being read."""
     gate = threading.Event()
-    fails = held_back(monkeypatch, "reopen_result", gate)
+    fails = held_back(monkeypatch, worklist_controller, "reopen_result", gate)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[2])
     wait(qtbot, panel)

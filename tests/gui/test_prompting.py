@@ -118,6 +118,16 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     assert not drawn(reviewed)[others].any()
 
 
+def test_the_refusal_of_a_prompt_is_not_shown_after_one_that_changes_nothing(reviewed, qtbot):
+    """It stood beside the statement that the outline agrees with the later prompt."""
+    point(reviewed, qtbot, LEFT)
+    point(reviewed, qtbot, RIGHT, belongs=False)
+    assert "on another candidate" in reads(reviewed)
+    point(reviewed, qtbot, LEFT)
+    assert "Nothing changed: the outline already agrees" in reads(reviewed)
+    assert "on another candidate" not in reads(reviewed)
+
+
 def test_prompts_before_a_split_are_recorded_with_it(reviewed, qtbot):
     """The record, `monitor` and `learn` took both halves for drawn without any prompt."""
     point(reviewed, qtbot, LEFT)
@@ -497,7 +507,7 @@ def test_prompts_before_done_are_there_after_a_kill_and_go_on_into_the_review(mi
     (added,) = {one.tracking_uid for one in rows(missed)} - {
         one.tracking_uid for one in analysis.findings.candidates
     }
-    assert [*missed.session.state.review.prompts_of(added)] == rounds
+    assert missed.session.state.review.prompts_of(added) == (tuple(rounds),)
 
 
 def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):

@@ -15,7 +15,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
+from tests.gui.window import answer, at_rest, control, question, read, reads, sign, wait
 from tests.helpers.analysed_head import without_right
 from tests.phantoms.headers import PatientIdentity
 
@@ -285,9 +285,14 @@ def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, li
 
 def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, monkeypatch, qtbot):
     """Cancel, and a step to another row, waited until it was read."""
-    day, is_read = listed.controller, threading.Event()
-    monkeypatch.setattr(next_study, "read_entry", lambda *_: is_read.wait())
+    day, is_read, read_now = listed.controller, threading.Event(), next_study.read_entry
     assert day.open(listed.list_folder)
+    first = listed.model.rows[0].entry.name
+
+    def read_entry(entry, *given, **options):
+        return read_now(entry, *given, **options) if entry.name == first else is_read.wait()
+
+    monkeypatch.setattr(next_study, "read_entry", read_entry)
     panel.commands.run("next_study")
     wait(qtbot, panel)
     qtbot.waitUntil(lambda: day._next_study.is_held, timeout=60_000)
@@ -849,6 +854,37 @@ def test_of_a_folder_with_several_studies_that_of_the_list_is_opened_again(
     wait(qtbot, panel)
     assert panel.session.state.study.series[MrSequence.FLAIR].uid == series.uid
     assert panel.session.state.study.uid == study.uid == first.uid("study")
+    assert listed.session.state.current == ("x", 0)
+
+
+def test_a_row_of_two_patients_opens_once_a_person_confirmed_that_it_is_one(
+    panel, listed, make_study, tmp_path, qtbot
+):
+    """It was refused, though the same folder opened elsewhere after a question."""
+    place = make_study(name="head", dicom=True, sequences={"t1c"})
+    other = make_study(
+        name="other", dicom=True, sequences={"t2"}, identity=PatientIdentity(name="Other^Person")
+    )
+    shutil.copytree(other, place / "t2")
+    database = open_worklist_database(tmp_path / "list_of_one")
+    database.add_studies([StudyEntry("x", str(place), study_uid=PatientIdentity().uid("study"))])
+    database.close()
+    assert listed.controller.open(tmp_path / "list_of_one")
+    for answer_of_reader in ("Cancel", "It is one patient"):
+        assert listed.controller.open_row(listed.model.rows[0])
+        wait(qtbot, panel)
+        asked = question(qtbot, panel)
+        assert "more than one patient" in asked.text()
+        assert (panel.session.state.study, panel.session.state.problem) == (None, None)
+        control(asked, answer_of_reader).click()
+        wait(qtbot, panel)
+    study = panel.session.state.study
+    assert set(study.series) == {MrSequence.T1C, MrSequence.T2}
+    assert any("a person confirmed" in notice for notice in study.notices)
+    assert listed.session.state.current == ("x", 0)
+    assert panel.actions_.assign_sequences({})  # opened again, without another question
+    wait(qtbot, panel)
+    assert panel.session.state.study not in (None, study)
     assert listed.session.state.current == ("x", 0)
 
 

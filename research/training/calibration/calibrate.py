@@ -26,7 +26,6 @@ from lesionlens.analysis.evaluation.metrics import BINS, Bins, reliability
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
-    components_of,
     segment_components,
 )
 from lesionlens.base import array_ops
@@ -175,7 +174,7 @@ def candidates_of(
     marked = segment_components(probabilities, grid, CandidateCriteria(prediction.thresholds))
     flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
-    for part in components_of(marked):
+    for part in marked.parts():
         values = flat[prediction.unperturbed.grid.flat_voxels(part.points_mm())]
         mean_probability = component_score(values, part.volume_ml, Scoring())
         inside = reference.components[part.box][part.mask]

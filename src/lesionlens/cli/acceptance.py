@@ -12,9 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.text import counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
-from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from lesionlens.site.acceptance.report import AcceptanceReport
 
 
-@with_option_groups(engine_choice=EngineOptions)
 def acceptance(
     cases: Annotated[
         Path,
@@ -42,7 +39,7 @@ def acceptance(
         ),
     ] = None,
     convention: options.Convention = None,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Engine = DEFAULT_ENGINE,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
 ) -> CommandOutput:
     """Test the network on a site's own cases against bounds set in advance.
@@ -58,7 +55,6 @@ def acceptance(
         context.progress("looking for cases", 0.0)
         from lesionlens.site.acceptance.accept import SiteTest, accept
         from lesionlens.site.acceptance.bounds import read_bounds
-        from lesionlens.site.cohort.run import WorkerOptions
         from lesionlens.site.cohort.work import CohortChoice
 
         site_test = SiteTest(
@@ -66,7 +62,7 @@ def acceptance(
             out=out,
             bounds=read_bounds(bounds),
             choice=CohortChoice(engine_choice),
-            worker_options=WorkerOptions(workers),
+            workers=workers,
             convention=convention,
             signed_by=None if signed_by is None else checks.person_name(signed_by),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
@@ -13,14 +13,8 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres
 from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
-from lesionlens.cli.option_groups import (
-    FILES,
-    SOURCE,
-    FileOptions,
-    SourceOptions,
-    with_option_groups,
-)
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, Group, Source
 from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -30,20 +24,14 @@ if TYPE_CHECKING:
     from lesionlens.base.records.findings import Candidate, Findings
 
 
-@with_option_groups(
-    without={"include_unaccepted"},
-    engine_choice=EngineOptions,
-    source=SourceOptions,
-    export_options=FileOptions,
-)
 def analyze(
     study: options.StudyPath,
     out: options.Out,
-    source: SourceOptions = SOURCE,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    source: Source = SOURCE,
+    engine_choice: Engine = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     layout: options.Layouts = options.ResultLayout.OWN,
-    export_options: ExportOptions = FILES,
+    export_options: Annotated[ExportOptions, Group(FileOptions, {"include_unaccepted"})] = FILES,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
     supersedes: options.Supersedes = None,

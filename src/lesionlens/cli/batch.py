@@ -14,9 +14,8 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
-from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
-from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
+from lesionlens.cli.option_groups import FILES, FileOptions, Group
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyOutcome
 
 
-@with_option_groups(
-    without={"evidence", "include_unaccepted"},
-    engine_choice=EngineOptions,
-    export_options=FileOptions,
-)
 def batch(
     studies: Annotated[
         Path,
@@ -54,10 +48,12 @@ def batch(
         str | None,
         typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Engine = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     layout: options.Layouts = options.ResultLayout.OWN,
-    export_options: ExportOptions = FILES,
+    export_options: Annotated[
+        ExportOptions, Group(FileOptions, {"evidence", "include_unaccepted"})
+    ] = FILES,
     json: options.Json = False,
 ) -> CommandOutput:
     """Analyse every study below a folder and write one table of all results.
@@ -79,7 +75,7 @@ def batch(
         checks.check_without("--scheduler", {"--workers": workers})
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
-        from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
+        from lesionlens.site.cohort.run import Cohort, run_cohort
         from lesionlens.site.cohort.studies import (
             Shard,
             duplicate_scan_notes,
@@ -99,12 +95,9 @@ def batch(
         notes = [*ignored_column_notes(studies), *left_out(studies, results)]
         processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.record_only()
-        cohort_run = run_cohort(
-            Cohort(studies, results, resume, None if results == out else out, selected_shard),
-            choice,
-            WorkerOptions(processes, scheduler),
-            context=context,
-        )
+        dataset = None if results == out else out
+        cohort = Cohort(studies, results, resume, dataset, selected_shard, processes, scheduler)
+        cohort_run = run_cohort(cohort, choice, context=context)
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
         table = None

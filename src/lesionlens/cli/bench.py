@@ -18,8 +18,8 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
-from lesionlens.cli.option_groups import SOURCE, with_option_groups
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Compute
+from lesionlens.cli.option_groups import SOURCE
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 
@@ -32,13 +32,12 @@ _BUSY_LOAD = 0.3  # load per core above which wall times are unreliable
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-@with_option_groups(engine_choice=ComputeOptions)
 def bench(
     study: Annotated[
         Path, typer.Argument(help="A study.", metavar="STUDY", show_default="the sample patient")
     ] = STUDY,
     repeat: Annotated[int, typer.Option(help="Warm runs after the first, cold run.", min=1)] = 3,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Compute = DEFAULT_ENGINE,
     json: options.Json = False,
 ) -> CommandOutput:
     """Time the analysis of a study, stage by stage.

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli import checks, options
+from lesionlens.cli.option_groups import Group
 from lesionlens.engines.engine_choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
@@ -145,3 +146,7 @@ class EngineOptions(ComputeOptions):
             server=server,
             fall_back=self.fall_back,
         )
+
+
+Compute = Annotated[EngineChoice, Group(ComputeOptions)]
+Engine = Annotated[EngineChoice, Group(EngineOptions)]

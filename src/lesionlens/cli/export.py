@@ -16,20 +16,13 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.cli.option_groups import (
-    FILES,
-    SOURCE,
-    FileOptions,
-    SourceOptions,
-    with_option_groups,
-)
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, Group, Source
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.run_context import RunContext
 
 
-@with_option_groups(without={"evidence"}, source=SourceOptions, export_options=FileOptions)
 def export(
     result: Annotated[
         Path,
@@ -39,7 +32,7 @@ def export(
     ],
     study: options.StudyPath,
     out: options.Out,
-    source: SourceOptions = SOURCE,
+    source: Source = SOURCE,
     deidentify: Annotated[
         bool,
         typer.Option(
@@ -51,7 +44,7 @@ def export(
     key: Key = None,
     map_file: Map = None,
     layout: options.Layouts = options.ResultLayout.OWN,
-    export_options: ExportOptions = FILES,
+    export_options: Annotated[ExportOptions, Group(FileOptions, {"evidence"})] = FILES,
     supersedes: options.Supersedes = None,
 ) -> CommandOutput:
     """Write a reviewed result again, with the readers' decisions in every file.

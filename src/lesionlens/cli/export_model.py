@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import WeightPrecision
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import CommandOutput, plain
-
-
-class Storage(StrEnum):
-    """The members of `network.onnx_export.Precision`, loaded when used."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
 
 
 def export_model(
     weights: options.Weights = None,
     precision: Annotated[
-        Storage | None,
+        WeightPrecision | None,
         typer.Option(
-            help="How weights are stored; computation is float32.", show_default=Storage.FP16.value
+            help="How weights are stored; computation is float32.",
+            show_default=WeightPrecision.FP16.value,
         ),
     ] = None,
     prompts: Annotated[
@@ -45,7 +38,7 @@ def export_model(
     ] = None,
 ) -> CommandOutput:
     """Write the network as one ONNX file, which `analyze --engine onnx` runs without torch."""
-    from lesionlens.network.onnx_export import PROMPT_FORMAT, Precision, export_lens
+    from lesionlens.network.onnx_export import PROMPT_FORMAT, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
     from lesionlens.network.weights_metadata import ONNX_FORMAT
 
@@ -59,7 +52,7 @@ def export_model(
 
         out = exported_path(weights if weights in SHIPPED else "default")
         out.parent.mkdir(parents=True, exist_ok=True)
-    export_lens(network, info, out, Precision((precision or Storage.FP16).value))
+    export_lens(network, info, out, precision or WeightPrecision.FP16)
     size = out.stat().st_size / 1e6
     return CommandOutput((f"Wrote {plain(str(out))}: weights {info.version}, {size:.1f} MB",))
 

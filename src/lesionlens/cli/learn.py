@@ -12,9 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.text import counted
 from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
-from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Compute
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from lesionlens.training.learning.proposal import Proposal
 
 
-@with_option_groups(engine_choice=ComputeOptions)
 def learn(
     reviewed: Annotated[
         Path,
@@ -75,7 +72,7 @@ def learn(
             help="Stop training after this time; run again to continue.", metavar="MIN", min=0
         ),
     ] = None,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Compute = DEFAULT_ENGINE,
 ) -> CommandOutput:
     """Fine-tune on signed reviews, and propose the new weights with a one-page comparison.
 

@@ -51,10 +51,12 @@ from lesionlens.cli import (
     worklist,
 )
 from lesionlens.cli.console import STOP, CommandOutput, plain
-from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
+from lesionlens.cli.option_groups import Group, arguments_of, set_options
+from lesionlens.cli.verbosity import Verbosity, error_fields, logging_with
 
 _MAY_BE_EMPTY = frozenset({"--modality"})
 """Options for which an empty value has a meaning."""
+_VERBOSITY = Group(Verbosity)
 
 logger = logging.getLogger(__name__)
 
@@ -197,12 +199,12 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
     """Print a command's output; turn any exception into a message and an exit status."""
 
     @functools.wraps(command)
-    def run_guarded(**arguments: Any) -> None:
-        verbosity, in_json = pop_verbosity(arguments), arguments.get("json") is True
+    def run_guarded(**values: Any) -> None:
+        verbosity, in_json = _VERBOSITY.choice_among(values), values.get("json") is True
         try:
             with logging_with(verbosity, _report_log):
-                checks.check_readable(arguments.values())
-                output = _run_command(command, arguments)
+                checks.check_readable(values.values())
+                output = _run_command(command, values)
             with _output_errors():
                 _print(output, quiet=verbosity.quiet, in_json=in_json)
         except (Exception, KeyboardInterrupt) as error:
@@ -213,7 +215,7 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
             STOP.output_printed = True
         raise typer.Exit(output.status)
 
-    add_options(run_guarded, command)
+    set_options(run_guarded, command, _VERBOSITY)
     return run_guarded
 
 
@@ -238,13 +240,13 @@ def _output_errors() -> Iterator[None]:
         ) from error
 
 
-def _run_command(command: Callable[..., CommandOutput], arguments: dict[str, Any]) -> CommandOutput:
+def _run_command(command: Callable[..., CommandOutput], values: dict[str, Any]) -> CommandOutput:
     """Run a command and log its start, notes and exit status."""
     version = metadata.version("lesionlens")
     logger.info("lesionlens %s %s", version, command.__name__.replace("_", "-"))
     try:
         with redirect_stdout(sys.stderr), _stdout_to_stderr():
-            output = command(**arguments)
+            output = command(**arguments_of(command, values))
     except (Exception, KeyboardInterrupt) as error:
         status, message = explain(error)
         logger.info("exit status %d: %s", status, plain(message))

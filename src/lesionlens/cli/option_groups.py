@@ -1,13 +1,12 @@
-"""Groups of options shared by several commands: a frozen class per group, and a decorator."""
+"""Groups of options shared by several commands: a frozen class per group, and an annotation."""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -15,7 +14,6 @@ from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
-from lesionlens.cli.console import CommandOutput
 
 if TYPE_CHECKING:
     from lesionlens.base.records.study import Study
@@ -33,56 +31,55 @@ class OptionGroup(Protocol):
         ...
 
 
-def with_option_groups(
-    without: Collection[str] = (), **groups: Callable[..., OptionGroup]
-) -> Callable[[Callable[..., CommandOutput]], Callable[..., CommandOutput]]:
-    """Replace a parameter of a command by the options of a group.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Annotation of a command's parameter that the options of a group replace."""
 
-    Parameters
-    ----------
-    without : collection of str
-        Fields of the groups that the command does not have.
-    groups
-        Class of each group, by parameter name.
-    """
+    kind: Callable[..., OptionGroup]
+    without: Collection[str] = ()
+    """Fields of the group that the command does not have."""
 
-    def decorate(command: Callable[..., CommandOutput]) -> Callable[..., CommandOutput]:
-        expanded = {name: parameters_of(group, without) for name, group in groups.items()}
+    @property
+    def options(self) -> list[inspect.Parameter]:
+        """The fields as parameters of a command."""
+        parameters = inspect.signature(self.kind, eval_str=True).parameters.values()
+        return [parameter for parameter in parameters if parameter.name not in self.without]
 
-        @functools.wraps(command)
-        def with_groups(*positional: Any, **arguments: Any) -> CommandOutput:
-            for name, group in groups.items():
-                own_names = {parameter.name for parameter in expanded[name]} & set(arguments)
-                values = {field: arguments.pop(field) for field in own_names}
-                arguments[name] = group(**values).choice()
-            return command(*positional, **arguments)
-
-        declared = inspect.signature(command, eval_str=True).parameters.values()
-        set_parameters(
-            with_groups, [new for old in declared for new in expanded.get(old.name, [old])]
-        )
-        return with_groups
-
-    return decorate
+    def choice_among(self, values: dict[str, Any]) -> Any:
+        """Remove the options from a command's values; return what the command receives for them."""
+        own_values = {option.name: values.pop(option.name) for option in self.options}
+        return self.kind(**own_values).choice()
 
 
-def set_parameters(wrapper: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
-    """Give a wrapper of a command its signature, from which typer makes options."""
+def _declared(command: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Group | None]]:
+    """Yield the parameters of a command, each with the group that replaces it."""
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        metadata = getattr(parameter.annotation, "__metadata__", ())
+        yield parameter, next((item for item in metadata if isinstance(item, Group)), None)
+
+
+def set_options(wrapper: Callable[..., None], command: Callable[..., Any], common: Group) -> None:
+    """Give a wrapper the options of a command and of a group, from which typer makes its own."""
+    parameters = [
+        option
+        for parameter, group in _declared(command)
+        for option in (group.options if group else [parameter])
+    ]
+    parameters += common.options
+    for parameter in parameters:
+        for metadata in getattr(parameter.annotation, "__metadata__", ()):
+            metadata.readable = False  # `check_readable` reports it, with the next step
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
 
-def parameters_of(group: Any, without: Collection[str] = ()) -> list[inspect.Parameter]:
-    """Return the fields of a group, except `without`, as parameters of a command."""
-    hints = get_type_hints(group, include_extras=True)
-    keyword_kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return [
-        inspect.Parameter(
-            field.name, keyword_kind, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(group)
-        if field.name not in without
-    ]
+def arguments_of(command: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a command from the values of its options."""
+    arguments = dict(values)
+    for parameter, group in _declared(command):
+        if group is not None:
+            arguments[parameter.name] = group.choice_among(arguments)
+    return arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,5 +198,6 @@ class FileOptions:
         )
 
 
+Source = Annotated[SourceOptions, Group(SourceOptions)]
 SOURCE = SourceOptions()
 FILES = ExportOptions()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import absolute
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
@@ -16,19 +17,10 @@ from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.cli.option_groups import with_option_groups
+from lesionlens.cli.option_groups import Group
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import (
-    DIMSE,
-    LIMIT,
-    OWN_PORT,
-    OWN_TITLE,
-    Access,
-    Retrieval,
-    StudyQuery,
-    check_address,
-    name_pattern,
-)
+from lesionlens.site.pacs.peer import DIMSE, LIMIT, StudyQuery, check_address, name_pattern
+from lesionlens.site.pacs.server import OWN_PORT, OWN_TITLE, Retrieval, Server
 
 Address = Annotated[
     str,
@@ -58,39 +50,41 @@ class AccessOptions:
     ] = None
     aet: Annotated[str, typer.Option(help="Local AE title (DIMSE).", metavar="TITLE")] = OWN_TITLE
 
-    def choice(self) -> Access:
-        """Return the access options; raises UnusableInputError if one of them is invalid."""
-        return Access(user=self.user, ca=self.ca, certificate=self.cert, title=self.aet)
+    def choice(self) -> AccessOptions:
+        """Return the options, which can access an archive."""
+        return self
+
+    @property
+    def given(self) -> dict[str, object]:
+        """The values of the options by name; None for a default."""
+        own_title = None if self.aet == OWN_TITLE else self.aet
+        return {"--user": self.user, "--ca": self.ca, "--cert": self.cert, "--aet": own_title}
+
+    def server(self, address: str, port: int = OWN_PORT, by: Retrieval = Retrieval.AUTO) -> Server:
+        """Return the settings of an archive, with absolute paths.
+
+        Raises
+        ------
+        UnusableInputError
+            The address is invalid, or options of DIMSE would have no effect, as it is DICOMweb.
+        """
+        checks.check_used(
+            "an address of DIMSE (dicom:// or dicoms://)",
+            check_address(address) in DIMSE,
+            {
+                "--aet": self.aet != OWN_TITLE,
+                "--by": by is not Retrieval.AUTO,
+                "--port": port != OWN_PORT,
+            },
+        )
+        ca, certificate = ("" if p is None else str(absolute(p)) for p in (self.ca, self.cert))
+        return Server(address, self.user or "", ca, certificate, self.aet, port, by.value)
 
 
-ACCESS = Access()
+ArchiveAccess = Annotated[AccessOptions, Group(AccessOptions)]
+ACCESS = AccessOptions()
 
 
-def access_options(access: Access) -> dict[str, object]:
-    """Return the values of the access options by name; None for a default."""
-    own_title = None if access.title == OWN_TITLE else access.title
-    return {
-        "--user": access.user,
-        "--ca": access.ca,
-        "--cert": access.certificate,
-        "--aet": own_title,
-    }
-
-
-def check_access(address: str, access: Access) -> None:
-    """Refuse options of DIMSE for an archive by DICOMweb, where they would have no effect."""
-    checks.check_used(
-        "an address of DIMSE (dicom:// or dicoms://)",
-        check_address(address) in DIMSE,
-        {
-            "--aet": access.title != OWN_TITLE,
-            "--by": access.by is not Retrieval.AUTO,
-            "--port": access.port != OWN_PORT,
-        },
-    )
-
-
-@with_option_groups(access=AccessOptions)
 def find(
     address: Address,
     patient: Annotated[str, typer.Option(help="Patient ID.")] = "",
@@ -100,7 +94,7 @@ def find(
     date: Annotated[str, typer.Option(help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")] = "",
     accession: Annotated[str, typer.Option(help="Accession number.")] = "",
     modality: Annotated[str, typer.Option(help="Modality of any series; * for all.")] = "MR",
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
     json: options.Json = False,
 ) -> CommandOutput:
     """List the matching studies of an archive.
@@ -114,8 +108,7 @@ def find(
         accession=accession,
         modality="" if modality == "*" else modality,
     )
-    check_access(address, access)
-    archive = connect(address, access)
+    archive = connect(access.server(address))
     studies = archive.find(query, context=RunContext(cancel=STOP))
     truncated = f"Only the first {LIMIT} studies are listed: narrow the search"
     notes = (truncated,) if len(studies) == LIMIT else ()
@@ -131,7 +124,6 @@ def find(
     return CommandOutput((*lines, counted(len(studies), "study", "studies")), notes)
 
 
-@with_option_groups(access=AccessOptions)
 def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
@@ -144,15 +136,14 @@ def get(
     port: Annotated[
         int, typer.Option(help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
 ) -> CommandOutput:
     """Fetch one study into a new folder, completely or not at all."""
-    access = replace(access, port=port, by=by)
-    check_access(address, access)
+    server = access.server(address, port, by)
     if by is Retrieval.GET:
         checks.check_without("--by get", {"--port": None if port == OWN_PORT else port})
     check_target(out)
-    archive = connect(address, access)
+    archive = connect(server)
     with progress_bar() as context:
         download = archive.get(study, out, same_patient=same_patient, context=context)
     return CommandOutput(
@@ -160,13 +151,12 @@ def get(
     )
 
 
-@with_option_groups(access=AccessOptions)
 def send(
     address: Address,
     result: Annotated[
         Path, typer.Argument(help="Result folder, or a folder of DICOM files.", metavar="DIR")
     ],
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="Send a de-identified copy: `deidentify`.")
     ] = False,
@@ -197,8 +187,7 @@ def send(
             expected="one of them: a de-identified copy is of a study of its own",
             next_step="Omit one of them",
         )
-    check_access(address, access)
-    archive = connect(address, access)
+    archive = connect(access.server(address))
     from lesionlens.site.pacs import files as dicom_files
     from lesionlens.site.pacs.send_result import SendOptions, files_to_send, send_result
 

@@ -14,23 +14,12 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
-from lesionlens.cli.option_groups import (
-    FILES,
-    SOURCE,
-    FileOptions,
-    SourceOptions,
-    with_option_groups,
-)
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, Group, Source
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
 
 
-@with_option_groups(
-    without={"surfaces", "maps", "also", "evidence", "include_unaccepted"},
-    source=SourceOptions,
-    export_options=FileOptions,
-)
 def review(
     result: Annotated[
         Path,
@@ -45,8 +34,11 @@ def review(
         Path | None,
         typer.Option(help="Write a result here instead of opening napari.", metavar="DIR"),
     ] = None,
-    source: SourceOptions = SOURCE,
-    export_options: ExportOptions = FILES,
+    source: Source = SOURCE,
+    export_options: Annotated[
+        ExportOptions,
+        Group(FileOptions, {"surfaces", "maps", "also", "evidence", "include_unaccepted"}),
+    ] = FILES,
 ) -> CommandOutput:
     """Open a segmentation for review, with measurements, together with its study.
 

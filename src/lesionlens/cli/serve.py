@@ -22,7 +22,7 @@ from lesionlens.cli.engine_options import (
     Patience,
     patience_min,
 )
-from lesionlens.cli.option_groups import with_option_groups
+from lesionlens.cli.option_groups import Group
 from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ Bundles = Annotated[
 ]
 
 
-@with_option_groups(without={"bundle", "patience", *SERVER}, engine_choice=EngineOptions)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")
@@ -61,7 +60,9 @@ def serve(
         bool,
         typer.Option("--plain-http", help="Accept unencrypted connections from other machines."),
     ] = False,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Annotated[
+        EngineChoice, Group(EngineOptions, {"bundle", "patience", *SERVER})
+    ] = DEFAULT_ENGINE,
     bundle: Bundles = None,
     patience: Patience = None,
     datastore: Annotated[

@@ -11,9 +11,7 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
-from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Compute
 
 if TYPE_CHECKING:
     from lesionlens.base.run_context import RunContext
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from lesionlens.training.real_cases import RealCases
 
 
-@with_option_groups(engine_choice=ComputeOptions)
 def train(
     config: Annotated[
         Path,
@@ -34,7 +31,7 @@ def train(
     out: Annotated[
         Path, typer.Option(help="Folder for checkpoints, logs and weights.", metavar="DIR")
     ],
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Compute = DEFAULT_ENGINE,
     minutes: Annotated[
         float | None,
         typer.Option(help="Stop after this time; run again to continue.", metavar="MIN", min=0),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,6 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import access
 from lesionlens.base.process.logs import REPORT
 from lesionlens.cli.console import QUIET, plain
-from lesionlens.cli.option_groups import parameters_of, set_parameters
 
 
 class _LineFormatter(logging.Formatter):
@@ -64,6 +62,10 @@ class Verbosity:
         bool, typer.Option("--debug", help="Show the traceback and library warnings when it fails.")
     ] = False
 
+    def choice(self) -> Verbosity:
+        """Return the options themselves."""
+        return self
+
     @property
     def all_details(self) -> bool:
         """Whether libraries' warnings are shown too."""
@@ -77,21 +79,6 @@ class Verbosity:
         if self.all_details:
             return logging.DEBUG
         return logging.INFO if self.verbose else REPORT
-
-
-def pop_verbosity(arguments: dict[str, Any]) -> Verbosity:
-    """Remove the common options from a command's arguments and return them."""
-    return Verbosity(**{f.name: arguments.pop(f.name) for f in fields(Verbosity)})
-
-
-def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> None:
-    """Set the signature of `wrapper` to that of `command` plus the common options."""
-    declared = inspect.signature(command, eval_str=True).parameters.values()
-    parameters = [*declared, *parameters_of(Verbosity)]
-    for parameter in parameters:
-        for metadata in getattr(parameter.annotation, "__metadata__", ()):
-            metadata.readable = False  # `check_readable` reports it, with the next step
-    set_parameters(wrapper, parameters)
 
 
 class _LogFile(logging.FileHandler):

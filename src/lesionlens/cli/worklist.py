@@ -17,11 +17,9 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.text import counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
-from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.cli.pacs import ACCESS, AccessOptions, access_options, check_access
-from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.site.pacs.peer import LIMIT, Access, StudyQuery
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
+from lesionlens.cli.pacs import ACCESS, ArchiveAccess
+from lesionlens.site.pacs.peer import LIMIT, StudyQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +30,6 @@ List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", m
 Reader = Annotated[str, typer.Option(help="Reader's name, as in the preferences of the plugin.")]
 
 
-@with_option_groups(access=AccessOptions)
 def scan(
     source: Annotated[
         str,
@@ -47,7 +44,7 @@ def scan(
     ],
     patient: Annotated[str, typer.Option(help="Archive: patient ID.")] = "",
     date: Annotated[str, typer.Option(help="Archive: YYYYMMDD, or YYYYMMDD-YYYYMMDD.")] = "",
-    access: Access = ACCESS,
+    access: ArchiveAccess = ACCESS,
     again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
 ) -> CommandOutput:
     """Create a list of studies, or add to one; nothing is analysed.
@@ -60,21 +57,19 @@ def scan(
     from lesionlens.site.database.add_studies import extend
     from lesionlens.site.database.descriptions import describe_studies
     from lesionlens.site.database.worklist_database import open_worklist_database
-    from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.background_analysis import record_archive
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
-    archive_options = {"--patient": patient, "--date": date, **access_options(access)}
+    archive_options = {"--patient": patient, "--date": date, **access.given}
     checks.check_used("the address of an archive", "://" in source, archive_options)
     check_target(folder)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
-            check_access(source, access)
+            archive = access.server(source)
             query = StudyQuery(patient_id=patient, study_date=date)
-            studies = studies_of(source, access, query, context=context)
-            archive = Server.of(source, access)
+            studies = studies_of(archive, query, context=context)
         else:
             studies = studies_at(Path(source), folder)
         with closing(open_worklist_database(folder)) as database:
@@ -161,14 +156,13 @@ def _row(row: WorklistRow) -> dict[str, object]:
     return entry | state_fields
 
 
-@with_option_groups(engine_choice=EngineOptions)
 def ahead(
     folder: List,
     while_open: Annotated[
         bool,
         typer.Option("--while-open", help="Stop when standard input is closed (for programs)."),
     ] = False,
-    engine_choice: EngineChoice = DEFAULT_ENGINE,
+    engine_choice: Engine = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
 ) -> CommandOutput:
     """Analyse the studies of a list in advance, the next ones first.

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
+from lesionlens.base.labels import WeightPrecision
 from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
@@ -36,14 +36,6 @@ OPSET = 18
 PROMPT_FORMAT = "lesionlens-prompt-onnx-1"
 _MAX_VOX = 512
 _MIN_SHRUNK_SIZE = 64  # smaller tensors stay float32
-
-
-class Precision(StrEnum):
-    """Storage precision of weights; computation is always float32."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
 
 
 class _Lens(nn.Module):
@@ -112,7 +104,10 @@ def _named_outputs(out: LensOutput) -> dict[str, Tensor]:
 
 
 def export_lens(
-    network: LensNetwork, info: WeightsInfo, path: Path, precision: Precision = Precision.FP32
+    network: LensNetwork,
+    info: WeightsInfo,
+    path: Path,
+    precision: WeightPrecision = WeightPrecision.FP32,
 ) -> None:
     """Export the Lens network.
 
@@ -191,7 +186,7 @@ def export_prompt(network: PromptNetwork, notes: PromptNotes, digest: str, path:
     model = onnx_model(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
     fields = {name: str(value) for name, value in dataclasses.asdict(notes).items()}
     metadata = {"format": PROMPT_FORMAT, **fields, "weights_sha256": digest}
-    write_model(model, path, metadata, Precision.FP16)
+    write_model(model, path, metadata, WeightPrecision.FP16)
 
 
 def onnx_model(
@@ -234,11 +229,13 @@ def onnx_model(
     return program.model_proto
 
 
-def write_model(model: Any, path: Path, metadata: Mapping[str, str], precision: Precision) -> None:
+def write_model(
+    model: Any, path: Path, metadata: Mapping[str, str], precision: WeightPrecision
+) -> None:
     """Write a model with metadata, its large weights in `precision`."""
     import onnx  # noqa: PLC0415  an extra
 
-    if precision is not Precision.FP32:
+    if precision is not WeightPrecision.FP32:
         shrink(model, precision)
     for node in model.graph.node:
         node.ClearField("metadata_props")  # source location of each node
@@ -253,7 +250,7 @@ def write_model(model: Any, path: Path, metadata: Mapping[str, str], precision: 
         raise write_error("a network", path, error) from error
 
 
-def shrink(model: Any, precision: Precision) -> None:
+def shrink(model: Any, precision: WeightPrecision) -> None:
     """Store large weights in fewer bits, each followed by a cast node."""
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
@@ -263,7 +260,7 @@ def shrink(model: Any, precision: Precision) -> None:
         if values.dtype != np.float32 or values.size < _MIN_SHRUNK_SIZE:
             continue
         name, stored_name = tensor.name, f"{tensor.name}.{precision}"
-        if precision is Precision.FP16:
+        if precision is WeightPrecision.FP16:
             stored = [numpy_helper.from_array(values.astype(np.float16), stored_name)]
             node = helper.make_node("Cast", [stored_name], [name], to=TensorProto.FLOAT)
         elif values.ndim < 2:

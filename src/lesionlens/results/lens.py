@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,7 @@ from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
-from lesionlens.base.geometry import Floats
-from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import retained_memory, trim_memory
 from lesionlens.base.provenance import utc_now, versions
@@ -184,7 +182,6 @@ class Lens:
                     prediction,
                     detection.flagged,
                     explained.evidence,
-                    detection.probability,
                     identity_of(study, inputs.result()),
                 )
         trained_on = _trained_on(prediction.engine, prepared)
@@ -231,8 +228,6 @@ class _Detection:
 
     prediction: Prediction
     """On the working grid."""
-    probability: Mapping[Region, Floats]
-    """(I, J, K) float32 each, on the native grid."""
     cavity: Volume | None
     """The resection cavity on the native grid; None if the engine outlines none."""
     flagged: Flagged
@@ -260,7 +255,7 @@ def _run_engine(
         flagged = find(prediction, probability, prepared.native, cavity)
     with context.stage("explanations"):
         explained = explain(engine, prepared, prediction, flagged, probability, context=context)
-    return _Detection(prediction, probability, cavity, flagged, explained)
+    return _Detection(prediction, cavity, flagged, explained)
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:
@@ -275,12 +270,12 @@ def _volumes(
     prepared: PreparedStudy, detection: _Detection, doubtful: NDArray[np.uint16] | None
 ) -> Volumes:
     """Collect the volumes on the native grid; `doubtful` as returned by `study_findings`."""
-    grid, explained = prepared.native, detection.explained
-    uncertainty, by_sequence = explained.evidence.uncertainty, explained.evidence.by_sequence
+    grid, evidence = prepared.native, detection.explained.evidence
+    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     return Volumes(
         labels=Volume(detection.flagged.components.labels, grid),
-        probability={r: as_stored(p, grid) for r, p in detection.probability.items()},
-        attention={r: as_stored(a, grid) for r, a in explained.attention.items()},
+        probability={r: as_stored(p, grid) for r, p in evidence.probability.items()},
+        attention={r: as_stored(a, grid) for r, a in evidence.attention.items()},
         uncertainty=None
         if uncertainty is None
         else as_stored(uncertainty, grid, UNCERTAINTY_STEPS),

@@ -13,7 +13,7 @@ from typing_extensions import override
 from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.explain import probe as probes
 from lesionlens.analysis.explain.counterfactual import Counterfactual
-from lesionlens.analysis.findings.components import component_mask_of, component_voxels
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base import plugins
 from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import UnusableInputError
@@ -217,8 +217,8 @@ class Result:
                 next_step="Analyse the study again",
             )
         prepared = self.analysis.prepared
-        components = component_mask_of(self.analysis.findings, prepared.native)
-        voxels = component_voxels(components, unperturbed.grid)
+        components = ComponentMask.of(self.analysis.findings, prepared.native)
+        voxels = components.voxels_on(unperturbed.grid)
         with exclusive_use(engine, context):
             return counterfactual.without_candidate(
                 engine, prepared, prediction, voxels, candidate - 1, context

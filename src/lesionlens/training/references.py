@@ -145,7 +145,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     if case.alternatives:
         raise UnusableInputError(
             found=f"several images of one sequence in case {case.name!r}: "
-            + ", ".join(dict.fromkeys(p.name for p in next(iter(case.alternatives.values())))),
+            + ", ".join(dict.fromkeys(f.path.name for f in next(iter(case.alternatives.values())))),
             expected="one image of each sequence",
             next_step="Move the others out of the folder",
         )

@@ -10,6 +10,7 @@ import torch
 
 from lesionlens.base.run_context import StageTime
 from lesionlens.cli.bench import bench, busy_warning
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 from lesionlens.results import lens
 
@@ -33,7 +34,7 @@ def _instant(monkeypatch):
 
 def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    figures = json.loads(bench(STUDY, device="cpu", repeat=1, json=True).output[0])
+    figures = json.loads(bench(STUDY, 1, EngineChoice("cpu"), json=True).output[0])
     assert figures["stages"] == {"load": 0.5, "network": 1.5}
     assert figures["peak_memory_mib"] == 200
     assert figures["study"] == "sample"
@@ -42,7 +43,7 @@ def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch
 
 
 def test_the_stages_are_a_table_without_json():
-    table, summary, machine = bench(STUDY, device="cpu", repeat=1).output
+    table, summary, machine = bench(STUDY, 1, EngineChoice("cpu")).output
     assert [cell for column in table.columns for cell in column.cells] == [
         "load", "network", "0.50", "1.50",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import Extra, MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
+from lesionlens.cli.option_groups import FileOptions
 from lesionlens.cli.review import review
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -43,8 +44,8 @@ def test_the_new_result_says_what_the_readers_decided(reviewed, tmp_path):
 def test_options_for_dicom_objects_of_a_nifti_study_are_named_as_without_effect(reviewed, tmp_path):
     """They were ignored without a word."""
     study, result = reviewed
-    given = {"also": [Extra.CONTOURS], "include_unaccepted": True}
-    answer = export(result, study, tmp_path / "out", **given)
+    given = FileOptions(also=[Extra.CONTOURS], include_unaccepted=True).choice()
+    answer = export(result, study, tmp_path / "out", export_options=given)
     assert answer.notes[-1].startswith("--also and --rest had no effect: the study is not DICOM")
 
 

@@ -21,6 +21,7 @@ from lesionlens.cli.console import StopRequest, plain
 from lesionlens.cli.main import app, explain
 from lesionlens.cli.option_groups import SourceOptions
 from lesionlens.cli.train import train
+from lesionlens.engines.engine_choice import EngineChoice
 
 WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
 
@@ -152,7 +153,7 @@ def test_training_writes_nothing_among_the_cases(tmp_path):
     cases.mkdir()
     for how in ({"finetune": cases}, {"finetune": tmp_path / "out" / "batch", "studies": cases}):
         with pytest.raises(UnusableInputError, match="within the study"):
-            train(Path("finetune"), cases / "run", device="cpu", **how)
+            train(Path("finetune"), cases / "run", EngineChoice("cpu"), **how)
     assert not list(cases.iterdir())
 
 

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,27 +67,35 @@ class Case:
     """Unique within its collection."""
     patient: str
     """Patient; all examinations of one patient are on the same side of a split."""
-    images: Mapping[MrSequence, ImageFile]
-    """At least one, unless there is only a reference."""
+    files: Mapping[MrSequence, tuple[ImageFile, ...]]
+    """The images of each sequence, at least one: several if they differ in name or content. Empty
+    if there is only a reference."""
     reference_path: Path | None
     """Reference segmentation."""
     convention: str | None = None
     """Label convention, if the collection or the case's name states it."""
-    alternatives: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
-    """All images of a sequence that has several; the first is in `images`."""
     unread: tuple[str, ...] = ()
     """Without a reference: names of files that are neither images nor named as a segmentation."""
 
     @property
+    def images(self) -> dict[MrSequence, ImageFile]:
+        """The first image of each sequence."""
+        return {sequence: files[0] for sequence, files in self.files.items()}
+
+    @property
+    def alternatives(self) -> dict[MrSequence, tuple[ImageFile, ...]]:
+        """All images of the sequences that have several."""
+        return {sequence: files for sequence, files in self.files.items() if len(files) > 1}
+
+    @property
     def reference_sequence(self) -> MrSequence | None:
         """The first available of T1c, FLAIR, T2, T1."""
-        return next((s for s in REFERENCE_ORDER if s in self.images), None)
+        return next((s for s in REFERENCE_ORDER if s in self.files), None)
 
     def analysed(self, sequence: MrSequence, inputs: Container[str]) -> ImageFile:
         """Return the image of a sequence; of several, one whose SHA-256 is among `inputs`."""
-        files = self.alternatives.get(sequence, ())
-        analysed_path = next((path for path in files if sha256_of(path) in inputs), None)
-        return self.images[sequence] if analysed_path is None else ImageFile(analysed_path)
+        several = self.alternatives.get(sequence, ())
+        return next((f for f in several if sha256_of(f.path) in inputs), self.files[sequence][0])
 
 
 def patient_of(case: str) -> str:
@@ -137,7 +145,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
             segmentations = segmentations_in(root) if is_source else {}
             cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases
         else:
-            for case in (c for c in cases if not c.images):
+            for case in (c for c in cases if not c.files):
                 files = _named_segmentations(_folder_of(case))
                 _check_single_segmentation(f"in the case {case.name!r}", files)
     if not cases:
@@ -177,8 +185,8 @@ def _nifti_files(folder: Path) -> list[Path]:
 
 
 def _case_in_folder(folder: Path) -> Case | None:
-    paths_by_sequence: dict[MrSequence, list[Path]] = {}
-    paths_by_part: dict[MrSequence, list[Path]] = {}
+    by_word: dict[MrSequence, list[ImageFile]] = {}
+    by_part: dict[MrSequence, list[ImageFile]] = {}
     segmentations: list[Path] = []
     unread: list[str] = []
     for path in _nifti_files(folder):
@@ -188,25 +196,30 @@ def _case_in_folder(folder: Path) -> Case | None:
             continue
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
-            paths_by_sequence.setdefault(sequence, []).append(path)
+            by_word.setdefault(sequence, []).append(ImageFile(path))
         elif (part := from_partial_name(path.name).sequence) is not None:
-            paths_by_part.setdefault(part, []).append(path)
+            by_part.setdefault(part, []).append(ImageFile(path))
         else:
             unread.append(path.name)
-    paths_by_sequence = paths_by_part | paths_by_sequence
-    images = {sequence: ImageFile(paths[0]) for sequence, paths in paths_by_sequence.items()}
+    images = {sequence: _distinct(files) for sequence, files in (by_part | by_word).items()}
     if not images and (not segmentations or _is_result(folder)):
         return None
     if images:
         _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
-    several = {s: tuple(paths) for s, paths in paths_by_sequence.items() if _are_distinct(paths)}
     reference = next(iter(segmentations), None)
-    case = Case(folder.name, patient_of(folder.name), images, reference, alternatives=several)
+    case = Case(folder.name, patient_of(folder.name), images, reference)
     return case if segmentations else replace(case, unread=tuple(unread))
 
 
 def _is_result(folder: Path) -> bool:
     return (folder / "findings.json").is_file()
+
+
+def _distinct(files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
+    """Return the images of a sequence: the first alone if the others are copies of it."""
+    several_channels = len({file.channel for file in files}) > 1
+    is_several = several_channels or _are_distinct([file.path for file in files])
+    return tuple(files if is_several else files[:1])
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:
@@ -298,13 +311,8 @@ def _cases_of_dataset(root: Path) -> list[Case]:
     paths = _nifti_files(folder) if folder.is_dir() else []
     for name, path in _by_case(root / "labelsTr", paths).items():
         found = _dataset_images(root / "imagesTr", name, sequences)
-        images = {sequence: files[0] for sequence, files in found.items()}
-        several = {
-            sequence: tuple(file.path for file in files)
-            for sequence, files in found.items()
-            if len({file.channel for file in files}) > 1 or _are_distinct([f.path for f in files])
-        }
-        cases.append(Case(name, patient_of(name), images, path, convention, several))
+        images = {sequence: _distinct(files) for sequence, files in found.items()}
+        cases.append(Case(name, patient_of(name), images, path, convention))
     return cases
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from unicodedata import normalize
 
-from lesionlens.analysis.evaluation.cases import Case, segmentation_of, segmentations_in
+from lesionlens.analysis.evaluation.cases import (
+    Case,
+    by_case,
+    segmentation_of,
+    segmentations_in,
+)
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.scored_result import SEGMENTATION, is_result
 from lesionlens.analysis.evaluation.summary import CaseScore
@@ -171,25 +175,18 @@ def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple
 
 
 def _result_paths(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
-    """Return each case's result: a folder written by `analyze`, else a segmentation file.
-
-    Names are compared with accents composed: those of files copied from macOS are decomposed.
-    """
-    segmentations = segmentations_in(predictions)
-    paths = {normalize("NFC", path.name): path for path in predictions.iterdir()}
-    files = {normalize("NFC", name): path for name, path in segmentations.items()}
-    result_paths = {}
-    for case in cases:
-        composed_name = normalize("NFC", case.name)
-        folder = predictions / case.name
-        if not folder.exists():
-            folder = paths.get(composed_name, folder)
-        if len(cases) == 1 and not folder.is_dir() and composed_name not in files:
+    """Return each case's result: a folder written by `analyze`, else a segmentation file."""
+    names, result_paths = [case.name for case in cases], {}
+    paths = by_case({path.name: path for path in predictions.iterdir()}, names)
+    files = by_case(segmentations_in(predictions), names)
+    for name in names:
+        folder = paths.get(name, predictions / name)
+        if len(cases) == 1 and not folder.is_dir() and name not in files:
             folder = predictions
         if is_result(folder):
-            result_paths[case.name] = folder
+            result_paths[name] = folder
         elif folder.is_dir() and (segmentation := segmentation_of(folder)) is not None:
-            result_paths[case.name] = segmentation
-        elif composed_name in files:
-            result_paths[case.name] = segmentations.get(case.name) or files[composed_name]
+            result_paths[name] = segmentation
+        elif name in files:
+            result_paths[name] = files[name]
     return result_paths

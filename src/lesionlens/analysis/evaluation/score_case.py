@@ -19,17 +19,11 @@ from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.scored_result import (
     SAME_MM,
     SEGMENTATION,
+    ScoredResult,
     UnscorableError,
-    checked_folder,
-    findings_of,
-    is_result,
-    is_reviewed,
-    labels_of,
     of_tumour,
-    run_of,
+    read_result,
     volume_of,
-    volume_on,
-    without_additions,
 )
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
@@ -38,7 +32,6 @@ from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.masks import dice
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.preparation.resampling import resample
@@ -120,26 +113,19 @@ def _read_reference(case: Case, convention: str | None) -> _Reference | None:
     return _Reference(of_tumour(labels), header.grid, header.notices)
 
 
-def _score_result(score: CaseScore, case: Case, result: Path, reference: _Reference | None) -> None:
+def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Reference | None) -> None:
     """Score a result folder: candidates, outlines, calibration and attention maps."""
-    if result.is_dir() and not is_result(result):
-        raise UnscorableError("no result: its folder holds none, nor a single segmentation")
-    run = run_of(result)
-    network_folder = checked_folder(result, run)
-    labels, grid = labels_of(network_folder)
-    findings = findings_of(network_folder)
-    score.reviewed = is_reviewed(result, network_folder, findings)
-    if network_folder == result:
-        labels, findings = without_additions(score, result, labels, grid, findings)
-    has_t1c = MrSequence.T1C in findings.sequences
-    if not has_t1c:  # results of earlier releases have an enhancing part nevertheless
-        labels = enhancing_as_core(labels)
+    result = read_result(folder)
+    run, findings, grid = result.run, result.findings, result.grid
+    score.reviewed = result.is_reviewed
+    if result.has_edits:
+        score.problems.append("readers edited outlines, and the network's own are not kept")
     score.unsegmented = _unsegmented(findings)
     if run is not None:
         _note_run(score, run)
     image = _reference_image(score, case, findings, grid)
     reference_labels = _reference_on_grid(score, reference, grid)
-    predicted = _score_regions(score, labels, reference_labels, grid)
+    predicted = _score_regions(score, result.labels, reference_labels, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
     flagged = [candidate for candidate in findings.candidates if not candidate.apart]
     score.hits, counted = metrics.candidate_hits(
@@ -155,9 +141,9 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Refere
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
     if run is not None:
         score.metrics |= explanation_measures(run, findings)
-    _score_calibration(score, result, grid, reference_labels, image)
-    _score_attention(score, result, grid, reference_labels, has_t1c=has_t1c)
-    if not (has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():
+    _score_calibration(score, result, reference_labels, image)
+    _score_attention(score, result, reference_labels)
+    if not (result.has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():
         score.problems.append(_NO_T1C)
     if run is None or run.files is None:
         score.problems.append(_NO_DIGESTS)
@@ -229,7 +215,7 @@ def _reference_image(
         return None
     image_file = case.analysed(sequence, score.inputs)
     if sequence in case.alternatives and sha256_of(image_file.path) not in score.inputs:
-        names = ", ".join(path.name for path in case.alternatives[sequence])
+        names = ", ".join(file.path.name for file in case.alternatives[sequence])
         score.problems.append(
             f"several images of {sequence.display_name} ({names}), and the result names none of "
             f"them: calibration was measured on {image_file.path.name}"
@@ -307,22 +293,19 @@ def _score_regions(
 
 def _score_calibration(
     score: CaseScore,
-    result: Path,
-    grid: Grid,
+    result: ScoredResult,
     reference_labels: NDArray[np.uint8],
     image: NDArray[Any] | None,
 ) -> None:
     """Add calibration metrics; note a missing map."""
-    path = result / f"probability_{Region.WT.value}.nii.gz"
-    if not path.is_file():
-        score.problems.append(f"{path.name} is missing: calibration was not measured")
+    name = f"probability_{Region.WT.value}.nii.gz"
+    if not (result.folder / name).is_file():
+        score.problems.append(f"{name} is missing: calibration was not measured")
     elif image is not None:
         head = metrics.scored_head(image)
-        predicted = volume_on(path, grid)[head]
+        predicted = result.volume(name)[head]
         if not (np.abs(predicted - 0.5) <= 0.5 + _PROBABILITY_TOLERANCE).all():
-            score.problems.append(
-                f"{path.name} has values outside 0 to 1: calibration was not measured"
-            )
+            score.problems.append(f"{name} has values outside 0 to 1: calibration was not measured")
         else:
             positive = region_mask(reference_labels, Region.WT)[head]
             score.bins = metrics.reliability(np.clip(predicted, 0, 1), positive)
@@ -330,24 +313,19 @@ def _score_calibration(
 
 
 def _score_attention(
-    score: CaseScore,
-    result: Path,
-    grid: Grid,
-    reference_labels: NDArray[np.uint8],
-    *,
-    has_t1c: bool,
+    score: CaseScore, result: ScoredResult, reference_labels: NDArray[np.uint8]
 ) -> None:
     """Add attention metrics; note missing maps, except the enhancing part's without T1c."""
     missing = []
     for key in score.regions:
-        path, mask = result / f"attention_{key}.nii.gz", region_mask(reference_labels, Region(key))
-        if not path.is_file():
+        name, mask = f"attention_{key}.nii.gz", region_mask(reference_labels, Region(key))
+        if not (result.folder / name).is_file():
             if Region(key) in (score.unsegmented or ()):
                 continue
-            if has_t1c or key != Region.ET.value:
-                missing.append(path.name)
+            if result.has_t1c or key != Region.ET.value:
+                missing.append(name)
         elif mask.any():
-            peak_inside, mass = metrics.attention_measures(volume_on(path, grid), mask)
+            peak_inside, mass = metrics.attention_measures(result.volume(name), mask)
             score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = peak_inside, mass
     if missing:
         score.problems.append(f"missing: {', '.join(missing)}")

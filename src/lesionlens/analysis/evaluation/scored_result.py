@@ -1,7 +1,8 @@
-"""Read the parts of a result that are scored; each function raises UnscorableError if it cannot."""
+"""Read the parts of a result that are scored."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import read_volume
-from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_model, read_object
 from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, ReviewState, Source
+from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
+from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, ORIGINAL, AlteredResultError, check_parts
 from lesionlens.base.scan_limits import check_shear
@@ -46,7 +47,77 @@ def run_of(result: Path) -> RunFile | None:
         return None
 
 
-def checked_folder(result: Path, run: RunFile | None) -> Path:
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredResult:
+    """A result folder as the network made it: without edits and additions of readers, if known."""
+
+    folder: Path
+    run: RunFile | None
+    """None if run.json is missing or unreadable."""
+    findings: FindingsFile
+    labels: NDArray[np.uint8]
+    """(I, J, K): without the resection cavity; without T1c nothing is enhancing."""
+    grid: Grid
+    is_reviewed: bool
+    """Whether readers decided on candidates, edited outlines or signed."""
+    has_edits: bool
+    """Whether readers edited outlines, and the network's own are not kept."""
+
+    @property
+    def has_t1c(self) -> bool:
+        """Whether T1c was analysed."""
+        return MrSequence.T1C in self.findings.sequences
+
+    def volume(self, name: str) -> NDArray[Any]:
+        """Return the voxels of one of its NIfTI files, which must lie on the grid of its labels."""
+        return _volume_on(self.folder / name, self.grid)
+
+
+def read_result(folder: Path) -> ScoredResult:
+    """Read the parts of a result folder.
+
+    Raises
+    ------
+    UnscorableError
+        A part is missing, or was changed since the result was written.
+    """
+    if folder.is_dir() and not is_result(folder):
+        raise UnscorableError("no result: its folder holds none, nor a single segmentation")
+    run = run_of(folder)
+    network_folder = _checked_folder(folder, run)
+    voxels, grid = volume_of(network_folder / SEGMENTATION)
+    if not set(np.unique(voxels).tolist()) <= set(Label):
+        raise UnscorableError(f"{SEGMENTATION} has labels beyond 0 to {max(Label)}")
+    try:
+        findings = read_model(network_folder / "findings.json", FindingsFile)
+    except (OSError, ValueError, ReadError) as error:
+        raise UnscorableError("findings.json cannot be read") from error
+    keeps_own, events = network_folder != folder, read_object(folder / "review.json").get("events")
+    rows, labels = findings.candidates, of_tumour(voxels)
+    states = {row.review.state for row in rows}
+    added = [] if keeps_own else [row.id for row in rows if row.source is Source.READER]
+    if added:
+        by_readers = np.isin(_volume_on(folder / "candidates.nii.gz", grid), added)
+        labels = np.where(by_readers, 0, labels).astype(np.uint8)
+        network_rows = tuple(row for row in rows if row.id not in added)
+        findings = findings.model_copy(update={"candidates": network_rows})
+    if MrSequence.T1C not in findings.sequences:  # earlier releases outlined it nevertheless
+        labels = enhancing_as_core(labels)
+    return ScoredResult(
+        folder,
+        run,
+        findings,
+        labels,
+        grid,
+        is_reviewed=keeps_own
+        or findings.signed is not None
+        or bool(states - {ReviewState.UNREVIEWED} or events),
+        has_edits=not keeps_own
+        and (ReviewState.EDITED in states or any(map(_is_imported_edit, events or ()))),
+    )
+
+
+def _checked_folder(result: Path, run: RunFile | None) -> Path:
     """Return the folder of the network's own outlines, after a check of the files' digests."""
     listed_files = {row.file for row in (run and run.files) or ()}
     edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed_files)
@@ -63,47 +134,10 @@ def checked_folder(result: Path, run: RunFile | None) -> Path:
     return folder
 
 
-def is_reviewed(result: Path, network_folder: Path, findings: FindingsFile) -> bool:
-    """Return whether readers decided on candidates, edited outlines or signed."""
-    if network_folder != result or findings.signed is not None:
-        return True
-    decided = any(row.review.state is not ReviewState.UNREVIEWED for row in findings.candidates)
-    return decided or bool(read_object(result / "review.json").get("events"))
-
-
 def _is_imported_edit(event: Any) -> bool:
     """Return whether an event of review.json is an edit of an outline before its import."""
     is_edit = isinstance(event, dict) and event.get("state") == ReviewState.EDITED
     return is_edit and event.get("outline") is None
-
-
-def without_additions(
-    score: CaseScore, result: Path, labels: NDArray[np.uint8], grid: Grid, findings: FindingsFile
-) -> tuple[NDArray[np.uint8], FindingsFile]:
-    """Omit readers' additions of a result without the outlines of the network.
-
-    Such a result was converted from DICOM objects; readers' edits in it cannot be identified.
-    """
-    rows = findings.candidates
-    edited = any(row.review.state is ReviewState.EDITED for row in rows)
-    if edited or any(map(_is_imported_edit, read_object(result / "review.json").get("events", ()))):
-        score.problems.append("readers edited outlines, and the network's own are not kept")
-    added = [row.id for row in rows if row.source is Source.READER]
-    if not added:
-        return labels, findings
-    by_readers = np.isin(volume_on(result / "candidates.nii.gz", grid), added)
-    network_rows = tuple(row for row in rows if row.id not in added)
-    return np.where(by_readers, 0, labels).astype(np.uint8), findings.model_copy(
-        update={"candidates": network_rows}
-    )
-
-
-def labels_of(result: Path) -> tuple[NDArray[np.uint8], Grid]:
-    """Return the labels of a result, (I, J, K), without the cavity, and their grid."""
-    voxels, grid = volume_of(result / SEGMENTATION)
-    if not set(np.unique(voxels).tolist()) <= set(Label):
-        raise UnscorableError(f"{SEGMENTATION} has labels beyond 0 to {max(Label)}")
-    return of_tumour(voxels), grid
 
 
 def of_tumour(labels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -123,17 +157,9 @@ def volume_of(path: Path) -> tuple[NDArray[Any], Grid]:
     return voxels, header.grid
 
 
-def volume_on(path: Path, grid: Grid) -> NDArray[Any]:
+def _volume_on(path: Path, grid: Grid) -> NDArray[Any]:
     """Return the voxels of a result's NIfTI file, which must lie on the grid of its labels."""
     voxels, volume_grid = volume_of(path)
     if not volume_grid.matches(grid, SAME_MM):
         raise UnscorableError(f"{path.name} is not on the grid of {SEGMENTATION}")
     return voxels
-
-
-def findings_of(result: Path) -> FindingsFile:
-    """Return the findings.json of a result."""
-    try:
-        return read_model(result / "findings.json", FindingsFile)
-    except (OSError, ValueError, ReadError) as error:
-        raise UnscorableError("findings.json cannot be read") from error

@@ -29,9 +29,8 @@ class Explanations:
     evidence: Evidence
     """Evidence of each component."""
     maps: AttentionMaps | None
-    """On the working grid, with checks; None from an engine without attention."""
-    attention: Mapping[Region, Floats]
-    """(I, J, K) float32 each: the same maps on the native grid."""
+    """On the working grid, with checks; None from an engine without attention. Those on the native
+    grid are in `evidence`."""
     notices: tuple[str, ...]
 
 
@@ -67,10 +66,11 @@ def explain(
         attention_maps = replace(attention_maps, checks=checks)
     evidence = replace(
         evidence,
-        attention=attention.get(Region.WT),
-        enhancing_probability=probability.get(Region.ET),
+        attention=attention,
+        probability=probability,
+        class_probabilities=prediction.class_probabilities,
     )
-    return Explanations(evidence, attention_maps, attention, _notices(prediction, runner))
+    return Explanations(evidence, attention_maps, _notices(prediction, runner))
 
 
 def _evidence_of_prediction(

@@ -19,7 +19,7 @@ from scipy import ndimage
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
-from lesionlens.analysis.findings.components import ComponentMask, component_voxels
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
@@ -206,7 +206,7 @@ def _predict_fine(
     if predictions is None:
         return None
     grid = predictions.grid
-    maps = _SubsetMaps(grid, component_voxels(component_mask, grid), {}, {})
+    maps = _SubsetMaps(grid, component_mask.voxels_on(grid), {}, {})
     maps.add([None, *subsets], predictions, threshold)
     compared = [frozenset(present), *leave_one_out_subsets(present)]
     probability = [predictions.probability[0], *(maps.by_subset[subset] for subset in compared)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import factorial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,22 +52,21 @@ def shapley_values(
     """
     contributions: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
     for player in present:
-        contributions[player.value] = sum(
-            weight * (value[subset | {player}] - value[subset])
-            for weight, subset in _weighted_subsets(player, present)
-        )
+        contributions[player.value] = float(_contribution(player, present, value))
     contributions[NONE] = value[frozenset()]
     return contributions
 
 
-def _weighted_subsets(
-    player: MrSequence, present: Sequence[MrSequence]
-) -> Iterator[tuple[float, Subset]]:
-    """Yield each subset without a player, with its weight in the Shapley value."""
-    others = [sequence for sequence in present if sequence is not player]
+def _contribution(
+    player: MrSequence, present: Sequence[MrSequence], value: Mapping[Subset, Any]
+) -> Any:
+    """Return a sequence's Shapley value; of arrays one for each element, float64."""
+    others, total = [sequence for sequence in present if sequence is not player], 0.0
     for subset in subsets_of(others):
         orders = factorial(len(subset)) * factorial(len(others) - len(subset))
-        yield orders / factorial(len(present)), subset
+        marginal = np.subtract(value[subset | {player}], value[subset], dtype=np.float64)
+        total = total + orders / factorial(len(present)) * marginal
+    return total
 
 
 def evidence_maps(
@@ -78,14 +78,10 @@ def evidence_maps(
     -----
     No further pass is needed: the same predictions give the candidates' Shapley values.
     """
-    contributions = {}
-    for player in present:
-        contribution = np.zeros(grid.shape, np.float64)
-        for weight, subset in _weighted_subsets(player, present):
-            contribution += weight * (
-                probabilities[subset | {player}].astype(np.float64) - probabilities[subset]
-            )
-        contributions[player] = contribution.astype(np.float32)
+    contributions = {
+        player: _contribution(player, present, probabilities).astype(np.float32)
+        for player in present
+    }
     return SequenceEvidence(contributions, probabilities[frozenset()], grid)
 
 

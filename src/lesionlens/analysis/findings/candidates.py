@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
-from lesionlens.analysis.findings.components import (
-    Component,
-    ComponentMask,
-    components_of,
-    renumbered,
-)
+from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
 from lesionlens.base.geometry import Floats, as_vec3
 from lesionlens.base.labels import Region, RelevanceMeasure
 from lesionlens.base.records.evidence import SequenceScores
@@ -30,7 +25,7 @@ from lesionlens.base.records.findings import (
     conclusion_of,
 )
 from lesionlens.base.records.prediction import ClassProbabilities
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import PreparedStudy
 
 _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
@@ -58,89 +53,68 @@ CUT_BRAIN = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """Evidence of each component of a `ComponentMask`, in its order; None if unknown."""
+    """What is known of the components of a `ComponentMask` beside their outlines."""
 
     scores: Sequence[float | None]
-    """0 to 1; None for a region added by a reader."""
+    """0 to 1, in the order of the components; None for a region added by a reader."""
     by_sequence: SequenceScores | None = None
+    """Contributions of the sequences to each component."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
-    attention: Floats | None = None
-    """(I, J, K) float32 or None: whole-tumour attention on the native grid."""
-    enhancing_probability: Floats | None = None
-    """(I, J, K) float32 or None: enhancing-tumour probability on the native grid; undecided
-    enhancement is not measurable."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StudyContext:
-    """Study-level inputs for describing candidates."""
-
-    whole_tumour_probability: Floats | None
-    """(I, J, K) float32 or None: probability on the native grid; None for outlines without one."""
-    head: anatomy.Head | None
-    """Transform to MNI space."""
-    has_t1c: bool
-    """Whether enhancement can be assessed."""
-    identity: str
-    """Identifies study and engine; the same identity and position give the same tracking UID."""
-    quality: tuple[QualityCheck, ...] = ()
-    """Quality checks, for the findings."""
+    attention: Mapping[Region, Floats] = field(default_factory=dict)
+    probability: Mapping[Region, Floats] = field(default_factory=dict)
+    """Mapping of Region to (I, J, K) float32: maps on the native grid, empty if there are none.
+    Without the probability of enhancing tumour no enhancement is undecided."""
     class_probabilities: ClassProbabilities | None = None
     """Class probabilities, if the engine predicts them."""
 
 
 def describe(
-    component_mask: ComponentMask, evidence: Evidence, study_context: StudyContext
+    component_mask: ComponentMask, evidence: Evidence, prepared: PreparedStudy, identity: str
 ) -> Findings:
     """Measure each component and sort: those listed apart last, each group by descending score.
+
+    Parameters
+    ----------
+    identity : str
+        Identifies study and engine; the same identity and position give the same tracking UID.
 
     Returns
     -------
     Findings
         `components` contains the candidates' ids, 1 for the first.
     """
-    parts = list(components_of(component_mask))
-    agreements = pointing_game.of_components(
-        component_mask.components,
-        component_mask.count,
-        evidence.attention,
-        component_mask.grid.nominal_spacing_mm,
-    )
-    measured = [
-        measured_candidate(part, evidence, study_context, agreement)
-        for part, agreement in zip(parts, agreements, strict=True)
-    ]
-    order = sorted(
-        range(component_mask.count),
-        key=lambda n: (
-            measured[n].apart,
-            -(measured[n].score or 0.0),
-            -np.count_nonzero(parts[n].mask),
-        ),
-    )
-    centroids_mm = [part.points_mm().mean(axis=0) for part in parts]
-    uids = tracking_uids(study_context.identity, centroids_mm, [part.volume_ml for part in parts])
+    measured = list(measured_components(component_mask, evidence, prepared))
+    centroids_mm = [candidate.centroid_mm for _, candidate in measured]
+    uids = tracking_uids(identity, centroids_mm, [part.volume_ml for part, _ in measured])
+    ranked = sorted(measured, key=_rank)
     candidates = tuple(
-        replace(measured[n], id=rank, tracking_uid=uids[n]) for rank, n in enumerate(order, start=1)
+        replace(candidate, id=rank, tracking_uid=uids[part.index])
+        for rank, (part, candidate) in enumerate(ranked, start=1)
     )
     ids = np.zeros(component_mask.count + 1, np.int32)
-    ids[np.array(order, dtype=int) + 1] = np.arange(1, component_mask.count + 1)
+    ids[[part.index + 1 for part, _ in ranked]] = np.arange(1, component_mask.count + 1)
     return Findings(
         candidates=candidates,
         components=renumbered(component_mask.components, ids),
-        quality=study_context.quality,
+        quality=prepared.quality,
         conclusion=conclusion_of(candidates),
-        notices=limit_notices(study_context) if candidates else (),
+        notices=limit_notices(evidence, prepared) if candidates else (),
     )
 
 
-def limit_notices(study_context: StudyContext) -> tuple[str, ...]:
+def _rank(measured: tuple[Component, Candidate]) -> tuple[bool, float, int]:
+    part, candidate = measured
+    return candidate.apart, -(candidate.score or 0.0), -int(np.count_nonzero(part.mask))
+
+
+def limit_notices(evidence: Evidence, prepared: PreparedStudy) -> tuple[str, ...]:
     """Return the notices on what is unknown of every candidate of a study."""
+    head = anatomy.head_of(prepared)
     unknown = {
-        NO_T1C: not study_context.has_t1c,
-        NO_PEAK: study_context.whole_tumour_probability is None,
-        CUT_BRAIN: study_context.head is not None and not study_context.head.whole,
+        NO_T1C: not prepared.has_t1c,
+        NO_PEAK: Region.WT not in evidence.probability,
+        CUT_BRAIN: head is not None and not head.whole,
     }
     return tuple(notice for notice, applies in unknown.items() if applies)
 
@@ -169,7 +143,7 @@ def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) 
 def considered(
     component_mask: ComponentMask,
     scores: Sequence[float],
-    study_context: StudyContext,
+    prepared: PreparedStudy,
     whole_tumour: Floats,
 ) -> tuple[Considered, ...]:
     """Describe regions that scored below the threshold.
@@ -185,13 +159,13 @@ def considered(
         By descending score; these are not candidates.
     """
     regions = []
-    for part in components_of(component_mask):
+    for part in component_mask.parts():
         points = part.points_mm()
         start = [side.start for side in part.box]
         regions.append(
             Considered(
                 score=float(scores[part.index]),
-                location=anatomy.locate(points, study_context.head),
+                location=anatomy.locate(points, anatomy.head_of(prepared)),
                 centroid_mm=as_vec3(points.mean(axis=0)),
                 peak_mm=_peak(part, whole_tumour),
                 volume_ml=part.volume_ml,
@@ -201,17 +175,40 @@ def considered(
     return tuple(sorted(regions, key=lambda region: -region.score))
 
 
-def measured_candidate(
-    part: Component, evidence: Evidence, study_context: StudyContext, agreement: MapAgreement
+def measured_components(
+    component_mask: ComponentMask,
+    evidence: Evidence,
+    prepared: PreparedStudy,
+    only: Collection[int] | None = None,
+) -> Iterator[tuple[Component, Candidate]]:
+    """Yield components and their measurements; the number is the id, the tracking UID is empty.
+
+    Parameters
+    ----------
+    only : collection of int or None
+        Numbers of those to measure; None for all.
+    """
+    agreements = pointing_game.of_components(
+        component_mask.components,
+        component_mask.count,
+        evidence.attention.get(Region.WT),
+        component_mask.grid.nominal_spacing_mm,
+    )
+    for part in component_mask.parts():
+        if only is None or part.index + 1 in only:
+            yield part, _measured(part, evidence, prepared, agreements[part.index])
+
+
+def _measured(
+    part: Component, evidence: Evidence, prepared: PreparedStudy, agreement: MapAgreement
 ) -> Candidate:
-    """Measure a component; its number is the id, and the tracking UID is empty."""
-    points = part.points_mm()
+    points, probability = part.points_mm(), evidence.probability
     low, high = measure.bounding_box_mm(part.mask, part.grid)
     volumes_ml, diameters, measurable = _sizes(
-        part, evidence.enhancing_probability, has_t1c=study_context.has_t1c
+        part, probability.get(Region.ET), has_t1c=prepared.has_t1c
     )
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
-    by_sequence, classes = evidence.by_sequence, study_context.class_probabilities
+    by_sequence, classes = evidence.by_sequence, evidence.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
     return Candidate(
         id=part.index + 1,
@@ -219,14 +216,12 @@ def measured_candidate(
         score=None if score is None else float(score),
         centroid_mm=as_vec3(points.mean(axis=0)),
         bounding_box_mm=(as_vec3(low), as_vec3(high)),
-        peak_mm=None
-        if study_context.whole_tumour_probability is None
-        else _peak(part, study_context.whole_tumour_probability),
+        peak_mm=_peak(part, probability[Region.WT]) if Region.WT in probability else None,
         volume_ml=volumes_ml,
         longest_axial_diameter_mm=diameters.longest_mm if diameters else None,
         perpendicular_diameter_mm=diameters.perpendicular_mm if diameters else None,
         rano_measurable=measurable,
-        location=anatomy.locate(points, study_context.head),
+        location=anatomy.locate(points, anatomy.head_of(prepared)),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
         sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
@@ -317,7 +312,7 @@ def _peak(part: Component, whole_tumour: Floats) -> Point:
 
 
 def tracking_uids(
-    identity: str, centroids_mm: Sequence[NDArray[np.float64]], volumes_ml: Sequence[float]
+    identity: str, centroids_mm: Sequence[ArrayLike], volumes_ml: Sequence[float]
 ) -> list[str]:
     """Derive each candidate's UID from its study and its coarse position.
 
@@ -326,7 +321,7 @@ def tracking_uids(
 
     Parameters
     ----------
-    centroids_mm : sequence of (3,) float64
+    centroids_mm : sequence of (3,) float
         RAS mm.
 
     Returns

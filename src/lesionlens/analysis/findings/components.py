@@ -57,6 +57,34 @@ class ComponentMask:
     grid: Grid
     """Native."""
 
+    @classmethod
+    def of(cls, findings: Findings, grid: Grid) -> ComponentMask:
+        """Return candidates as components in the order of their ids, without labels."""
+        labels = np.zeros(grid.shape, np.uint8)
+        return cls(labels, findings.components, len(findings.candidates), grid)
+
+    def parts(self) -> Iterator[Component]:
+        """Yield each component, in order."""
+        for number, box in boxes_of(self.components).items():
+            mask: Mask = self.components[box] == number
+            labels = np.where(mask, self.labels[box], 0)
+            yield Component(number - 1, box, mask, labels, cut_grid(self.grid, box))
+
+    def voxels_on(self, grid: Grid) -> list[ComponentVoxels]:
+        """Return the voxels of each component on a first pass's grid."""
+        return [ComponentVoxels(grid.flat_voxels(p.points_mm()), p.volume_ml) for p in self.parts()]
+
+    def keep(self, selected: Sequence[bool]) -> ComponentMask:
+        """Return only the selected components, renumbered in the same order."""
+        if all(selected):
+            return self
+        flags = np.array([False, *selected])
+        numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
+        components = renumbered(self.components, numbers)
+        labels = lazy_zeros(self.labels.shape, np.uint8)
+        np.copyto(labels, self.labels, where=components > 0)
+        return ComponentMask(labels, components, int(flags.sum()), self.grid)
+
 
 def segment_components(
     probability: Mapping[Region, Floats],
@@ -201,18 +229,6 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
     return np.where(mask, groups[interior], 0).astype(np.int32), count
 
 
-def keep(component_mask: ComponentMask, selected: Sequence[bool]) -> ComponentMask:
-    """Return only the selected components, renumbered in the same order."""
-    if all(selected):
-        return component_mask
-    flags = np.array([False, *selected])
-    numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
-    components = renumbered(component_mask.components, numbers)
-    labels = lazy_zeros(component_mask.labels.shape, np.uint8)
-    np.copyto(labels, component_mask.labels, where=components > 0)
-    return ComponentMask(labels, components, int(flags.sum()), component_mask.grid)
-
-
 def renumbered(components: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return components with the number `numbers[n]` in place of each n; 0 stays 0."""
     out = lazy_zeros(components.shape, np.int32)
@@ -255,20 +271,6 @@ def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
     return {number: box for number, box in boxes if box is not None}
 
 
-def components_of(component_mask: ComponentMask) -> Iterator[Component]:
-    """Yield each component of a `ComponentMask`, in order."""
-    for number, box in boxes_of(component_mask.components).items():
-        mask: Mask = component_mask.components[box] == number
-        labels = np.where(mask, component_mask.labels[box], 0)
-        yield Component(number - 1, box, mask, labels, cut_grid(component_mask.grid, box))
-
-
-def component_voxels(component_mask: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
-    """Return the voxels of each component on the first pass's grid."""
-    parts = components_of(component_mask)
-    return [ComponentVoxels(grid.flat_voxels(part.points_mm()), part.volume_ml) for part in parts]
-
-
 def plain_scores(
     component_mask: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
@@ -276,11 +278,5 @@ def plain_scores(
     whole = probability[Region.WT]
     return [
         float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-        for p in components_of(component_mask)
+        for p in component_mask.parts()
     ]
-
-
-def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:
-    """Return candidates as components in the order of their ids, without labels."""
-    labels = np.zeros(grid.shape, np.uint8)
-    return ComponentMask(labels, findings.components, len(findings.candidates), grid)

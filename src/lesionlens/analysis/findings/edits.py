@@ -14,20 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings import anatomy, pointing_game
+from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import (
     NO_PEAK,
     Evidence,
-    StudyContext,
     limit_notices,
-    measured_candidate,
+    measured_components,
     remeasured,
     without_unknown_parts,
 )
-from lesionlens.analysis.findings.components import ComponentMask, components_of
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
+from lesionlens.analysis.findings.thin_parts import (
+    TIE_BREAK_VOX,
+    paint_thin_parts,
+    thin_parts,
+    through_slices,
+)
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Mask, Shape3
@@ -41,8 +46,6 @@ from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 
-_TIE_BREAK_VOX = 1e-6
-"""Offset that keeps a position off the midpoint of two voxels, where rounding is arbitrary."""
 _ADDED_NOTICE = (
     "A region that a reader added has no score and no contributions of the sequences: the "
     "network did not flag it"
@@ -178,19 +181,12 @@ def _findings(
     network_candidates = {c.id: c for c in network_findings.candidates}
     count = max((*network_candidates, *outline_by_id))
     evidence = _evidence(analysis, network_candidates, count)
-    study_context = _study_context(analysis)
-    labels = analysis.volumes.labels
+    labels, prepared = analysis.volumes.labels, analysis.prepared
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
-    agreements = pointing_game.of_components(
-        components, count, evidence.attention, labels.grid.nominal_spacing_mm
-    )
     emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
     measured = {number: c for number, c in network_candidates.items() if number not in emptied}
-    for part in components_of(component_mask):
-        number = part.index + 1
-        if number not in outline_by_id:
-            continue
-        candidate = measured_candidate(part, evidence, study_context, agreements[part.index])
+    for part, candidate in measured_components(component_mask, evidence, prepared, outline_by_id):
+        number = candidate.id
         if number in network_candidates:
             measured[number] = remeasured(network_candidates[number], candidate, part)
             continue
@@ -203,15 +199,14 @@ def _findings(
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),
         components,
-        analysis.prepared,
-        study_context.head,
+        prepared,
         () if network_findings.hides_reasons or analysis.run.omitted else edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (
         *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
-        *_limit_notices(network_findings, candidates, study_context),
+        *_limit_notices(network_findings, candidates, evidence, prepared),
     )
     return replace(
         network_findings,
@@ -223,15 +218,18 @@ def _findings(
 
 
 def _limit_notices(
-    network_findings: Findings, candidates: tuple[Candidate, ...], study_context: StudyContext
+    network_findings: Findings,
+    candidates: tuple[Candidate, ...],
+    evidence: Evidence,
+    prepared: PreparedStudy,
 ) -> list[str]:
     """Return notices on unknown properties of added and edited outlines."""
     notices = []
     if _added_count(candidates) > _added_count(network_findings.candidates):
         notices.append(_ADDED_NOTICE)
-    if study_context.head is None:
+    if anatomy.head_of(prepared) is None:
         notices.append(_NO_LOCATION_NOTICE)
-    limits = limit_notices(study_context)  # the network's candidates, if any, have the others
+    limits = limit_notices(evidence, prepared)  # the network's candidates, if any, have the others
     notices += [n for n in limits if n == NO_PEAK or not network_findings.candidates]
     return notices
 
@@ -244,36 +242,26 @@ def _added_count(candidates: Iterable[Candidate]) -> int:
 def _evidence(
     analysis: Analysis, network_candidates: Mapping[int, Candidate], count: int
 ) -> Evidence:
-    volumes = analysis.volumes
-    is_complete = not analysis.run.omitted  # the map is of the omitted ones too
-    attention = volumes.attention.get(Region.WT) if is_complete else None
     candidates = map(network_candidates.get, range(1, count + 1))
     scores = [None if candidate is None else candidate.score for candidate in candidates]
+    volumes = analysis.volumes
+    attention = {} if analysis.run.omitted else volumes.attention  # it is of the omitted ones too
     return Evidence(
         scores=scores,
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
-        attention=None if attention is None else attention.data,
-        enhancing_probability=_enhancing_probability(analysis),
+        attention={region: volume.data for region, volume in attention.items()},
+        probability=_probability(analysis),
     )
 
 
-def _enhancing_probability(analysis: Analysis) -> Floats | None:
-    """Return the probability of enhancement: the network's of its own voxels, 1 of a reader's."""
-    probability, original = analysis.volumes.probability.get(Region.ET), analysis.original
-    if probability is None or original is None:
-        return None
-    by_network = original.labels.data == Label.ENHANCING
-    return np.where(by_network, probability.data, np.float32(1.0))
-
-
-def _study_context(analysis: Analysis) -> StudyContext:
-    whole_tumour = analysis.volumes.probability.get(Region.WT)
-    return StudyContext(
-        whole_tumour_probability=None if whole_tumour is None else whole_tumour.data,
-        head=anatomy.head_of(analysis.prepared),
-        has_t1c=analysis.prepared.has_t1c,
-        identity="",
-    )
+def _probability(analysis: Analysis) -> dict[Region, Floats]:
+    """Return the network's probability; of enhancement 1 where a reader outlined it."""
+    volumes, original = analysis.volumes, analysis.original
+    probability = {region: volume.data for region, volume in volumes.probability.items()}
+    if Region.ET in probability and original is not None:
+        by_network = original.labels.data == Label.ENHANCING
+        probability[Region.ET] = np.where(by_network, probability[Region.ET], np.float32(1.0))
+    return probability
 
 
 def _redrawn_notice(candidate: Candidate, review: Review) -> str:
@@ -309,6 +297,8 @@ def outline_of(
     centre of no slice, the slice takes the change of any working voxel within it: a stroke on one
     plane of a thick slice changes the slice, and an outline through several slices keeps its
     volume. A change is a column through the slices where the reader drew, else a connected region.
+    A new region that is thinner than two slices takes the voxels that it covers most, as many as
+    keep its volume.
     Native voxels without a working voxel (if the native grid is finer) are removed if no neighbour
     remains.
 
@@ -338,17 +328,22 @@ def outline_of(
     box = _native_box(analysis, own_voxels, (before > 0) | (after > 0))
     own_voxels, other_voxels = own_voxels[box], (components[box] > 0) & ~own_voxels[box]
     labels = np.where(own_voxels, all_labels[box], np.uint8(0))
-    origin = np.array([side.start for side in box])
-    painted = _paint_unsampled(labels, origin, before, after, by_hand, analysis.prepared)
+    origin, prepared = np.array([side.start for side in box]), analysis.prepared
+    thin = thin_parts(before, after, by_hand, prepared)
+    sampled = np.where(thin > 0, np.uint8(0), after)
+    painted = _paint_unsampled(labels, origin, before, sampled, by_hand, prepared)
     native_before, native_after = (
-        _sampled_at_centres(working_labels, origin, labels.shape, analysis.prepared.to_native)
-        for working_labels in (before, after)
+        _sampled_at_centres(working_labels, origin, labels.shape, prepared.to_native)
+        for working_labels in (before, sampled)
     )
     labels = np.where(native_before == native_after, labels, native_after)
     unsampled = (labels > 0) & (native_after == 0) & ~painted
     supported = ndimage.binary_dilation((labels > 0) & ~unsampled, TOUCHING)
     labels[unsampled & ~supported] = 0
     labels[other_voxels] = 0
+    to_box = prepared.to_native.copy()
+    to_box[:3, 3] -= origin
+    paint_thin_parts(labels, ~other_voxels, after, thin, to_box)
     outline = Outline.of(uid, labels, origin.tolist())
     if outline.is_empty and uid != CAVITY:
         raise _empty_outline_error()
@@ -388,7 +383,7 @@ def _paint_unsampled(
     """
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
-    across = _through_slices(prepared)
+    across = through_slices(prepared)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
         changed = (before != after) & ((after == 0) == erased)
@@ -415,14 +410,6 @@ def _is_without(marked: Mask, groups: NDArray[np.int32]) -> Mask:
     return without
 
 
-def _through_slices(prepared: PreparedStudy) -> int:
-    """Return the working axis nearest to the longest native voxel edge; of equal ones the first."""
-    nearest = np.abs(np.linalg.inv(prepared.to_native)[:3, :3]).argmax(axis=0)
-    edges_mm = np.zeros(3)
-    np.maximum.at(edges_mm, nearest, np.round(prepared.native.spacing_mm, 3))
-    return int(edges_mm.argmax())
-
-
 def _runs(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
     """Return the number of the run along an axis that each voxel of a mask is in, from 1."""
     structure = np.zeros((3, 3, 3), bool)
@@ -436,7 +423,7 @@ def _sampled_at_centres(
 ) -> Labels:
     """Sample working-grid labels at the centre of each native voxel of a box."""
     to_working = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
-    to_working[:3, 3] += to_working[:3, :3] @ origin + _TIE_BREAK_VOX
+    to_working[:3, 3] += to_working[:3, :3] @ origin + TIE_BREAK_VOX
     sampled: Labels = ndimage.affine_transform(
         working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
     )

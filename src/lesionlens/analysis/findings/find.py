@@ -10,8 +10,6 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels, score
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
-    component_voxels,
-    keep,
     relabelled_ml,
     segment_components,
     without_specks,
@@ -87,14 +85,14 @@ def split_by_score(
     components: ComponentMask, first_pass: PerturbedPrediction, scoring: Scoring
 ) -> Flagged:
     """Split components by whether their first-pass score reaches the threshold."""
-    first_pass_voxels = component_voxels(components, first_pass.grid)
+    first_pass_voxels = components.voxels_on(first_pass.grid)
     scores = score_components(first_pass, first_pass_voxels, scoring)[0]
     is_flagged = scores >= scoring.floor
     return Flagged(
-        components=keep(components, is_flagged.tolist()),
+        components=components.keep(is_flagged.tolist()),
         scores=scores[is_flagged].tolist(),
         first_pass_voxels=list(compress(first_pass_voxels, is_flagged)),
-        dismissed=keep(components, (~is_flagged).tolist()),
+        dismissed=components.keep((~is_flagged).tolist()),
         dismissed_scores=scores[~is_flagged].tolist(),
     )
 

@@ -143,21 +143,17 @@ def lattice_of(coarse: CoarseBrain, numbers: NDArray[np.int32]) -> Lattice:
 
 
 def features_by_id(
-    prepared: PreparedStudy,
-    head: anatomy.Head | None,
-    components: NDArray[np.int32],
-    ids: Collection[int],
+    prepared: PreparedStudy, components: NDArray[np.int32], ids: Collection[int]
 ) -> Mapping[int, Features | None]:
     """Measure the requested candidates, as `features_of` does; None for each without a brain mask.
 
     Parameters
     ----------
-    head : Head or None
-        From `anatomy.head_of`.
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
     """
-    coarse = None if head is None or not head.whole or not ids else coarse_of(prepared, head)
+    head = anatomy.head_of(prepared) if ids else None
+    coarse = None if head is None or not head.whole else coarse_of(prepared, head)
     if coarse is None:
         return dict.fromkeys(ids)
     lattice = lattice_of(coarse, coarse.sampled(components))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.anatomy import Head
 from lesionlens.analysis.findings.kind_features import features_by_id
 from lesionlens.base.array_ops import softmax
 from lesionlens.base.labels import LesionKind, MrSequence
@@ -93,7 +92,6 @@ def with_kinds(
     candidates: Sequence[Candidate],
     components: NDArray[np.int32],
     prepared: PreparedStudy,
-    head: Head | None,
     only: Collection[int] | None = None,
 ) -> tuple[Candidate, ...]:
     """Return candidates with their appearance.
@@ -102,8 +100,6 @@ def with_kinds(
     ----------
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
-    head : Head or None
-        From `anatomy.head_of`, as other measures have it.
     only : collection of int or None
         Ids of those that are measured; the others are returned unchanged. None for all.
 
@@ -113,7 +109,7 @@ def with_kinds(
         `kind` is None without a brain mask, and of a candidate too small for the 2 mm lattice.
     """
     ids = {c.id for c in candidates} if only is None else set(only)
-    features = features_by_id(prepared, head, components, ids)
+    features = features_by_id(prepared, components, ids)
     model = load_models()[key_of(prepared.sequences)]
     kinds = {n: None if f is None else appearance_of(f, model) for n, f in features.items()}
     return tuple(replace(c, kind=kinds[c.id]) if c.id in kinds else c for c in candidates)

@@ -7,12 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lesionlens.analysis.findings.component_scores import score_by_all_views
-from lesionlens.analysis.findings.components import (
-    CandidateCriteria,
-    Component,
-    components_of,
-    segment_components,
-)
+from lesionlens.analysis.findings.components import CandidateCriteria, Component, segment_components
 from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.analysis.findings.measure import bounding_box_mm
 from lesionlens.base.geometry import as_vec3
@@ -54,7 +49,7 @@ def flag(
     regions = {Region.WT: whole, Region.TC: empty, Region.ET: empty}
     marked = segment_components(regions, prepared.native, criteria)
     flagged = split_by_score(marked, coarse.seen, coarse.scoring)
-    parts = tuple(components_of(flagged.components))
+    parts = tuple(flagged.components.parts())
     scores = score_by_all_views(flagged.scores, None, coarse.scoring)
     order = np.argsort(-np.array(flagged.scores), kind="stable")
     candidates = tuple(_candidate(n, scores[i], parts[i]) for n, i in enumerate(order, start=1))

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import (
-    Evidence,
-    StudyContext,
-    considered,
-    describe,
-    without_parts,
-)
+from lesionlens.analysis.findings.candidates import Evidence, considered, describe, without_parts
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
-from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Considered, Findings
@@ -29,15 +20,14 @@ def study_findings(
     prediction: Prediction,
     flagged: Flagged,
     evidence: Evidence,
-    probability: Mapping[Region, Floats],
     study_identity: str,
 ) -> tuple[Findings, Numbers | None]:
     """Measure the flagged components, describe the dismissed ones, and number the doubtful parts.
 
     Parameters
     ----------
-    probability : mapping of Region to (I, J, K) float32
-        On the native grid.
+    evidence : Evidence
+        Of the flagged components, with the probability of the whole tumour.
     study_identity : str
         From `input_files.identity_of`: identifies the study and its files; with engine and
         position it determines the tracking UIDs.
@@ -50,26 +40,18 @@ def study_findings(
         Number of the doubtful part at each native voxel; None if there are none.
     """
     engine, component_mask = prediction.engine, flagged.components
-    study_context = StudyContext(
-        whole_tumour_probability=probability[Region.WT],
-        head=anatomy.head_of(prepared),
-        has_t1c=prepared.has_t1c,
-        identity=f"{study_identity}|{engine.name}|{engine.weights_sha256}",
-        quality=prepared.quality,
-        class_probabilities=prediction.class_probabilities,
-    )
     dismissed, scores = flagged.dismissed, flagged.dismissed_scores
     below_threshold: tuple[Considered, ...] = ()
     if dismissed is not None:
-        below_threshold = considered(dismissed, scores, study_context, probability[Region.WT])
-    described = describe(component_mask, evidence, study_context)
+        whole_tumour = evidence.probability[Region.WT]
+        below_threshold = considered(dismissed, scores, prepared, whole_tumour)
+    identity = f"{study_identity}|{engine.name}|{engine.weights_sha256}"
+    described = describe(component_mask, evidence, prepared, identity)
     unsegmented = frozenset(prediction.unsegmented)
     described = without_parts(
         described, dict.fromkeys((c.id for c in described.candidates), unsegmented)
     )
-    candidates = with_kinds(
-        described.candidates, described.components, prepared, study_context.head
-    )
+    candidates = with_kinds(described.candidates, described.components, prepared)
     findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None

@@ -9,6 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.checks.laterality_check import (
@@ -18,7 +19,6 @@ from lesionlens.imaging.preparation.checks.laterality_check import (
     symmetry,
 )
 from lesionlens.imaging.preparation.registration import (
-    Excluded,
     Registration,
     on_ras_grid,
     pyramid,
@@ -76,7 +76,7 @@ def align(
     return register(fixed, moving, context=context), sequence
 
 
-def changed(analysis: Analysis) -> Excluded | None:
+def changed(analysis: Analysis) -> Volume | None:
     """Return the mask around the candidates; None if there are none, or if too little remains."""
     prepared = analysis.prepared
     lesions = (analysis.findings.components > 0).astype(np.float32)
@@ -88,7 +88,7 @@ def changed(analysis: Analysis) -> Excluded | None:
     voxels = grid.nearest_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
     is_inside = grid.contains(voxels)
     excluded_fraction = float(near[tuple(voxels[is_inside].T)].mean()) if is_inside.any() else 0.0
-    return Excluded(near, grid) if excluded_fraction <= 1 - _MIN_COMPARED_FRACTION else None
+    return Volume(near, grid) if excluded_fraction <= 1 - _MIN_COMPARED_FRACTION else None
 
 
 def seems_mirrored(

@@ -15,6 +15,7 @@ from lesionlens.analysis.followup.patient import BOTH, NO_COMPARISON, Examinatio
 from lesionlens.base.geometry import Affine
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
     Alignment,
@@ -80,13 +81,7 @@ def compare(
     is_mirrored = seems_mirrored(
         now.prepared, before.prepared, current_to_prior, sequence, context=context
     )
-    matches = match(
-        before.findings.components,
-        before.prepared.native,
-        now.findings.components,
-        now.prepared.native,
-        current_to_prior,
-    )
+    matches = match(_components(before), _components(now), current_to_prior)
     is_repeated = before.compared is not None and _is_earlier_examination(before.compared, now)
     returned_uids, vanished = _returned_and_vanished(
         now, before, matches, current_to_prior, includes_earlier=not is_repeated
@@ -109,7 +104,7 @@ def compare(
         own_uids=_renamed_own_uids(now, new_uids),
         gone=vanished,
     )
-    comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
+    comparison = _with_joint_changes(comparison, (before, renamed), current_to_prior, context)
     compared = replace(renamed, followup=comparison)
     notices = (
         *_identity_notices(examination, prior),
@@ -119,6 +114,10 @@ def compare(
         _makers_notice(comparison),
     )
     return _with_notices(compared, notices_of(now.followup), *notices)
+
+
+def _components(analysis: Analysis) -> Volume:
+    return Volume(analysis.findings.components, analysis.prepared.native)
 
 
 def _identity_notices(examination: Examination, prior: Prior) -> tuple[str, str]:
@@ -192,48 +191,30 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
 def _with_joint_changes(
     comparison: Comparison,
     sides: tuple[Analysis, Analysis],
-    registration: Registration,
+    current_to_prior: Affine,
     context: RunContext,
 ) -> Comparison:
-    """Return a comparison with the joint change of each matched lesion.
+    """Return a comparison with the joint change of each matched lesion that no reader outlined.
 
     `sides` are the prior analysis and this one. The last time point also names the lesions that
     merged or split.
     """
     comparison = comparison.with_tangled()
-    measured = tuple(
-        _with_joint_change(change, comparison, sides, registration, context)
-        for change in comparison.changes
-    )
-    return replace(comparison, changes=measured)
 
-
-def _with_joint_change(
-    change: Change,
-    comparison: Comparison,
-    sides: tuple[Analysis, Analysis],
-    registration: Registration,
-    context: RunContext,
-) -> Change:
-    """Measure a matched lesion by one criterion, with all that merged with it or split from it.
-
-    Skipped if a reader edited one of these outlines.
-    """
-    if change.kind is not ChangeKind.MATCHED:
-        return change
-    context.check("comparing")
-    group = comparison.linked(change)
-    lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
-    pairs = tuple(zip(sides, lesions, strict=True))
-    for side, members in pairs:
-        if any(lesion.tracking_uid in side.review.outlined for lesion in members):
+    def measured(change: Change) -> Change:
+        """Measure a lesion by one criterion, with all that merged with it or split from it."""
+        if change.kind is not ChangeKind.MATCHED:
             return change
-    first, second = (
-        Side(side, frozenset(lesion.id for lesion in members)) for side, members in pairs
-    )
-    return replace(
-        change, joint=joint_change(first, second, np.asarray(registration.reference_to_sequence))
-    )
+        context.check("comparing")
+        group = comparison.linked(change)
+        lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
+        pairs = tuple(zip(sides, lesions, strict=True))
+        if any(m.tracking_uid in side.review.outlined for side, members in pairs for m in members):
+            return change
+        first, second = (Side(side, frozenset(m.id for m in members)) for side, members in pairs)
+        return replace(change, joint=joint_change(first, second, current_to_prior))
+
+    return replace(comparison, changes=tuple(map(measured, comparison.changes)))
 
 
 def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:
@@ -283,15 +264,11 @@ def _returned_and_vanished(
     prior_comparison = before.compared
     gone = prior_comparison.gone if prior_comparison and includes_earlier else ()
     earlier_lesions = [lesion.moved(to_current) for lesion in gone]
-    findings, native = now.findings, now.prepared.native
-    uid_by_id = returned(earlier_lesions, findings.components, native, matches)
+    uid_by_id = returned(earlier_lesions, _components(now), matches)
     returned_uids = {
-        c.tracking_uid: uid_by_id[c.id] for c in findings.candidates if c.id in uid_by_id
+        c.tracking_uid: uid_by_id[c.id] for c in now.findings.candidates if c.id in uid_by_id
     }
-    prior_findings = before.findings
-    newly_vanished = gone_lesions(
-        prior_findings.candidates, prior_findings.components, before.prepared.native, matches
-    )
+    newly_vanished = gone_lesions(before.findings.candidates, _components(before), matches)
     back = set(returned_uids.values())
     still_vanished = (lesion for lesion in earlier_lesions if lesion.tracking_uid not in back)
     vanished = (*still_vanished, *(lesion.moved(to_current) for lesion in newly_vanished))

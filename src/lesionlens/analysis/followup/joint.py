@@ -21,7 +21,7 @@ from scipy import ndimage
 from scipy.linalg import sqrtm
 
 from lesionlens.analysis.followup.lesion_probability import fit_probability
-from lesionlens.analysis.followup.matched_intensity import match_intensities
+from lesionlens.analysis.followup.matched_intensity import VoxelRoles, match_intensities
 from lesionlens.base.geometry import Affine, Floats, Mask, Shape3, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
@@ -78,18 +78,6 @@ class AlignedScan:
     """The lesion's candidates, and all other candidates."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Masks:
-    """Masks of the voxels by role; all (I, J, K) bool."""
-
-    brain: Mask
-    near: Mask
-    band: Mask
-    normal: Mask
-    inside: Mask
-    outside: Mask
-
-
 def joint_change(before: Side, now: Side, current_to_prior: Affine) -> JointChange:
     """Measure one lesion's change by one criterion for two examinations.
 
@@ -135,7 +123,7 @@ def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     return JointChange(round(100 * (ratio - 1), 2), round(100 * ratio * error, 2))
 
 
-def _untrainable_reason(masks: _Masks, volume: float) -> Unmeasurable | None:
+def _untrainable_reason(masks: VoxelRoles, volume: float) -> Unmeasurable | None:
     """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
     agreed = min(np.count_nonzero(masks.inside), np.count_nonzero(masks.outside))
     undecided = np.count_nonzero(masks.band & ~masks.inside & ~masks.outside)
@@ -145,20 +133,18 @@ def _untrainable_reason(masks: _Masks, volume: float) -> Unmeasurable | None:
 
 
 def _difference(
-    source: AlignedScan, target: AlignedScan, masks: _Masks, volume: float
+    source: AlignedScan, target: AlignedScan, masks: VoxelRoles, volume: float
 ) -> float | Unmeasurable:
     """Return how much larger the lesion is in `target`, in mean volumes, or why it is unknown.
 
     The intensities of `source` are matched to those of `target`.
     """
-    matched = match_intensities(
-        source.channels, target.channels, masks.brain, masks.normal, masks.near
-    )
+    matched = match_intensities(source.channels, target.channels, masks)
     is_matched = matched.correlation >= _MIN_CORRELATION
     if not is_matched.any():
         return Unmeasurable.INTENSITIES
     images = (matched.before[is_matched], matched.now[is_matched])
-    prediction = fit_probability(images, masks.brain, masks.band, masks.inside, masks.outside)
+    prediction = fit_probability(images, masks)
     contrast = prediction.inside - prediction.outside
     if contrast < _MIN_CONTRAST:
         return Unmeasurable.FAINT
@@ -173,7 +159,7 @@ def _difference(
 def _has_overlooked_lesion(
     source: AlignedScan,
     target: AlignedScan,
-    masks: _Masks,
+    masks: VoxelRoles,
     images: tuple[Floats, Floats],
     excess: NDArray[np.float64],
 ) -> bool:
@@ -198,12 +184,12 @@ def _has_overlooked_lesion(
     return differs and explained_vox < int(np.count_nonzero(contradicted)) / 2
 
 
-def _soft_mean(first: AlignedScan, second: AlignedScan, masks: _Masks) -> float:
+def _soft_mean(first: AlignedScan, second: AlignedScan, masks: VoxelRoles) -> float:
     """Return the mean volume by probability, in voxels."""
     return float((first.probability + second.probability)[masks.band].sum(dtype=float)) / 2
 
 
-def _masks(before: AlignedScan, now: AlignedScan) -> _Masks:
+def _masks(before: AlignedScan, now: AlignedScan) -> VoxelRoles:
     imaged = (before.channels != 0).all(0) & (now.channels != 0).all(0)
     brain = before.brain & now.brain & imaged
     lesion = before.lesion | now.lesion
@@ -218,9 +204,8 @@ def _masks(before: AlignedScan, now: AlignedScan) -> _Masks:
         near &= distance_mm < others_distance_mm
         normal &= others_distance_mm > _NORMAL_MM
     band = near & (distance_mm <= _BAND_MM)
-    return _Masks(
-        brain, near, band, normal, near & (lower > _LESION_ABOVE), near & (higher < _TISSUE_BELOW)
-    )
+    inside, outside = near & (lower > _LESION_ABOVE), near & (higher < _TISSUE_BELOW)
+    return VoxelRoles(brain, near, band, normal, inside, outside)
 
 
 def _points(side: Side, to_frame: Affine) -> NDArray[np.float64]:

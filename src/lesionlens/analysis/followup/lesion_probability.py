@@ -8,7 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.followup.matched_intensity import smoothed_within, subsampled_indices
+from lesionlens.analysis.followup.matched_intensity import (
+    VoxelRoles,
+    smoothed_within,
+    subsampled_indices,
+)
 from lesionlens.base.array_ops import sigmoid
 from lesionlens.base.geometry import Floats, Mask
 
@@ -24,30 +28,28 @@ class LesionProbability:
 
     before: Rows
     now: Rows
-    """(N,) for each requested voxel, in either examination."""
+    """(N,) for each voxel of the band, in either examination."""
     inside: float
     outside: float
     """Mean over the training voxels, of both examinations."""
 
 
-def fit_probability(
-    images: Sequence[Floats], brain: Mask, queried: Mask, inside: Mask, outside: Mask
-) -> LesionProbability:
+def fit_probability(images: Sequence[Floats], roles: VoxelRoles) -> LesionProbability:
     """Train one logistic regression on two examinations, and apply it to both.
 
     Parameters
     ----------
     images : sequence of (C, I, J, K) float32
         Both examinations, intensities matched, on one grid of 1 mm.
-    brain, queried, inside, outside : (I, J, K) bool
-        Brain mask, voxels to predict, and training voxels of lesion and tissue.
     """
     index_sets = [
-        subsampled_indices(inside, _MAX_TRAINING_VOXELS),
-        subsampled_indices(outside, _MAX_TRAINING_VOXELS),
-        np.flatnonzero(queried),
+        subsampled_indices(roles.inside, _MAX_TRAINING_VOXELS),
+        subsampled_indices(roles.outside, _MAX_TRAINING_VOXELS),
+        np.flatnonzero(roles.band),
     ]
-    features = [[_features(image, brain, indices) for indices in index_sets] for image in images]
+    features = [
+        [_features(image, roles.brain, indices) for indices in index_sets] for image in images
+    ]
     training = np.concatenate([rows for row_sets in features for rows in row_sets[:2]])
     mean, spread = training.mean(0), training.std(0) + 1e-6
     products = _products((training - mean) / spread)

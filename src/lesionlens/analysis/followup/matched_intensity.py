@@ -26,6 +26,23 @@ _MAX_COMPARED = 60_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VoxelRoles:
+    """Which voxels of two examinations serve for what; all (I, J, K) bool."""
+
+    brain: Mask
+    """In both examinations."""
+    near: Mask
+    """Near the lesion; compared and used for training."""
+    band: Mask
+    """Those of `near` that may be of the lesion."""
+    normal: Mask
+    """Tissue outside all lesions."""
+    inside: Mask
+    outside: Mask
+    """Those of `near` that both outlines place inside, and outside of the lesion."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MatchedPair:
     """Log intensities (C, I, J, K) float32, and (C,) correlation of unaffected tissue."""
 
@@ -34,39 +51,34 @@ class MatchedPair:
     correlation: Rows
 
 
-def match_intensities(
-    before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask
-) -> MatchedPair:
+def match_intensities(before: Floats, now: Floats, roles: VoxelRoles) -> MatchedPair:
     """Match each image of `before` to `now`.
 
     Parameters
     ----------
     before, now : (C, I, J, K) float32
-        In one frame.
-    brain, normal, near : (I, J, K) bool
-        Brain mask of both; tissue outside all lesions; voxels to compare. Voxels that differ by
-        more than noise are downweighted in the fit.
+        In one frame. Voxels that differ by more than noise are downweighted in the fit.
 
     Returns
     -------
     MatchedPair
         The curve is quadratic in log intensity, the field is quadratic in position.
     """
-    field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
-    scaled = [_scaled(images, brain, normal) for images in (before, now)]
-    sharp = [match_sharpness(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
-    pairs = [_matched(a, b, brain, normal, near, field) for a, b in sharp]
+    field = quadratic(*(np.linspace(-1, 1, n) for n in roles.brain.shape))
+    scaled = [_scaled(images, roles) for images in (before, now)]
+    sharp = [match_sharpness(a, b, roles.normal, field) for a, b in zip(*scaled, strict=True)]
+    pairs = [_matched(a, b, roles, field) for a, b in sharp]
     first, second, correlations = zip(*pairs, strict=True)
     return MatchedPair(np.stack(first), np.stack(second), np.asarray(correlations))
 
 
 def _matched(
-    before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask, field: Floats
+    before: Floats, now: Floats, roles: VoxelRoles, field: Floats
 ) -> tuple[Floats, Floats, float]:
     """Return log intensities of both, the first matched to the second, and their correlation."""
-    x, y = (_log_intensities(image, brain, normal) for image in (before, now))
+    x, y = (_log_intensities(image, roles) for image in (before, now))
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
-    indices = subsampled_indices(normal, _MAX_FIT_VOXELS)
+    indices = subsampled_indices(roles.normal, _MAX_FIT_VOXELS)
     normal_terms, normal_values = terms[:, indices].T.astype(float), y.ravel()[indices]
     coefficients = weighted_fit(normal_terms, normal_values, np.ones(len(normal_values)))
     spread = 1.0
@@ -75,7 +87,7 @@ def _matched(
         spread = robust_spread(residuals) + 1e-6
         weights = (1 + (residuals / (2 * spread)) ** 2) ** -2.0
         coefficients = weighted_fit(normal_terms, normal_values, weights)
-    indices = subsampled_indices(normal | near, _MAX_FIT_VOXELS)
+    indices = subsampled_indices(roles.normal | roles.near, _MAX_FIT_VOXELS)
     nearby_terms, nearby_values = terms[:, indices].T.astype(float), y.ravel()[indices]
     for _ in range(_NEARBY_ITERATIONS):
         residuals = (nearby_values - nearby_terms @ coefficients) / (2 * spread)
@@ -85,18 +97,18 @@ def _matched(
     return fitted, y, correlation
 
 
-def _log_intensities(image: Floats, brain: Mask, normal: Mask) -> Floats:
+def _log_intensities(image: Floats, roles: VoxelRoles) -> Floats:
     """Return log intensities relative to the median of unaffected tissue, smoothed in the brain."""
-    (smooth,) = smoothed_within(brain, [image], _SMOOTHED_MM)
-    median = float(np.median(smooth[normal]))
+    (smooth,) = smoothed_within(roles.brain, [image], _SMOOTHED_MM)
+    median = float(np.median(smooth[roles.normal]))
     return np.asarray(np.log(np.maximum(smooth / median, 1e-3)), np.float32)
 
 
-def _scaled(images: Floats, brain: Mask, normal: Mask) -> list[Floats]:
+def _scaled(images: Floats, roles: VoxelRoles) -> list[Floats]:
     """Return images relative to the median of unaffected tissue; 1 outside the brain."""
-    medians = [np.median(image[normal]) for image in images]
+    medians = [np.median(image[roles.normal]) for image in images]
     return [
-        np.where(brain, image / median, np.float32(1.0)).astype(np.float32)
+        np.where(roles.brain, image / median, np.float32(1.0)).astype(np.float32)
         for image, median in zip(images, medians, strict=True)
     ]
 

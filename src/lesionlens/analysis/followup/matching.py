@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.geometry import Affine, apply
-from lesionlens.base.grid import Grid
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.vanished_lesion import VanishedLesion, ball_mm
 
@@ -36,21 +36,13 @@ class Matches:
     split or merged."""
 
 
-def match(
-    prior: NDArray[np.int32],
-    prior_grid: Grid,
-    now: NDArray[np.int32],
-    grid: Grid,
-    current_to_prior: Affine,
-) -> Matches:
+def match(prior: Volume, now: Volume, current_to_prior: Affine) -> Matches:
     """Match the candidates of two examinations.
 
     Parameters
     ----------
-    prior, now : (I, J, K) int32
-        Candidate id of each voxel, 0 elsewhere.
-    prior_grid, grid : Grid
-        Their grids, each in its own examination's RAS+ mm.
+    prior, now : Volume of int32
+        Candidate id of each voxel, 0 elsewhere; each in its own examination's RAS+ mm.
     current_to_prior : (4, 4) float64
         RAS+ mm of this examination to those of the prior one.
 
@@ -60,10 +52,8 @@ def match(
         The assignment with the largest total overlap, ml; separate lesions are matched up to
         `NEAR_MM`, after all overlapping ones.
     """
-    prior_lesions = dict(_lesions(prior, prior_grid))
-    current_lesions = {
-        number: lesion.moved(current_to_prior) for number, lesion in _lesions(now, grid)
-    }
+    prior_lesions = dict(_lesions(prior))
+    current_lesions = {n: lesion.moved(current_to_prior) for n, lesion in _lesions(now)}
     rows, columns = sorted(prior_lesions), sorted(current_lesions)
     fractions, overlap_ml = np.zeros((2, len(rows), len(columns)))
     for i, prior_id in enumerate(rows):
@@ -84,16 +74,14 @@ def match(
     return Matches(tuple(pairs), tuple(further))
 
 
-def returned(
-    vanished: Sequence[VanishedLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
-) -> dict[int, str]:
+def returned(vanished: Sequence[VanishedLesion], now: Volume, matches: Matches) -> dict[int, str]:
     """Match current candidates with lesions of earlier examinations that the prior did not show.
 
     Parameters
     ----------
     vanished : sequence of VanishedLesion
-        In the grid's RAS+ mm.
-    now, grid, matches
+        In the RAS+ mm of `now`.
+    now, matches
         As in `match`, and its result.
 
     Returns
@@ -104,7 +92,7 @@ def returned(
     """
     matched = {number for _, number in (*matches.pairs, *matches.further)}
     pairs = []
-    for number, lesion in _lesions(now, grid):
+    for number, lesion in _lesions(now):
         for vanished_lesion in vanished if number not in matched else ():
             distance_mm = float(np.linalg.norm(lesion.points - vanished_lesion.at_mm, axis=1).min())
             if distance_mm <= max(vanished_lesion.radius_mm, NEAR_MM) + lesion.reach_mm:
@@ -117,11 +105,11 @@ def returned(
 
 
 def gone_lesions(
-    candidates: Sequence[Candidate], prior: NDArray[np.int32], prior_grid: Grid, matches: Matches
+    candidates: Sequence[Candidate], prior: Volume, matches: Matches
 ) -> tuple[VanishedLesion, ...]:
     """Return the candidates of the prior, on its own grid, that are not flagged now."""
     matched = {number for number, _ in (*matches.pairs, *matches.further)}
-    lesions = dict(_lesions(prior, prior_grid))
+    lesions = dict(_lesions(prior))
     return tuple(
         VanishedLesion(c.tracking_uid, c.centroid_mm, ball_mm(lesions[c.id].ml) / 2)
         for c in candidates
@@ -141,10 +129,11 @@ class _Lesion:
         return _Lesion(apply(transform, self.points), self.ml, self.reach_mm)
 
 
-def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _Lesion]]:
-    """Yield each id and lesion, in the grid's RAS mm."""
-    for number, box in boxes_of(components).items():
-        voxels = np.argwhere(components[box] == number) + [side.start for side in box]
+def _lesions(components: Volume) -> Iterator[tuple[int, _Lesion]]:
+    """Yield each id and lesion, in RAS mm."""
+    grid = components.grid
+    for number, box in boxes_of(components.data).items():
+        voxels = np.argwhere(components.data[box] == number) + [side.start for side in box]
         step = -(-len(voxels) // _MAX_POINTS)
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
         # random, because every n-th voxel may always be of the same slice

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.files import access
 from lesionlens.base.files.file_model import first_problem
@@ -104,10 +102,8 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise _unwritable(folder, error) from error
-    except ValidationError as error:
-        raise _unreadable(folder, name, first_problem(error)) from error
     except _DAMAGE as error:
-        raise _unreadable(folder, name, str(error)) from error
+        raise _unreadable(folder, name, first_problem(error)) from error
 
 
 def _not_permitted(folder: Path, name: str, use: str) -> ResourceError:

@@ -25,7 +25,9 @@ def schema_field(name: str) -> Any:
     return Field(default=name, validation_alias="schema", serialization_alias="schema")
 
 
-def first_problem(error: ValidationError) -> str:
-    """Return the first problem that a validation found, after the name of its field."""
+def first_problem(error: Exception) -> str:
+    """Return why a file is refused; of a validation the first problem, after its field's name."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

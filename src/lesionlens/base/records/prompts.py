@@ -270,15 +270,16 @@ class PromptRound:
     """As in `PromptResponse`; empty in reviews of earlier releases."""
 
 
-def prompts_text(rounds: Sequence[PromptRound]) -> str:
-    """Return number, kinds and duration of the prompts in words; empty for none.
+def prompts_text(edits: Sequence[Sequence[PromptRound]]) -> str:
+    """Return number, kinds and duration of the prompts of all edits in words; empty for none.
 
     Examples
     --------
     >>> point = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5)
-    >>> prompts_text([point, point])
+    >>> prompts_text([[point, point]])
     '2 prompts (2 point), 4.5 s, for the whole tumour'
     """
+    rounds = [prompt_round for edit in edits for prompt_round in edit]
     if not rounds:
         return ""
     kinds = Counter(prompt_round.kind.value for prompt_round in rounds)
@@ -290,7 +291,8 @@ def prompts_text(rounds: Sequence[PromptRound]) -> str:
     )
     purpose = f", for the {' and the '.join(regions)}" if regions else ""
     plural = "" if len(rounds) == 1 else "s"
-    return f"{len(rounds)} prompt{plural} ({counts}), {rounds[-1].seconds:g} s{purpose}"
+    seconds = round(sum(edit[-1].seconds for edit in edits if edit), 1)
+    return f"{len(rounds)} prompt{plural} ({counts}), {seconds:g} s{purpose}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -328,12 +328,15 @@ class Review:
             if event.tracking_uid == tracking_uid
         )
 
-    def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
-        """Return the prompts used for the current outline; empty if it was only brushed."""
-        last = self.of(tracking_uid)
-        digest = None if last is None else last.outline
-        events = (e for e in self.events if e.prompts and e.outline == digest)
-        return next((e.prompts for e in events if digest is not None), ())
+    def prompts_of(self, tracking_uid: str) -> tuple[tuple[PromptRound, ...], ...]:
+        """Return the prompts of each edit that led to the current outline, oldest edit first.
+
+        Each edit starts from the previous outline. Edits without prompts are omitted.
+        """
+        if self.outline_of(tracking_uid) is None:
+            return ()
+        valid, _ = valid_and_undone(self.events)
+        return tuple(e.prompts for e in valid if e.prompts and e.tracking_uid == tracking_uid)
 
     def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
         """Return the diameters that a reader placed; None if the measured ones are current."""

@@ -129,6 +129,11 @@ class Study:
     """Whether a LesionLens report on it is among its files."""
 
     @property
+    def all_series(self) -> tuple[Series, ...]:
+        """The analysed series, then those set aside."""
+        return (*self.series.values(), *self.set_aside)
+
+    @property
     def selection(self) -> str | None:
         """What `open_study` takes as `study_uid` to open this study of several in `root`."""
         return self.uid or self.selected
@@ -139,8 +144,7 @@ class Study:
 
         In a DICOM study it is none that the user named from another study, or a NIfTI file.
         """
-        all_series = (*self.series.values(), *self.set_aside)
-        files = [file for series in all_series for file in series.files]
+        files = [file for series in self.all_series for file in series.files]
         dicom = [file for file in files if file.sop_instance_uid]
         own = (file for file in dicom if file.study_uid == self.uid)
         return next(own, next(iter((*dicom, *files)), None))

@@ -10,6 +10,7 @@ import numpy as np
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
@@ -43,7 +44,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         _use_extracted(draft, _choose_brain(draft, context))
         return
     draft.add_step(StepName.BRAIN, None, "Skipped on request.", done=False)
-    draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
+    draft.mask = Volume(loaded[reference].values > 0, draft.native)
 
 
 def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> None:
@@ -66,7 +67,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
         return
     message = "Already skull-stripped: its outline was used."
     draft.add_step(StepName.BRAIN, sequence, message, done=False)
-    draft.mask, draft.mask_grid = mask, scan.moved_grid()
+    draft.mask = Volume(mask, scan.moved_grid())
     report_dark_tissue(draft)
 
 
@@ -163,7 +164,7 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
         return
     message = "Already skull-stripped, on a background of noise: its outline was used."
     draft.add_step(StepName.BRAIN, draft.reference, message, done=False)
-    draft.mask, draft.mask_grid = outline, scan.moved_grid()
+    draft.mask = Volume(outline, scan.moved_grid())
 
 
 def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[Floats]:
@@ -188,7 +189,7 @@ def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
     )
     if brain.doubt:
         draft.notices.append(f"The brain mask is doubtful: {brain.doubt}. Check it by eye.")
-    draft.mask, draft.mask_grid = brain.mask, brain.grid
+    draft.mask = Volume(brain.mask, brain.grid)
 
 
 def _no_brain_error(reason: str, draft: Draft) -> UnusableInputError:

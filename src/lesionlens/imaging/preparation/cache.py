@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 
+_KEY = "key"
+"""Name of the array that holds an entry's own key, so that a renamed entry is recognised."""
 METHOD = "7"
 """Method version: increase it when registration or brain extraction changes."""
 MAX_ENTRIES = 400
@@ -77,7 +79,8 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
 def save(key: str, arrays: Arrays) -> None:
     """Store arrays under a key, atomically."""
     try:
-        array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
+        entry = {**arrays, _KEY: np.array(key)}
+        array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", entry)
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
     _delete_oldest()
@@ -95,10 +98,10 @@ def _delete_oldest() -> None:
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:
-    """Return the value of a key; None if it is missing, damaged or incomplete."""
+    """Return the value of a key; None if it is missing, damaged, incomplete or of another key."""
     path = folder() / f"{key}{array_cache.SUFFIX}"
-    arrays = array_cache.read(path, form.names)
-    if arrays is None:
+    arrays = array_cache.read(path, form.names | {_KEY})
+    if arrays is None or arrays[_KEY].tolist() != key:
         return None
     with suppress(OSError):
         os.utime(path)

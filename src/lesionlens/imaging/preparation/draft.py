@@ -13,6 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparationStep, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache, skull_stripping
@@ -130,9 +131,8 @@ class Draft:
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
-    mask: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
-    """(I, J, K) bool: brain mask on `mask_grid`."""
-    mask_grid: Grid = field(init=False)
+    mask: Volume = field(init=False)
+    """Bool: brain mask, as it was found."""
     working: Grid = field(init=False)
     channels: Floats = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))
     """(4, I, J, K) float32: the sequences on `working`, in the order of MrSequence."""
@@ -140,7 +140,7 @@ class Draft:
     """(I, J, K) bool: brain mask on `working`."""
 
     def __post_init__(self) -> None:
-        self.mask_grid = self.working = self.native
+        self.working = self.native
 
     def add_step(
         self,

@@ -15,7 +15,8 @@ MAX_LOST_FRACTION = 0.1
 """Limits of what is interpolated, as for slices that are missing from a DICOM series."""
 TISSUE_MM2 = 1000.0
 """Area of tissue on either side of a blank slice within a head."""
-_TISSUE_FRACTION = 0.2
+TISSUE_FRACTION = 0.2
+"""Of a scan's bright end: darker voxels are no tissue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def tissue_areas_mm2(values: Floats, grid: Grid, axis: int) -> NDArray[np.float6
     lines = np.moveaxis(values, axis, 0)[:, ::2, ::2]
     bright = float(np.quantile(lines[::2], 0.995))
     pixel_mm2 = 4 * grid.voxel_ml * 1000 / float(grid.spacing_mm[axis])
-    return np.asarray((lines > _TISSUE_FRACTION * bright).sum(axis=(1, 2)) * pixel_mm2, np.float64)
+    return np.asarray((lines > TISSUE_FRACTION * bright).sum(axis=(1, 2)) * pixel_mm2, np.float64)
 
 
 def find_gaps(values: Floats, grid: Grid) -> list[Gap]:

@@ -37,10 +37,9 @@ from lesionlens.imaging.preparation.checks import (
     repeated_slices,
     single_name,
     smoothed,
+    turned_head,
 )
-from lesionlens.imaging.preparation.checks.half_turn_check import half_turn
 from lesionlens.imaging.preparation.checks.laterality_check import sides
-from lesionlens.imaging.preparation.checks.quarter_turn_check import quarter_turn
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
@@ -176,7 +175,7 @@ def _check_registration(draft: Draft) -> QualityCheck:
 def _check_shape(draft: Draft) -> QualityCheck | None:
     """Check how the head lies, and the proportions of a brain that is not cut off."""
     brain, working = draft.brain, draft.working
-    turned = quarter_turn(draft.images, brain) or half_turn(brain)
+    turned = turned_head.check(draft.images, brain)
     is_part = working.volume_ml(brain) < WHOLE_ML[0]
     if turned or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
         return turned
@@ -194,7 +193,7 @@ def _check_names(draft: Draft) -> QualityCheck | None:
 def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:
     """Check the fields of view, and stripped scans for tissue that went with the skull."""
     brain, edge_mm = draft.brain, min(draft.working.spacing_mm)
-    volume_ml = draft.mask_grid.volume_ml(draft.mask)
+    volume_ml = draft.mask.grid.volume_ml(draft.mask.data)
     if not all(scan.stripped for scan in draft.loaded.values()):
         return quality.coverage(brain, valid, volume_ml)
     blank = quality.blank_within(brain, valid, edge_mm)

@@ -16,8 +16,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm, ras_grid
+from lesionlens.base.geometry import Affine, Floats, centre_mm, ras_grid
 from lesionlens.base.grid import Grid
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
@@ -157,14 +158,6 @@ def _method(
     return method
 
 
-class Excluded(NamedTuple):
-    """Mask of voxels excluded from the comparison, with its own grid."""
-
-    mask: Mask
-    """(I, J, K) bool: True for excluded voxels."""
-    grid: Grid
-
-
 class Level(NamedTuple):
     """One image as ITK image, with the mask of the head and its surroundings."""
 
@@ -191,12 +184,12 @@ def _head_region(values: Floats, grid: Grid) -> Floats:
 
 
 def _make_level(
-    values: Floats, grid: Grid, region: Floats | None = None, excluded: Excluded | None = None
+    values: Floats, grid: Grid, region: Floats | None = None, excluded: Volume | None = None
 ) -> Level:
     capped = _cap_bright(values)
     region = _head_region(capped, grid) if region is None else region
     if excluded is not None:
-        is_excluded = resample_mask(excluded.mask, excluded.grid, grid)
+        is_excluded = resample_mask(excluded.data, excluded.grid, grid)
         region = np.where(is_excluded, np.float32(0.0), region)
     mask = sitk.Cast(itk_image(region, grid), sitk.sitkUInt8)
     return Level(itk_image(capped, grid), mask, excluded is not None)
@@ -221,13 +214,13 @@ class ResolutionPyramid:
 
 
 def pyramid(
-    values: Floats, grid: Grid, *, excluded: Excluded | None = None, finest: bool = False
+    values: Floats, grid: Grid, *, excluded: Volume | None = None, finest: bool = False
 ) -> ResolutionPyramid:
     """Resample an image to the resolutions of the registration.
 
     Parameters
     ----------
-    excluded : Excluded or None
+    excluded : Volume of bool or None
         Voxels excluded at the fine levels; the coarse level uses all voxels.
     finest : bool
         Whether to add a level of 1 mm, which takes about 4 s more CPU time.

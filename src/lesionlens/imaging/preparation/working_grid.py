@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lesionlens.base.geometry import Mask, bounding_box, corners, ras_grid
+from lesionlens.base.geometry import bounding_box, corners, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft
@@ -19,9 +20,9 @@ MARGIN_VOX = 6
 
 def resample_all(draft: Draft, context: RunContext) -> None:
     """Fill the channels of a draft; voxels outside the brain are kept."""
-    mask, mask_grid = draft.mask, draft.mask_grid
-    working = draft.working = _working_grid(mask, mask_grid, draft.native, draft.options.edge_mm)
-    draft.brain = mask if mask_grid.matches(working) else resample_mask(mask, mask_grid, working)
+    mask, grid = draft.mask.data, draft.mask.grid
+    working = draft.working = _working_grid(draft.mask, draft.native, draft.options.edge_mm)
+    draft.brain = mask if grid.matches(working) else resample_mask(mask, grid, working)
     draft.channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
     for sequence, channel in draft.images.items():
         loaded = draft.loaded[sequence]
@@ -31,7 +32,7 @@ def resample_all(draft: Draft, context: RunContext) -> None:
     _correct_shading(draft)
 
 
-def _working_grid(mask: Mask, mask_grid: Grid, native: Grid, edge_mm: float) -> Grid:
+def _working_grid(mask: Volume, native: Grid, edge_mm: float) -> Grid:
     """Return an isotropic RAS+ grid around the brain, on the lattice of the field of view.
 
     Its margin may reach beyond the field of view, so that blank voxels around an image do not
@@ -39,9 +40,9 @@ def _working_grid(mask: Mask, mask_grid: Grid, native: Grid, edge_mm: float) -> 
     """
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
     lattice = Grid(shape, affine, native.frame_uid)
-    box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
+    box = bounding_box(mask.data) or tuple(slice(0, length) for length in mask.data.shape)
     brain_corners = corners([side.start - 0.5 for side in box], [side.stop - 0.5 for side in box])
-    voxels = lattice.to_voxel(mask_grid.to_mm(brain_corners))
+    voxels = lattice.to_voxel(mask.grid.to_mm(brain_corners))
     first = np.floor(voxels.min(axis=0)).astype(int) - MARGIN_VOX
     last = np.ceil(voxels.max(axis=0)).astype(int) + MARGIN_VOX
     i, j, k = (slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))

@@ -31,8 +31,9 @@ def key_of(study: Study) -> str:
     if study.uid:
         text = study.uid
     else:
-        all_series = (*study.series.values(), *study.set_aside)
-        file_digests = sorted((f.name, sha256_of(f.path)) for s in all_series for f in s.files)
+        file_digests = sorted(
+            (f.name, sha256_of(f.path)) for s in study.all_series for f in s.files
+        )
         text = json.dumps(file_digests)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
@@ -70,8 +71,9 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
         choice = {MrSequence(key): str(value) for key, value in stored.items()}
     except (OSError, ValueError):  # files that vanished, or an unknown sequence
         return {}
-    all_series = (*study.series.values(), *study.set_aside)
-    names_by_identifier = {_identifier_of(s, study): name_for_reader(s, study) for s in all_series}
+    names_by_identifier = {
+        _identifier_of(s, study): name_for_reader(s, study) for s in study.all_series
+    }
     return {
         sequence: names_by_identifier[value]
         for sequence, value in choice.items()
@@ -112,5 +114,5 @@ def _identifier_of(series: Series, study: Study) -> str:
 
 def _own_uid(series: Series, study: Study) -> str | None:
     """Return the UID of a series; None if it has none, or another volume of the study has it."""
-    uids = [other.uid for other in (*study.series.values(), *study.set_aside)]
+    uids = [other.uid for other in study.all_series]
     return series.uid if uids.count(series.uid) == 1 else None

@@ -104,7 +104,7 @@ def _invalid_parts(study: Study) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a study, and what was expected; voxels are not read."""
     if study.name in ("", ".", "..") or not {"/", "\0"}.isdisjoint(study.name):
         yield f"the study name {study.name!r:.100}", "a name that a folder can have"
-    for item in (*study.series.values(), *study.set_aside):
+    for item in study.all_series:
         if not item.files or not all(file.path.is_file() for file in item.files):
             yield "a series without its files", "each file that is read, as an existing SourceFile"
         if not set(item.nifti_codes) <= _NIFTI_CODES:

@@ -21,7 +21,6 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import check_address
 from lesionlens.site.pacs.server import Server
 
 _SENDING = "Sending"
@@ -53,8 +52,7 @@ class ArchiveController:
         if self.jobs.running or not server.address:
             return False
         try:
-            server.access()
-            check_address(server.address)
+            server.check()
             if password:
                 credentials.keep(server.address, server.user, password)
         except LesionLensError as error:
@@ -73,7 +71,7 @@ class ArchiveController:
         self.session.found(())
         self.jobs.start(
             "Searching",
-            lambda context: connect(server.address, server.access()).find(query, context=context),
+            lambda context: connect(server).find(query, context=context),
             self.session.found,
         )
 
@@ -84,7 +82,7 @@ class ArchiveController:
             target = archive.free_folder(self.session.state.folder, study)
 
             def task(context: RunContext, *, same_patient: bool) -> Path:
-                peer = connect(server.address, server.access())
+                peer = connect(server)
                 peer.get(
                     study.study_uid,
                     target,
@@ -105,7 +103,7 @@ class ArchiveController:
                 send_result,
             )
 
-            peer = connect(server.address, server.access())
+            peer = connect(server)
             options = SendOptions(same_patient=same_patient)
             report, notices = send_result(
                 peer, result, server.address, options=options, context=context

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import NamedTuple
 
-from lesionlens.base.run_context import SILENT
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.draft import PrepareOptions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, has_result, read_entry
 from lesionlens.napari.qt.threads import submit
+from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.records import StudyEntry
+
+_CANCEL_POLL_S = 0.1
 
 
 class _PrefetchedStudy(NamedTuple):
@@ -37,6 +44,33 @@ class NextStudy:
         """Read a study, and its result if there is one."""
         opened = submit(self._pool, read_entry, entry, result, options, SILENT)
         self._prefetched = _PrefetchedStudy(entry.name, options, opened)
+
+    def read_task(
+        self,
+        entry: StudyEntry,
+        result: Path,
+        options: PrepareOptions,
+        on_images: Callable[[OpenedStudy], object],
+        *,
+        same_patient: bool = False,
+    ) -> Callable[[RunContext], OpenedStudy]:
+        """Return the task that reads a study, or returns it if it was read in advance.
+
+        Parameters as for `read_entry`.
+        """
+        future = self.take(entry.name, options)
+
+        def task(context: RunContext) -> OpenedStudy:
+            if future is not None:
+                while not futures.wait([future], _CANCEL_POLL_S).done:
+                    context.check("reading the study")
+                with contextlib.suppress(LesionLensError):
+                    opened = future.result()
+                    if opened.result is not None or not is_result(result):
+                        return opened
+            return read_entry(entry, result, options, context, on_images, same_patient=same_patient)
+
+        return task
 
     def take(self, name: str, options: PrepareOptions) -> Future[OpenedStudy] | None:
         """Return the study if it is the named one with these options; none is held afterwards."""

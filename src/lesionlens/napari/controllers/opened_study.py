@@ -39,6 +39,8 @@ class OpenedStudy:
     layers: list[Any]
     result: tuple[Result, Overlays] | None = None
     """Result and overlays."""
+    same_patient: bool = False
+    """Whether a person confirmed that contradicting files are of one patient."""
 
 
 def has_result(folder: Path) -> bool:
@@ -55,23 +57,31 @@ def read_entry(
     options: PrepareOptions,
     context: RunContext,
     on_images: Callable[[OpenedStudy], object] = lambda _: None,
+    *,
+    same_patient: bool = False,
 ) -> OpenedStudy:
     """Read a study of a list, and its result if there is one; in a thread.
 
     `on_images` takes the study as soon as its images are read. Decisions of other readers are
-    omitted.
+    omitted. `same_patient`: whether a person confirmed that all its files are of one patient.
     """
     from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
 
     if not entry.place:
         context.progress("fetch it from the archive", 0.0)
         with existing_worklist_database(result.parent) as database:
-            entry = local_study(database, entry, context)
+            entry = local_study(database, entry, context, same_patient=same_patient)
     uid = entry.study_uid or None
     saved_result = result if is_result(result_folder(result)) else None
-    layers = read_study(Path(entry.place), study_uid=uid, result=saved_result, context=context)
+    layers = read_study(
+        Path(entry.place),
+        study_uid=uid,
+        same_patient=same_patient,
+        result=saved_result,
+        context=context,
+    )
     study = layers[0][1]["metadata"][KEY]["study"]
-    opened = OpenedStudy(study, Path(entry.place), layers)
+    opened = OpenedStudy(study, Path(entry.place), layers, same_patient=same_patient)
     if saved_result is None:
         return opened
     on_images(opened)

@@ -26,7 +26,7 @@ from lesionlens.results.review.reopen import results_in
 if TYPE_CHECKING:
     from lesionlens.imaging.preparation.checks.early_name_check import Scans
 
-_CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
+CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
 
 
 class Opener:
@@ -122,7 +122,7 @@ class Opener:
             self.session.restore_suspended()
             if isinstance(error, PatientConflictError):
                 confirmed = replace(request, same_patient=True)
-                self.session.ended(_CONFIRM_PATIENT)
+                self.session.ended(CONFIRM_PATIENT)
                 self._dialogs.ask_patient(error, lambda: self.open(confirmed, then))
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error, OPENING))
@@ -133,9 +133,7 @@ class Opener:
         if query is None:
             return False
         dates = {study.uid: study.date for study in query.studies}
-        date = dates.get(uid, "")
-        request = replace(query.request, study_uid=uid, date=date, in_place_of=None)
-        return self.open(request)
+        return self.open(replace(query.request, study_uid=uid, date=dates.get(uid, "")))
 
     def assign_sequences(self, named: Mapping[MrSequence, Path | str]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""

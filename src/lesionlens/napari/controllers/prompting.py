@@ -256,8 +256,8 @@ class Prompting:
         current = before if edited is None else edited.current
         labels = np.where(current == before, answer.labels, current)
         meanwhile = self.session.state.message
+        self.session.clear_problem(OUTLINE)
         if editor.change(labels, answer.prompt):
-            self.session.clear_problem(OUTLINE)
             self._notify_effect(gesture, before, answer.labels)
         else:
             agrees = np.array_equal(answer.unprotected, current)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from concurrent import futures
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
-from lesionlens.base.errors import CancelledError, LesionLensError
+from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
@@ -25,9 +24,9 @@ from lesionlens.napari.controllers.opened_study import (
     OpenedStudy,
     has_result,
     problem_of_archived,
-    read_entry,
     reopen_result,
 )
+from lesionlens.napari.controllers.opener import CONFIRM_PATIENT
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent_paths
@@ -35,7 +34,6 @@ from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.records import WorklistRow
@@ -55,7 +53,6 @@ if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
 _POLL_MS = 1000
-_CANCEL_POLL_S = 0.1
 _NO_RESULT = (
     "This study was analysed, but its result is no longer in the list's folder: restore the "
     "folder {!r}, or analyse the study again."
@@ -291,7 +288,7 @@ class WorklistController:
         self._step = step
         return self.actions.leave_study(lambda: self._open_row(row))
 
-    def _open_row(self, row: WorklistRow) -> bool:
+    def _open_row(self, row: WorklistRow, *, same_patient: bool = False) -> bool:
         if not self._may_open(row):
             return False
         self._read_as_preferred()
@@ -309,7 +306,13 @@ class WorklistController:
         self.actions.session.suspend()
         return self.actions.jobs.start(
             f"Opening {row.entry.name}",
-            self._read_task(row),
+            self._next_study.read_task(
+                row.entry,
+                self._result_of(row),
+                read_preferences().preparation,
+                self.actions.jobs.emit_partial,
+                same_patient=same_patient,
+            ),
             partial(self._show_result, row),
             self._on_opening_error,
             on_partial=partial(self._show_images, row),
@@ -348,8 +351,16 @@ class WorklistController:
         if self._open_requested():
             return
         self.actions.session.restore_suspended()  # if no image was shown
-        if not isinstance(error, CancelledError):
-            self._refused = None if refused_row is None else (refused_row, self._step)
+        if isinstance(error, CancelledError):
+            return
+        self._refused = None if refused_row is None else (refused_row, self._step)
+        if isinstance(error, PatientConflictError) and refused_row is not None:
+            self.actions.session.ended(CONFIRM_PATIENT)
+            open_confirmed = partial(self._open_row, refused_row, same_patient=True)
+            self.actions.dialogs.ask_patient(
+                error, lambda: self.actions.leave_study(open_confirmed)
+            )
+        else:
             is_archived = refused_row is not None and not refused_row.entry.place
             problem = problem_of_archived(error) if is_archived else problem_of(error)
             self.actions.session.failed(problem)
@@ -366,24 +377,6 @@ class WorklistController:
         self.session.clear_problem(_OPENING)
         return True
 
-    def _read_task(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:
-        """Return the task that reads a study, or returns it if it was read in advance."""
-        entry, result = row.entry, self._result_of(row)
-        options = read_preferences().preparation
-        future = self._next_study.take(entry.name, options)
-
-        def task(context: RunContext) -> OpenedStudy:
-            if future is not None:
-                while not futures.wait([future], _CANCEL_POLL_S).done:
-                    context.check("reading the study")
-                with contextlib.suppress(LesionLensError):
-                    opened = future.result()
-                    if opened.result is not None or not is_result(result):
-                        return opened
-            return read_entry(entry, result, options, context, self.actions.jobs.emit_partial)
-
-        return task
-
     def _show_opened(self, row: WorklistRow, opened: OpenedStudy) -> None:
         database = self.session.database
         if database is None:  # closed meanwhile
@@ -396,7 +389,11 @@ class WorklistController:
         self._current, self._refused = (opened.study, row), None
         entry = row.entry
         identity = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
-        request = Request((opened.path,), study_uid=entry.study_uid or None)
+        request = Request(
+            (opened.path,),
+            study_uid=entry.study_uid or None,
+            same_patient=opened.same_patient,
+        )
         self.actions.session.open(opened.study, request, identity)
         for layer in opened.layers:
             self._show(layer)

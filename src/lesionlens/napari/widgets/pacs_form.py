@@ -15,8 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.widgets.parts import flat_button, label, row, stack
-from lesionlens.site.pacs.peer import Retrieval
-from lesionlens.site.pacs.server import Server
+from lesionlens.site.pacs.server import Retrieval, Server
 
 _RETRIEVALS = (
     (Retrieval.AUTO, "C-GET, else C-MOVE"),

@@ -141,7 +141,7 @@ class AssignmentEditor(QFrame):
         if study is self._study:
             return
         self._study = study
-        all_series = [] if study is None else [*study.series.values(), *study.set_aside]
+        all_series = () if study is None else study.all_series
         names = distinct_names(all_series)
         values = [] if study is None else [name_for_reader(s, study) for s in all_series]
         for sequence, box in self._boxes.items():

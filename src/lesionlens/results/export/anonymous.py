@@ -142,8 +142,9 @@ def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     file = reference.files[0] if reference.uid else study.header_file
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
-    all_series = (*study.series.values(), *study.set_aside)
-    patients = {file.patient for series in all_series for file in series.files if file.patient}
+    patients = {
+        file.patient for series in study.all_series for file in series.files if file.patient
+    }
     ids = {patient.id for patient in patients if patient.id}
     with quiet_header(file.path, force=True) as header:
         known_id = patient_id(header) or (ids.pop() if len(ids) == 1 else "")

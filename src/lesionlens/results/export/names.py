@@ -15,10 +15,9 @@ _MAX_SHORT = 3
 
 def names_of(study: Study) -> frozenset[str]:
     """Return the names of a study, its files and series, except those of known words only."""
-    all_series = (*study.series.values(), *study.set_aside)
-    files = [file.name for series in all_series for file in series.files]
+    files = [file.name for series in study.all_series for file in series.files]
     names = {study.name, *files, *(PurePosixPath(name).name for name in files)}
-    names |= {series.description for series in all_series}
+    names |= {series.description for series in study.all_series}
     return frozenset(text for text in names if text and not is_plain(text))
 
 

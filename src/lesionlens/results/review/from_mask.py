@@ -193,8 +193,7 @@ def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
 
 def _resampling_notice(grid: Grid, study: Study) -> str:
     """Return the notice about a mask on another grid, a question if no series has these voxels."""
-    all_series = (*study.series.values(), *study.set_aside)
-    has_series = any(grid.storage_order(s.grid, tolerance_mm=1e-2) for s in all_series)
+    has_series = any(grid.storage_order(s.grid, tolerance_mm=1e-2) for s in study.all_series)
     return _RESAMPLED_NOTICE if has_series else _NO_GRID_NOTICE
 
 

@@ -168,7 +168,6 @@ def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
 def _with_series(study: Study, matched: Mapping[MrSequence, Series], saved: SavedResult) -> Study:
     """Return a study with other series, and notices about it."""
     used_ids = {id(s) for s in matched.values()}
-    all_series = (*study.series.values(), *study.set_aside)
     changed = [s for s in matched if study.series.get(s) is not matched[s]]
     added = [k for k, s in study.series.items() if k not in matched and id(s) not in used_ids]
     changed_sequences = {*changed, *added}
@@ -191,6 +190,6 @@ def _with_series(study: Study, matched: Mapping[MrSequence, Series], saved: Save
     return replace(
         study,
         series=series,
-        set_aside=tuple(s for s in all_series if id(s) not in used_ids),
+        set_aside=tuple(s for s in study.all_series if id(s) not in used_ids),
         notices=(*notices, *remaining),
     )

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings import anatomy, pointing_game
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
+from lesionlens.analysis.findings import pointing_game
+from lesionlens.analysis.findings.candidates import Evidence, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.geometry import TOUCHING
@@ -150,15 +150,8 @@ def measure_components(
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
         for uid in components.uids
     ]
-    study_context = StudyContext(
-        whole_tumour_probability=None,
-        head=anatomy.head_of(prepared),
-        has_t1c=prepared.has_t1c,
-        identity=identity,
-        quality=prepared.quality,
-    )
-    evidence = Evidence([s.score for s in statements], attention=(attention or {}).get(Region.WT))
-    findings = describe(components.mask, evidence, study_context)
+    evidence = Evidence([s.score for s in statements], attention=attention or {})
+    findings = describe(components.mask, evidence, prepared, identity)
     candidates, unknown = [], {}
     for candidate in findings.candidates:
         first_voxel = np.unravel_index(
@@ -198,7 +191,7 @@ def with_surroundings(
         Of LesionLens objects; empty for those of another program.
     """
     components, candidates = findings.components, findings.candidates
-    count, head = len(candidates), anatomy.head_of(prepared)
+    count = len(candidates)
     added_ids = [c.id for c in candidates if c.tracking_uid in by_readers.added]
     flagged = np.where(np.isin(components, added_ids), 0, components) if added_ids else components
     unchanged_ids = {
@@ -212,9 +205,9 @@ def with_surroundings(
             replace(c, attention=agreements[c.id - 1]) if c.id in unchanged_ids else c
             for c in candidates
         )
-    candidates = with_kinds(candidates, flagged, prepared, head, unchanged_ids)
+    candidates = with_kinds(candidates, flagged, prepared, unchanged_ids)
     changed_ids = {c.id for c in candidates} - unchanged_ids
-    candidates = with_kinds(candidates, components, prepared, head, changed_ids)
+    candidates = with_kinds(candidates, components, prepared, changed_ids)
     return as_stored(replace(findings, candidates=candidates))
 
 

@@ -40,7 +40,7 @@ from lesionlens.site.acceptance.signing import (
     read_previous_report,
     with_history,
 )
-from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
+from lesionlens.site.cohort.run import Cohort, run_cohort
 from lesionlens.site.cohort.work import CohortChoice, engine_info
 from lesionlens.site.database.records import Status
 
@@ -61,7 +61,8 @@ class SiteTest:
     bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
     choice: CohortChoice = field(default_factory=CohortChoice)
     """Weights, device and preparation, as for `batch`."""
-    worker_options: WorkerOptions = field(default_factory=WorkerOptions)
+    workers: int = 1
+    """Number of processes."""
     convention: str | None = None
     """Label convention of the references; see `evaluation.label_conventions.read_conventions`."""
     signed_by: str | None = None
@@ -92,9 +93,8 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     if is_signing and previous is not None and previous.weights_sha256 is not None:
         check_same_weights(previous, engine_info(test.choice).weights_sha256)
     run = run_cohort(
-        Cohort(test.cases, test.out / RESULTS, resume=True),
+        Cohort(test.cases, test.out / RESULTS, resume=True, workers=test.workers),
         test.choice,
-        test.worker_options,
         context=context.part(0, _ANALYSIS_FRACTION),
     )
     if run.exit_status == 130:

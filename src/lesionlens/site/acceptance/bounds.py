@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
@@ -96,8 +96,6 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
         table: dict[str, Any] = read_toml(path)
         values = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
         bounds = AcceptanceBounds.model_validate(values)
-    except ValidationError as error:
-        raise _bounds_error(path, first_problem(error)) from error
     except OSError as error:
         raise ConfigError(
             found=f"no readable file {path.name!r} ({error.strerror})",
@@ -105,7 +103,7 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
             next_step="Check --bounds; docs/how-to/acceptance.md shows such a file",
         ) from error
     except ValueError as error:
-        raise _bounds_error(path, str(error)) from error
+        raise _bounds_error(path, first_problem(error)) from error
     unknown = [name for name in (*bounds.overall, *bounds.groups) if name not in METRICS]
     if unknown:
         raise _bounds_error(path, f"the metric {unknown[0]!r}")

@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.site.cohort.run import Cohort, CohortRun, WorkerOptions, run_cohort
+from lesionlens.site.cohort.run import Cohort, CohortRun, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import CohortChoice
 
@@ -55,14 +55,10 @@ def batch(
         )
     weights_name = None if weights is None else str(path_of(weights, "weights: a file or a name"))
     folder = path_of(out, "the folder for the results")
-    cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume)
+    cohort = Cohort(path_of(studies, "the folder of the studies"), folder, resume, workers=workers)
     check_outside(cohort.studies, folder)
     check_tables(folder)
-    run = run_cohort(
-        cohort,
-        CohortChoice(EngineChoice(device, weights=weights_name)),
-        WorkerOptions(workers),
-        context=context,
-    )
+    choice = CohortChoice(EngineChoice(device, weights=weights_name))
+    run = run_cohort(cohort, choice, context=context)
     write_table(folder, run.outcomes)
     return run

@@ -22,7 +22,12 @@ from lesionlens.site.database.descriptions import (
     without_warning,
 )
 from lesionlens.site.database.records import Status, StudyOutcome
-from lesionlens.site.database.study_files import analysis_key, holds_inputs_of, inputs_digest
+from lesionlens.site.database.study_files import (
+    analysis_key,
+    fingerprint,
+    holds_inputs_of,
+    inputs_digest,
+)
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 LOCK = ".worklist.lock"
@@ -34,13 +39,14 @@ _ANALYSIS_NOTE = "analysis: "
 """Prefix of the notes with the analysis of each result; lists of earlier releases have none."""
 
 
+def current(database: WorklistDatabase, job: StudyJob, *, is_new: bool = False) -> StudyJob:
+    """Return a job with the fingerprint of its files, `is_new` too if its result was replaced."""
+    job = replace(job, files=fingerprint(job.study))
+    return replace(job, is_new=is_new or is_replaced(database, job))
+
+
 def complete(
-    database: WorklistDatabase,
-    job: StudyJob,
-    fingerprint: str,
-    engine: str,
-    *,
-    any_files: bool = False,
+    database: WorklistDatabase, job: StudyJob, engine: str, *, any_files: bool = False
 ) -> StudyOutcome | None:
     """Return the outcome of a study that need not be analysed again.
 
@@ -48,14 +54,14 @@ def complete(
     was written by the recorded analysis, not by a shard or `analyze` with other weights since.
     With `any_files` its export options may be others.
     """
-    outcome = database.outcome(job.name, fingerprint)
+    outcome = database.outcome(job.name, job.files)
     if outcome is None or outcome.status is not Status.ANALYSED:
         return None
     made_by = without_file_options(outcome.engine) if any_files else outcome.engine
     is_same = made_by in (engine, engine.partition(f" {CONFIGS}")[0])
     if not is_same or not all((job.out / name).is_file() for name in RESULT):
         return None
-    if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
+    if inputs_digest(job.out) is None or is_replaced(database, job):
         return None
     if not _is_of_recorded_analysis(database, job, engine):
         return None
@@ -74,7 +80,7 @@ def _is_of_recorded_analysis(database: WorklistDatabase, job: StudyJob, engine: 
     return f"{engine} ".startswith(f"{key.partition(' ')[2]} ")
 
 
-def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> bool:
+def is_replaced(database: WorklistDatabase, job: StudyJob) -> bool:
     """Return whether the result of a study was replaced by one of other files.
 
     A list of an earlier release has no record of the files of a result: if the study's files are
@@ -86,13 +92,11 @@ def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> 
     recorded = database.read_note(f"{_INPUTS_NOTE}{job.name}")
     if recorded is not None:
         return bool(recorded != digest)
-    outcome = database.outcome(job.name, fingerprint)
+    outcome = database.outcome(job.name, job.files)
     return outcome is not None and not holds_inputs_of(job.study, job.out)
 
 
-def store_outcome(
-    database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
-) -> None:
+def store_outcome(database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome) -> None:
     """Store the outcome of a study, and the values that its list shows.
 
     After an analysis these are its own, without warnings of an earlier result but with those about
@@ -108,7 +112,7 @@ def store_outcome(
     if entry is not None and outcome.status is Status.ANALYSED:
         located = entry if reachable.exists(entry.place) else listed(job) or entry
         description = Description.of(database, job.name)
-        if description is not None and description.files != fingerprint:
+        if description is not None and description.files != job.files:
             entry = refresh_entry(database, replace(entry, place=located.place))
             description = Description.of(database, job.name)
         warnings = () if description is None else description.warnings
@@ -117,7 +121,7 @@ def store_outcome(
         )
     elif entry is not None:
         database.update(with_warning(entry, outcome.message))
-    database.store_outcome(outcome, fingerprint)  # last: only then is nothing done again
+    database.store_outcome(outcome, job.files)  # last: only then is nothing done again
 
 
 class BusyFolderError(UnusableInputError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,31 +19,21 @@ from lesionlens.base.text import counted
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
-from lesionlens.site.cohort.resume import complete, is_replaced, locked_folder, store_outcome
+from lesionlens.site.cohort.resume import complete, current, locked_folder, store_outcome
 from lesionlens.site.cohort.studies import SHARD_PREFIX, WHOLE, Shard, StudyJob, find_jobs, listed
 from lesionlens.site.cohort.table import check_names
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.add_studies import extend_in_place
 from lesionlens.site.database.records import Status, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint, holds_inputs_of
+from lesionlens.site.database.study_files import holds_inputs_of
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """Parallelisation of a batch."""
-
-    workers: int = 1
-    """Number of processes; 1 runs in this process."""
-    scheduler: str | None = None
-    """Address of a dask scheduler whose workers have access to the same folders."""
-
-
-@dataclass(frozen=True, slots=True)
 class Cohort:
-    """Input and output of a batch."""
+    """Input, output and parallelisation of a batch."""
 
     studies: Path
     """Folder with one sub-folder per study, a BIDS dataset or a CSV table."""
@@ -55,6 +45,10 @@ class Cohort:
     """BIDS derivatives dataset that contains `out`."""
     shard: Shard = WHOLE
     """Shard of the studies; a resumed run of all studies adopts the shards' outcomes."""
+    workers: int = 1
+    """Number of processes; 1 runs in this process."""
+    scheduler: str | None = None
+    """Address of a dask scheduler whose workers have access to the same folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +65,7 @@ class CohortRun:
         return next((status for status in (130, 1, 2) if status in statuses), 0)
 
 
-def run_cohort(
-    cohort: Cohort,
-    choice: CohortChoice,
-    worker_options: WorkerOptions,
-    *,
-    context: RunContext = SILENT,
-) -> CohortRun:
+def run_cohort(cohort: Cohort, choice: CohortChoice, *, context: RunContext = SILENT) -> CohortRun:
     """Analyse every study below a folder; failures are independent.
 
     Parameters
@@ -103,34 +91,26 @@ def run_cohort(
     if cohort.dataset is not None:
         refuse_equal_subjects([job.name for job in all_jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
-    needs_identity = worker_options.scheduler is None or cohort.resume
+    needs_identity = cohort.scheduler is None or cohort.resume
     engine = identity(choice) if needs_identity else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _database_of(cohort) as database:
-        digests = {job.name: fingerprint(job.study) for job in jobs}
-        jobs = tuple(
-            replace(job, is_new=_may_be_foreign(database, job, digests[job.name])) for job in jobs
-        )
+        jobs = tuple(current(database, j, is_new=_is_elsewhere(database, j)) for j in jobs)
         extend_in_place(database, [entry for entry in map(listed, jobs) if entry is not None])
         if cohort.resume:
-            outcomes |= _complete(cohort, database, jobs, digests, engine)
+            outcomes |= _complete(cohort, database, jobs, engine)
         kept, start = len(outcomes), time.monotonic()
         pending = {job.name: job for job in jobs if job.name not in outcomes}
-        for outcome in _outcomes(tuple(pending.values()), choice, worker_options, context):
+        for outcome in _outcomes(tuple(pending.values()), cohort, choice, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
-                store_outcome(database, pending[outcome.name], outcome, digests[outcome.name])
+                store_outcome(database, pending[outcome.name], outcome)
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
             progress = time.monotonic() - start, len(outcomes) - kept, len(jobs) - len(outcomes)
             logger.log(
                 REPORT, "%d of %d: %s", len(outcomes), len(jobs), _log_line(outcome, *progress)
             )
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
-
-
-def _may_be_foreign(database: WorklistDatabase, job: StudyJob, digest: str) -> bool:
-    """Return whether an existing result in the output folder may be of another study."""
-    return _is_elsewhere(database, job) or is_replaced(database, job, digest)
 
 
 def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
@@ -151,11 +131,7 @@ def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
 
 
 def _complete(
-    cohort: Cohort,
-    database: WorklistDatabase,
-    jobs: Sequence[StudyJob],
-    digests: Mapping[str, str],
-    engine: str,
+    cohort: Cohort, database: WorklistDatabase, jobs: Sequence[StudyJob], engine: str
 ) -> dict[str, StudyOutcome]:
     """Return the studies that need not be analysed again; adopts outcomes of shards."""
     with ExitStack() as stack:
@@ -168,15 +144,14 @@ def _complete(
             ]
         completed: dict[str, StudyOutcome] = {}
         for job in jobs:
-            digest = digests[job.name]
             outcomes = (
-                complete(source, job, digest, engine)
+                complete(source, job, engine)
                 for source in databases
                 if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
             )
             outcome = next(filter(None, outcomes), None)
             if outcome is not None:
-                store_outcome(database, job, outcome, digest)
+                store_outcome(database, job, outcome)
                 completed[job.name] = outcome
         return completed
 
@@ -196,14 +171,11 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
 
 
 def _outcomes(
-    jobs: Sequence[StudyJob],
-    choice: CohortChoice,
-    worker_options: WorkerOptions,
-    context: RunContext,
+    jobs: Sequence[StudyJob], cohort: Cohort, choice: CohortChoice, context: RunContext
 ) -> Iterator[StudyOutcome]:
     if not jobs:
         return
-    if worker_options.scheduler is None and worker_options.workers <= 1:
+    if cohort.scheduler is None and cohort.workers <= 1:
         for number, job in enumerate(jobs):
             fraction = number / len(jobs)
             yield analyse(
@@ -211,15 +183,15 @@ def _outcomes(
             )
         return
     absolute_jobs = [_absolute(job) for job in jobs]
-    if worker_options.scheduler is not None:
+    if cohort.scheduler is not None:
         remote_choice = _with_absolute_paths(choice)
-        yield from on_cluster(absolute_jobs, remote_choice, worker_options.scheduler, context)
+        yield from on_cluster(absolute_jobs, remote_choice, cohort.scheduler, context)
         return
-    threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
+    threads = choice.engine.threads or max(1, usable_processors() // cohort.workers)
     task = partial(
         _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
     )
-    yield from in_processes(absolute_jobs, task, worker_options.workers, context)
+    yield from in_processes(absolute_jobs, task, cohort.workers, context)
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:

@@ -34,6 +34,8 @@ class StudyJob:
     patient: str = ""
     date: str = ""
     """Patient and date that a table of studies names."""
+    files: str = ""
+    """Fingerprint of the study's files as they are now (`database.study_files.fingerprint`)."""
     is_new: bool = False
     """Whether the output folder's list had no study of this name in this folder, or its result was
     replaced. An existing result must then be of the same files."""

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -59,23 +59,29 @@ _WRITE_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
 _SEPARATOR = "\x1f"
 _OF_ANALYSIS = "\x1e"
 """Prefix of a stored warning that comes from the analysis result."""
-P = ParamSpec("P")
-R = TypeVar("R")
+T = TypeVar("T")
 
 
-def _with_error_messages(
-    method: Callable[Concatenate[WorklistDatabase, P], R],
-) -> Callable[Concatenate[WorklistDatabase, P], R]:
-    """Translate SQLite errors of a method of `WorklistDatabase`; see `database_errors`."""
+def _with_error_messages(database_class: type[T]) -> type[T]:
+    """Translate SQLite errors of all public methods and properties; see `database_errors`."""
 
-    @wraps(method)
-    def wrapper(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with database_errors(database.folder, NAME):
-            return method(database, *args, **kwargs)
+    def translated(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def wrapper(database: WorklistDatabase, *args: Any, **kwargs: Any) -> Any:
+            with database_errors(database.folder, NAME):
+                return method(database, *args, **kwargs)
 
-    return wrapper
+        return wrapper
+
+    for name, member in list(vars(database_class).items()):
+        if (getter := getattr(member, "fget", None)) is not None:
+            setattr(database_class, name, property(translated(getter)))
+        elif not name.startswith("_"):
+            setattr(database_class, name, translated(member))
+    return database_class
 
 
+@_with_error_messages
 class WorklistDatabase:
     """The content of `studies.sqlite`; from `open_worklist_database`."""
 
@@ -119,20 +125,17 @@ class WorklistDatabase:
 
     # --- studies --------------------------------------------------------------------------
 
-    @_with_error_messages
     def entries(self) -> tuple[StudyEntry, ...]:
         """Return the studies in list order."""
         query = f"SELECT {_ENTRY} FROM studies ORDER BY position"  # noqa: S608  constants
         return tuple(_entry(row) for row in self._connection.execute(query))
 
-    @_with_error_messages
     def entry(self, name: str) -> StudyEntry | None:
         """Return a study; None if there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
         row = self._connection.execute(query, (name,)).fetchone()
         return None if row is None else _entry(row)
 
-    @_with_error_messages
     def add_studies(
         self, entries: Iterable[StudyEntry], check: Callable[[], None] = lambda: None
     ) -> int:
@@ -154,7 +157,6 @@ class WorklistDatabase:
             check()
         return self._connection.total_changes - before
 
-    @_with_error_messages
     def update(self, entry: StudyEntry, notes: Mapping[str, Any] | None = None) -> None:
         """Update a study, and write notes in the same transaction; its position is kept."""
         columns = [name.strip() for name in _ENTRY.split(",")]
@@ -168,7 +170,6 @@ class WorklistDatabase:
 
     # --- outcomes of analyses -------------------------------------------------------------
 
-    @_with_error_messages
     def store_outcome(self, outcome: StudyOutcome, fingerprint: str) -> None:
         """Store an outcome; it is on disk on return."""
         row = (
@@ -183,7 +184,6 @@ class WorklistDatabase:
                 row,
             )
 
-    @_with_error_messages
     def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
         """Return the outcome of a study; None if unknown, or for other files."""
         query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
@@ -194,7 +194,6 @@ class WorklistDatabase:
 
     # --- acts -----------------------------------------------------------------------------
 
-    @_with_error_messages
     def add_acts(
         self,
         key: ReadKey,
@@ -221,7 +220,6 @@ class WorklistDatabase:
                 [(*key_values, ACT.dump_json(act, by_alias=True).decode()) for act in acts],
             )
 
-    @_with_error_messages
     def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
         """Copy the log of a read to another reader; return its key."""
         named_key = replace(key, reader=reader)
@@ -234,7 +232,6 @@ class WorklistDatabase:
             )
         return named_key
 
-    @_with_error_messages
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
         """Return every read, of one study or of all, in the order of their start.
 
@@ -252,7 +249,6 @@ class WorklistDatabase:
             if not any(more.issuperset(acts) for more in named.get(key, ()))
         )
 
-    @_with_error_messages
     def reviews(self, analysis: str) -> Mapping[ReadKey, tuple[Review, ...]]:
         """Return the reviews of an analysis in each read, ordered by their end.
 
@@ -278,7 +274,6 @@ class WorklistDatabase:
             acts.setdefault(_key(key_values), []).append(ACT.validate_json(act))
         return acts
 
-    @_with_error_messages
     def read(self, key: ReadKey) -> Read:
         """Return one read; an empty one if not started."""
         acts_by_read = self._acts("WHERE study = ?", key.study)
@@ -286,21 +281,18 @@ class WorklistDatabase:
 
     # --- notes ----------------------------------------------------------------------------
 
-    @_with_error_messages
     def read_note(self, name: str) -> Any:
         """Return a note on the list itself; None if there is none."""
         query = "SELECT value FROM notes WHERE name = ?"
         row = self._connection.execute(query, (name,)).fetchone()
         return None if row is None else parse_json(row[0])
 
-    @_with_error_messages
     def write_note(self, name: str, value: Any) -> None:
         """Store a note on the list itself, as JSON."""
         with self._writing():
             self._connection.execute(_WRITE_NOTE, _note_row((name, value)))
 
     @property
-    @_with_error_messages
     def version(self) -> tuple[int, int]:
         """Return a pair that changes with every modification by any process."""
         row = self._connection.execute("PRAGMA data_version").fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.html import environment, number
@@ -23,12 +24,15 @@ LIMITS = (
     "Contrast, noise and voxels of the images are compared only if the studies were named "
     "(--studies), because results contain no images."
 )
-_GROUP = ("studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
-          "edit rate", "pointed at", "prompts", "seconds", "other findings",
-          "of them accepted")  # fmt: skip
-
-_GAUGES = ("candidates", "accepted", "edited", "rejected", "added", "pointed", "prompts",
-           "prompt_seconds", "other", "other_accepted")  # fmt: skip
+_FIGURES = {
+    "studies": "studies", "candidates": "candidates", "accepted": "accepted", "edited": "edited",
+    "rejected": "rejected", "added": "added", "acceptance": "acceptance", "edit rate": "editing",
+    "pointed at": "pointed", "prompts": "prompts", "seconds": "prompt_seconds",
+    "other findings": "other", "of them accepted": "other_accepted",
+}  # fmt: skip
+"""Heading of each figure of a group on the page, and its attribute."""
+_NO_GAUGES = ("studies", "acceptance", "editing")
+"""Figures without a gauge; rates follow from the counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +54,19 @@ class MonitoringReport:
     notices: tuple[str, ...]
 
 
-def _rate(rate: Rate) -> str:
-    if rate.fraction is None:
-        return "–"
-    low, high = rate.interval
-    return f"{rate.fraction:.0%} ({low:.0%}–{high:.0%})"
+def _text(figure: Any) -> str:
+    """Return a Rate, a count, or a number that may be unknown as text."""
+    if isinstance(figure, Rate):
+        if figure.fraction is None:
+            return "–"
+        low, high = figure.interval
+        return f"{figure.fraction:.0%} ({low:.0%}–{high:.0%})"
+    return str(figure) if isinstance(figure, int) else number(figure, ".3g")
 
 
 def _cells(group: Group) -> tuple[str, ...]:
-    counts = (group.studies, group.candidates, group.accepted, group.edited, group.rejected,
-              group.added)  # fmt: skip
-    return (
-        group.name or "no name",
-        *(str(count) for count in counts),
-        _rate(group.acceptance),
-        _rate(group.editing),
-        str(group.pointed),
-        number(group.prompts, ".3g"),
-        number(group.prompt_seconds, ".3g"),
-        str(group.other),
-        str(group.other_accepted),
-    )
+    figures = (_text(getattr(group, attribute)) for attribute in _FIGURES.values())
+    return (group.name or "no name", *figures)
 
 
 def html(report: MonitoringReport) -> str:
@@ -92,7 +88,7 @@ def html(report: MonitoringReport) -> str:
     return template.render(
         report=report,
         groups=groups,
-        columns=list(_GROUP),
+        columns=list(_FIGURES),
         agreement=agreement,
         drifts=drifts,
         limits=LIMITS,
@@ -136,7 +132,7 @@ def prometheus(report: MonitoringReport) -> str:
         ("reader", report.readers),
         ("engine", report.engines),
     ):
-        for name in _GAUGES:
+        for name in (name for name in _FIGURES.values() if name not in _NO_GAUGES):
             with_value = [group for group in groups if getattr(group, name) is not None]
             lines += [f"# TYPE lesionlens_{label}_{name} gauge"] if with_value else []
             lines += [

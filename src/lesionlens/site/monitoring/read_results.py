@@ -235,8 +235,9 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     """Return one analysis with the decisions in all copies of it."""
     findings, run, name = copies[0].findings, copies[0].run, copies[0].path.name
     rows, events = _merge_copies(copies)
-    verdicts, added = _verdicts(events)
-    efforts = _efforts(events)
+    acts, added = _acts(events)
+    verdicts = {uid: candidate_acts.verdicts for uid, candidate_acts in acts.items()}
+    efforts = {uid: candidate_acts.prompt_efforts for uid, candidate_acts in acts.items()}
     network_rows = [
         row
         for row in rows
@@ -334,10 +335,10 @@ def _candidate(
     )
 
 
-def _verdicts(
+def _acts(
     events: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, dict[str, ReviewState]], dict[str, str]]:
-    """Return each reader's last decision on each candidate, and the reader who added each one.
+) -> tuple[dict[str, _CandidateActs], dict[str, str]]:
+    """Return the acts on each candidate, and the reader who added each one.
 
     A part that was split off a candidate does not count as added. Undoing an act or placing only
     diameters is no decision: the preceding act remains valid, whoever made it.
@@ -349,7 +350,7 @@ def _verdicts(
         acts.setdefault(uid, _CandidateActs()).add(event)
         if event.get("added") and not event.get("with_previous"):
             added.setdefault(uid, event.get("reader") or "")
-    return {uid: candidate_acts.verdicts for uid, candidate_acts in acts.items()}, added
+    return acts, added
 
 
 _DECISION_KEYS = ("state", "reason", "outline")
@@ -402,20 +403,22 @@ class _CandidateActs:
         }
         return {reader: last_states.get(reader, ReviewState.UNREVIEWED) for reader in self._readers}
 
+    @property
+    def prompt_efforts(self) -> dict[str, PromptEffort]:
+        """Sum of each reader's prompts for outlines that were not undone; one redone counts once.
+
+        A second edit of the outline adds to the first.
+        """
+        efforts: dict[str, PromptEffort] = {}
+        for event, _ in self._valid:
+            if event.get("prompts") and event.get("act", ReviewAct.DECIDE) == ReviewAct.DECIDE:
+                reader, rounds = event.get("reader") or "", event["prompts"]
+                previous = efforts.get(reader, PromptEffort(0, 0.0))
+                seconds = previous.seconds + float(rounds[-1]["seconds"])
+                efforts[reader] = PromptEffort(previous.prompts + len(rounds), seconds)
+        return efforts
+
 
 def _is_same_decision(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return whether two acts result in the same decision."""
     return all(first.get(key) == second.get(key) for key in _DECISION_KEYS)
-
-
-def _efforts(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PromptEffort]]:
-    """Sum each reader's prompts for each candidate; a repeated outline counts again."""
-    efforts: dict[str, dict[str, PromptEffort]] = {}
-    for event in events:
-        if event.get("prompts") and event.get("act", ReviewAct.DECIDE) == ReviewAct.DECIDE:
-            by_reader = efforts.setdefault(event["tracking_uid"], {})
-            reader, rounds = event.get("reader") or "", event["prompts"]
-            previous = by_reader.get(reader, PromptEffort(0, 0.0))
-            seconds = previous.seconds + float(rounds[-1]["seconds"])
-            by_reader[reader] = PromptEffort(previous.prompts + len(rounds), seconds)
-    return efforts

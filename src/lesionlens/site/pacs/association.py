@@ -17,7 +17,8 @@ from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import NEVER, Cancel, on_cancel
-from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
+from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, unreachable
+from lesionlens.site.pacs.server import Server
 from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, tls_reason
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
@@ -34,19 +35,11 @@ _config.LOG_HANDLER_LEVEL = "none"
 
 
 class Peer:
-    """A remote DIMSE application entity.
+    """A remote DIMSE application entity, with AE title, port and certificates of this side."""
 
-    Parameters
-    ----------
-    address : str
-        dicom://AETITLE@host:port, or dicoms:// for TLS.
-    access : Access
-        AE title, port and certificates of this side.
-    """
-
-    def __init__(self, address: str, access: Access) -> None:
-        parts = urlsplit(address)
-        if access.user is not None:
+    def __init__(self, server: Server) -> None:
+        parts = urlsplit(server.address)
+        if server.user:
             raise UnusableInputError(
                 found="a user name for a DIMSE archive, which has no users",
                 expected="a user name with DICOMweb only",
@@ -54,11 +47,11 @@ class Peer:
                 in_window="Leave the user empty; dicoms:// with a certificate authenticates this "
                 "machine",
             )
-        self.address, self.access = address, access
+        self.server, self.address = server, server.address
         self.title, self.host = parts.username or "", parts.hostname or ""
         self.secure = parts.scheme == "dicoms"
         self.port = parts.port or (DICOM_TLS_PORT if self.secure else DICOM_PORT)
-        self._tls = (client_context(access), self.host) if self.secure else None
+        self._tls = (client_context(server), self.host) if self.secure else None
 
     @contextmanager
     def associated(
@@ -93,9 +86,10 @@ class Peer:
                 yield assoc
                 completed = not stop.is_set()
         finally:
-            if completed and assoc.is_established:
-                assoc.release()
-            else:
+            try:
+                if completed and assoc.is_established:
+                    assoc.release()
+            finally:  # nothing is left to abort, unless the block or the release was interrupted
                 abort_association(assoc)
 
     def _open(
@@ -105,7 +99,8 @@ class Peer:
         handlers: Sequence[Any],
         stop: Cancel,
     ) -> Any:
-        entity = AE(self.access.title)
+        entity, connected = AE(self.server.title), set[Any]()
+        remember = evt.EVT_CONN_OPEN, lambda event: connected.add(event.assoc)
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
@@ -118,14 +113,17 @@ class Peer:
                 max_pdu=MAX_PDU_BYTES,
                 ext_neg=list(roles),
                 tls_args=self._tls,
-                evt_handlers=[*handlers, *WITHOUT_DELAYS],
+                evt_handlers=[*handlers, *AS_REQUESTOR, remember],
             )
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
+        except BaseException:  # Ctrl+C: their threads would keep the process alive
+            for assoc in {*entity.active_associations, *connected}:
+                abort_association(assoc)
+            raise
         if assoc.is_established:
-            _reserve_responses(assoc)
             return assoc
         raise_if_stopped(stop, "connecting")
         if assoc.is_rejected or _was_rejected(assoc):
@@ -148,11 +146,11 @@ class Peer:
                     "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
                 )
             error = handshake_error(connection, *self._tls)
-        return _tls_advice(error, certificate=self.access.certificate is not None)
+        return _tls_advice(error, certificate=bool(self.server.certificate))
 
     def _rejection(self, assoc: Any) -> tuple[str, str]:
         """Return why the archive rejected the association, and what to do."""
-        own_title, peer_title = self.access.title, self.title
+        own_title, peer_title = self.server.title, self.title
         reason = getattr(assoc.acceptor.primitive, "diagnostic", None)
         source = getattr(assoc.acceptor.primitive, "result_source", None)
         if (source, reason) == (1, 7):
@@ -181,7 +179,7 @@ class Peer:
         """
         if n_responses:
             return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
-        own_title, port = self.access.title, self.access.port
+        own_title, port = self.server.title, self.server.port
         return unreachable(
             self.address,
             "it ended the connection at the first request, as archives do that do not know the "
@@ -232,24 +230,27 @@ def _interrupt(assoc: Any, finished: threading.Event) -> None:
         abort_association(assoc)
 
 
-def _reserve_responses(assoc: Any) -> None:
+def _reserve_responses(event: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
     pynetdicom's own thread polls for requests of the peer and is paused during local ones. If it is
     preempted between checking the pause and reading the queue, it reads the response and discards
     it. A called peer sends no such requests, so that thread's polls return nothing.
     """
-    get_message = assoc.dimse.get_msg
-    assoc.dimse.get_msg = lambda block=False: get_message(block=True) if block else (None, None)
+    get_message = event.assoc.dimse.get_msg
+    event.assoc.dimse.get_msg = lambda block=False: (
+        get_message(block=True) if block else (None, None)
+    )
 
 
 def abort_association(assoc: Any) -> None:
     """Abort an association without waiting for a silent peer.
 
-    pynetdicom wakes a request that waits for a response only if the peer answers the abort.
+    pynetdicom wakes a request that waits for a response only if the peer answers the abort. An
+    interrupted release or abort leaves a thread of its own that reads the connection.
     """
     assoc.dimse.msg_queue.put((None, None))
-    if not assoc.is_alive():
+    if not assoc.is_alive() and not assoc.dul.is_alive():
         return
     assoc.abort(block=False)
     assoc.join(_ABORT_WAIT_SECONDS)
@@ -257,6 +258,7 @@ def abort_association(assoc: Any) -> None:
     if connection is not None:
         with suppress(OSError):  # closed meanwhile
             connection.shutdown(socket.SHUT_RDWR)
+    assoc.dul.kill_dul()
     assoc.kill()
 
 
@@ -279,6 +281,8 @@ WITHOUT_DELAYS = [
     (kind, _disable_delays) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)
 ]
 """Handlers for any association, local or the peer's."""
+AS_REQUESTOR = [*WITHOUT_DELAYS, (evt.EVT_ESTABLISHED, _reserve_responses)]
+"""Handlers for an association that this side opens; the last runs before its thread polls."""
 
 
 def raise_if_stopped(stop: Cancel, stage: str) -> None:

@@ -1,37 +1,32 @@
-"""Create an archive client from an address."""
+"""Create an archive client from its connection settings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
-from lesionlens.site.pacs.peer import WEB, Access, check_address
+from lesionlens.site.pacs.peer import WEB
 
 if TYPE_CHECKING:
     from lesionlens.site.pacs.intake import Pacs
+    from lesionlens.site.pacs.server import Server
 
 _WITHOUT_TLS = ("http", "dicom")
 
 
-def connect(address: str, access: Access | None = None) -> Pacs:
-    """Return a client for the archive at an address; nothing is sent yet.
-
-    Parameters
-    ----------
-    address : str
-        `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
-        `dicoms://AETITLE@host:port` for DIMSE over TLS.
+def connect(server: Server) -> Pacs:
+    """Return a client for an archive; nothing is sent yet.
 
     Raises
     ------
     UnusableInputError
-        The address is of another kind, contains a password, or would send one unencrypted; or
-        certificates are named for an address without TLS.
+        A setting is invalid, a password would be sent unencrypted, or certificates are named for an
+        address without TLS.
     MissingPluginError
         The extra is not installed.
     """
-    access, scheme = access or Access(), check_address(address)
-    if scheme in _WITHOUT_TLS and (access.ca is not None or access.certificate is not None):
+    scheme = server.check()
+    if scheme in _WITHOUT_TLS and (server.ca or server.certificate):
         raise UnusableInputError(
             found=f"certificates for an address without TLS ({scheme})",
             expected=f"{scheme}s: without TLS they have no effect, and nothing is encrypted",
@@ -42,10 +37,10 @@ def connect(address: str, access: Access | None = None) -> Pacs:
         if scheme in WEB:
             from lesionlens.site.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
 
-            return WebPacs(address, access)
+            return WebPacs(server)
         from lesionlens.site.pacs.dimse import DimsePacs  # noqa: PLC0415  the extra may be absent
 
-        return DimsePacs(address, access)
+        return DimsePacs(server)
     except ImportError as error:
         raise MissingPluginError(
             found=f"no package {error.name!r}, which connects to archives",

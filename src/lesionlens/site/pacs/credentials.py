@@ -12,13 +12,13 @@ USER_VARIABLE, PASSWORD_VARIABLE = "LESIONLENS_PACS_USER", "LESIONLENS_PACS_PASS
 SERVICE = "lesionlens-pacs"
 
 
-def login(address: str, user: str | None) -> tuple[str, str] | None:
+def login(address: str, user: str) -> tuple[str, str] | None:
     """Return user and password for an address; None if no user is named.
 
     Parameters
     ----------
-    user : str or None
-        User name; None reads the environment.
+    user : str
+        User name; if empty, that of the environment.
 
     Raises
     ------

@@ -18,8 +18,9 @@ from lesionlens.site.pacs.association import MAX_CONTEXTS, PENDING, Peer, raise_
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, FoundStudy, StudyQuery, unreachable
 from lesionlens.site.pacs.retrieve import fetch
+from lesionlens.site.pacs.server import Server
 
 _NO_RESOURCES = 0xA700
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
@@ -29,9 +30,9 @@ _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
 class DimsePacs(Pacs):
     """An archive accessed by DIMSE."""
 
-    def __init__(self, address: str, access: Access) -> None:
-        self.address = address
-        self._peer = Peer(address, access)
+    def __init__(self, server: Server) -> None:
+        self.address = server.address
+        self._peer = Peer(server)
 
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:

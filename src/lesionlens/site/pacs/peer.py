@@ -1,11 +1,10 @@
-"""Common interface of archives: addresses, access, queries."""
+"""Common interface of archives: addresses, queries, errors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,61 +19,10 @@ LIMIT = 500
 MAX_IMAGES = 200_000
 """Maximum number of images of a study; longer lists are not read."""
 DICOM_PORT, DICOM_TLS_PORT = 104, 2762
-OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
 WEB, DIMSE = ("http", "https"), ("dicom", "dicoms")
 _DATE = re.compile(r"(\d{8})?(-(\d{8})?)?")
-_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
-
-
-class Retrieval(StrEnum):
-    """Retrieval method of a DIMSE archive."""
-
-    AUTO = "auto"
-    """C-GET if the archive offers it, else C-MOVE."""
-    GET = "get"
-    """C-GET: over the same connection."""
-    MOVE = "move"
-    """C-MOVE: the archive opens a connection to this machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Access options; contains no secrets."""
-
-    user: str | None = None
-    """User for DICOMweb; the password comes from the environment or the keyring."""
-    ca: Path | None = None
-    """PEM file of CA certificates to trust instead of the usual ones."""
-    certificate: Path | None = None
-    """PEM file with the local certificate and key, if the archive requires one."""
-    title: str = OWN_TITLE
-    """Local AE title (DIMSE), 1 to 16 characters."""
-    port: int = OWN_PORT
-    """Port on which we listen for C-MOVE."""
-    by: Retrieval = Retrieval.AUTO
-    """Retrieval method (DIMSE)."""
-
-    def __post_init__(self) -> None:
-        """Refuse invalid options."""
-        if not _TITLE.fullmatch(self.title):
-            raise UnusableInputError(
-                found=f"the AE title {self.title!r}",
-                expected="1 to 16 ASCII characters without a backslash",
-                next_step="Ask the archive's administrator for the local AE title",
-            )
-        if not 0 < self.port < 65536:
-            raise UnusableInputError(
-                found=f"the port {self.port}",
-                expected="1 to 65535",
-                next_step="Choose the port configured for LesionLens in the archive",
-            )
-        for path in (self.ca, self.certificate):
-            if path is not None and not path.is_file():
-                raise UnusableInputError(
-                    found=f"no file {path.name!r} of certificates",
-                    expected="a PEM file",
-                    next_step="Ask the archive's administrator for it",
-                )
+TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
+"""An AE title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +128,7 @@ def check_address(address: str) -> str:
         )
     if parts.hostname and parts.scheme in DIMSE and not parts.username:
         raise _address_error("an address without the archive's AE title")
-    if parts.scheme in DIMSE and parts.username and not _TITLE.fullmatch(parts.username):
+    if parts.scheme in DIMSE and parts.username and not TITLE.fullmatch(parts.username):
         raise _address_error(
             f"the AE title {parts.username!r:.40} in an address: not 1 to 16 ASCII characters "
             "without a backslash"

@@ -47,7 +47,8 @@ from lesionlens.site.pacs.association import (
     raise_if_stopped,
 )
 from lesionlens.site.pacs.intake import Intake
-from lesionlens.site.pacs.peer import Retrieval, unreachable
+from lesionlens.site.pacs.peer import unreachable
+from lesionlens.site.pacs.server import Retrieval
 from lesionlens.site.pacs.tls import server_context
 
 SYNTAXES = (
@@ -83,7 +84,7 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
     CancelledError
         The user cancelled.
     """
-    method = peer.access.by
+    method = Retrieval(peer.server.by)
     if method is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
         if method is Retrieval.GET:
             raise unreachable(
@@ -117,15 +118,15 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
         try:
             with _association_kept(peer, stop):
                 responses = assoc.send_c_move(
-                    _study_request(study_uid), peer.access.title, MoveModel
+                    _study_request(study_uid), peer.server.title, MoveModel
                 )
         except ValueError as error:
             raise unreachable(
                 peer.address, "it offers neither C-GET nor C-MOVE", "Use its DICOMweb address"
             ) from error
         advice = (
-            f"Ask its administrator to enter the local AE title {peer.access.title} with this "
-            f"machine and port {peer.access.port} as a destination; nothing was kept"
+            f"Ask its administrator to enter the local AE title {peer.server.title} with this "
+            f"machine and port {peer.server.port} as a destination; nothing was kept"
         )
         if not _await_responses(peer, responses, stop, intake, advice):
             raise unreachable(peer.address, "it does not respond to C-MOVE", advice)
@@ -205,7 +206,7 @@ def _study_request(study_uid: str) -> Dataset:
 @contextmanager
 def _storage_provider(peer: Peer, intake: Intake) -> Iterator[None]:
     """Listen for the archive on the interface that faces it, under the local AE title only."""
-    entity = AE(peer.access.title)
+    entity = AE(peer.server.title)
     entity.require_called_aet = True
     entity.maximum_pdu_size = MAX_PDU_BYTES
     entity.add_supported_context(Verification)
@@ -214,14 +215,14 @@ def _storage_provider(peer: Peer, intake: Intake) -> Iterator[None]:
     handlers = [(evt.EVT_C_STORE, lambda event: _store_object(event, intake)), *WITHOUT_DELAYS]
     try:
         server = entity.start_server(
-            (own_interface(peer.host, peer.port), peer.access.port),
+            (own_interface(peer.host, peer.port), peer.server.port),
             block=False,
-            ssl_context=server_context(peer.access) if peer.secure else None,
+            ssl_context=server_context(peer.server) if peer.secure else None,
             evt_handlers=handlers,
         )
     except OSError as error:
         raise ResourceError(
-            found=f"that port {peer.access.port} of this machine cannot be opened "
+            found=f"that port {peer.server.port} of this machine cannot be opened "
             f"({os_reason(error)})",
             expected="a free port to which the archive sends the study (C-MOVE)",
             next_step="Choose the port configured for LesionLens in the archive with --port",

@@ -1,13 +1,26 @@
-"""Connection settings of an archive, without secrets, for storage."""
+"""Connection settings of an archive, without secrets, as they are entered and stored."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from lesionlens.base.files.safe_paths import absolute
-from lesionlens.site.pacs.peer import OWN_PORT, OWN_TITLE, Access, Retrieval
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.site.pacs.peer import TITLE, check_address
+
+OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
+
+
+class Retrieval(StrEnum):
+    """Retrieval method of a DIMSE archive."""
+
+    AUTO = "auto"
+    """C-GET if the archive offers it, else C-MOVE."""
+    GET = "get"
+    """C-GET: over the same connection."""
+    MOVE = "move"
+    """C-MOVE: the archive opens a connection to this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,45 +28,46 @@ class Server:
     """Connection settings of an archive; contains no secrets."""
 
     address: str = ""
-    """See `pacs.connect.connect`."""
+    """`https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
+    `dicoms://AETITLE@host:port` for DIMSE over TLS."""
     user: str = ""
+    """User for DICOMweb; the password comes from the environment or the keyring."""
     ca: str = ""
+    """PEM file of CA certificates to trust instead of the usual ones; empty for those."""
     certificate: str = ""
+    """PEM file with the local certificate and key, if the archive requires one."""
     title: str = OWN_TITLE
+    """Local AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT
+    """Port on which we listen for C-MOVE."""
     by: str = Retrieval.AUTO.value
-    """See `pacs.peer.Access`; empty text for none."""
+    """Retrieval method (DIMSE), a value of `Retrieval`."""
 
-    @classmethod
-    def of(cls, address: str, access: Access) -> Server:
-        """Build settings from an address and access options; paths become absolute."""
-        return cls(
-            address,
-            access.user or "",
-            "" if access.ca is None else str(absolute(access.ca)),
-            "" if access.certificate is None else str(absolute(access.certificate)),
-            access.title,
-            access.port,
-            access.by.value,
-        )
-
-    def access(self) -> Access:
-        """Return the access options.
+    def check(self) -> str:
+        """Return the scheme of the address.
 
         Raises
         ------
         UnusableInputError
-            Title, port or file is invalid.
+            Address, title, port or a file is invalid.
         """
-        return Access(
-            user=self.user or None,
-            ca=Path(self.ca) if self.ca else None,
-            certificate=Path(self.certificate) if self.certificate else None,
-            title=self.title,
-            port=self.port,
-            by=Retrieval(self.by),
-        )
-
-    def note(self) -> dict[str, Any]:
-        """Return the settings as JSON."""
-        return asdict(self)
+        if not TITLE.fullmatch(self.title):
+            raise UnusableInputError(
+                found=f"the AE title {self.title!r}",
+                expected="1 to 16 ASCII characters without a backslash",
+                next_step="Ask the archive's administrator for the local AE title",
+            )
+        if not 0 < self.port < 65536:
+            raise UnusableInputError(
+                found=f"the port {self.port}",
+                expected="1 to 65535",
+                next_step="Choose the port configured for LesionLens in the archive",
+            )
+        for path in map(Path, filter(None, (self.ca, self.certificate))):
+            if not path.is_file():
+                raise UnusableInputError(
+                    found=f"no file {path.name!r} of certificates",
+                    expected="a PEM file",
+                    next_step="Ask the archive's administrator for it",
+                )
+        return check_address(self.address)

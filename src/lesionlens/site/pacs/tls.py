@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.tls import present, refusal, tls_error, trusting_context
-from lesionlens.site.pacs.peer import Access
+from lesionlens.site.pacs.server import Server
 
 _JOIN_ADVICE = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
 _CA = "--ca"
@@ -21,7 +22,7 @@ HUNG_UP = (
 """Reason and advice for a connection that ended abruptly."""
 
 
-def client_context(access: Access) -> ssl.SSLContext:
+def client_context(server: Server) -> ssl.SSLContext:
     """Return the client context: verifies the archive and presents the client certificate.
 
     Raises
@@ -29,27 +30,27 @@ def client_context(access: Access) -> ssl.SSLContext:
     UnusableInputError
         A certificate file cannot be used.
     """
-    context = trusting_context(access.ca, option=_CA)
-    return _with_own_certificate(context, access)
+    return _context(server, ssl.Purpose.SERVER_AUTH)
 
 
-def server_context(access: Access) -> ssl.SSLContext:
+def server_context(server: Server) -> ssl.SSLContext:
     """Return the server context for C-MOVE; the archive must present its certificate."""
-    if access.certificate is None:
+    if not server.certificate:
         raise UnusableInputError(
             found="C-MOVE over TLS, for which the archive connects here, without a certificate",
             expected="a certificate with its key, to present to the archive",
             next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
             in_window="Name the certificate in the archive's settings, or choose C-GET",
         )
-    context = trusting_context(access.ca, ssl.Purpose.CLIENT_AUTH, option=_CA)
+    context = _context(server, ssl.Purpose.CLIENT_AUTH)
     context.verify_mode = ssl.CERT_REQUIRED
-    return _with_own_certificate(context, access)
+    return context
 
 
-def _with_own_certificate(context: ssl.SSLContext, access: Access) -> ssl.SSLContext:
-    if access.certificate is not None:
-        present(context, access.certificate, pair_advice=_JOIN_ADVICE)
+def _context(server: Server, purpose: ssl.Purpose) -> ssl.SSLContext:
+    context = trusting_context(Path(server.ca) if server.ca else None, purpose, option=_CA)
+    if server.certificate:
+        present(context, Path(server.certificate), pair_advice=_JOIN_ADVICE)
     return context
 
 

@@ -27,7 +27,8 @@ from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
-from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, Access, FoundStudy, StudyQuery, unreachable
+from lesionlens.site.pacs.peer import LIMIT, MAX_IMAGES, FoundStudy, StudyQuery, unreachable
+from lesionlens.site.pacs.server import Server
 from lesionlens.site.pacs.tls import client_context, tls_reason
 from lesionlens.site.pacs.web_session import CHUNK_BYTES, WebSession
 
@@ -63,19 +64,19 @@ _ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=
 class WebPacs(Pacs):
     """An archive accessed by DICOMweb."""
 
-    def __init__(self, address: str, access: Access) -> None:
-        self.address = address.rstrip("/")
-        credentials = login(address, access.user)
+    def __init__(self, server: Server) -> None:
+        self.address = server.address.rstrip("/")
+        credentials = login(server.address, server.user)
         self._session = WebSession()
         # without explicit authentication, requests would read passwords from ~/.netrc
         self._session.auth = lambda request: request
         if credentials:
             self._session.auth = HTTPBasicAuth(*(text.encode() for text in credentials))
-        client_context(access)  # unusable certificates are refused now
-        if access.ca is not None:
-            self._session.verify = str(access.ca)
-        if access.certificate is not None:
-            self._session.cert = str(access.certificate)
+        client_context(server)  # unusable certificates are refused now
+        if server.ca:
+            self._session.verify = server.ca
+        if server.certificate:
+            self._session.cert = server.certificate
         self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 

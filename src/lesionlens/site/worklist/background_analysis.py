@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError, os_reason
@@ -17,7 +17,7 @@ from lesionlens.results.review.reopen import is_result
 from lesionlens.site.cohort.resume import (
     BusyFolderError,
     complete,
-    is_replaced,
+    current,
     locked_folder,
     store_outcome,
 )
@@ -25,7 +25,7 @@ from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity, save_result
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint, holds_files, is_of_other_files
+from lesionlens.site.database.study_files import holds_files, is_of_other_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
@@ -125,15 +125,14 @@ def _store_result(
     job = StudyJob(name, Path(entry.place), database.folder / name)
     if is_result(job.out) and not is_of_other_files(job.study, job.out):
         return False
-    files = fingerprint(job.study)
+    job = current(database, job)
     if not holds_files(job.study, {sha256 for _, sha256 in analysis.run.inputs}):
         raise UnusableInputError(
             found=f"images of {name!r} that differ from those that were analysed",
             expected="images that do not change while they are read",
             next_step="Open the study again",
         )
-    job = replace(job, is_new=is_replaced(database, job, files))
-    store_outcome(database, job, save_result(job, analysis, choice), files)
+    store_outcome(database, job, save_result(job, analysis, choice))
     return True
 
 
@@ -164,8 +163,7 @@ def _analyse(
         path = Path(entry.place)
         job = StudyJob(entry.name, path, database.folder / entry.name)
         path.stat()  # raises if it is not available
-        digest = fingerprint(path)
-        job = replace(job, is_new=is_replaced(database, job, digest))
+        job = current(database, job)
     except CancelledError:
         return None
     except (LesionLensError, OSError) as error:
@@ -177,14 +175,14 @@ def _analyse(
     if _without_unavailable_warning(entry) is not entry:
         entry = _without_unavailable_warning(entry)
         database.update(entry)
-    if complete(database, job, digest, engine, any_files=True) is not None:
+    if complete(database, job, engine, any_files=True) is not None:
         if entry.candidates is None:
             database.update(with_result(entry, job.out))
         return None
     database.write_note(UNDER_WAY, entry.name)
     outcome = analyse(job, choice, context.part(0, 1, f"{entry.name}: {{}}"))
     if outcome.status is not Status.STOPPED:
-        store_outcome(database, job, outcome, digest)
+        store_outcome(database, job, outcome)
     return outcome
 
 
@@ -194,10 +192,17 @@ def _without_unavailable_warning(entry: StudyEntry) -> StudyEntry:
     return entry if warnings == entry.warnings else replace(entry, warnings=warnings)
 
 
-def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
+def local_study(
+    database: WorklistDatabase,
+    entry: StudyEntry,
+    context: RunContext,
+    *,
+    same_patient: bool = False,
+) -> StudyEntry:
     """Return a study that is local and described, updating the list.
 
-    A study that is only in the archive is fetched.
+    A study that is only in the archive is fetched. `same_patient`: whether a person confirmed that
+    all its files are of one patient.
 
     Raises
     ------
@@ -212,7 +217,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
                 expected="a study on this machine, or a list made from an archive",
                 next_step="Make the list again from the archive: List ▾",
             )
-        entry = fetched(entry, archive, database.folder, context=context)
+        entry = fetched(entry, archive, database.folder, same_patient=same_patient, context=context)
         database.update(entry)
     return refresh_entry(database, entry)
 
@@ -220,7 +225,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
 def record_archive(database: WorklistDatabase, names: Iterable[str], archive: Server) -> None:
     """Record from which archive studies are fetched; its settings apply to all that are from it."""
     stored = database.read_note(_ARCHIVES) or {"settings": {}, "addresses": {}}
-    stored["settings"][archive.address] = archive.note()
+    stored["settings"][archive.address] = asdict(archive)
     stored["addresses"] |= dict.fromkeys(names, archive.address)
     database.write_note(_ARCHIVES, stored)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from lesionlens.base.errors import ReadError
@@ -80,10 +80,8 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
         protocol = TypeAdapter(ReadingProtocol).validate_python(table)
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        raise _unusable(first_problem(error)) from error
     except (OSError, ValueError) as error:
-        raise _unusable(str(error)) from error
+        raise _unusable(first_problem(error)) from error
     for name in ("readers", "arms", "cases"):
         values = getattr(protocol, name)
         if len(set(values)) < len(values):

@@ -18,7 +18,7 @@ from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import is_worklist_folder
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 
 _RESULT_FILES = frozenset({"report.html", "findings.json"})
@@ -72,7 +72,7 @@ def _is_own_output(folder: Path) -> bool:
 
 
 def studies_of(
-    address: str, access: Access, query: StudyQuery, *, context: RunContext = SILENT
+    archive: Server, query: StudyQuery, *, context: RunContext = SILENT
 ) -> tuple[StudyEntry, ...]:
     """Return the matching studies of an archive; they are fetched later.
 
@@ -81,7 +81,7 @@ def studies_of(
     UnusableInputError
         No study matches.
     """
-    studies = connect(address, access).find(query, context=context)
+    studies = connect(archive).find(query, context=context)
     if not studies:
         raise UnusableInputError(
             found="no matching study in the archive",
@@ -97,17 +97,28 @@ def archived(study: FoundStudy) -> StudyEntry:
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 
-def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
-    """Fetch a study into `studies/UID` below the list; return its entry with the path."""
+def fetched(
+    entry: StudyEntry,
+    archive: Server,
+    folder: Path,
+    *,
+    same_patient: bool = False,
+    context: RunContext,
+) -> StudyEntry:
+    """Fetch a study into `studies/UID` below the list; return its entry with the path.
+
+    `same_patient`: whether a person confirmed that all its files are of one patient.
+    """
     target = folder / "studies" / entry.study_uid
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
     if not target.is_dir():
         try:
-            connect(archive.address, archive.access()).get(
+            connect(archive).get(
                 entry.study_uid,
                 target,
                 listed=Patient(),  # the list warns if its patient is not that of the images
+                same_patient=same_patient,
                 context=context.quiet(),
             )
         except UnusableInputError:

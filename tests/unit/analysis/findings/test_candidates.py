@@ -15,25 +15,24 @@ from lesionlens.analysis.findings.candidates import (
     CUT_BRAIN,
     NO_PEAK,
     Evidence,
-    StudyContext,
     describe,
     remeasured,
     tracking_uids,
 )
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
-    components_of,
     fill_planar_holes,
-    keep,
     merged,
     relabelled_ml,
     segment_components,
 )
+from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import TUMOUR_LABELS, Label, Region, RelevanceMeasure
+from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region, RelevanceMeasure
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import MapAgreement
 from lesionlens.base.records.prediction import SlightEnhancement
+from lesionlens.base.records.study import PreparedStudy
 
 SHAPE = (60, 50, 40)
 
@@ -58,16 +57,25 @@ def drawn(*lesions):
     return out
 
 
-def context_of(probability, has_t1c=True, identity="study"):
-    brain = np.ones(SHAPE, bool)
-    head = anatomy.find_head(brain, make_grid())
-    return StudyContext(probability[Region.WT], head, has_t1c, identity)
+def make_prepared(has_t1c=True, native=None):
+    """A study of a brain that fills its grid."""
+    working = make_grid()
+    native = native or working
+    return PreparedStudy(
+        np.zeros((4, *SHAPE), np.float32),
+        np.array([sequence is not MrSequence.T1C or has_t1c for sequence in MrSequence]),
+        np.ones(SHAPE, bool),
+        working,
+        native,
+        index_map(working.affine, native.affine),
+        MrSequence.T1C if has_t1c else MrSequence.FLAIR,
+    )
 
 
-def found_in(probability, scores=None, **kwargs):
+def found_in(probability, scores=None, has_t1c=True, identity="study"):
     marked = segment_components(probability, make_grid())
-    scores = scores or [0.9] * marked.count
-    return describe(marked, Evidence(scores), context_of(probability, **kwargs)), marked
+    evidence = Evidence(scores or [0.9] * marked.count, probability=probability)
+    return describe(marked, evidence, make_prepared(has_t1c), identity), marked
 
 
 def test_labels_are_nested_and_only_where_a_candidate_is():
@@ -180,14 +188,15 @@ def test_contributions_of_sequences_go_with_their_candidate_and_an_unknown_score
     marked = segment_components(drawn(((12, 25, 20), 5), ((45, 25, 20), 5)), make_grid())
     tables = [[{"t1c": figure}, {"t1c": figure + 0.1}] for figure in (0.2, 0.4, 0.6)]
     scores = SequenceScores(*tables, by_voxel=None)
-    context = context_of(drawn())
-    first, last = describe(marked, Evidence([None, 0.2], by_sequence=scores), context).candidates
+    prepared = make_prepared()
+    evidence = Evidence([None, 0.2], by_sequence=scores)
+    first, last = describe(marked, evidence, prepared, "study").candidates
     assert (first.score, last.score) == (0.2, None)
     assert first.relevance_of is last.relevance_of is RelevanceMeasure.OVERLAP
     for candidate, n in ((first, 1), (last, 0)):
         found = (candidate.sequence_relevance, candidate.score_alone, candidate.score_left_out)
         assert found == tuple(table[n] for table in tables)
-    unknown, _ = describe(marked, Evidence([0.1, 0.2]), context).candidates
+    unknown, _ = describe(marked, Evidence([0.1, 0.2]), prepared, "study").candidates
     assert unknown.sequence_relevance is unknown.relevance_of is unknown.score_alone is None
 
 
@@ -210,12 +219,8 @@ def test_without_t1c_enhancement_is_left_empty_with_a_notice():
 
 def test_without_a_probability_the_peak_is_left_empty_with_a_notice():
     probability = drawn(((20, 25, 20), 9))
-    marked = segment_components(probability, make_grid())
-    context = context_of(probability)
-    known = describe(marked, Evidence([0.9]), context)
-    unknown = describe(
-        marked, Evidence([0.9]), dataclasses.replace(context, whole_tumour_probability=None)
-    )
+    known, marked = found_in(probability)
+    unknown = describe(marked, Evidence([0.9]), make_prepared(), "study")
     assert known.candidates[0].peak_mm is not None
     assert NO_PEAK not in known.notices
     assert unknown.candidates[0].peak_mm is None
@@ -292,17 +297,16 @@ def test_enhancement_below_ten_millimetres_is_not_measurable():
     assert candidate.rano_measurable is False
 
 
-def test_a_cut_brain_is_noticed_beside_candidates_alone():
+def test_a_cut_brain_is_noticed_beside_candidates_alone(monkeypatch):
     probability = drawn(((20, 25, 20), 9))
-    context = context_of(probability)
-    marked = segment_components(probability, make_grid())
+    whole_head = anatomy.find_head(np.ones(SHAPE, bool), make_grid())
     for head, expected in (
-        (dataclasses.replace(context.head, whole=False), (CUT_BRAIN,)),
-        (dataclasses.replace(context.head, whole=True), ()),
+        (dataclasses.replace(whole_head, whole=False), (CUT_BRAIN,)),
+        (dataclasses.replace(whole_head, whole=True), ()),
         (None, ()),
     ):
-        with_head = dataclasses.replace(context, head=head)
-        assert describe(marked, Evidence([0.9]), with_head).notices == expected
+        monkeypatch.setattr(anatomy, "head_of", lambda _, head=head: head)
+        assert found_in(probability)[0].notices == expected
     findings, _ = found_in(drawn(), has_t1c=False)
     assert findings.notices == ()
 
@@ -312,14 +316,13 @@ def as_stored():
     """How candidates are found in two lesions, as they are or stored otherwise."""
     probability = drawn(((16, 22, 18), 8), ((44, 30, 22), 5))
     grid = make_grid()
-    head = anatomy.find_head(np.ones(SHAPE, bool), grid)
 
     def found(order):
         maps = {region: stored(array, order) for region, array in probability.items()}
         marked = segment_components(maps, grid_stored(grid, order))
-        scores = [float(len(part.points_mm())) for part in components_of(marked)]
-        context = StudyContext(maps[Region.WT], head, True, "study")
-        return describe(marked, Evidence(scores), context).candidates
+        scores = [float(len(part.points_mm())) for part in marked.parts()]
+        prepared = make_prepared(native=marked.grid)
+        return describe(marked, Evidence(scores, probability=maps), prepared, "study").candidates
 
     return found
 
@@ -345,12 +348,12 @@ def test_storage_order_changes_nothing_in_millimetres(as_stored, as_they_are, or
 
 def test_components_that_are_not_kept_leave_no_label():
     marked = segment_components(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
-    kept = keep(marked, [False, True])
+    kept = marked.keep([False, True])
     assert kept.count == 1
     np.testing.assert_array_equal(kept.components, (marked.components == 2).astype(int))
     np.testing.assert_array_equal(kept.labels > 0, kept.components > 0)
-    assert keep(marked, [True, True]) is marked
-    assert keep(marked, [False, False]).count == 0
+    assert marked.keep([True, True]) is marked
+    assert marked.keep([False, False]).count == 0
 
 
 EDGES = np.array([1.0, 1.0, 1.0])
@@ -399,9 +402,9 @@ def test_a_grid_from_a_float32_header_has_the_same_agreement_with_the_map():
     rng = np.random.default_rng(3)
     attention = rng.random(SHAPE).astype(np.float32)
     marked = segment_components(drawn(((12, 25, 20), 7), ((45, 20, 12), 5)), make_grid())
-    evidence = Evidence([0.9, 0.8], attention=attention)
+    evidence = Evidence([0.9, 0.8], attention={Region.WT: attention})
     found = [
-        describe(replace(marked, grid=make_grid(spacing=edge)), evidence, context_of(drawn()))
+        describe(replace(marked, grid=make_grid(spacing=edge)), evidence, make_prepared(), "study")
         for edge in (1.0, 1.0000001)
     ]
     exact, rounded = ([c.attention for c in one.candidates] for one in found)
@@ -411,9 +414,9 @@ def test_a_grid_from_a_float32_header_has_the_same_agreement_with_the_map():
 def test_an_unknown_agreement_with_the_map_stays_unknown_in_a_redrawn_candidate():
     """Candidates that were not sent would have their share of the map."""
     marked = segment_components(drawn(((12, 25, 20), 7)), make_grid())
-    evidence = Evidence([0.9], attention=np.ones(SHAPE, np.float32))
-    (measured,) = describe(marked, evidence, context_of(drawn())).candidates
-    (part,) = components_of(marked)
+    evidence = Evidence([0.9], attention={Region.WT: np.ones(SHAPE, np.float32)})
+    (measured,) = describe(marked, evidence, make_prepared(), "study").candidates
+    (part,) = marked.parts()
     unknown, other = MapAgreement(None, None), MapAgreement(peak_inside=False, mass_inside=0.1)
     assert measured.attention.peak_inside is not None
     assert remeasured(replace(measured, attention=unknown), measured, part).attention == unknown

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesionlens.analysis.findings import class_probabilities
-from lesionlens.analysis.findings.components import ComponentMask, components_of
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import LesionClass
 from lesionlens.base.records.prediction import ClassProbabilities
@@ -28,9 +28,7 @@ def _part(affine, corner):
     i, j, k = corner
     components[i : i + 3, j : j + 3, k : k + 3] = 1
     labels = (components > 0).astype(np.uint8)
-    return next(
-        iter(components_of(ComponentMask(labels, components, 1, Grid(components.shape, affine))))
-    )
+    return next(ComponentMask(labels, components, 1, Grid(components.shape, affine)).parts())
 
 
 @pytest.mark.parametrize("flip", [1.0, -1.0])

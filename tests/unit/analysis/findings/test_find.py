@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tests.unit.analysis.findings.test_candidates import (
     ball,
-    context_of,
     drawn,
     make_grid,
+    make_prepared,
 )
 
 from lesionlens.analysis.findings.candidates import considered
@@ -51,7 +51,7 @@ def test_a_component_below_the_floor_is_considered_and_no_candidate():
     assert flagged.components.count == len(flagged.scores) == len(flagged.first_pass_voxels) == 1
     np.testing.assert_array_equal(flagged.components.components > 0, ball(sure, 9))
     (region,) = considered(
-        flagged.dismissed, flagged.dismissed_scores, context_of(probability), probability[Region.WT]
+        flagged.dismissed, flagged.dismissed_scores, make_prepared(), probability[Region.WT]
     )
     assert region.score == flagged.dismissed_scores[0] < 0.7
     assert region.volume_ml == pytest.approx(faint.sum() / 1000)
@@ -79,7 +79,7 @@ def test_a_component_whose_score_reaches_the_floor_is_flagged():
 def test_what_is_considered_is_listed_by_descending_score():
     probability = drawn(((12, 25, 20), 7), ((45, 25, 20), 7))
     marked = segment_components(probability, make_grid())
-    found = considered(marked, [0.2, 0.3], context_of(probability), probability[Region.WT])
+    found = considered(marked, [0.2, 0.3], make_prepared(), probability[Region.WT])
     assert [region.score for region in found] == [0.3, 0.2]
     assert found[0].centroid_mm[0] > found[1].centroid_mm[0]
 

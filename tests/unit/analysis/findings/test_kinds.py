@@ -84,9 +84,7 @@ def test_every_set_of_sequences_has_a_model_of_what_it_shows(sequences, analysis
 
 def test_candidates_get_a_kind_and_nothing_else_changes(analysis):
     findings = analysis.findings
-    named = with_kinds(
-        findings.candidates, findings.components, analysis.prepared, head_of(analysis.prepared)
-    )
+    named = with_kinds(findings.candidates, findings.components, analysis.prepared)
     assert all(one.kind is not None for one in named)
     assert tuple(replace(one, kind=None) for one in named) == findings.candidates
 
@@ -97,7 +95,6 @@ def test_only_those_that_are_asked_for_are_measured(analysis):
         findings.candidates,
         findings.components,
         analysis.prepared,
-        head_of(analysis.prepared),
         only={2},
     )
     assert [one.id for one in named if one.kind is not None] == [2]
@@ -107,7 +104,7 @@ def test_without_a_brain_mask_there_is_no_kind(analysis):
     step = PreparationStep(StepName.BRAIN, None, done=False, message="not found")
     whole = replace(analysis.prepared, steps=(step,))
     findings = analysis.findings
-    named = with_kinds(findings.candidates, findings.components, whole, head_of(whole))
+    named = with_kinds(findings.candidates, findings.components, whole)
     assert all(one.kind is None for one in named)
 
 

@@ -55,8 +55,8 @@ def test_voxels_near_a_candidate_are_excluded_from_the_alignment(tmp_path, has_l
     assert (excluded is not None) is has_lesion
     if excluded is not None:
         inside = analysis.prepared.native.to_mm(np.argwhere(analysis.findings.components > 0))
-        assert excluded.mask[tuple(excluded.grid.nearest_voxel(inside).T)].all()
-        assert not excluded.mask.all()
+        assert excluded.data[tuple(excluded.grid.nearest_voxel(inside).T)].all()
+        assert not excluded.data.all()
 
 
 @pytest.mark.parametrize(("share", "is_masked"), [(0.4, True), (0.9, False)])

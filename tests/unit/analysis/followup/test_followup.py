@@ -620,15 +620,15 @@ def test_lesions_that_split_or_merge_say_so():
     one, two = np.zeros((2, *grid.shape), np.int32)
     one[5:25, 3:7, 3:7] = 1
     two[5:12, 3:7, 3:7], two[14:25, 3:7, 3:7] = 1, 2
-    split = match(one, grid, two, grid, np.eye(4))
+    split = match(Volume(one, grid), Volume(two, grid), np.eye(4))
     assert split.pairs == ((1, 2),)  # the larger part
     assert split.further == ((1, 1),)
-    merged = match(two, grid, one, grid, np.eye(4))
+    merged = match(Volume(two, grid), Volume(one, grid), np.eye(4))
     assert len(merged.pairs) == len(merged.further) == 1
     away = np.roll(one, 0) * 0
     away[0, 0, 0] = 1
     far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
-    assert match(one, grid, away, far, np.eye(4)).pairs == ()
+    assert match(Volume(one, grid), Volume(away, far), np.eye(4)).pairs == ()
 
 
 @pytest.mark.parametrize("slices", [4, 5])
@@ -639,8 +639,8 @@ def test_a_small_lesion_within_a_large_one_of_even_thickness_is_matched(slices):
     large, small = np.zeros((2, *grid.shape), np.int32)
     large[across <= 60, 1 : slices + 1] = 1
     small[across <= 6, slices] = 1
-    assert match(large, grid, small, grid, np.eye(4)).pairs == ((1, 1),)
-    assert match(small, grid, large, grid, np.eye(4)).pairs == ((1, 1),)
+    assert match(Volume(large, grid), Volume(small, grid), np.eye(4)).pairs == ((1, 1),)
+    assert match(Volume(small, grid), Volume(large, grid), np.eye(4)).pairs == ((1, 1),)
 
 
 def measured(number: int, ml: float) -> LesionMeasurement:
@@ -711,8 +711,8 @@ def test_what_changed_is_left_out_of_the_alignment(before):
     out = changed(before)
     lesions = np.argwhere(before.findings.components > 0)
     at = np.rint(out.grid.to_voxel(before.prepared.native.to_mm(lesions))).astype(int)
-    assert out.mask[tuple(at.T)].mean() > 0.95
-    assert out.mask.mean() < 0.2
+    assert out.data[tuple(at.T)].mean() > 0.95
+    assert out.data.mean() < 0.2
     whole = replace(before.findings, components=np.ones_like(before.findings.components))
     assert changed(replace(before, findings=whole)) is None  # nothing would be left
 

@@ -11,6 +11,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.followup import joint
 from lesionlens.analysis.followup.joint import AlignedScan, Side, joint_change
+from lesionlens.analysis.followup.matched_intensity import VoxelRoles
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
@@ -212,7 +213,7 @@ def test_a_regression_needs_voxels_on_which_both_outlines_agree(
     agreed = [(at >= end - n) & (at < end) for n, end in zip((inside, outside), ends, strict=False)]
     band = at < ends[2]
     unaffected = (at >= ends[2]) & (at < ends[3])
-    masks = joint._Masks(at >= 0, at >= 0, band, unaffected, *agreed)
+    masks = VoxelRoles(at >= 0, at >= 0, band, unaffected, *agreed)
     assert joint._untrainable_reason(masks, 100.0) is reason
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lesionlens.analysis.followup.matched_intensity import match_intensities
+from lesionlens.analysis.followup.matched_intensity import VoxelRoles, match_intensities
 
 SHAPE = (36, 32, 28)
 BRAIN = np.linalg.norm((np.moveaxis(np.indices(SHAPE), 0, -1) - 15) / 15, axis=-1) <= 1
@@ -25,7 +25,8 @@ def test_another_curve_and_another_field_are_taken_out_and_a_change_is_not(unit)
     log_before = np.log(np.maximum(before, 1e-3))
     curve = np.exp(0.8 * log_before + 0.4 * log_before**2 + 0.2 * along - 0.1 * along**2)
     changed = np.where(LESION | OVERLOOKED, 2 * unit, unit) * curve * BRAIN
-    found = match_intensities(before[None], changed[None].astype(np.float32), BRAIN, NORMAL, LESION)
+    roles = VoxelRoles(BRAIN, LESION, LESION, NORMAL, LESION, NORMAL)
+    found = match_intensities(before[None], changed[None].astype(np.float32), roles)
     assert np.median(found.now[0][NORMAL]) == pytest.approx(0, abs=1e-5)
     difference = (found.now - found.before)[0]
     beside = NORMAL & ~ndimage.binary_dilation(OVERLOOKED, iterations=3)
@@ -38,5 +39,5 @@ def test_another_curve_and_another_field_are_taken_out_and_a_change_is_not(unit)
 
 def test_images_of_different_tissue_do_not_correlate():
     images = [tissue(seed)[None] for seed in (1, 2)]
-    found = match_intensities(*images, BRAIN, BRAIN, BRAIN)
+    found = match_intensities(*images, VoxelRoles(*[BRAIN] * 6))
     assert abs(found.correlation[0]) < 0.6

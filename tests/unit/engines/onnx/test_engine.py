@@ -24,7 +24,7 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Region, WeightPrecision
 from lesionlens.base.records.prediction import Capability, InputPerturbation
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
@@ -323,12 +323,12 @@ run()
 def test_the_same_network_is_written_as_the_same_file(tmp_path):
     """torch notes sets in the graph, in another order in each process."""
     onnx = pytest.importorskip("onnx")
-    from lesionlens.network.onnx_export import Precision, write_model
+    from lesionlens.network.onnx_export import write_model
 
     for name, order in (("one", "{i: 1, j: 2}"), ("other", "{j: 2, i: 1}")):
         model = onnx.load(HERE / "tiny.onnx")
         model.graph.metadata_props.add(key="range_constraints", value=order)
-        write_model(model, tmp_path / name, {}, Precision.FP32)
+        write_model(model, tmp_path / name, {}, WeightPrecision.FP32)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
@@ -351,7 +351,7 @@ def test_an_export_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monke
 
     (tmp_path / "tiny.onnx").write_bytes(b"earlier")
     monkeypatch.setattr(onnx_export, "write_atomically", full)
-    model, fp16 = onnx.load(HERE / "tiny.onnx"), onnx_export.Precision.FP16
+    model, fp16 = onnx.load(HERE / "tiny.onnx"), WeightPrecision.FP16
     with pytest.raises(ResourceError, match="No space left"):
         onnx_export.write_model(model, tmp_path / "tiny.onnx", {}, fp16)
     assert (tmp_path / "tiny.onnx").read_bytes() == b"earlier"
@@ -362,10 +362,10 @@ def test_an_export_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monke
 def test_what_is_exported_anew_answers_as_torch(tmp_path, study, lens, precision, both):
     pytest.importorskip("onnxscript")
     from lesionlens.network import weights
-    from lesionlens.network.onnx_export import Precision, export_lens
+    from lesionlens.network.onnx_export import export_lens
 
     network, about = weights.load(HERE / "tiny.safetensors")
-    export_lens(network, about, tmp_path / "new.onnx", Precision(precision))
+    export_lens(network, about, tmp_path / "new.onnx", WeightPrecision(precision))
     found = OnnxEngine("cpu", tmp_path / "new.onnx").predict(study, context=SILENT)
     for region in Region:
         np.testing.assert_allclose(

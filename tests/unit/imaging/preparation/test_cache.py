@@ -49,6 +49,20 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
     assert [path.read_bytes() for path in entries] == whole
 
 
+def test_an_entry_under_the_name_of_another_is_computed_again():
+    """A folder of entries that was renamed or restored wrongly moved another patient's scan."""
+    form = cache.ArrayForm(frozenset({"a"}), lambda arrays: int(arrays["a"]), lambda a: {"a": a})
+    first, second = (
+        cache.cached(key, lambda number=number: np.array(number), form)
+        for number, key in enumerate("kl")
+    )
+    assert (cache.recall("k", form), cache.recall("l", form)) == (first, second) == (0, 1)
+    entries = {key: cache.folder() / f"{key}.kept" for key in "kl"}
+    entries["l"].write_bytes(entries["k"].read_bytes())
+    assert cache.recall("l", form) is None
+    assert cache.cached("l", lambda: np.array(1), form) == cache.recall("l", form) == 1
+
+
 def test_each_sequence_is_hashed_once(make_study, monkeypatch):
     tilted = Acquisition("LPS", (4, 4, 6), tilt_deg=6)
     names, hashed = {"t1", "t1c", "t2", "flair"}, []

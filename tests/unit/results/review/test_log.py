@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
+from lesionlens.base.records.prompts import PromptRound, prompts_text
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -329,3 +330,28 @@ def test_what_a_split_that_is_left_out_added_is_left_out_too():
     log.add(_ball("9.2", 3), DrawingMethod.MANUAL)
     assert log.review.restricted_to({"1.1"}) == log.review
     assert [e.tracking_uid for e in log.review.restricted_to({"1.7"}).events] == ["9.2"]
+
+
+def test_prompts_of_all_edits_that_led_to_the_outline_are_reported():
+    """The report named those of the last edit, or none after a brush; `monitor` added all up."""
+    log, uid = ReviewLog(), UIDS[0]
+
+    def prompt(kind, seconds):
+        return PromptRound(kind, ((1, 2, 3),), (), Region.WT, 2, seconds)
+
+    first = (prompt(PromptKind.POINT, 9.0), prompt(PromptKind.POINT, 12.5))
+    second = (prompt(PromptKind.BOX, 14.2),)
+    for length, prompts in ((1, first), (2, ()), (3, second), (4, second)):
+        outline = Outline(uid, (0, 0, 0), np.ones((length, 1, 1), np.uint8))
+        log.decide(uid, ReviewState.EDITED, outline=outline, prompts=prompts)
+    log.decide(uid, ReviewState.ACCEPTED)
+    log.undo()
+    log.undo()
+    assert log.review.prompts_of(uid) == (first, second)
+    text = "3 prompts (1 box, 2 point), 26.7 s, for the whole tumour"
+    assert prompts_text(log.review.prompts_of(uid)) == text
+    log.undo()
+    assert log.review.prompts_of(uid) == (first,), "the brush did not remove what they drew"
+    log.undo()
+    log.undo()
+    assert log.review.prompts_of(uid) == ()

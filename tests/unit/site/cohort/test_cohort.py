@@ -49,7 +49,7 @@ from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
 from lesionlens.site.cohort.batch import batch
 from lesionlens.site.cohort.resume import complete, locked_folder
-from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
+from lesionlens.site.cohort.run import Cohort, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import unread_result_notes, write_table
 from lesionlens.site.cohort.work import CohortChoice, load_lens
@@ -66,7 +66,6 @@ from lesionlens.site.worklist.read_session import ReadSession
 
 pytestmark = pytest.mark.usefixtures("coarse")
 CPU = CohortChoice(EngineChoice("cpu"))
-HERE = WorkerOptions()
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ def states(done):
 
 def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path):
     out = tmp_path / "out"
-    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    done = run_cohort(Cohort(studies, out), CPU)
     assert states(done) == {"a": "analysed", "b": "failed", "c": "analysed"}
     assert done.exit_status == 2
     assert "t1c.nii.gz" in done.outcomes[1].message
@@ -131,7 +130,7 @@ def test_a_table_whose_results_would_go_into_a_study_leaves_the_study_as_it_was(
     rows = tmp_path / "studies" / "rows.csv"
     rows.write_text("study\na\nc\n", "utf-8")
     before = {name: sorted((studies / name).iterdir()) for name in "ac"}
-    done = run_cohort(Cohort(rows, studies), CPU, HERE)
+    done = run_cohort(Cohort(rows, studies), CPU)
     assert done.exit_status == 2
     assert all("within the study" in outcome.message for outcome in done.outcomes)
     assert {name: sorted((studies / name).iterdir()) for name in "ac"} == before
@@ -144,22 +143,22 @@ def test_an_output_folder_within_a_study_of_a_table_is_refused(studies, tmp_path
     rows.write_text("study\nstudies/a\nstudies/c\n", "utf-8")
     before = sorted(studies.rglob("*"))
     with pytest.raises(UnusableInputError, match="within the study"):
-        run_cohort(Cohort(rows, studies / place), CPU, HERE)
+        run_cohort(Cohort(rows, studies / place), CPU)
     assert sorted(studies.rglob("*")) == before
 
 
 def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     begun = []
     monkeypatch.setattr(run, "analyse", lambda job, *_: begun.append(job.name) or _failed(job))
-    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU)
     assert begun == ["b"]
     assert done.n_skipped == 2
     (studies / "a" / "more.txt").write_text("a later file")
     (out / "c" / "findings.csv").unlink()
     begun.clear()
-    run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    run_cohort(Cohort(studies, out, resume=True), CPU)
     assert begun == ["a", "b", "c"]
 
 
@@ -171,10 +170,10 @@ def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp
     """`--also` was neither applied nor mentioned."""
     out = tmp_path / "out"
     hide = ExportOptions(hidden=frozenset({Identity.PATIENT}), also=frozenset({Extra.CONTOURS}))
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     asked = replace(CPU, files=hide)
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 0
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 2
+    assert run_cohort(Cohort(studies, out, resume=True), asked).n_skipped == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked).n_skipped == 2
 
 
 CHANGED = {
@@ -249,31 +248,31 @@ def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path)
     (bundle / "configs").mkdir(parents=True)
     (bundle / "configs" / "metadata.json").write_text("{}")
     choice, again = CohortChoice(EngineChoice("cpu", bundle=bundle)), Cohort(studies, out, True)
-    run_cohort(Cohort(studies, out), choice, HERE)
-    assert run_cohort(again, choice, HERE).n_skipped == 2
+    run_cohort(Cohort(studies, out), choice)
+    assert run_cohort(again, choice).n_skipped == 2
     (bundle / "configs" / "metadata.json").write_text('{"version": 2}')
-    assert run_cohort(again, choice, HERE).n_skipped == 0
+    assert run_cohort(again, choice).n_skipped == 0
     with closing(open_worklist_database(out)) as database:  # as an earlier release stored it
         for job in find_jobs(studies, out):
             outcome = database.outcome(job.name)
             if outcome.status is Status.ANALYSED:
                 engine = outcome.engine.partition(f" {work.CONFIGS}")[0]
                 database.store_outcome(replace(outcome, engine=engine), fingerprint(job.study))
-    assert run_cohort(again, choice, HERE).n_skipped == 2
+    assert run_cohort(again, choice).n_skipped == 2
 
 
 def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, studies, tmp_path):
     """As by a shard, or `analyze`, with other weights since; a review keeps the analysis."""
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+    run_cohort(Cohort(studies, out), CPU)
+    assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 2
     path = out / "a" / "run.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "warnings": ["reviewed"]}))
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+    assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 2
     for key in ("weights_sha256", "started"):
         path.write_text(json.dumps({**content, key: "2026-01-06T10:15:00Z"}))
-        assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 1, key
+        assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 1, key
         assert json.loads(path.read_text())[key] == content[key]
 
 
@@ -292,7 +291,7 @@ MADE_OTHERWISE = {
 def test_results_made_in_two_ways_in_one_table_are_named(quick, studies, tmp_path):
     """A resumed batch analyses nothing again, but a paper states what made its results."""
     out = tmp_path / "out"
-    outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
+    outcomes = run_cohort(Cohort(studies, out), CPU).outcomes
     path, other = (out / name / "run.json" for name in "ac")
     made = json.loads(path.read_text()) | {
         "versions": {"lesionlens": "0.2"},
@@ -320,7 +319,7 @@ def change_listed_table(result):
 def test_a_changed_findings_table_is_named_and_not_copied(quick, studies, tmp_path):
     """Values that a spreadsheet rewrote stood in cohort.csv as those of the analysis."""
     out = tmp_path / "out"
-    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    done = run_cohort(Cohort(studies, out), CPU)
     change_listed_table(out / "a")
     with write_table(out, done.outcomes).open(newline="") as lines:
         rows = {row["study"]: row for row in csv.DictReader(lines)}
@@ -342,7 +341,7 @@ def test_a_result_that_may_not_be_read_stops_no_other_study(
 ):
     """A colleague's result in a shared folder ended the whole batch with a system error."""
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
 
     def read(folder):
         if folder.name == "a":
@@ -354,7 +353,7 @@ def test_a_result_that_may_not_be_read_stops_no_other_study(
 
     monkeypatch.setattr(study_files, "read_run", read)
     monkeypatch.setattr(work, "_analyse", refuse)
-    done = run_cohort(Cohort(studies, out, resume=resume), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=resume), CPU)
     failed = {"a": "failed", "b": "failed"}
     assert states(done) == failed | {"c": "analysed" if resume else "failed"}
     message = done.outcomes[0].message
@@ -377,7 +376,7 @@ def test_a_disk_that_locks_no_files_is_no_other_batch(quick, studies, tmp_path, 
         locked_folder(out),
         pytest.raises(ResourceError, match="a disk that supports no file locks"),
     ):
-        run_cohort(Cohort(studies, out), CPU, HERE)
+        run_cohort(Cohort(studies, out), CPU)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always Unicode")
@@ -387,10 +386,10 @@ def test_a_name_that_is_no_utf8_stops_nothing(studies, tmp_path):
     for file in (studies / odd).iterdir():
         file.rename(file.with_name(f"{odd}_{file.name}"))
     (studies / odd / "t1c.nii.gz").write_bytes(b"")
-    broken = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    broken = run_cohort(Cohort(studies, tmp_path / "out"), CPU)
     assert states(broken) == {"M\\udcfcller": "failed", "a": "analysed", "b": "failed"}
     (studies / odd / "t1c.nii.gz").unlink()
-    done = run_cohort(Cohort(studies, tmp_path / "out", resume=True), CPU, HERE)
+    done = run_cohort(Cohort(studies, tmp_path / "out", resume=True), CPU)
     assert states(done) == {"M\\udcfcller": "analysed", "a": "analysed", "b": "failed"}
     assert write_table(tmp_path / "out", done.outcomes)
     report = (tmp_path / "out" / "M\\udcfcller" / "report.html").read_text("utf-8")
@@ -408,7 +407,7 @@ def test_a_defect_is_reported_in_words_and_wins_over_unusable_input(
         return real(job, *rest)
 
     monkeypatch.setattr(work, "_analyse", breaks)
-    done = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    done = run_cohort(Cohort(studies, tmp_path / "out"), CPU)
     assert states(done) == {"a": "failed", "b": "failed", "c": "analysed"}
     assert done.outcomes[0].message == "a defect in LesionLens (KeyError: 'x')"
     assert done.exit_status == 1
@@ -422,7 +421,7 @@ def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
             stop.set() if stage.endswith("studies") else None
 
     done = run_cohort(
-        Cohort(studies, out), CPU, HERE, context=RunContext(progress=first_done, cancel=stop)
+        Cohort(studies, out), CPU, context=RunContext(progress=first_done, cancel=stop)
     )
     assert states(done) == {"a": "analysed", "b": "stopped", "c": "stopped"}
     assert done.exit_status == 130
@@ -433,7 +432,7 @@ def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
 
 def test_the_folder_of_a_batch_opens_as_a_list(quick, studies, tmp_path):
     out = tmp_path / "out"
-    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    done = run_cohort(Cohort(studies, out), CPU)
     with existing_worklist_database(out) as database:
         entries = {entry.name: entry for entry in database.entries()}
     assert list(entries) == [outcome.name for outcome in done.outcomes]
@@ -448,7 +447,7 @@ def test_the_folder_of_a_batch_opens_as_a_list(quick, studies, tmp_path):
 
 def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studies, tmp_path):
     out = tmp_path / "out"
-    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    done = run_cohort(Cohort(studies, out), CPU)
     written = write_table(out, done.outcomes)
     with written.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -474,13 +473,13 @@ def test_a_full_disk_at_the_table_says_that_the_results_are_kept(tmp_path, monke
 def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
     """Not warnings of an earlier result, nor where the study was then."""
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     with existing_worklist_database(out) as database:
         first = database.entry("a")
         database.update(replace(first, warnings=("T1c is missing", *first.warnings)))
     moved = studies.rename(tmp_path / "moved")
     for resume in (True, False):
-        run_cohort(Cohort(moved, out, resume=resume), CPU, HERE)
+        run_cohort(Cohort(moved, out, resume=resume), CPU)
         with existing_worklist_database(out) as database:
             now = database.entry("a")
         assert (now.place, now.warnings) == (str((moved / "a").resolve()), first.warnings)
@@ -489,7 +488,7 @@ def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
 def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
     """It is no candidate in the table, in the list of studies, nor after a resumed run."""
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     with edited_json(out / "a" / "findings.json") as findings:
         count = len(findings["candidates"])
         findings["candidates"][0] |= {"apart": True, "score": 0.9}
@@ -499,7 +498,7 @@ def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
     assert (before.candidates, now.candidates) == (count, count - 1)
     assert now.highest != 0.9
     assert "Other findings, probably not tumour: 1" in now.warnings
-    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU)
     assert {o.name: o.other_findings for o in done.outcomes} == {"a": 1, "b": 0, "c": 0}
     table = write_table(out, done.outcomes)
     with table.open(newline="") as lines:
@@ -510,20 +509,20 @@ def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
 def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_path, patient):
     """A reader added a candidate: its row stood beside the counts of the analysis."""
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     analysis = make_analysis(patient, open_study(studies / "a"))
     first = analysis.findings.candidates[0]
     added = replace(first, id=2, tracking_uid="2.25.2", score=None, source=Source.READER)
     both = (first, added)
     found = replace(analysis.findings, candidates=both, conclusion=conclusion_of(both))
     TablesExporter().write(replace(analysis, findings=found), out / "a")
-    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU)
     with write_table(out, done.outcomes).open(newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if row["study"] == "a"]
     assert [row["candidates"] for row in rows] == ["2", "2"]
     assert rows[0]["message"] == "1 candidate region; added by a reader: 1"
     (out / "a" / "findings.json").write_text("{")
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 1
+    assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 1
 
 
 def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
@@ -550,14 +549,14 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
-        worker_options = WorkerOptions(2, cluster.scheduler_address)
-        done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, worker_options)
+        on_it = {"workers": 2, "scheduler": cluster.scheduler_address}
+        done = run_cohort(Cohort(studies, tmp_path / "there", **on_it), CPU)
         stop = threading.Event()
         stop.set()
         stopped = run_cohort(
-            Cohort(studies, tmp_path / "no"), CPU, worker_options, context=RunContext(cancel=stop)
+            Cohort(studies, tmp_path / "no", **on_it), CPU, context=RunContext(cancel=stop)
         )
-    alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU, HERE)
+    alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU)
     assert states(done) == states(alone)
     assert [o.candidates for o in done.outcomes] == [o.candidates for o in alone.outcomes]
     assert set(states(stopped).values()) == {"stopped"}
@@ -587,9 +586,9 @@ def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
         return (StudyOutcome(job.name, Status.FAILED, 2, "no worker") for job in jobs)
 
     monkeypatch.setattr(run, "on_cluster", fails)
-    there, part = WorkerOptions(1, "tcp://there:1"), type(chosen)
+    there, part = Cohort(studies, tmp_path / "out", scheduler="tcp://there:1"), type(chosen)
     name = "engine" if part is EngineChoice else "files"
-    run_cohort(Cohort(studies, tmp_path / "out"), CohortChoice(**{name: chosen}), there)
+    run_cohort(there, CohortChoice(**{name: chosen}))
     sent_part = getattr(sent[0], name)
     changed = [
         one.name for one in fields(part) if getattr(chosen, one.name) != getattr(part(), one.name)
@@ -631,7 +630,7 @@ def test_a_second_run_in_one_process_loads_its_weights(
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
-        run_cohort(Cohort(studies, tmp_path / "out"), CPU, WorkerOptions(1, "tcp://127.0.0.1:1"))
+        run_cohort(Cohort(studies, tmp_path / "out", scheduler="tcp://127.0.0.1:1"), CPU)
 
 
 def test_no_study_is_refused(tmp_path):
@@ -697,7 +696,7 @@ def test_a_study_named_like_a_table_of_the_results_is_refused_before_its_analysi
         with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
             batch_command(table, tmp_path / "out")
         with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
-            run_cohort(Cohort(table, tmp_path / "out"), CPU, HERE)
+            run_cohort(Cohort(table, tmp_path / "out"), CPU)
     assert not (tmp_path / "out").exists()
 
 
@@ -771,10 +770,10 @@ def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):
     table, out = tmp_path / "table.csv", tmp_path / "out"
     scan = next((studies / "a").glob("*flair*"))
     table.write_text(f"study,name\n{scan},one\n")
-    assert run_cohort(Cohort(table, out), CPU, HERE).exit_status == 0
-    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 1
+    assert run_cohort(Cohort(table, out), CPU).exit_status == 0
+    assert run_cohort(Cohort(table, out, resume=True), CPU).n_skipped == 1
     os.utime(scan, ns=(0, 0))
-    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 0
+    assert run_cohort(Cohort(table, out, resume=True), CPU).n_skipped == 0
 
 
 @pytest.mark.parametrize("described", [True, False])
@@ -790,13 +789,13 @@ def test_a_row_follows_images_that_are_replaced_between_two_batches(
 
     cohort = Cohort(tmp_path / "studies", tmp_path / "out", resume=True)
     write("FIRST")
-    run_cohort(cohort, CPU, HERE)
+    run_cohort(cohort, CPU)
     with closing(open_worklist_database(cohort.out)) as database:
         if described:
             describe_studies(database)
             ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
     write("OTHER")
-    assert states(run_cohort(cohort, CPU, HERE)) == {"a": "analysed"}
+    assert states(run_cohort(cohort, CPU)) == {"a": "analysed"}
     with closing(open_worklist_database(cohort.out)) as database:
         warning = "its images have another patient ID than when it was read or signed"
         if described:
@@ -811,7 +810,7 @@ def test_a_row_follows_images_that_are_replaced_between_two_batches(
 def test_a_study_that_cannot_be_analysed_is_still_said_to_be_so_when_its_list_is_read_again(
     quick, studies, tmp_path
 ):
-    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU)
     with closing(open_worklist_database(tmp_path / "out")) as database:
         (before,) = database.entry("b").warnings
         describe_studies(database, force=True)
@@ -823,7 +822,7 @@ def test_a_result_that_was_written_by_another_command_is_shown_in_the_list(
 ):
     """Such as `analyze --out` into the folder of a list."""
     shutil.rmtree(studies / "b")
-    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU)
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies(
             [StudyEntry("a", str(studies / "a")), StudyEntry("c", str(studies / "c"))]
@@ -878,9 +877,9 @@ def test_another_engine_analyses_again(tmp_path):
     write_saved_result(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
         database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="phantom 1"), "f")
-        assert complete(database, job, "f", "phantom 1") is not None
-        assert complete(database, job, "f", "phantom 2") is None
-        assert complete(database, job, "g", "phantom 1") is None
+        assert complete(database, replace(job, files="f"), "phantom 1") is not None
+        assert complete(database, replace(job, files="f"), "phantom 2") is None
+        assert complete(database, replace(job, files="g"), "phantom 1") is None
 
 
 def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study):
@@ -890,11 +889,11 @@ def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study)
     (study / "flair.nii.gz").rename(anat / "sub-01_ses-2_FLAIR.nii.gz")
     out = tmp_path / "out"
     cohort = Cohort(tmp_path / "ds", out / "lesionlens", dataset=out)
-    done = run_cohort(cohort, CPU, HERE)
+    done = run_cohort(cohort, CPU)
     assert done.exit_status == 0
     assert (out / "sub-01/ses-2/anat/sub-01_ses-2_space-orig_dseg.nii.gz").is_file()
     assert (out / "lesionlens" / "sub-01_ses-2" / "findings.json").is_file()
-    again = run_cohort(replace(cohort, resume=True), CPU, HERE)
+    again = run_cohort(replace(cohort, resume=True), CPU)
     assert again.n_skipped == 1
 
 
@@ -922,7 +921,7 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
     first = Cohort(
         _one_study(tmp_path, make_study, "one", 1), place, dataset=out if dataset else None
     )
-    assert run_cohort(first, CPU, HERE).exit_status == 0
+    assert run_cohort(first, CPU).exit_status == 0
     before = (place / "a" / "run.json").read_bytes()
     other = replace(first, studies=_one_study(tmp_path, make_study, "two", 2))
     shutil.copytree(out, tmp_path / "kept")
@@ -931,7 +930,7 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
     for resume in (False, True):
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "kept", out)
-        done = run_cohort(replace(other, resume=resume), CPU, HERE)
+        done = run_cohort(replace(other, resume=resume), CPU)
         assert (done.exit_status, done.n_skipped) == (2, 0)
         assert "result of another study named 'a'" in done.outcomes[0].message
         assert (place / "a" / "run.json").read_bytes() == before
@@ -939,13 +938,13 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
 
 def test_a_cohort_that_was_moved_or_exported_again_goes_on(tmp_path, make_study):
     first = Cohort(_one_study(tmp_path, make_study, "one", 1), tmp_path / "out")
-    run_cohort(first, CPU, HERE)
+    run_cohort(first, CPU)
     shutil.copytree(first.studies, tmp_path / "moved")
     moved = replace(first, studies=tmp_path / "moved", resume=True)
-    assert run_cohort(moved, CPU, HERE).n_skipped == 1
+    assert run_cohort(moved, CPU).n_skipped == 1
     changed = _one_study(tmp_path, make_study, "two", 2) / "a" / "flair.nii"
     changed.replace(first.studies / "a" / "flair.nii")
-    assert run_cohort(first, CPU, HERE).exit_status == 0
+    assert run_cohort(first, CPU).exit_status == 0
 
 
 @pytest.mark.parametrize(
@@ -959,7 +958,7 @@ def test_a_result_of_another_study_is_not_kept_as_this_ones(
     It is not replaced either: the study fails until someone decides which result stays.
     """
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     if earlier_release:
         with closing(open_worklist_database(out)) as database:
             database.write_note("inputs: c", None)
@@ -967,22 +966,22 @@ def test_a_result_of_another_study_is_not_kept_as_this_ones(
     write_run_file(out / "c", (tmp_path / "other.nii",))
     other = (out / "c" / "run.json").read_bytes()
     for _ in range(2):
-        done = run_cohort(Cohort(studies, out, resume=resume), CPU, HERE)
+        done = run_cohort(Cohort(studies, out, resume=resume), CPU)
         assert states(done) == {"a": "analysed", "b": "failed", "c": "failed"}
         assert "result of another study named 'c'" in done.outcomes[2].message
         assert (out / "c" / "run.json").read_bytes() == other
     shutil.rmtree(out / "c")
-    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU)
     assert (states(done)["c"], done.n_skipped) == ("analysed", 1)
 
 
 def test_a_result_without_a_record_of_its_files_is_analysed_again(quick, studies, tmp_path):
     out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU, HERE)
+    run_cohort(Cohort(studies, out), CPU)
     (out / "a" / "run.json").unlink()
     (out / "c" / "run.json").write_text("{")
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 0
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+    assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 0
+    assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 2
 
 
 def test_a_table_with_notes_of_a_person_is_not_replaced(tmp_path):

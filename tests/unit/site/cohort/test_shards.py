@@ -18,7 +18,7 @@ from lesionlens.cli.main import app
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder
-from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
+from lesionlens.site.cohort.run import Cohort, run_cohort
 from lesionlens.site.cohort.studies import WHOLE, Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -26,7 +26,7 @@ from lesionlens.site.database.worklist_database import existing_worklist_databas
 
 SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"
 NAMES = ["a", "b", "c", "d", "e"]
-CPU, HERE = CohortChoice(EngineChoice("cpu")), WorkerOptions()
+CPU = CohortChoice(EngineChoice("cpu"))
 
 
 @pytest.fixture
@@ -68,23 +68,23 @@ def test_a_shard_that_is_none_is_refused(text):
 def test_the_whole_adopts_what_shards_have_done(studies, tmp_path, begun):
     out = tmp_path / "out"
     for number in (1, 2):
-        run_cohort(Cohort(studies, out, resume=True, shard=Shard(number, 3)), CPU, HERE)
-    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+        run_cohort(Cohort(studies, out, resume=True, shard=Shard(number, 3)), CPU)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU)
     assert sorted(begun) == NAMES  # each once
     assert done.n_skipped == 4
-    again = run_cohort(Cohort(studies, out, resume=True, shard=Shard(1, 3)), CPU, HERE)
+    again = run_cohort(Cohort(studies, out, resume=True, shard=Shard(1, 3)), CPU)
     assert again.n_skipped == len(again.outcomes) == 2
 
 
 def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tmp_path):
     out = tmp_path / "out"
     with locked_folder(out, beside_shards=True):
-        assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE).exit_status == 0
+        assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU).exit_status == 0
         with pytest.raises(UnusableInputError, match="another batch"):
-            run_cohort(Cohort(studies, out), CPU, HERE)
+            run_cohort(Cohort(studies, out), CPU)
     for shard in (Shard(1, 2), WHOLE):
         with locked_folder(out), pytest.raises(UnusableInputError, match="another batch running"):
-            run_cohort(Cohort(studies, out, shard=shard), CPU, HERE)
+            run_cohort(Cohort(studies, out, shard=shard), CPU)
 
 
 def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, tmp_path, begun):
@@ -94,14 +94,14 @@ def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, 
     for number in (1, 2):
         cohort = Cohort(studies, out / "lesionlens", dataset=out, shard=Shard(number, 2))
         with pytest.raises(UnusableInputError, match="one subject in BIDS"):
-            run_cohort(cohort, CPU, HERE)
+            run_cohort(cohort, CPU)
     assert begun == []
 
 
 def test_a_table_names_the_studies(studies, tmp_path, begun):
     table = tmp_path / "chosen.csv"
     table.write_text("study,name\nstudies/c,third\nstudies/a,\n")
-    done = run_cohort(Cohort(table, tmp_path / "out"), CPU, HERE)
+    done = run_cohort(Cohort(table, tmp_path / "out"), CPU)
     assert [outcome.name for outcome in done.outcomes] == begun == ["third", "a"]
     table.write_text("folder\nstudies/c\n")
     with pytest.raises(UnusableInputError, match="no column `study`"):
@@ -112,20 +112,20 @@ def test_a_corrected_table_corrects_the_list_where_the_folder_is_the_same(studie
     table, out = tmp_path / "chosen.csv", tmp_path / "out"
     for patient, date in (("P1", "2026-01-05"), ("P2", "2026-02-05")):
         table.write_text(f"study,patient,date\nstudies/a,{patient},{date}\n")
-        run_cohort(Cohort(table, out, resume=True), CPU, HERE)
+        run_cohort(Cohort(table, out, resume=True), CPU)
         with existing_worklist_database(out) as database:
             entry = database.entry("a")
         assert (entry.patient, entry.date) == (patient, date)
     (tmp_path / "other" / "a").mkdir(parents=True)
     table.write_text("study,patient\nother/a,P3\n")
-    run_cohort(Cohort(table, out), CPU, HERE)
+    run_cohort(Cohort(table, out), CPU)
     with existing_worklist_database(out) as database:
         assert database.entry("a").patient == "P2"
 
 
 def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):
     caplog.set_level(REPORT, "lesionlens")
-    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU)
     lines = [record.getMessage() for record in caplog.records if record.levelno == REPORT]
     assert lines[0].startswith("1 of 5: a analysed in 41.2 s, 2 candidates; about ")
     assert lines[-1] == "5 of 5: e analysed in 41.2 s, 2 candidates"

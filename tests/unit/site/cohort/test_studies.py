@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
-from lesionlens.site.cohort.run import WorkerOptions
+from lesionlens.site.cohort.run import Cohort
 from lesionlens.site.cohort.studies import find_jobs, left_out, study_paths_by_name
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.study_files import study_files
@@ -74,9 +74,8 @@ def test_a_worker_opens_a_study_by_its_link(linked, tmp_path, monkeypatch):
     """Reports named the target with several workers, and the link with one."""
     seen = []
     monkeypatch.setattr(run, "in_processes", lambda jobs, *_: seen.extend(jobs) or ())
-    jobs = find_jobs(linked, tmp_path / "out")
-    choice = CohortChoice(EngineChoice("cpu"))
-    assert not list(run._outcomes(jobs, choice, WorkerOptions(workers=2), SILENT))
+    cohort, choice = Cohort(linked, tmp_path / "out", workers=2), CohortChoice(EngineChoice("cpu"))
+    assert not list(run._outcomes(find_jobs(linked, cohort.out), cohort, choice, SILENT))
     assert [job.study for job in seen] == [linked.parent / "subject 1"]
 
 

@@ -288,6 +288,28 @@ def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):
                     ["A", "edited", "4", "2.0"]]  # fmt: skip
 
 
+def test_prompts_of_an_outline_that_was_undone_are_not_counted(tmp_path):
+    """The page listed a corrected outline that neither the report nor `learn` had."""
+    result(tmp_path, 1, [[("A", "edited")], [("A", "edited")]])
+    file = tmp_path / "study1" / "review.json"
+    review = json.loads(file.read_text())
+    undone, kept = review["events"]
+    for event, name in ((undone, "1"), (kept, "2")):
+        event |= {"outline": name, "prompts": [{"kind": "point", "seconds": 5.0}]}
+    before = {"state": "unreviewed", "reason": None, "outline": None, "prompts": []}
+    review["events"] += [
+        {**kept, **before, "act": "undo"},
+        {**kept, "act": "redo"},
+        {**undone, **before, "act": "undo"},
+    ]
+    file.write_text(json.dumps(review))
+    watched = watch(tmp_path, BOUNDS)
+    (reader,) = watched.readers
+    assert (reader.pointed, reader.prompts, reader.prompt_seconds) == (1, 1.0, 5.0)
+    rows = [row.split(",")[-4:] for row in page.csv_table(watched).splitlines()[1:]]
+    assert rows == [["A", "unreviewed", "", ""], ["A", "edited", "1", "5.0"]]
+
+
 def test_who_undid_or_measured_has_no_verdict_of_their_own(tmp_path):
     """Diameters by C counted as an edit of C's, and B had accepted what B only undid."""
     first, second, third = (f"2.25.1.{n}" for n in range(3))

@@ -30,7 +30,7 @@ from tests.phantoms.headers import NOBODY
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE
-from lesionlens.site.pacs.peer import Access, Retrieval
+from lesionlens.site.pacs.server import Retrieval, Server
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "reader", "a pass phrase"
@@ -215,8 +215,8 @@ def way(request: pytest.FixtureRequest) -> str:
 def archive_at(it: Running, way: str, **more: object):
     """Connect to an Orthanc in a given way."""
     if way == "web":
-        return connect(it.web, Access(user=USER, **more))
-    return connect(it.dimse, Access(by=Retrieval(way), port=it.move_port, **more))
+        return connect(Server(it.web, user=USER, **more))
+    return connect(Server(it.dimse, by=Retrieval(way), port=it.move_port, **more))
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from keyring.errors import KeyringLocked
 from requests.utils import select_proxy
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.cli.pacs import AccessOptions
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE, keep, login
-from lesionlens.site.pacs.peer import Access, StudyQuery
+from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.server import Server
 
 SECRET = "hunter2"
@@ -64,7 +65,7 @@ def ring(monkeypatch):
 )
 def test_a_secret_in_an_address_is_refused_and_not_repeated(address):
     with pytest.raises(UnusableInputError) as caught:
-        connect(address)
+        connect(Server(address))
     assert SECRET not in str(caught.value)
 
 
@@ -75,7 +76,7 @@ def test_certificates_for_an_address_without_tls_are_refused(address, field, tmp
     file = tmp_path / "certificate.pem"
     file.touch()
     with pytest.raises(UnusableInputError, match="certificates for an address without TLS"):
-        connect(address, Access(**{field: file}))
+        connect(Server(address, **{field: str(file)}))
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,12 @@ def test_certificates_for_an_address_without_tls_are_refused(address, field, tmp
 )
 def test_an_address_of_another_kind_is_refused(address):
     with pytest.raises(UnusableInputError, match="AETITLE"):
-        connect(address)
+        connect(Server(address))
 
 
 def test_a_user_name_by_dimse_is_not_silently_ignored():
     with pytest.raises(UnusableInputError, match="DICOMweb"):
-        connect("dicom://A@host:104", Access(user="me"))
+        connect(Server("dicom://A@host:104", user="me"))
 
 
 def test_a_password_never_travels_unencrypted(monkeypatch):
@@ -126,7 +127,7 @@ def test_a_locked_keyring_is_named(ring):
 
 def test_a_connection_does_not_show_its_password(monkeypatch):
     monkeypatch.setenv(PASSWORD_VARIABLE, SECRET)
-    archive = connect("https://pacs.example/dicom-web", Access(user="me"))
+    archive = connect(Server("https://pacs.example/dicom-web", user="me"))
     assert SECRET not in repr(archive) + repr(vars(archive))
 
 
@@ -140,7 +141,7 @@ def test_a_netrc_file_is_not_read(monkeypatch, tmp_path):
         raise ConnectionError("enough")
 
     monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
-    archive = connect("http://127.0.0.1:9/dicom-web")
+    archive = connect(Server("http://127.0.0.1:9/dicom-web"))
     with pytest.raises(ConnectionError):
         archive.find(StudyQuery())
     assert sent
@@ -170,17 +171,17 @@ def test_a_query_that_would_mean_something_else_is_refused(words):
 )
 def test_an_impossible_title_or_port_is_refused(words):
     with pytest.raises(UnusableInputError):
-        Access(**words)
+        Server("https://pacs.example", **words).check()
 
 
 @pytest.mark.parametrize("address", ["https://127.0.0.1:9/x", "dicoms://A@127.0.0.1:9"])
 def test_files_that_are_no_certificates_are_named(address, tmp_path):
     with pytest.raises(UnusableInputError, match="PEM"):
-        Access(ca=tmp_path / "absent.pem")
+        Server(address, ca=str(tmp_path / "absent.pem")).check()
     (tmp_path / "bad.pem").write_text("not a certificate")
     for which in ("ca", "certificate"):
         with pytest.raises(UnusableInputError, match="certificate"):
-            connect(address, Access(**{which: tmp_path / "bad.pem"}))
+            connect(Server(address, **{which: str(tmp_path / "bad.pem")}))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_proxy_reads_no_query(monkeypatch, address, by_proxy):
 
     monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
     with pytest.raises(ConnectionError):
-        connect(address).find(StudyQuery(patient_name="Doe*"))
+        connect(Server(address)).find(StudyQuery(patient_name="Doe*"))
     assert used == ["http://192.0.2.9:3128" if by_proxy else None]
 
 
@@ -215,7 +216,7 @@ def test_a_stored_archive_finds_its_certificates_from_any_folder(tmp_path, monke
     file, other = Path("ca.pem"), tmp_path / "other"
     file.touch()
     other.mkdir()
-    stored = Server.of("https://pacs.example", Access(ca=file, certificate=file)).note()
+    server = AccessOptions(ca=file, cert=file).server("https://pacs.example")
     monkeypatch.chdir(other)
-    access = Server(**stored).access()
-    assert access.ca == access.certificate == tmp_path / file
+    assert server.ca == server.certificate == str(tmp_path / file)
+    server.check()

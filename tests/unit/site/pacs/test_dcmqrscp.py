@@ -19,8 +19,9 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.association import Peer
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import Access, Retrieval, StudyQuery
+from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.retrieve import FIRST_KINDS
+from lesionlens.site.pacs.server import Retrieval, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 CONFIGURATION = """
@@ -79,9 +80,9 @@ def study_of_all_kinds(folder):
 def test_a_study_with_our_results_comes_back_where_no_classes_are_listed(archive, tmp_path):
     address, move = archive
     files = study_of_all_kinds(tmp_path / "study")
-    assert len(connect(address).send(files).stored) == len(files)
-    assert connect(address).get(STUDY, tmp_path / "back").files == len(files)
-    by_move = connect(address, Access(by=Retrieval.MOVE, port=move))
+    assert len(connect(Server(address)).send(files).stored) == len(files)
+    assert connect(Server(address)).get(STUDY, tmp_path / "back").files == len(files)
+    by_move = connect(Server(address, by=Retrieval.MOVE, port=move))
     with pytest.raises(ResourceError, match=r"--by get, --by move or its DICOMweb"):
         by_move.get(STUDY, tmp_path / "moved")  # dcmqrscp proposes 64 classes, ours not among them
     assert not (tmp_path / "moved").exists()
@@ -89,16 +90,16 @@ def test_a_study_with_our_results_comes_back_where_no_classes_are_listed(archive
 
 def test_a_wrong_title_of_theirs_and_of_ours_are_told_apart(archive):
     address, _ = archive
-    assert connect(address).find(StudyQuery()) == ()
+    assert connect(Server(address)).find(StudyQuery()) == ()
     with pytest.raises(ResourceError, match="it is not called NOBODY"):
-        connect(address.replace("QRSCP", "NOBODY")).find(StudyQuery())
+        connect(Server(address.replace("QRSCP", "NOBODY"))).find(StudyQuery())
     with pytest.raises(UnusableInputError, match="without the archive's AE title"):
-        connect(address.replace("QRSCP@", ""))
+        connect(Server(address.replace("QRSCP@", "")))
 
 
 def test_a_rejection_is_read_however_late_the_answer_is_looked_for(archive):
     """pynetdicom looks at the socket first, which a quick rejection has closed by then."""
-    peer = Peer(archive[0].replace("QRSCP", "NOBODY"), Access())
+    peer = Peer(Server(archive[0].replace("QRSCP", "NOBODY")))
     late = [(evt.EVT_REQUESTED, lambda _: time.sleep(0.5))]
     with (
         pytest.raises(ResourceError, match="it is not called NOBODY"),

@@ -47,6 +47,7 @@ from lesionlens.site.pacs.delivery import DeliveryInterruptedError
 from lesionlens.site.pacs.files import ObjectKind, kind_of, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, unreachable
+from lesionlens.site.pacs.server import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 
@@ -203,11 +204,11 @@ def test_an_archive_that_restarts_is_tried_again_until_it_is_back(files, monkeyp
 def test_a_connection_that_breaks_in_the_first_object_is_no_unknown_title(files):
     kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
     with dimse(kinds, [None]) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert len(done.stored) == len(files)
     assert len(came) == len(files) + 1
     with dimse(kinds, [None], lists=False) as (address, _), pytest.raises(ResourceError) as error:
-        connect(address).send(files)
+        connect(Server(address)).send(files)
     assert "AE title" in str(error.value)
 
 
@@ -288,7 +289,7 @@ def dimse(kinds, statuses, lists=True, syntaxes=None):
 def test_an_archive_that_takes_no_report_gets_all_else_by_dimse(files):
     kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
     with dimse(kinds - {Comprehensive3DSRStorage}, []) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert len(came) == len(done.stored) == len(files) - 1
     with pytest.raises(ExportError, match="1 × Comprehensive 3D SR Storage: it does not") as error:
         done.check()
@@ -298,7 +299,7 @@ def test_an_archive_that_takes_no_report_gets_all_else_by_dimse(files):
 def test_an_archive_that_takes_nothing_but_the_default_transfer_syntax_gets_all(files):
     kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
     with dimse(kinds, [], syntaxes=[ImplicitVRLittleEndian]) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert not done.refused
     assert len(came) == len(done.stored) == len(files)
 
@@ -308,7 +309,7 @@ def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_i
 ):
     kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
     with dimse(kinds, [0xC000, 0xA700]) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert len(done.stored) == len(files) - 1
     assert [one.reason for one in done.refused] == ["status 0xc000"]
     assert len(came) == len(files) + 1  # one was sent again, which had not been stored
@@ -361,13 +362,13 @@ def web(answers, takes=lambda kind: True, listed=None, names=names_stored):
 
 def test_a_busy_archive_is_asked_again(files):
     with web([(503, {"Retry-After": "0"}), (429, {})]) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert len(done.stored) == sum(came) == len(files)
     with (
         web([(503, {})] * 9) as (address, came),
         pytest.raises(ResourceError, match=f"busy .503.; it has 0 of {len(files)} files"),
     ):
-        connect(address).send(files)
+        connect(Server(address)).send(files)
     assert not came
 
 
@@ -379,21 +380,21 @@ def test_a_file_that_a_response_does_not_name_is_not_taken_for_stored(files, nam
         web([], names=lambda parts: names_stored(parts[:named])) as (address, came),
         pytest.raises(ResourceError, match="does not name every file"),
     ):
-        connect(address).send(files, on_partial=partial.append)
+        connect(Server(address)).send(files, on_partial=partial.append)
     assert [len(part.stored) for part in partial] == [len(came)] * named
 
 
 def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(files, monkeypatch):
     monkeypatch.setattr(outgoing, "BATCH_FILES", 2)
     with web([(200, {}), (500, {})]) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert len(done.stored) == 2 + sum(came) == len(files)
     parts = []
     with (
         web([(200, {}), *[(401, {})] * 9]) as (address, _),
         pytest.raises(ResourceError, match=f"not authorised; it has 2 of {len(files)} files"),
     ):
-        connect(address).send(files, on_partial=parts.append)
+        connect(Server(address)).send(files, on_partial=parts.append)
     assert [len(part.stored) for part in parts] == [2]
 
 
@@ -437,7 +438,7 @@ def test_files_that_came_before_the_last_connection_broke_are_all_stored(files):
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
     report = Comprehensive3DSRStorage.encode()
     with web([], lambda part: report not in part) as (address, came):
-        done = connect(address).send(files)
+        done = connect(Server(address)).send(files)
     assert sum(came) == len(done.stored) == len(files) - 1
     count = f"1 of {len(files)} files .*other {len(files) - 1}"
     with pytest.raises(ExportError, match="Comprehensive 3D SR Storage: status 409") as error:
@@ -600,4 +601,4 @@ def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):
         web([], listed=[{"x": "y" * 5000}]) as (address, _),
         pytest.raises(ResourceError, match="more than"),
     ):
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
@@ -27,9 +29,11 @@ from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.site.pacs import association, retrieve
+from lesionlens.site.pacs.association import AS_REQUESTOR
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.dimse import _found_study
-from lesionlens.site.pacs.peer import LIMIT, Access, Retrieval, StudyQuery
+from lesionlens.site.pacs.peer import LIMIT, StudyQuery
+from lesionlens.site.pacs.server import Retrieval, Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 SERVICE_REFUSED = 0x0122
@@ -68,7 +72,7 @@ def test_a_query_that_an_archive_cannot_answer_has_advice_about_the_query(n_befo
         yield 0xA700, None
 
     with archive(FindModel, find=find) as address, pytest.raises(ResourceError) as caught:
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())
     assert "status 0xa700 to the query" in caught.value.found
     assert caught.value.next_step.startswith("Narrow the search or try again later")
 
@@ -80,7 +84,7 @@ def test_matches_beyond_the_limit_are_not_awaited():
         yield 0x0000, None
 
     with archive(FindModel, find=find) as address:
-        assert len(connect(address).find(StudyQuery())) == LIMIT
+        assert len(connect(Server(address)).find(StudyQuery())) == LIMIT
 
 
 @pytest.mark.filterwarnings("ignore:.*VR.* IS:UserWarning")
@@ -100,14 +104,85 @@ def test_a_value_that_cannot_be_read_costs_no_match():
         yield 0x0000, None
 
     with archive(FindModel, find=find) as address:
-        (found,) = connect(address).find(StudyQuery())
+        (found,) = connect(Server(address)).find(StudyQuery())
     assert (found.patient_id, found.instances) == ("P1", None)
 
 
 def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     with archive(FindModel, known=["OTHER"]) as address, pytest.raises(ResourceError) as caught:
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())
     assert "does not know the local AE title LESIONLENS" in caught.value.found
+
+
+def test_ctrl_c_while_connecting_leaves_no_association_that_keeps_the_process(monkeypatch):
+    """The command ended only when the idle association timed out, after a minute."""
+    begun = []
+
+    def interrupted(entity, *args, **kwargs):
+        begun.append(associate(entity, *args, **kwargs))
+        raise KeyboardInterrupt
+
+    associate = AE.associate
+    monkeypatch.setattr(AE, "associate", interrupted)
+    with archive(FindModel, find=lambda _: iter(())) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = begun
+        assoc.join(5)
+        assert not assoc.is_alive()
+
+
+def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):
+    """The one that reads the connection never ended, nor did the command."""
+    interrupted = []
+
+    def kill_interrupted_once(assoc):
+        if assoc.is_requestor and not interrupted:
+            interrupted.append(assoc)
+            assoc._kill = True  # as far as it comes before it waits for that thread
+            raise KeyboardInterrupt
+        kill(assoc)
+
+    kill = Association.kill
+    monkeypatch.setattr(Association, "kill", kill_interrupted_once)
+    with archive(FindModel, find=lambda _: iter([(0x0000, None)])) as address:
+        with pytest.raises(KeyboardInterrupt):
+            connect(address).find(StudyQuery())
+        (assoc,) = interrupted
+        for _ in range(100):
+            if not assoc.is_alive() and not assoc.dul.is_alive():
+                return
+            time.sleep(0.05)
+    pytest.fail("a thread is still alive")
+
+
+@pytest.fixture
+def preempted(monkeypatch):
+    """The thread of an association that polls for requests pauses before each poll."""
+
+    class SlowEvent(threading.Event):
+        def wait(self, timeout=None):
+            done = super().wait(timeout)
+            time.sleep(0.2)  # longer than a response takes
+            return done
+
+    def init(assoc, *args, **kwargs):
+        initialise(assoc, *args, **kwargs)
+        if assoc.is_requestor:
+            assoc._reactor_checkpoint = SlowEvent()
+            assoc._reactor_checkpoint.set()
+
+    initialise = Association.__init__
+    monkeypatch.setattr(Association, "__init__", init)
+
+
+@pytest.mark.usefixtures("preempted")
+def test_a_response_is_not_lost_to_the_thread_that_polls_for_requests(images, monkeypatch):
+    monkeypatch.setattr(association, "ANSWER_SECONDS", 3)  # as long as a lost response would take
+    stored = []
+    with archive(MRImageStorage, store=lambda event: stored.append(event) or 0x0000) as address:
+        done = connect(address).send([Path(image.filename) for image in images[:3]])
+    assert (len(done.stored), len(stored)) == (3, 3)
 
 
 def test_a_port_of_another_program_is_no_archive(monkeypatch):
@@ -116,7 +191,7 @@ def test_a_port_of_another_program_is_no_archive(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"dicom://ARCHIVE@127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ResourceError, match="connected, but no association") as caught:
-            connect(address).find(StudyQuery())
+            connect(Server(address)).find(StudyQuery())
     assert "dicoms://" in caught.value.next_step
 
 
@@ -149,7 +224,7 @@ def refused(_):
 
 
 def fetch(address, by, port, folder):
-    return connect(address, Access(by=Retrieval(by), port=port)).get(STUDY, folder)
+    return connect(Server(address, by=Retrieval(by), port=port)).get(STUDY, folder)
 
 
 @pytest.mark.parametrize(
@@ -169,19 +244,19 @@ def test_an_archive_without_retrieval_is_named(images, by, says, tmp_path):
 @pytest.mark.parametrize("late_s", [0.0, 0.5])
 def test_c_move_takes_the_place_of_a_c_get_that_is_refused(images, tmp_path, late_s):
     """Some archives report completion before the images have come."""
-    port = free_port()
+    port, loses_none = free_port(), {"evt_handlers": AS_REQUESTOR}
 
     def send_late():
         time.sleep(late_s)
         entity = AE("ARCHIVE")
         entity.add_requested_context(MRImageStorage)
-        assoc = entity.associate("127.0.0.1", port, ae_title="LESIONLENS")
+        assoc = entity.associate("127.0.0.1", port, ae_title="LESIONLENS", **loses_none)
         for image in images:
             assoc.send_c_store(image)
         assoc.release()
 
     def move(_):
-        yield "127.0.0.1", port
+        yield "127.0.0.1", port, loses_none
         if late_s:
             threading.Thread(target=send_late).start()
             yield 0
@@ -246,7 +321,7 @@ def test_a_file_that_cannot_be_sent_as_it_is_costs_no_other(images, tmp_path):
     (tmp_path / "0.dcm").write_bytes(content.replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00XX"))
     accepts = {"syntaxes": [ImplicitVRLittleEndian], "store": lambda _: 0x0000}
     with archive(MRImageStorage, **accepts) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert [path.name for path in done.stored] == ["1.dcm"]
     assert [refusal.reason for refusal in done.refused] == [
         "it cannot be sent as it is (ValueError)"
@@ -266,7 +341,7 @@ def test_files_of_more_kinds_than_one_association_negotiates_are_all_sent(images
     with archive(
         *kinds[:100], store=lambda event: received.append(event.request.AffectedSOPClassUID) or 0
     ) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert {path.stem for path in done.stored} == set(received) == set(kinds[:100])
     assert {refusal.item.sop_class for refusal in done.refused} == set(kinds[100:])
 
@@ -283,5 +358,5 @@ def test_a_file_that_is_there_twice_is_sent_once(images, tmp_path):
     for name in ("first.dcm", "copy.dcm"):
         images[0].save_as(tmp_path / name)
     with archive(MRImageStorage, store=store) as address:
-        done = connect(address).send(files_of(tmp_path))
+        done = connect(Server(address)).send(files_of(tmp_path))
     assert (len(done.stored), done.refused, len(stored)) == (2, (), 1)

@@ -34,7 +34,8 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import association
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import Access, Retrieval, StudyQuery, name_pattern
+from lesionlens.site.pacs.peer import StudyQuery, name_pattern
+from lesionlens.site.pacs.server import Retrieval, Server
 
 # pynetdicom lets go of a refused connection's socket without closing it
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -139,9 +140,9 @@ def test_a_connection_that_breaks_leaves_no_half_study(
     monkeypatch.setattr("lesionlens.site.pacs.retrieve.LATE_SECONDS", 0.5)
     after = part * sum(path.stat().st_size for path in files_of(sent))
     if way == "move":
-        access, ours = Access(by=Retrieval.MOVE, port=free_port()), orthanc.move_port
-        with wire(access.port, break_after=after, listen=ours), pytest.raises(ResourceError):
-            connect(orthanc.dimse, access).get(STUDY, tmp_path / "got")
+        server, ours = Server(orthanc.dimse, by="move", port=free_port()), orthanc.move_port
+        with wire(server.port, break_after=after, listen=ours), pytest.raises(ResourceError):
+            connect(server).get(STUDY, tmp_path / "got")
     else:
         port = orthanc.http if way == "web" else orthanc.dicom
         with wire(port, break_after=after) as broken, pytest.raises(ResourceError):
@@ -177,7 +178,7 @@ def test_c_move_is_chosen_where_there_is_no_c_get(password, sent, tmp_path, tmp_
 
 
 def test_an_archive_that_does_not_know_us_says_what_to_enter(orthanc, sent, tmp_path, password):
-    stranger = connect(orthanc.dimse, Access(title="STRANGER", by=Retrieval.MOVE, port=free_port()))
+    stranger = connect(Server(orthanc.dimse, title="STRANGER", by=Retrieval.MOVE, port=free_port()))
     with pytest.raises(ResourceError, match="STRANGER"):
         stranger.get(STUDY, tmp_path / "got")
     assert not list(tmp_path.iterdir())
@@ -186,7 +187,7 @@ def test_an_archive_that_does_not_know_us_says_what_to_enter(orthanc, sent, tmp_
 def test_a_port_in_use_is_named(orthanc, sent, tmp_path, password):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        archive = connect(orthanc.dimse, Access(by=Retrieval.MOVE, port=port))
+        archive = connect(Server(orthanc.dimse, by=Retrieval.MOVE, port=port))
         with pytest.raises(ResourceError, match=f"port {port}"):
             archive.get(STUDY, tmp_path / "got")
     assert not list(tmp_path.iterdir())
@@ -195,7 +196,7 @@ def test_a_port_in_use_is_named(orthanc, sent, tmp_path, password):
 def test_a_wrong_password_is_reported_without_showing_it(orthanc, monkeypatch):
     monkeypatch.setenv("LESIONLENS_PACS_PASSWORD", "wrong secret")
     with pytest.raises(ResourceError, match="401") as caught:
-        connect(orthanc.web, Access(user=USER)).find(StudyQuery())
+        connect(Server(orthanc.web, user=USER)).find(StudyQuery())
     assert "secret" not in str(caught.value)
 
 
@@ -211,7 +212,7 @@ def test_no_secret_and_no_patient_reaches_a_log(archive, sent, tmp_path, caplog)
 
 @pytest.mark.parametrize("secret_way", ["web", "get", "move"])
 def test_everything_goes_by_tls(secure_orthanc, certificates, secret_way, password, sent, tmp_path):
-    trust = {"ca": certificates.authority, "certificate": certificates.client}
+    trust = {"ca": str(certificates.authority), "certificate": str(certificates.client)}
     archive = archive_at(secure_orthanc, secret_way, **trust)
     archive.send(files_of(sent))
     assert archive.find(StudyQuery(patient_id=NOBODY.patient_id))
@@ -230,7 +231,7 @@ def test_an_archive_without_trust_is_not_spoken_to(secure_orthanc, secret_way, p
 )
 def test_an_archive_that_does_not_answer_is_named(address):
     with pytest.raises(ResourceError, match="no usable answer"):
-        connect(address).find(StudyQuery())
+        connect(Server(address)).find(StudyQuery())
 
 
 @pytest.mark.parametrize("address", ["http://pacs.invalid/x", "dicom://A@pacs.invalid:104"])
@@ -239,7 +240,7 @@ def test_an_archive_whose_name_is_unknown_is_no_matter_of_the_disk(address, monk
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    archive = connect(address)
+    archive = connect(Server(address))
     for act in (lambda: archive.find(StudyQuery()), lambda: archive.objects_of("1.2", bool)):
         with pytest.raises(ResourceError, match="no usable answer") as error:
             act()
@@ -248,7 +249,7 @@ def test_an_archive_whose_name_is_unknown_is_no_matter_of_the_disk(address, monk
 
 def test_an_answer_waits_for_the_request_that_asked(orthanc):
     """pynetdicom's own thread looks at the queue each millisecond, and must take nothing."""
-    peer = association.Peer(orthanc.dimse, Access())
+    peer = association.Peer(Server(orthanc.dimse))
     with peer.associated([]) as link:
         link.dimse_timeout = 1.0  # else a lost answer is waited for a minute
         link.dimse.msg_queue.put((1, "an answer"))
@@ -267,7 +268,7 @@ def test_an_archive_that_ends_the_first_request_is_asked_to_enter_our_title(
     password, sent, tmp_path, tmp_path_factory
 ):
     with running(tmp_path_factory.mktemp("strict"), **STRICT, DicomModalities={}) as it:
-        archive = connect(it.dimse, Access(title="STRANGER", port=free_port()))
+        archive = connect(Server(it.dimse, title="STRANGER", port=free_port()))
         for act in (
             lambda: archive.find(StudyQuery()),
             lambda: archive.send(files_of(sent)),
@@ -323,5 +324,5 @@ def test_an_archive_that_leaves_between_two_requests_is_named(
         archive_that_leaves(last, n_answered, monkeypatch) as address,
         pytest.raises(ResourceError, match="the connection broke"),
     ):
-        connect(address, Access(by=Retrieval(by), port=free_port())).get(STUDY, tmp_path / "got")
+        connect(Server(address, by=Retrieval(by), port=free_port())).get(STUDY, tmp_path / "got")
     assert not any(tmp_path.iterdir())

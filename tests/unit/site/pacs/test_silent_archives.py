@@ -18,6 +18,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import association, web
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import StudyQuery
+from lesionlens.site.pacs.server import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")  # pynetdicom's
 
@@ -74,7 +75,9 @@ def stopped_soon() -> Iterator[None]:
 @pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)
 def test_a_search_is_cancelled_wherever_a_web_archive_stops(answer):
     with silent_after(answer) as (port, silent), stopped_soon():
-        connect(f"http://127.0.0.1:{port}/d").find(StudyQuery(), context=RunContext(cancel=silent))
+        connect(Server(f"http://127.0.0.1:{port}/d")).find(
+            StudyQuery(), context=RunContext(cancel=silent)
+        )
 
 
 BEGUN = (
@@ -90,7 +93,7 @@ BEGUN = (
 
 def test_a_study_that_stops_arriving_is_cancelled_and_leaves_nothing(tmp_path):
     with silent_after(*BEGUN) as (port, silent), stopped_soon():
-        archive = connect(f"http://127.0.0.1:{port}/d")
+        archive = connect(Server(f"http://127.0.0.1:{port}/d"))
         archive.get(STUDY, tmp_path / "study", context=RunContext(cancel=silent))
     assert not any(tmp_path.iterdir())
 
@@ -98,7 +101,7 @@ def test_a_study_that_stops_arriving_is_cancelled_and_leaves_nothing(tmp_path):
 def test_sending_to_a_web_archive_that_stops_is_cancelled(sent):
     nothing = HEADER + b"Content-Length: 2\r\n\r\n[]"
     with silent_after(nothing, nothing, b"") as (port, silent), stopped_soon():
-        archive = connect(f"http://127.0.0.1:{port}/d")
+        archive = connect(Server(f"http://127.0.0.1:{port}/d"))
         archive.send(files_of(sent)[:1], context=RunContext(cancel=silent))
 
 
@@ -108,14 +111,14 @@ def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
         silent_after(*BEGUN) as (port, _),
         pytest.raises(ResourceError, match="timed out"),
     ):
-        connect(f"http://127.0.0.1:{port}/d").get(STUDY, tmp_path / "study")
+        connect(Server(f"http://127.0.0.1:{port}/d")).get(STUDY, tmp_path / "study")
 
 
 @pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)
 def test_a_search_ends_wherever_a_web_archive_stops_for_long(monkeypatch, answer):
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 0.2))
     with silent_after(answer) as (port, _), pytest.raises(ResourceError, match="timed out"):
-        connect(f"http://127.0.0.1:{port}/d").find(StudyQuery())
+        connect(Server(f"http://127.0.0.1:{port}/d")).find(StudyQuery())
 
 
 def test_a_search_is_cancelled_where_a_dimse_archive_stops():
@@ -134,7 +137,7 @@ def test_a_search_is_cancelled_where_a_dimse_archive_stops():
     address = f"dicom://ARCHIVE@127.0.0.1:{server.socket.getsockname()[1]}"
     try:
         with stopped_soon():
-            connect(address).find(StudyQuery(), context=RunContext(cancel=silent))
+            connect(Server(address)).find(StudyQuery(), context=RunContext(cancel=silent))
     finally:
         ended.set()
         server.shutdown()
@@ -143,7 +146,7 @@ def test_a_search_is_cancelled_where_a_dimse_archive_stops():
 def test_cancelling_while_a_port_takes_no_association_is_not_a_failure(monkeypatch):
     monkeypatch.setattr(association, "CONNECT_SECONDS", 1)
     with silent_after() as (port, silent), stopped_soon():
-        archive = connect(f"dicom://ARCHIVE@127.0.0.1:{port}")
+        archive = connect(Server(f"dicom://ARCHIVE@127.0.0.1:{port}"))
         archive.find(StudyQuery(), context=RunContext(cancel=silent))
 
 
@@ -154,5 +157,5 @@ def test_a_port_that_does_not_answer_a_tls_handshake_has_no_certificate(monkeypa
         silent_after() as (port, _),
         pytest.raises(ResourceError, match="it does not answer") as error,
     ):
-        connect(f"dicoms://ARCHIVE@127.0.0.1:{port}").find(StudyQuery())
+        connect(Server(f"dicoms://ARCHIVE@127.0.0.1:{port}")).find(StudyQuery())
     assert "dicom://" in error.value.next_step

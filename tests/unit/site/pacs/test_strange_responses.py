@@ -17,6 +17,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.site.pacs import delivery, web
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import LIMIT, StudyQuery
+from lesionlens.site.pacs.server import Server
 
 JSON = b"Content-Type: application/dicom+json\r\n"
 LOGIN = b"<html>log in</html>"
@@ -59,7 +60,7 @@ def archive_answering(rest: bytes, status: bytes = b"200 OK"):
             pass
 
     with serving_requests(Handler) as port:
-        yield connect(f"http://127.0.0.1:{port}/dicom-web")
+        yield connect(Server(f"http://127.0.0.1:{port}/dicom-web"))
 
 
 def respond(handler, items, headers=()):
@@ -135,7 +136,7 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
             pass
 
     with serving_requests(Handler) as port:
-        archive = connect(f"http://127.0.0.1:{port}/dicom-web")
+        archive = connect(Server(f"http://127.0.0.1:{port}/dicom-web"))
         found = archive.find(StudyQuery())
         series = archive._series("1.2", SILENT)
     assert len(found) == len(series) == (7 if follows_offset else 3)
@@ -160,7 +161,7 @@ def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
 
     query = StudyQuery(patient_name="Müller*")
     with serving_requests(Handler) as port:
-        archive = connect(f"http://127.0.0.1:{port}/dicom-web")
+        archive = connect(Server(f"http://127.0.0.1:{port}/dicom-web"))
         count = LIMIT - 1
         assert [found.study_uid for found in archive.find(query)] == ["1.2.0"]
         count = LIMIT

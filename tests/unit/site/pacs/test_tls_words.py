@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from tests.helpers.ports import closed_port
@@ -15,7 +16,8 @@ from tests.unit.site.pacs.conftest import Certificates, archive_at
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import Access, StudyQuery
+from lesionlens.site.pacs.peer import StudyQuery
+from lesionlens.site.pacs.server import Server
 from lesionlens.site.pacs.tls import client_context, server_context, tls_reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")  # pynetdicom's
@@ -30,17 +32,17 @@ def test_a_certificate_and_key_that_do_not_make_a_pair_are_refused_by_name(certi
     locked.write_text((folder / "client.crt").read_text() + f"{head}\n")
     for file in (folder / "client.crt", folder / "client.key", both, locked):
         with pytest.raises(UnusableInputError, match=f"no usable certificate .*{file.name}"):
-            client_context(Access(certificate=file))
+            client_context(Server(certificate=str(file)))
 
 
 def test_a_study_that_comes_by_c_move_over_tls_needs_our_certificate(certificates):
     with pytest.raises(UnusableInputError, match="without a certificate") as error:
-        server_context(Access(ca=certificates.authority))
+        server_context(Server(ca=str(certificates.authority)))
     assert "--cert" in error.value.next_step
 
 
 def test_an_archive_that_asks_for_our_certificate_says_so(secure_orthanc, certificates, password):
-    archive = archive_at(secure_orthanc, "get", ca=certificates.authority)
+    archive = archive_at(secure_orthanc, "get", ca=str(certificates.authority))
     with pytest.raises(ResourceError, match="client certificate") as error:
         archive.find(StudyQuery())
     assert "--cert" in error.value.next_step
@@ -71,8 +73,9 @@ def test_an_archive_that_hears_nobody_is_not_a_matter_of_tls(certificates):
     assert "--c" not in error.value.next_step
 
 
-def _find(address: str, **access: object) -> None:
-    connect(address, Access(**access)).find(StudyQuery())
+def _find(address: str, **files: Path | None) -> None:
+    named = {name: str(file) for name, file in files.items() if file is not None}
+    connect(Server(address, **named)).find(StudyQuery())
 
 
 @contextmanager

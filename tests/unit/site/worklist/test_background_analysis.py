@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +37,7 @@ from lesionlens.site.database.descriptions import (
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, study_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
-from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import background_analysis, site_policy, sources
 from lesionlens.site.worklist.background_analysis import (
@@ -205,7 +205,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
     """The list showed "not at hand: a request to stop during fetching the study"."""
     stop = threading.Event()
 
-    def get(uid, target, *, listed, context):
+    def get(uid, target, *, listed, same_patient, context):
         stop.set()
         context.check("fetching the study")
 
@@ -213,7 +213,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
     monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies([StudyEntry("1.2", "", study_uid="1.2")])
-        database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+        database.write_note(ARCHIVE, asdict(Server("https://a/dicom-web")))
         assert run_ahead(database, CohortChoice(), context=RunContext(cancel=stop)) == ()
         (entry,) = database.entries()
     assert entry.warnings == ()
@@ -503,26 +503,26 @@ def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
 
 def test_a_search_without_a_match_makes_no_list(monkeypatch):
     empty = SimpleNamespace(find=lambda query, context: ())
-    monkeypatch.setattr(sources, "connect", lambda address, access: empty)
+    monkeypatch.setattr(sources, "connect", lambda _: empty)
     with pytest.raises(UnusableInputError, match="no matching study in the archive"):
-        studies_of("https://a/dicom-web", Access(), StudyQuery())
+        studies_of(Server("https://a/dicom-web"), StudyQuery())
 
 
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
-    def get(uid, target, *, listed, context):
+    def get(uid, target, *, listed, same_patient, context):
         target.parent.mkdir(exist_ok=True)
         there.rename(target)
 
     found = FoundStudy(NOBODY.uid("study"), "P1", "20260105", "Head", ("MR",), 4, "Doe^Jane")
     archive = SimpleNamespace(find=lambda query, context: (found,), get=get)
-    monkeypatch.setattr(sources, "connect", lambda address, access: archive)
-    entries = studies_of("https://a/dicom-web", Access(), StudyQuery(study_date="20260105"))
+    monkeypatch.setattr(sources, "connect", lambda _: archive)
+    entries = studies_of(Server("https://a/dicom-web"), StudyQuery(study_date="20260105"))
     assert "Doe" not in repr(entries)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies(entries)
-    database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+    database.write_note(ARCHIVE, asdict(Server("https://a/dicom-web")))
     monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     monkeypatch.setattr(
         background_analysis,
@@ -540,9 +540,9 @@ def test_studies_of_two_archives_are_fetched_each_from_its_own(tmp_path, monkeyp
     """All were sought in the archive that was scanned last."""
     requests = []
 
-    def connect(address, access):
+    def connect(server):
         def get(uid, target, **_):
-            requests.append((address, access.user, uid))
+            requests.append((server.address, server.user, uid))
             target.mkdir(parents=True)
 
         return SimpleNamespace(get=get)
@@ -560,7 +560,7 @@ def test_studies_of_two_archives_are_fetched_each_from_its_own(tmp_path, monkeyp
             assert local_study(database, entry, SILENT).place.endswith(entry.name)
     assert requests == [
         ("https://a/dicom-web", "reader", "1.2.0"),
-        ("https://b/dicom-web", None, "1.2.1"),
+        ("https://b/dicom-web", "", "1.2.1"),
     ]
 
 

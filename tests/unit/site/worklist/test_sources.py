@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from tests.phantoms.files import write_dicom
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import PatientConflictError, ReadError, UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.database.records import StudyEntry
@@ -60,9 +60,9 @@ class Archive(Pacs):
             intake.add_file([path.read_bytes()])
 
 
-def fetch(archive, entry, folder, monkeypatch):
+def fetch(archive, entry, folder, monkeypatch, **how):
     monkeypatch.setattr(sources, "connect", lambda *_: archive)
-    return sources.fetched(entry, Server(), folder, context=SILENT)
+    return sources.fetched(entry, Server(), folder, context=SILENT, **how)
 
 
 def test_a_study_that_two_processes_fetch_at_once_is_opened_by_both(
@@ -98,6 +98,19 @@ def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monk
     with pytest.raises(ReadError, match="did not list"):
         fetch(archive, entry, tmp_path / "list", monkeypatch)
     assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
+
+
+def test_a_study_of_two_patients_is_fetched_once_a_person_confirmed_that_it_is_one(
+    files, entry, tmp_path, monkeypatch
+):
+    image = pydicom.dcmread(files[0])
+    image.PatientID = "another"
+    image.save_as(files[0])
+    with pytest.raises(PatientConflictError):
+        fetch(Archive(files), entry, tmp_path / "list", monkeypatch)
+    assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
+    found = fetch(Archive(files), entry, tmp_path / "list", monkeypatch, same_patient=True)
+    assert len(list(Path(found.place).iterdir())) == len(files)
 
 
 @pytest.mark.parametrize("result_file", ["report.html", "findings.json"])

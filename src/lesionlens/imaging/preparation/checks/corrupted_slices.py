@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
-from lesionlens.imaging.preparation.checks.tissue_lines import (
-    TISSUE_FRACTION,
-    bright_end,
-    lines_along,
-)
+from lesionlens.imaging.preparation.checks.tissue_lines import bright_end, lines_along
+from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION
 
 EXCESS = 0.25
 """Correlation of the neighbours with each other, minus the higher one with the slice between them.

@@ -19,6 +19,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 from lesionlens.imaging.preparation.checks.quality import SIDES
+from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION
 
 FLAT_MM2 = 2000.0
 """Largest flat face of tissue against blank voxels that counts as natural, minus that of the
@@ -26,8 +27,6 @@ neighbouring layers: 3 to 1840 mm2 measured in the sequences of thirteen heads i
 5 mm; a blank half makes 5600 to 30,000."""
 FLAT_MM2_PER_MM = 400.0
 """The same for each millimetre of a voxel's edge, where slices are thicker: 340 at 6 mm."""
-_TISSUE_FRACTION = 0.2
-"""Share of the bright end at which a voxel counts as tissue."""
 BETWEEN_ML = 1.0
 """Volume of non-finite voxels between tissue (on two axes) that leads to a refusal."""
 
@@ -100,7 +99,7 @@ def _tissue(values: Floats, blank: Mask) -> Mask:
         return np.zeros(values.shape, dtype=bool)
     low, top = np.quantile(sample, (0.0, 0.99))
     with np.errstate(invalid="ignore"):
-        return np.asarray(~blank & (values > low + _TISSUE_FRACTION * (top - low)))
+        return np.asarray(~blank & (values > low + TISSUE_FRACTION * (top - low)))
 
 
 def _between_tissue(tissue: Mask, axis: int) -> Mask:

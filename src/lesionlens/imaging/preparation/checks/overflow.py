@@ -13,6 +13,7 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
+from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION
 
 JUMP = 0.9
 """Share of the range by which neighbours differ where a value overflowed."""
@@ -26,7 +27,6 @@ _MIN_JUMPS_PER_TOP_VOXEL = 0.02
 """Minimum ratio of such neighbours to voxels with the highest value; at most .007 in scans that
 were cut off, .03 and more where values overflowed.
 """
-_TISSUE_FRACTION = 0.2
 
 
 def check(volumes: Acquired) -> QualityCheck | None:
@@ -46,9 +46,8 @@ def _overflowed(values: Floats) -> bool:
     low, high = float(values.min()), float(values.max())
     background, value_range = corner_value(values), high - low
     sample = values[::2, ::2, ::2]
-    tissue = int(
-        (sample > low + _TISSUE_FRACTION * (float(np.quantile(sample, 0.995)) - low)).sum()
-    )
+    bright = float(np.quantile(sample, 0.995))
+    tissue = int((sample > low + TISSUE_FRACTION * (bright - low)).sum())
     top = high - _TOP_FRACTION * value_range
     jumps = 0
     for axis in range(3):

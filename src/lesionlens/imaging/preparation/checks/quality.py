@@ -20,6 +20,7 @@ from lesionlens.base.records.study import (
     undecided_check,
 )
 from lesionlens.imaging.preparation.brain import may_be_whole
+from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION
 from lesionlens.imaging.preparation.registration import Registration
 
 COST_WITHOUT = {
@@ -47,8 +48,6 @@ BLANK_ML, BLANK_MM = 2.0, 3.0
 seventeen stripped people, at most 1 ml with slices in different directions; 11 ml after a core of
 4 ml was taken off with the skull.
 """
-TISSUE_SHARE = 0.2
-"""Share of an image's bright end above which a voxel counts as tissue."""
 SATURATED_SHARE = 0.003
 """Maximum share of the tissue at the highest value."""
 MIN_UPTAKE = 3.0
@@ -214,7 +213,7 @@ def saturation(volumes: Acquired) -> QualityCheck:
     for sequence, (values, _) in volumes.items():
         sample = values[::2, ::2, ::2]
         top = float(values.max())
-        tissue = int((sample > TISSUE_SHARE * float(np.quantile(sample, 0.995))).sum())
+        tissue = int((sample > TISSUE_FRACTION * float(np.quantile(sample, 0.995))).sum())
         fractions[sequence] = float((sample >= top * (1 - 1e-6)).sum()) / max(tissue, 1)
     bad = [
         f"{s.display_name} {fraction:.1%}"

@@ -8,11 +8,8 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.text import joined_with_and
-from lesionlens.imaging.preparation.checks.tissue_lines import (
-    TISSUE_FRACTION,
-    bright_end,
-    lines_along,
-)
+from lesionlens.imaging.preparation.checks.tissue_lines import bright_end, lines_along
+from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION
 
 SMOOTH = 0.1
 """Second differences over about 1 mm, relative to those over twice that (mean squares).

@@ -7,8 +7,6 @@ import numpy as np
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
-TISSUE_FRACTION = 0.2
-"""Of the bright end: darker voxels are no tissue."""
 _SAMPLING_MM = 3.0
 """Distance of the lines."""
 

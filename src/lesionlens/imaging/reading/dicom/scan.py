@@ -172,6 +172,8 @@ class Scan:
 
     slices: list[DicomSlice] = field(default_factory=list)
     """MR image planes with a position, each SOP instance once."""
+    by_uid: dict[str, DicomSlice] = field(default_factory=dict)
+    """MR images, also unusable ones, by SOP Instance UID: the first file of each."""
     other_patients: list[DicomSlice] = field(default_factory=list)
     """Copies of images that name another patient, as before an archive corrected it."""
     other_kinds: Counter[str] = field(default_factory=Counter)
@@ -254,7 +256,6 @@ def sop_class(path: Path) -> str:
 def scan(files: list[Path], context: RunContext) -> Scan:
     """Read the headers of all DICOM files among regular files of any kind."""
     content = Scan()
-    by_uid: dict[str, DicomSlice] = {}
     with warnings_ignored():  # invalid values are handled one by one
         for number, path in enumerate(files):
             if number % 50 == 0:
@@ -263,8 +264,8 @@ def scan(files: list[Path], context: RunContext) -> Scan:
             if is_nifti_name(path.name):
                 content.nifti_files += 1
             else:
-                _read_file(path, content, by_uid)
-    content.missing = {u: place for u, place in content.missing.items() if u not in by_uid}
+                _read_file(path, content)
+    content.missing = {u: place for u, place in content.missing.items() if u not in content.by_uid}
     return content
 
 
@@ -286,7 +287,7 @@ def _header(path: Path) -> Any:
     return read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
-def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None:
+def _read_file(path: Path, content: Scan) -> None:
     """Read one header and classify it as slice, other type or problem."""
     try:
         header = _header(path)
@@ -294,7 +295,7 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
             if not path.stat().st_size and not path.name.startswith("."):
                 content.unusable_files.append(path)
             return
-        _classify(path, header, content, by_uid)
+        _classify(path, header, content)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
@@ -304,7 +305,7 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
     content.files += 1
 
 
-def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSlice]) -> None:
+def _classify(path: Path, header: Any, content: Scan) -> None:
     kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
     item = DicomSlice(path, header)
     if kind == DICOMDIR_CLASS:
@@ -314,10 +315,10 @@ def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSli
         content.other_kinds[_describe_kind(kind, header)] += 1
         if (item.text("Modality"), item.text("Manufacturer")) == ("SR", MANUFACTURER):
             content.reported_studies.add(item.text("StudyInstanceUID"))
-    elif item.uid and item.uid in by_uid:
-        _record_duplicate(by_uid[item.uid], item, content)
+    elif item.uid and item.uid in content.by_uid:
+        _record_duplicate(content.by_uid[item.uid], item, content)
     else:
-        by_uid[item.uid] = item
+        content.by_uid[item.uid] = item
         if (problem := _problem(item, kind)) is not None:
             content.problems[item.text("SeriesDescription"), problem] += 1
         else:

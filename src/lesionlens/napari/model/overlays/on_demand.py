@@ -20,7 +20,7 @@ from lesionlens.analysis.explain.probe import (
     voxel_attention_raw,
 )
 from lesionlens.analysis.explain.search import AttentionFractions, masks_of, shares
-from lesionlens.analysis.findings.components import component_mask_of, component_voxels
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
@@ -61,11 +61,11 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
     network_findings = without_edits(analysis).findings
-    components = component_mask_of(network_findings, prepared.native)
+    components = ComponentMask.of(network_findings, prepared.native)
     means = [
         f"{candidate.id}: {evidence.within(component.voxels)[sequence]:+z.2f}"
         for candidate, component in zip(
-            network_findings.candidates, component_voxels(components, evidence.grid), strict=True
+            network_findings.candidates, components.voxels_on(evidence.grid), strict=True
         )
     ]
     listed = ", ".join(means[:_MAX_LISTED])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def stored_servers() -> list[Server]:
 def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
     others = [other for other in stored_servers() if other.address != server.address]
-    notes = [entry.note() for entry in (server, *others)][:MAX_SERVERS]
+    notes = [asdict(entry) for entry in (server, *others)][:MAX_SERVERS]
     user_files.store(servers_file(), notes, "the list of archives", _are_servers)
 
 

@@ -1,11 +1,17 @@
-"""A head whose axes are exchanged is reported, whatever the turn."""
+"""A head that lies a quarter or half a turn from what its headers say is reported."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.checks.quarter_turn_check import TURNS, quarter_turn, turned
+from lesionlens.imaging.preparation.checks.turned_head import (
+    QUARTER_TURNS,
+    check,
+    half_turn,
+    quarter_turn,
+    turned,
+)
 from lesionlens.imaging.preparation.tissue_template import load_template
 
 
@@ -30,10 +36,10 @@ def _turned(head, turn):
 
 
 def test_twenty_turns_exchange_axes_and_keep_the_handedness():
-    assert len(set(TURNS)) == 20
+    assert len(set(QUARTER_TURNS)) == 20
     corner = np.zeros((2, 2, 2))
     corner[1, 0, 0], corner[0, 1, 0], corner[0, 0, 1] = 1, 2, 3
-    results = {turned(corner, turn).tobytes() for turn in TURNS}
+    results = {turned(corner, turn).tobytes() for turn in QUARTER_TURNS}
     assert len(results) == 20
 
 
@@ -42,7 +48,7 @@ def test_a_head_that_lies_as_its_headers_say_has_no_row_even_if_it_nods(degrees)
     assert quarter_turn(*_nodding(degrees)) is None
 
 
-@pytest.mark.parametrize("turn", TURNS[::4])
+@pytest.mark.parametrize("turn", QUARTER_TURNS[::4])
 def test_every_turn_that_exchanges_axes_is_reported(head, turn):
     found = quarter_turn(*_turned(head, turn))
     assert found is not None
@@ -57,7 +63,7 @@ def test_shape_alone_is_not_enough(head):
 
 
 def test_t1c_alone_is_not_judged(head):
-    images, brain = _turned(head, TURNS[0])
+    images, brain = _turned(head, QUARTER_TURNS[0])
     assert quarter_turn({MrSequence.T1C: images[MrSequence.T1]}, brain) is None
 
 
@@ -65,4 +71,37 @@ def test_a_ball_or_no_brain_says_nothing():
     axes = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3))
     ball = (axes**2).sum(axis=0) < 0.8
     assert quarter_turn({MrSequence.T1: ball.astype(np.float32)}, ball) is None
-    assert quarter_turn({}, np.zeros((5, 5, 5), bool)) is None
+    assert check({}, np.zeros((5, 5, 5), bool)) is None
+
+
+HALF_TURNS = {
+    (0, 1): "left and right, front and back",
+    (0, 2): "left and right, top and bottom",
+    (1, 2): "front and back, top and bottom",
+}
+
+
+@pytest.fixture(scope="module")
+def brain():
+    """A tilted, stretched brain with a field of view that cuts off its lower end."""
+    grown = ndimage.zoom(load_template().mask, (2.0, 1.9, 2.1), order=1)
+    mask = ndimage.rotate(grown, 8.0, axes=(1, 2), order=1) > 0.5
+    mask[:, :, : mask.shape[2] // 5] = False
+    return mask
+
+
+def test_a_tilted_head_that_lies_as_its_headers_say_has_no_row(brain):
+    assert half_turn(brain) is None
+
+
+@pytest.mark.parametrize("axes", HALF_TURNS)
+def test_a_half_turn_is_reported_with_the_exchanged_directions(brain, axes):
+    found = half_turn(np.flip(brain, axes))
+    assert found is not None
+    assert not found.passed
+    assert HALF_TURNS[axes] in found.message
+
+
+def test_a_shape_without_a_front_says_nothing():
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3))
+    assert half_turn((grid**2).sum(axis=0) < 0.8) is None
