@@ -18,7 +18,7 @@ from lesionlens.imaging.preparation.lost_slices import find_gaps
 
 MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
-_WHOLE_ML = (700.0, 2000.0)
+WHOLE_ML = (700.0, 2000.0)
 """Volumes between which a mask may be a whole brain."""
 PARTIAL_FROM_MM = 3.0
 """Voxel edge, mm, from which dark voxels are removed: they are mostly not brain."""
@@ -67,7 +67,7 @@ class BrainMask:
 
 def may_be_whole(volume_ml: float) -> bool:
     """Return whether a brain mask has a volume that a whole brain may have."""
-    low, high = _WHOLE_ML
+    low, high = WHOLE_ML
     return low < volume_ml < high
 
 

@@ -22,14 +22,17 @@ from lesionlens.base.records.study import (
     Study,
 )
 from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.brain import WHOLE_ML
 from lesionlens.imaging.preparation.brain_search import find_brain
 from lesionlens.imaging.preparation.checks import (
     corrupted_slices,
+    displaced,
     equalised,
     exchanged_names,
     ghosts,
     lost_signal,
     overflow,
+    proportions,
     quality,
     repeated_slices,
     single_name,
@@ -153,12 +156,30 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.motion(acquired),
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
-            quality.registration(draft.registered) if may_register else None,
-            turned_head.check(images, brain) if draft.options.strip else None,
+            _check_registration(draft) if may_register else None,
+            _check_shape(draft) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
+
+
+def _check_registration(draft: Draft) -> QualityCheck:
+    """Check how the sequences were registered, and whether the result agrees with the images."""
+    check = quality.registration(draft.registered)
+    if not check.passed:
+        return check
+    return displaced.check(draft.images, draft.brain, min(draft.working.spacing_mm)) or check
+
+
+def _check_shape(draft: Draft) -> QualityCheck | None:
+    """Check how the head lies, and the proportions of a brain that is not cut off."""
+    brain, working = draft.brain, draft.working
+    turned = turned_head.check(draft.images, brain)
+    is_part = working.volume_ml(brain) < WHOLE_ML[0]
+    if turned or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
+        return turned
+    return proportions.check(brain)
 
 
 def _check_names(draft: Draft) -> QualityCheck | None:

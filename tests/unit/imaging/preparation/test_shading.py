@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.shading import STRONG, STRONG_LINEAR, remove_shading, shading_of
+from lesionlens.imaging.preparation.shading import (
+    COMMON,
+    STRONG,
+    STRONG_LINEAR,
+    remove_shading,
+    shading_of,
+)
 
 SHAPE = (60, 70, 50)
 
@@ -120,3 +126,43 @@ def test_what_is_taken_out_rises_gradually(head):
     assert strengths[0] < STRONG_LINEAR[0] < STRONG_LINEAR[1] < strengths[-1]
     assert all(b >= a - 1e-3 for a, b in pairwise(changes))
     assert any(0 < change < 0.5 * changes[-1] for change in changes)
+
+
+def _rim(ratio):
+    """Return the field of coils all round the head, by a ratio within the brain."""
+    axes = [np.linspace(-1, 1, n) for n in SHAPE]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    return (ratio ** ((x**2 + y**2 + z**2) / 0.8)).astype(np.float32)
+
+
+def test_a_field_that_four_sequences_share_is_taken_out_before_it_is_strong(head):
+    image, brain = head
+    images = {
+        s: image * _rim(2.75) * gain for s, gain in zip(MrSequence, (1, 2, 5, 3), strict=True)
+    }
+    alone = shading_of({MrSequence.T1C: images[MrSequence.T1C]}, brain)[MrSequence.T1C]
+    assert COMMON[0] < alone.strength < STRONG[0]
+    assert alone.field is None
+    for sequence, shading in shading_of(images, brain).items():
+        assert shading.ratio == pytest.approx(alone.strength, rel=0.05)
+        even = remove_shading(images[sequence], shading)
+        assert shading_of({sequence: even}, brain)[sequence].strength < 1.2
+
+
+def test_contrasts_that_cancel_each_other_are_no_common_field(head):
+    image, brain = head
+    bright_rim, dark_rim = image * _rim(2.7), image * _rim(1 / 2.7)
+    images = dict(zip(MrSequence, (dark_rim, dark_rim, bright_rim, bright_rim), strict=True))
+    for shading in shading_of(images, brain).values():
+        assert shading.field is None
+        assert shading.common_strength is None
+
+
+def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
+    image, brain = head
+    images = {s: image * _rim(2.9) for s in MrSequence} | {MrSequence.FLAIR: image * _rim(12.0)}
+    found = shading_of(images, brain)
+    even = {s: remove_shading(images[s], shading) for s, shading in found.items()}
+    assert found[MrSequence.FLAIR].common_strength == found[MrSequence.T1].common_strength
+    left = [shading_of({s: values}, brain)[s].strength for s, values in even.items()]
+    assert max(left) < STRONG[0]
