@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from lesionlens.network.onnx_export import Precision, export_lens
-from lesionlens.network.weights import load_shipped, shipped_path
+from lesionlens.network.shipped_weights import shipped_path
+from lesionlens.network.weights import load_shipped
 from research.common import page
 
 MARKER = "onnx"

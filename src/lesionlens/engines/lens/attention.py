@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.pass_output import PassOutput
+from lesionlens.network.pass_output import PassOutput
 
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)

@@ -37,6 +37,7 @@ from lesionlens.network.deterministic import (
     with_threads,
 )
 from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.pass_output import PassOutput
 from lesionlens.network.pass_pool import R, T
 
 
@@ -194,11 +195,12 @@ class LensEngine(LensMethod):
         trim_memory()
 
     @override
-    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> LensOutput:
+    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> PassOutput:
         autocast = devices.autocast_for(self._compute_precision, self._device)
         with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=trace)
-        return out
+        classes = None if out.lesions is None else out.lesions.class_probabilities()
+        return PassOutput(out.logits, out.attention, out.trace, classes)
 
 
 def _limit_to_one_uncounted_thread() -> None:

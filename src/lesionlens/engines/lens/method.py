@@ -64,7 +64,6 @@ from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import (
     CAVITY_NOTICE,
     EnsembleOutput,
-    PassOutput,
     cavity_probability,
     class_probabilities,
 )
@@ -78,6 +77,7 @@ from lesionlens.engines.network_input import (
 )
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network import small_lesions as small_lesion_network
+from lesionlens.network.pass_output import PassOutput
 from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import WeightsInfo
 

@@ -1,9 +1,8 @@
-"""Output of a forward pass and of the ensemble, independent of the runtime."""
+"""Output of the ensemble, independent of the runtime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from lesionlens.base.array_ops import Array, floats, namespace, sigmoid, to_numpy
 from lesionlens.base.grid import Grid
@@ -11,31 +10,12 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import ClassProbabilities, PerturbedPrediction
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
+from lesionlens.network.pass_output import PassOutput
 
 CAVITY_NOTICE = (
     "The resection cavity is outlined where its probability is at least .5; this probability is "
     "not calibrated"
 )
-
-
-class PassOutput(Protocol):
-    """Output of one pass, like `network.model.LensOutput`; batch size one."""
-
-    @property
-    def logits(self) -> Array:
-        """(1, 3, I, J, K)."""
-
-    @property
-    def attention(self) -> Array:
-        """(1, 3, I, J, K); sums to one."""
-
-    @property
-    def trace(self) -> Any:
-        """As `network.model.AttentionTrace`; None if it was not requested."""
-
-    @property
-    def lesions(self) -> Any:
-        """As `network.lesion_queries.LesionOutput`; None without lesion queries."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,10 +57,9 @@ class EnsembleOutput:
 
 def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
     """Return class probabilities from the lesion queries, if the network has them."""
-    lesions = out.lesions
-    if lesions is None:
+    if out.classes is None:
         return None
-    probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
+    probabilities = to_numpy(floats(out.classes[0]))
     i, j, k = probabilities.shape[1:]
     return ClassProbabilities(probabilities, grid.scaled(2, (i, j, k)))
 

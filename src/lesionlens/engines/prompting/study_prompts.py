@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ class StudyPrompts:
         loaded = [load_shipped(self._device, name) for name in names]
         made_by = [f"LesionLens {version_of('lesionlens')}"]
         for name, (_, notes, sha256) in zip(names, loaded, strict=True):
-            made_by.append(f"{Path(name).stem} {notes.version}, weights {sha256[:8]}")
+            made_by.append(f"{name} {notes.version}, weights {sha256[:8]}")
         self._networks, self._made_by = tuple(entry[0] for entry in loaded), "; ".join(made_by)
 
     def _return_memory_later(self) -> None:
