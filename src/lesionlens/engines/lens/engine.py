@@ -26,7 +26,6 @@ from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod
-from lesionlens.engines.network_input import paste_box
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
@@ -178,12 +177,8 @@ class LensEngine(LensMethod):
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(lambda x: self._network(x).logits, layer, x, channels)[target.region]
-        matrices = separable.matrices(network_input.grid, network_input.box_grid, antialias=False)
-        weights = (
-            paste_box(separable.apply(cam[None], matrices), prepared, network_input.box)[0]
-            * prepared.brain
-        )
-        return Volume(separable.with_sum_one(weights), prepared.working)
+        weights = separable.with_sum_one(network_input.frame.to_working(cam))
+        return Volume(weights, prepared.working)
 
     @override
     @contextmanager
