@@ -242,7 +242,7 @@ class BundleEngine:
         frame = examined.network_input.frame
         queries = AttentionQueries(
             self._reader,
-            lambda: self._input(self._cache.input_for(examined.prepared)),
+            lambda: self._input(self._cache.input_for(frame.prepared)),
             probabilities,
             frame,
         )
