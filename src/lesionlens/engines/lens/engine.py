@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.method import EVERYTHING, LensMethod
+from lesionlens.engines.lens.method import CAPABILITIES, EVERYTHING, LensMethod
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
@@ -73,7 +72,7 @@ class LensEngine(LensMethod):
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         torch_device = devices.choose(device)
-        self._compute_precision = devices.choose_precision(torch_device, precision)
+        self._precision = devices.choose_precision(torch_device, precision)
         self._network, weights_info = weight_files.load_chosen(weights, torch_device)
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._prompts = StudyPrompts(device=torch_device)
@@ -81,7 +80,7 @@ class LensEngine(LensMethod):
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._compute_precision = devices.choose_precision(device)
+        self._precision = devices.choose_precision(device)
         self._prompts.move(device)
         self._empty_caches(device)
 
@@ -93,8 +92,10 @@ class LensEngine(LensMethod):
     @property
     @override
     def info(self) -> EngineInfo:
-        engine_info = super().info
-        return replace(engine_info, capabilities=engine_info.capabilities | {Capability.PROMPT})
+        threads = thread_count() if self._device.type == "cpu" else None
+        device = devices.describe(self._device, self._precision)
+        capabilities = CAPABILITIES | {Capability.PROMPT}
+        return self._info(device, threads, self._precision, capabilities)
 
     @devices.on_placement_device
     def answer_prompts(
@@ -127,21 +128,6 @@ class LensEngine(LensMethod):
         if self._device.type != "cpu" or thread_count() == 1:
             return BackgroundTask()
         return BackgroundTask(function, _limit_to_one_uncounted_thread)
-
-    @property
-    @override
-    def device_text(self) -> str:
-        return devices.describe(self._device, self._compute_precision)
-
-    @property
-    @override
-    def _precision(self) -> ComputePrecision:
-        return self._compute_precision
-
-    @property
-    @override
-    def _threads(self) -> int | None:
-        return thread_count() if self._device.type == "cpu" else None
 
     @property
     @override
@@ -191,7 +177,7 @@ class LensEngine(LensMethod):
 
     @override
     def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> PassOutput:
-        autocast = devices.autocast_for(self._compute_precision, self._device)
+        autocast = devices.autocast_for(self._precision, self._device)
         with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=trace)
         classes = None if out.lesions is None else out.lesions.class_probabilities()

@@ -90,7 +90,7 @@ _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
 cysts are below this value (`research/experiments.md`, "Does it enhance at all?").
 """
-_CAPABILITIES = frozenset(
+CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
 
@@ -128,17 +128,8 @@ class LensMethod(ABC):
 
     @property
     @abstractmethod
-    def device_text(self) -> str:
-        """The device in words, for the run's record."""
-
-    @property
-    def _precision(self) -> ComputePrecision:
-        return ComputePrecision.FLOAT32
-
-    @property
-    @abstractmethod
-    def _threads(self) -> int | None:
-        """Number of CPU threads; None on an accelerator."""
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities, device."""
 
     @property
     def _notices(self) -> tuple[str, ...]:
@@ -165,15 +156,20 @@ class LensMethod(ABC):
         del function
         return BackgroundTask()
 
-    @property
-    def info(self) -> EngineInfo:
-        """Name, version, SHA-256 of the weights, capabilities, device."""
+    def _info(
+        self,
+        device: str,
+        threads: int | None,
+        precision: ComputePrecision = ComputePrecision.FLOAT32,
+        capabilities: frozenset[Capability] = CAPABILITIES,
+    ) -> EngineInfo:
+        """Return the identity of the engine; `threads` are None on an accelerator."""
         return EngineInfo(
             name=self.name,
             version=self._weights_info.version,
             weights_sha256=self._weights_info.sha256,
-            capabilities=_CAPABILITIES,
-            device=self.device_text,
+            capabilities=capabilities,
+            device=device,
             calibrated=self._weights_info.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
@@ -181,8 +177,8 @@ class LensMethod(ABC):
                 if not self._weights_info.agreement or p["threshold"] <= self._floor
             ),
             floor=self._floor,
-            precision=self._precision,
-            threads=self._threads,
+            precision=precision,
+            threads=threads,
             trained_on=self._trained_on,
         )
 

@@ -15,6 +15,7 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
@@ -97,13 +98,8 @@ class OnnxEngine(LensMethod):
 
     @property
     @override
-    def device_text(self) -> str:
-        return self._session.device_text
-
-    @property
-    @override
-    def _threads(self) -> int | None:
-        return self._session.thread_count
+    def info(self) -> EngineInfo:
+        return self._info(self._session.device_text, self._session.thread_count)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
         """Refuse: an ONNX file has no gradients, hence no attribution method."""
