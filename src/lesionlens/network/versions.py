@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -169,13 +169,10 @@ class WeightsStore:
         accepted = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
-            version=lineage.version,
-            parent_sha256=lineage.parent_sha256,
             accepted_by=by,
             accepted=utc_now(),
             note=note,
-            trained_on=lineage.trained_on,
-            held_out=lineage.held_out,
+            **asdict(lineage),
         )
         with _writing(), atomic_file(self.path(accepted.name)) as temporary:
             shutil.copyfile(file, temporary)

@@ -50,13 +50,12 @@ from lesionlens.training.data import (
 from lesionlens.training.references import RealCase, Reference, naming_case, split
 from lesionlens.training.stored_volumes import FolderSource, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
-from lesionlens.training.validate import cavity_dice, dice
+from lesionlens.training.validate import REGIONS, cavity_dice, dice, mean_scores
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _SEED_OFFSET = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
 _MAX_OUTSIDE_FRACTION = 0.5  # of a reference's voxels; above it the reference is of other images
-_REGIONS = tuple(region.value for region in Region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +183,9 @@ class RealCases:
         if not self.parts.validation:
             return {}
         network.eval()
-        scores: dict[str, list[float]] = {}
-        for file in self._prepared_files(self.parts.validation, stage):
-            for name, value in _dice(network, read(file), device, precision).items():
-                scores.setdefault(name, []).append(value)
-        return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
+        files = self._prepared_files(self.parts.validation, stage)
+        means = mean_scores([_dice(network, read(file), device, precision) for file in files])
+        return {f"patients_{name}": mean for name, mean in means.items()}
 
     def _prepared_files(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
         spacing = _spacing(stage)
@@ -392,6 +389,6 @@ def _dice(
     with autocast(device, precision):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     predicted = (logits > 0) & (code > 0)
-    regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(_REGIONS)}
+    regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(REGIONS)}
     cavity = torch.from_numpy(packed.instances).to(device) == CAVITY
     return regions | cavity_dice(predicted, cavity)
