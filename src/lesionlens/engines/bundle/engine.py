@@ -41,6 +41,7 @@ from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.network.deterministic import with_threads
 
 RUN = "running the bundle's network"
@@ -329,10 +330,8 @@ class BundleEngine:
         self, perturbation: InputPerturbation, network_input: NetworkInput
     ) -> InputPerturbation:
         """Return the equivalent perturbation, reduced to the sequences that the network reads."""
-        flags = zip(MrSequence, perturbation.keep, network_input.present, strict=True)
-        read = {s for s, keep, is_present in flags if keep and is_present} & {
-            *self._bundle.sequences
-        }
+        visible = visible_sequences(perturbation, network_input.frame.prepared.sequences)
+        read = visible.intersection(self._bundle.sequences)
         return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(

@@ -61,7 +61,7 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import (
+from lesionlens.engines.lens.ensemble import (
     CAVITY_NOTICE,
     EnsembleOutput,
     cavity_probability,
@@ -70,6 +70,7 @@ from lesionlens.engines.lens.pass_output import (
 from lesionlens.engines.lens.small_lesions import LastSearch, SmallLesions, search_notice
 from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network.pass_output import PassOutput
 from lesionlens.network.pass_pool import R, T
@@ -272,7 +273,7 @@ class LensMethod(ABC):
             prepared.brain[box],
         )
         del nested
-        region_thresholds = self._thresholds(first_pass.network_input.present, probability[1])
+        region_thresholds = self._thresholds(prepared.sequences, probability[1])
         cavity = first_pass.cavity_probability
         notices = self._notices if cavity is None else (*self._notices, CAVITY_NOTICE)
         if search_result is not None:
@@ -299,7 +300,7 @@ class LensMethod(ABC):
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        present = ensemble.subset_of(network_input.present)
+        present = frozenset(network_input.frame.prepared.sequences)
         _, *other_views = ensemble.whole_tumour_views(present)
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
@@ -328,11 +329,11 @@ class LensMethod(ABC):
         cavity = cavity_probability(out, mirrored)
         return EnsembleOutput(network_input, out, logit(mean, _LOGIT_MARGIN), cavity)
 
-    def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
+    def _thresholds(self, present: Collection[MrSequence], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
         _, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: self._whole_tumour_threshold(ensemble.subset_of(present)),
+            Region.WT: self._whole_tumour_threshold(present),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
@@ -381,9 +382,8 @@ class LensMethod(ABC):
         fine = any(perturbation.fine for perturbation in perturbations)
         cache = self._fine_cache if fine else self._coarse_cache
         network_input = cache.input_for(prepared)
-        groups = [
-            self._ensemble(perturbation, network_input.present) for perturbation in perturbations
-        ]
+        visible = [visible_sequences(p, prepared.sequences) for p in perturbations]
+        groups = list(map(ensemble.members_of, perturbations, visible))
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
             context.check(PERTURBATION)
@@ -395,7 +395,6 @@ class LensMethod(ABC):
             with watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._map_passes(run, batches, last_threads=1))
 
-        visible = [ensemble.visible_sequences(p, network_input.present) for p in perturbations]
         wt_thresholds = tuple(map(self._whole_tumour_threshold, visible))
         prediction = cache.predict_perturbed(prepared, groups, predict_missing)
         return replace(prediction, thresholds=wt_thresholds)
@@ -426,15 +425,6 @@ class LensMethod(ABC):
                 threshold = self._whole_tumour_threshold(present)
                 share = first_pass.share_outlined(quick, threshold)
                 predict(perturbation_order.after_quick_passes(present, share))
-
-    def _ensemble(
-        self, perturbation: InputPerturbation, present: Sequence[bool]
-    ) -> list[InputPerturbation]:
-        """Return the inputs that are averaged for one perturbation."""
-        sequences = ensemble.visible_sequences(perturbation, present)
-        members = (sequences,) if perturbation.alone else ensemble.whole_tumour_views(sequences)
-        keeps = [InputPerturbation.showing(subset).keep for subset in members]
-        return [replace(perturbation, keep=keep) for keep in keeps]
 
     def _calibrated(self, logits: Array) -> Array:
         temperature = np.asarray(self._weights_info.temperature, np.float32).reshape(-1, 1, 1, 1)

@@ -18,8 +18,8 @@ from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import method, patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.lens.ensemble import EnsembleOutput
 from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
-from lesionlens.engines.lens.pass_output import EnsembleOutput
 from lesionlens.engines.perturbation_order import fine_inputs, for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
