@@ -96,10 +96,7 @@ class AttentionRollout:
     """Attention rollout of the token at a working voxel."""
 
     def __init__(
-        self,
-        layers: list[Array],
-        tokens: tuple[int, int, int],
-        frame: InputFrame,
+        self, layers: list[Array], tokens: tuple[int, int, int], frame: InputFrame
     ) -> None:
         self._layers, self._grid = layers, frame.grid.scaled(_TOKEN_VOX, tokens)
         self._working, self._brain = frame.prepared.working, frame.prepared.brain
@@ -130,10 +127,7 @@ class CrossAttentionMaps:
     names = ("quarter resolution", "half resolution", "full resolution")
 
     def __init__(
-        self,
-        weights: tuple[Array, ...],
-        padded: tuple[int, int, int],
-        frame: InputFrame,
+        self, weights: tuple[Array, ...], padded: tuple[int, int, int], frame: InputFrame
     ) -> None:
         self._weights = [halves(layer[0, :, : len(Region)]) for layer in weights]
         self._padded, self._coarse = padded, frame.grid
