@@ -28,7 +28,7 @@ from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, WeightPrecision
 from lesionlens.network.brain import BRAIN
 from lesionlens.network.onnx_export import export_lens
-from lesionlens.network.shipped_unet import shipped_file
+from lesionlens.network.shipped_weights import shipped_file
 from lesionlens.network.weights import load_chosen
 from lesionlens.network.weights_metadata import WeightsInfo
 
@@ -159,8 +159,8 @@ def _packed(data: bytes) -> str:
 def _blocks(network: Path) -> Mapping[str, str]:
     import onnx  # noqa: PLC0415  an extra, which has exported the network
 
-    shipped_file(f"{BRAIN}.safetensors", "sha256")  # the ONNX file refers to these weights
-    brain = onnx.load(shipped_file(f"{BRAIN}.onnx", "onnx_sha256"))
+    shipped_file(BRAIN)  # the ONNX file refers to these weights
+    brain = onnx.load(shipped_file(BRAIN, onnx=True))
     return {"lens": _packed(network.read_bytes()), "brain": _packed(brain.SerializeToString())}
 
 

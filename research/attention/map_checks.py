@@ -45,6 +45,7 @@ from lesionlens.network import weights as weight_files
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
+from lesionlens.network.shipped_weights import shipped_path
 from lesionlens.network.synth.generator import SyntheticBatch, draw
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
@@ -378,7 +379,7 @@ def main() -> int:
     content: dict[str, Any] = {}
     if options.data:
         engine = LensEngine("cpu", options.weights)
-        path = options.weights or weight_files.shipped_path()
+        path = options.weights or shipped_path()
         network, info = weight_files.load(path)
         rows = []
         for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):

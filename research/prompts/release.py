@@ -18,13 +18,14 @@ def release(
     run: Path, version: str, trained_on: str, target: Path = TARGET, name: str = NAME
 ) -> str:
     """Write the weights and a JSON file with their hash; return the SHA-256."""
-    network, notes = load_file(run / NAME)
-    digest = save(target / name, network, PromptNotes(version, trained_on, notes.steps))
+    network, notes = load_file(run / f"{NAME}.safetensors")
+    file = target / f"{name}.safetensors"
+    digest = save(file, network, PromptNotes(version, trained_on, notes.steps))
     record = {
-        "file": name, "sha256": digest, "version": version, "steps": notes.steps,
+        "file": file.name, "sha256": digest, "version": version, "steps": notes.steps,
         "trained_on": trained_on,
     }  # fmt: skip
-    (target / name).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    file.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return digest
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from lesionlens.base.labels import WeightPrecision
 from lesionlens.network.onnx_export import export_lens
-from lesionlens.network.weights import load_shipped, shipped_path
+from lesionlens.network.shipped_weights import shipped_path
+from lesionlens.network.weights import load_shipped
 from research.common import page
 
 MARKER = "onnx"

@@ -35,6 +35,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
+from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
@@ -58,9 +59,7 @@ _ONES = (1.0, 1.0, 1.0)
 _FIELD_MM = (168.0, 208.0, 168.0)
 
 
-def release(
-    source: Path, notes: WeightsNotes, folder: Path, name: str = weights.DEFAULT_NAME
-) -> str:
+def release(source: Path, notes: WeightsNotes, folder: Path, name: str = DEFAULT_NAME) -> str:
     """Write ``NAME.safetensors`` (half precision) and ``NAME.json`` (its hash).
 
     Parameters
@@ -68,7 +67,7 @@ def release(
     folder : Path
         ``src/lesionlens/network/weight_files`` of a checkout.
     name : str
-        One of `network.weights.SHIPPED`.
+        One of `network.shipped_weights.SHIPPED`.
 
     Returns
     -------
@@ -91,7 +90,7 @@ def parse_options() -> argparse.Namespace:
         "run", type=Path, nargs="+", help="folder of a training run, or its weights"
     )
     parser.add_argument("--version", required=True)
-    parser.add_argument("--name", default="default", choices=weights.SHIPPED)
+    parser.add_argument("--name", default="default", choices=SHIPPED)
     parser.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
     parser.add_argument("--focus", type=float, help="mm, of the refined patches; none by default")
     parser.add_argument(
@@ -317,7 +316,7 @@ def main() -> None:
         return
     weights_path = calibration_folder(arguments.run, arguments) / "weights.safetensors"
     digest = release(weights_path, notes, arguments.target, arguments.name)
-    if arguments.name == weights.DEFAULT_NAME:
+    if arguments.name == DEFAULT_NAME:
         write_block(arguments.results, "calibration", text)
     print(f"\nReleased version {notes.version}, SHA-256 {digest}")
 

@@ -126,13 +126,14 @@ def _weights(name: str) -> dict[str, Any]:
 
 def _weights_in_use() -> dict[str, Any]:
     """Return the default weights, and who accepted them."""
-    from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
+    from lesionlens.network.shipped_weights import DEFAULT_NAME
+    from lesionlens.network.versions import WeightsStore
 
     try:
         store = WeightsStore()
         version = store.in_use
         if version is None:
-            return {"verified": True, "name": SHIPPED_NAME, "message": None}
+            return {"verified": True, "name": DEFAULT_NAME, "message": None}
         store.verified(version)
     except LesionLensError as error:
         return {"verified": False, "name": None, "message": str(error)}

@@ -39,7 +39,8 @@ def export_model(
 ) -> CommandOutput:
     """Write the network as one ONNX file, which `analyze --engine onnx` runs without torch."""
     from lesionlens.network.onnx_export import PROMPT_FORMAT, export_lens
-    from lesionlens.network.weights import SHIPPED, load_chosen
+    from lesionlens.network.shipped_weights import SHIPPED
+    from lesionlens.network.weights import load_chosen
     from lesionlens.network.weights_metadata import ONNX_FORMAT
 
     checks.check_file(out, ONNX_FORMAT.encode(), PROMPT_FORMAT.encode())

@@ -21,19 +21,15 @@ def show() -> CommandOutput:
     """
     from rich.text import Text
 
-    from lesionlens.network.versions import (
-        SHIPPED_NAME,
-        SHIPPED_NAMES,
-        WeightsStore,
-        shipped_record,
-    )
+    from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED, shipped_record
+    from lesionlens.network.versions import WeightsStore
 
     store = WeightsStore()
     version_in_use = store.in_use
     table = new_table(("", "weights", "version", "SHA-256", "from", "accepted by"), text_columns=6)
-    for name in SHIPPED_NAMES:
+    for name in SHIPPED:
         record = shipped_record(name)
-        use_mark = "in use" if version_in_use is None and name == SHIPPED_NAME else ""
+        use_mark = "in use" if version_in_use is None and name == DEFAULT_NAME else ""
         version_text = f"{record['version']}, of the package"
         table.add_row(use_mark, name, version_text, f"{record['sha256'][:12]}…", "", "")
     for version in store.versions:
@@ -64,7 +60,8 @@ def accept(
     Read the comparison in DIR first. Every analysis without --weights uses them; results name them
     by version and SHA-256.
     """
-    from lesionlens.network.versions import SHIPPED_NAME, Lineage, WeightsStore, shipped_record
+    from lesionlens.network.shipped_weights import DEFAULT_NAME, shipped_record
+    from lesionlens.network.versions import Lineage, WeightsStore
     from lesionlens.training.learning.proposal import WEIGHTS, read_proposal
 
     name = checks.person_name(by)
@@ -74,12 +71,12 @@ def accept(
     )
     store = WeightsStore()
     replaced = store.in_use
-    sha256 = replaced.sha256 if replaced else shipped_record(SHIPPED_NAME)["sha256"]
+    sha256 = replaced.sha256 if replaced else shipped_record(DEFAULT_NAME)["sha256"]
     accepted = store.accept(proposed / WEIGHTS, lineage, by=name, note=why)
     cautions = proposal.cautions
     if sha256 != proposal.parent.sha256:
         cautions += (
-            f"Until now {replaced.name if replaced else SHIPPED_NAME} was in use, but these "
+            f"Until now {replaced.name if replaced else DEFAULT_NAME} was in use, but these "
             f"weights were trained from {proposal.parent.version} and compared with it alone",
         )
     return CommandOutput(

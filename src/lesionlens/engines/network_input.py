@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,53 @@ _MARGIN_VOX = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class InputFrame:
+    """The grid of a network's input over the brain of one study, and the way back."""
+
+    prepared: PreparedStudy
+    spacing_mm: float
+    box: Box
+    """(3,) slices of the working grid: the brain and a small margin."""
+    box_grid: Grid
+    """The working grid within the box."""
+    grid: Grid
+    """The isotropic grid over it."""
+
+    @classmethod
+    def over(cls, prepared: PreparedStudy, spacing_mm: float) -> InputFrame:
+        """Return the frame of `spacing_mm` over the brain; raises as `brain_box`."""
+        box = brain_box(prepared)
+        box_grid = cut_grid(prepared.working, box)
+        edges = (spacing_mm, spacing_mm, spacing_mm)
+        affine, shape = geometry.respace(box_grid.affine, box_grid.shape, edges)
+        return cls(prepared, spacing_mm, box, box_grid, Grid(shape, affine))
+
+    def brain_on(self, device: Device) -> Array:
+        """Return the brain within the box, bool."""
+        return to_device(self.prepared.brain[self.box].copy(), device)
+
+    def to_box(self, maps: Array) -> Array:
+        """Resample (..., i, j, k) maps from the grid to the box; beyond the brain, too."""
+        return separable.apply(maps, separable.matrices(self.grid, self.box_grid, antialias=False))
+
+    def in_brain(self, maps: Array) -> Array:
+        """Resample (..., i, j, k) maps from the grid to the box; zero outside the brain."""
+        return self.to_box(maps) * self.brain_on(device_of(maps))
+
+    def pasted(self, values: Array) -> NDArray[np.float32]:
+        """Paste (R, I, J, K) values of the box into the working grid; zero elsewhere."""
+        shape = (values.shape[0], *self.prepared.working.shape)
+        out: NDArray[np.float32] = lazy_zeros(shape, np.float32)
+        out[(slice(None), *self.box)] = to_numpy(floats(values))
+        return out
+
+    def to_working(self, volume: Array) -> NDArray[np.float32]:
+        """Resample one (i, j, k) map to the whole working grid; zero outside the brain."""
+        out: NDArray[np.float32] = self.pasted(self.in_brain(volume)[None])[0]
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
     """Input arrays of a network."""
 
@@ -41,15 +87,20 @@ class NetworkInput:
     """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside."""
     brain: Array
     """(1, I, J, K) bool array."""
-    present: tuple[bool, bool, bool, bool]
-    """(4,) bool: available sequences."""
-    grid: Grid
-    box: Box
-    """(3,) slices: the box of the working grid that they cover: the brain and a small margin."""
-    box_grid: Grid
+    frame: InputFrame
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the whole input."""
+        return self.frame.grid
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """(4,) bool: available sequences."""
+        return tuple(self.frame.prepared.present.tolist())
 
     def within(self, window: Box) -> NetworkInput:
-        """Return the arrays within a window of the grid; grid and box stay those of the whole."""
+        """Return the arrays within a window of the grid; the frame stays that of the whole."""
         index = (slice(None), *window)
         return replace(self, channels=self.channels[:, *index], brain=self.brain[index])
 
@@ -69,14 +120,6 @@ class NetworkInput:
         return inputs[0] if len(inputs) == 1 else namespace(inputs[0]).concatenate(inputs)
 
 
-class FinerInput(NamedTuple):
-    """The network input of one study at finer voxels than the network's own."""
-
-    prepared: PreparedStudy
-    spacing_mm: float
-    network_input: NetworkInput
-
-
 def brain_box(prepared: PreparedStudy) -> Box:
     """Return the box of the brain on the working grid, with a small margin.
 
@@ -92,17 +135,6 @@ def brain_box(prepared: PreparedStudy) -> Box:
             next_step="Check the images: do they show a head, with the brain?",
         )
     return geometry.grown(prepared.brain_box, _MARGIN_VOX, prepared.brain.shape)
-
-
-def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:
-    """Return the isotropic grid of `spacing_mm` over the brain's box."""
-    return _grid_over(cut_grid(prepared.working, brain_box(prepared)), spacing_mm)
-
-
-def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
-    edges = (spacing_mm, spacing_mm, spacing_mm)
-    affine, shape = geometry.respace(cut.affine, cut.shape, edges)
-    return Grid(shape, affine)
 
 
 def make_network_input(
@@ -124,25 +156,14 @@ def make_network_input(
     NetworkInput
         Resampled from images that are zero outside the brain, as in training.
     """
-    box = brain_box(prepared)
-    cut = cut_grid(prepared.working, box)
-    target = _grid_over(cut, spacing_mm)
-    mask = to_device(prepared.brain[box].copy(), device)
-    matrices = separable.matrices(cut, target, antialias=True)
+    frame = InputFrame.over(prepared, spacing_mm)
+    mask = frame.brain_on(device)
+    matrices = separable.matrices(frame.box_grid, frame.grid, antialias=True)
     brain = separable.apply(floats(mask), matrices) > HALF
-    channels = zeros((1, len(prepared.present), *target.shape), device)
+    channels = zeros((1, len(prepared.present), *frame.grid.shape), device)
     for index in np.flatnonzero(prepared.present):
-        values = np.array(prepared.channels[index][box], dtype=np.float32)
+        values = np.array(prepared.channels[index][frame.box], dtype=np.float32)
         volume = separable.apply(to_device(values, device) * mask, matrices)
         normalised = zscore(volume[None, None], brain[None], robust=robust)  # one at a time
         channels[0, index] = normalised[0, 0]
-    t1, t1c, t2, flair = prepared.present.tolist()
-    present = (t1, t1c, t2, flair)
-    return NetworkInput(channels, brain[None], present, target, box, cut)
-
-
-def paste_box(values: Array, prepared: PreparedStudy, box: Box) -> NDArray[np.float32]:
-    """Paste (R, i, j, k) maps of a box into the working grid; zero elsewhere."""
-    out: NDArray[np.float32] = lazy_zeros((values.shape[0], *prepared.working.shape), np.float32)
-    out[(slice(None), *box)] = to_numpy(floats(values))
-    return out
+    return NetworkInput(channels, brain[None], frame)

@@ -26,17 +26,17 @@ class PassCache:
 
     def __init__(self, spacing_mm: float, device: Device, *, robust: bool = True) -> None:
         self._spacing_mm, self._device, self._robust = spacing_mm, device, robust
-        self._last: tuple[PreparedStudy, NetworkInput] | None = None
+        self._last: NetworkInput | None = None
         self._predictions: dict[Key, Floats] = {}
 
     def input_for(self, prepared: PreparedStudy) -> NetworkInput:
         """Return the network input of a study; computed if it is not the last study."""
-        if self._last is None or self._last[0] is not prepared:
-            network_input = make_network_input(
+        if self._last is None or self._last.frame.prepared is not prepared:
+            self._last = make_network_input(
                 prepared, self._spacing_mm, self._device, robust=self._robust
             )
-            self._last, self._predictions = (prepared, network_input), {}
-        return self._last[1]
+            self._predictions = {}
+        return self._last
 
     def store(self, perturbation: InputPerturbation, probability: Array) -> None:
         """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""

@@ -6,7 +6,7 @@ last digits of the predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 
 from lesionlens.base.labels import MrSequence
@@ -31,6 +31,12 @@ def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
         for size in range(len(present) + 1)
         for chosen in combinations(present, size)
     ]
+
+
+def visible_sequences(perturbation: InputPerturbation, present: Collection[MrSequence]) -> Subset:
+    """Return the available sequences that a perturbation keeps."""
+    kept = zip(MrSequence, perturbation.keep, strict=True)
+    return frozenset(sequence for sequence, keep in kept if keep and sequence in present)
 
 
 def leave_one_out_subsets(present: Sequence[MrSequence]) -> list[Subset]:

@@ -1,18 +1,25 @@
-"""Create engines by name, and validate the predictions of third-party ones."""
+"""Create engines by name, call them, and refuse invalid output of third-party ones."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
 from lesionlens.base.geometry import Floats, Shape3, is_inside
-from lesionlens.base.labels import Region
-from lesionlens.base.records.arrays import Volume
+from lesionlens.base.labels import Region, without_enhancing
+from lesionlens.base.record_validation import validated_record
+from lesionlens.base.records.arrays import Volume, checksums
 from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
     FirstPass,
     InputPerturbation,
     PerturbedPrediction,
@@ -21,6 +28,15 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import is_writable, millilitres
+from lesionlens.engines.defects import (
+    Defect,
+    defects_of,
+    defects_of_first_pass,
+    defects_of_perturbed,
+    defects_of_response,
+    defects_of_weights,
+)
 from lesionlens.engines.engine import (
     Engine,
     SupportsFirstPass,
@@ -31,19 +47,10 @@ from lesionlens.engines.engine import (
 )
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.prompting.rules import outside_brain
-from lesionlens.engines.validation import (
-    check_weights,
-    defects,
-    engine_errors,
-    validated,
-    validated_attribution,
-    validated_first_pass,
-    validated_perturbed,
-    validated_response,
-    without_invisible_regions,
-)
 
 logger = logging.getLogger(__name__)
+_CAVITY_THRESHOLD = 0.5
+_T = TypeVar("_T")
 
 
 def make_engine(name: str, **options: Any) -> Engine:
@@ -77,11 +84,9 @@ def first_pass(
     PluginError
         A third-party engine fails, changes the images, or returns no probabilities of one input.
     """
-    if plugins.is_builtin(engine):
-        return engine.first_pass(prepared, context=context)
     with engine_errors(engine, prepared, "in its first pass"):
         result = engine.first_pass(prepared, context=context)
-    return validated_first_pass(engine, result)
+    return _validated(engine, result, FirstPass, "a first pass", defects_of_first_pass)
 
 
 def predict_perturbed(
@@ -100,7 +105,8 @@ def predict_perturbed(
     """
     with engine_errors(engine, prepared, "when it predicted perturbed inputs"):
         predictions = engine.predict_perturbed(prepared, perturbations, context=context)
-    return validated_perturbed(engine, predictions, len(perturbations))
+    find_defects = partial(defects_of_perturbed, count=len(perturbations))
+    return _validated(engine, predictions, PerturbedPrediction, "perturbed inputs", find_defects)
 
 
 def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -119,7 +125,10 @@ def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: s
         engine_errors(engine, prepared, f"in its attribution by {method}"),
     ):
         attribution = engine.attribute(prepared, target, method)
-    return validated_attribution(engine, attribution, prepared.working.shape)
+    subject, shape = "an attribution", prepared.working.shape
+    return _validated(
+        engine, attribution, Volume, subject, lambda v: defects_of_weights(v.data, shape, subject)
+    )
 
 
 def traced_weights(
@@ -134,7 +143,8 @@ def traced_weights(
     """
     with plugins.plugin_errors(trace_function, "engine's trace", "when it was asked for attention"):
         weights = trace_function(*arguments)
-    check_weights(trace_function, weights, prepared.working.shape, "attention")
+    if not plugins.is_builtin(trace_function):
+        _refuse(trace_function, defects_of_weights(weights, prepared.working.shape))
     return weights
 
 
@@ -184,7 +194,9 @@ def answer_prompts(
         engine_errors(engine, prepared, "when it answered prompts"),
     ):
         response = engine.answer_prompts(prepared, request, probability, context=context)
-    return validated_response(engine, response, prepared.working.shape)
+    find_defects = partial(defects_of_response, shape=prepared.working.shape)
+    checked = _validated(engine, response, PromptResponse, "prompts", find_defects)
+    return replace(checked, made_by=checked.made_by or _identity_text(engine))
 
 
 def _restricted_to_grid(request: PromptRequest, shape: Shape3) -> PromptRequest:
@@ -213,17 +225,157 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         A third-party engine fails, changes the images, or returns another grid, values that are
         not probabilities, or regions that are not nested.
     """
-    if plugins.is_builtin(engine):
-        prediction = engine.predict(prepared, context=context)
-        info = prediction.engine
-        for defect, expected in defects(prediction, prepared):
-            raise WeightsError(
-                found=f"{defect} from the network of {info.name} {info.version}",
-                expected=expected,
-                next_step="Use other weights, or --precision float32",
-                in_window="Use other weights, or float32",
-            )
-        return without_invisible_regions(prediction, prepared)
     with engine_errors(engine, prepared, "when it predicted"):
         prediction = engine.predict(prepared, context=context)
-    return without_invisible_regions(validated(engine, prediction, prepared), prepared)
+    if not plugins.is_builtin(engine):
+        checked = _limited_to_brain(validated(engine, prediction, prepared), prepared)
+        return _without_invisible_regions(checked, prepared)
+    info = prediction.engine
+    for defect, expected in defects_of(prediction, prepared):
+        raise WeightsError(
+            found=f"{defect} from the network of {info.name} {info.version}",
+            expected=expected,
+            next_step="Use other weights, or --precision float32",
+            in_window="Use other weights, or float32",
+        )
+    return _without_invisible_regions(prediction, prepared)
+
+
+def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Prediction:
+    """Return an engine's prediction, its probabilities in float32.
+
+    Raises
+    ------
+    PluginError
+        It is not a `Prediction`, is on another grid, or has values that are not probabilities,
+        regions that are not nested, or invalid thresholds, notices or identity.
+    """
+    _check_type(engine, prediction, Prediction, "a prediction")
+    _refuse(engine, _identity_defects(prediction.engine, engine))
+    checked = validated_record(prediction, Prediction, _engine_label(engine))
+    if set(checked.probability) != set(Region):
+        regions = ", ".join(checked.probability) or "none"
+        _refuse(engine, [(f"the regions {regions}", ", ".join(Region))])
+    _refuse(engine, defects_of(checked, prepared))
+    probability = {r: checked.probability[r].astype(np.float32, copy=False) for r in Region}
+    return replace(checked, probability=probability)
+
+
+def _identity_defects(info: Any, engine: Engine) -> Iterator[Defect]:
+    if not _is_engine_info(info):
+        requirement = "its EngineInfo, with name and version as text and a set of capabilities"
+        yield "a prediction that names no engine", requirement
+        return
+    engine_name = getattr(getattr(engine, "info", None), "name", None)
+    if info.name != engine_name:
+        expected_name = f"its own, {engine_name!r:.100}: results name the engine that made them"
+        yield f"a prediction by the name of {info.name!r:.100}", expected_name
+
+
+def _is_engine_info(info: Any) -> bool:
+    if not isinstance(info, EngineInfo) or not plugins.are_texts((info.name, info.version)):
+        return False
+    if not info.name or not all(map(is_writable, (info.name, info.version))):
+        return False
+    capabilities: Any = info.capabilities
+    return isinstance(capabilities, frozenset | set) and capabilities <= set(Capability)
+
+
+def _identity_text(engine: object) -> str:
+    """Return an engine's name, version and weights; empty if it does not identify itself."""
+    info: Any = getattr(engine, "info", None)
+    if not _is_engine_info(info):
+        return ""
+    weights = f", weights {info.weights_sha256[:8]}" if info.weights_sha256 else ""
+    return f"{info.name} {info.version}{weights}"
+
+
+def _without_invisible_regions(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Remove enhancing tumour if T1c, the only sequence that shows it, is missing."""
+    if prepared.has_t1c:
+        return prediction
+    trace = prediction.trace
+    if trace is not None:
+        trace = replace(trace, cross=without_enhancing(trace.cross))
+    return replace(prediction, probability=without_enhancing(prediction.probability), trace=trace)
+
+
+def _limited_to_brain(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Remove voxels outside the brain, with a notice about their volume."""
+    outlined, cavity = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT], None
+    if prediction.cavity is not None:
+        outlined = outlined | (prediction.cavity >= _CAVITY_THRESHOLD)
+        cavity = prediction.cavity * prepared.brain
+    outside_ml = prepared.working.volume_ml(outlined & ~prepared.brain)
+    notice = (
+        f"{millilitres(outside_ml)} ml that the engine outlined outside the brain were omitted."
+    )
+    return replace(
+        prediction,
+        probability={region: p * prepared.brain for region, p in prediction.probability.items()},
+        cavity=cavity,
+        notices=(*prediction.notices, notice) if outside_ml else prediction.notices,
+    )
+
+
+@contextmanager
+def engine_errors(engine: object, prepared: PreparedStudy, when: str) -> Iterator[None]:
+    """Name the package of a third-party engine that fails or changes the images.
+
+    Torch writes to read-only arrays too. `when` is a phrase, as for `plugins.plugin_errors`.
+
+    Raises
+    ------
+    PluginError
+        It failed, or changed images or their positions in the patient.
+    """
+    label = f"engine {type(engine).__name__!r}"
+    checksum = None if plugins.is_builtin(engine) else _checksum(prepared)
+    with plugins.plugin_errors(engine, label, when):
+        yield
+    if checksum is not None and _checksum(prepared) != checksum:
+        raise PluginError(
+            who=plugins.name_of(engine, label),
+            why="changed the images that it was given",
+            expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
+        )
+
+
+def _validated(
+    engine: object,
+    output: _T,
+    record: type[_T],
+    subject: str,
+    find_defects: Callable[[_T], Iterable[Defect]],
+) -> _T:
+    """Return an engine's output; built-in engines are covered by tests and not validated here."""
+    if plugins.is_builtin(engine):
+        return output
+    _check_type(engine, output, record, subject)
+    checked = validated_record(output, record, _engine_label(engine))
+    _refuse(engine, find_defects(checked))
+    return checked
+
+
+def _checksum(prepared: PreparedStudy) -> tuple[int, ...]:
+    """Return checksums of the images, the brain and their positions in the patient."""
+    images = (prepared.channels, prepared.present, prepared.brain)
+    positions = (prepared.working.affine, prepared.native.affine, prepared.to_native)
+    return checksums((*images, *positions))
+
+
+def _check_type(engine: object, value: Any, record: type, subject: str) -> None:
+    if not isinstance(value, record):
+        requirement = f"a {record.__module__}.{record.__name__}"
+        _refuse(engine, [(f"{type(value).__name__} for {subject}", requirement)])
+
+
+def _refuse(plugin: object, defects: Iterable[Defect]) -> None:
+    """Raise a PluginError for the first defect, if there is any."""
+    for defect, expected in defects:
+        raise PluginError(who=_engine_label(plugin), why=f"gave {defect}", expected=expected)
+
+
+def _engine_label(engine: object) -> str:
+    type_name = getattr(engine, "__qualname__", type(engine).__name__)
+    return plugins.name_of(engine, f"engine {type_name!r}")

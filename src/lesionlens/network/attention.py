@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,17 +27,6 @@ class Form(StrEnum):
 
     FLASH = "flash"
     READABLE = "readable"
-
-
-class SelfTrace(NamedTuple):
-    """Queries and keys of one self-attention layer, for probe and rollout."""
-
-    q: Tensor
-    """(B, heads, N, d), detached."""
-    k: Tensor
-    """(B, heads, N, d), detached."""
-    grid: tuple[int, int, int]
-    """Tokens along I, J, K; N = I J K, last axis fastest."""
 
 
 def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from importlib.resources import files
 
 from lesionlens.base.geometry import Floats
 from lesionlens.network.shipped_unet import load_shipped_unet
+from lesionlens.network.shipped_weights import shipped_record
 
 NAME = "small_lesions"
 FORMAT = "lesionlens-small-lesions-1"
@@ -37,5 +36,5 @@ def lesion_logit(images: Floats) -> Floats:
 @cache
 def trained_on() -> frozenset[str]:
     """Return the digests of the scans that it was trained on (`scan_digest`)."""
-    record = json.loads((files("lesionlens.network.weight_files") / f"{NAME}.json").read_text())
-    return frozenset(digest for case in record["trained_on"].values() for digest in case.values())
+    cases = shipped_record(NAME)["trained_on"].values()
+    return frozenset(digest for case in cases for digest in case.values())

@@ -6,14 +6,12 @@ They are in the user's data folder as `v1.safetensors`, `v2.safetensors` and so 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 
@@ -24,19 +22,11 @@ from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.provenance import sha256_of, utc_now
+from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED, shipped_record
 
-SHIPPED_NAME = "default"
-SHIPPED_NAMES = (SHIPPED_NAME, "synthetic")
-"""Names of the packaged weights."""
 LOG_NAME = "versions.json"
 TRAINED_ON = AliasChoices("trained_on", "learnt_from")
 """Keys of the patients that weights were trained on; the second is that of development versions."""
-
-
-def shipped_record(name: str) -> dict[str, Any]:
-    """Return the record beside packaged weights, with `version` and `sha256`."""
-    text = (files("lesionlens.network.weight_files") / f"{name}.json").read_text("utf-8")
-    return dict(json.loads(text))
 
 
 class WeightsVersion(FileModel):
@@ -132,7 +122,7 @@ class WeightsStore:
     def in_use(self) -> WeightsVersion | None:
         """The active version; None for the shipped weights."""
         log = self._log()
-        active = log.acts[-1].use if log.acts else SHIPPED_NAME
+        active = log.acts[-1].use if log.acts else DEFAULT_NAME
         return next((version for version in log.versions if version.name == active), None)
 
     def version(self, name: str) -> WeightsVersion | None:
@@ -179,13 +169,10 @@ class WeightsStore:
         accepted = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
-            version=lineage.version,
-            parent_sha256=lineage.parent_sha256,
             accepted_by=by,
             accepted=utc_now(),
             note=note,
-            trained_on=lineage.trained_on,
-            held_out=lineage.held_out,
+            **asdict(lineage),
         )
         with _writing(), atomic_file(self.path(accepted.name)) as temporary:
             shutil.copyfile(file, temporary)
@@ -196,7 +183,7 @@ class WeightsStore:
         return accepted
 
     def use(self, name: str, *, by: str, why: str = "") -> None:
-        """Activate a version; `SHIPPED_NAME` for the shipped weights.
+        """Activate a version; `DEFAULT_NAME` for the shipped weights.
 
         Raises
         ------
@@ -207,11 +194,11 @@ class WeightsStore:
         """
         with self._changing() as log:
             by_name = {version.name: version for version in log.versions}
-            if name != SHIPPED_NAME:
+            if name != DEFAULT_NAME:
                 if name not in by_name:
                     raise WeightsError(
                         found=f"no version {name!r}",
-                        expected=f"one of {', '.join([SHIPPED_NAME, *by_name])}",
+                        expected=f"one of {', '.join([DEFAULT_NAME, *by_name])}",
                         next_step="Choose one of them: lesionlens weights list",
                     )
                 self.verified(by_name[name])
@@ -223,7 +210,7 @@ class WeightsStore:
         parent = self.of(version.parent_sha256)
         if parent is not None:
             return parent.name
-        shipped = {shipped_record(name)["sha256"]: name for name in SHIPPED_NAMES}
+        shipped = {shipped_record(name)["sha256"]: name for name in SHIPPED}
         return shipped.get(version.parent_sha256)
 
     def back(self, *, by: str, why: str = "") -> str:
@@ -244,7 +231,7 @@ class WeightsStore:
                 next_step="Nothing to do: lesionlens weights list",
             )
         parent = self.of(active.parent_sha256)
-        name = SHIPPED_NAME if parent is None else parent.name
+        name = DEFAULT_NAME if parent is None else parent.name
         self.use(name, by=by, why=_reason(f"{active.name} reverted", why))
         return name
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED, shipped_file
 from lesionlens.network.weights_metadata import (
     WeightsInfo,
     WeightsNotes,
@@ -26,11 +26,6 @@ from lesionlens.network.weights_metadata import (
     notes_of,
     sizes_from_json,
 )
-
-DEFAULT_NAME = "default"
-SYNTHETIC_NAME = "synthetic"
-SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
-"""The shipped sets of weights; the second was trained without patient data."""
 
 
 def save(
@@ -111,17 +106,13 @@ def _unreadable(path: Path, reason: object) -> WeightsError:
     )
 
 
-def load(
-    path: Path, device: torch.device | str = "cpu", *, sha256: str | None = None
-) -> tuple[LensNetwork, WeightsInfo]:
+def load(path: Path, device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
     """Load a network in evaluation mode, channels last, and its metadata.
-
-    `sha256` is the expected hash of the file, if known.
 
     Raises
     ------
     WeightsError
-        The file is missing, altered, unreadable or of another network.
+        The file is missing, unreadable or of another network.
     """
     if not path.is_file():
         raise WeightsError(
@@ -130,13 +121,7 @@ def load(
             next_step="Check the path, or leave --weights out to use the default weights",
             in_window="Check the path, or use the default weights",
         )
-    actual = sha256_of(path)
-    if sha256 is not None and actual != sha256:
-        raise WeightsError(
-            found=f"{path.name} with SHA-256 {actual[:12]}...",
-            expected=f"{sha256[:12]}...",
-            next_step="Install LesionLens again; the file was altered or cut off",
-        )
+    sha256 = sha256_of(path)
     try:
         state, metadata = read_tensors(path)
         config = sizes_from_json(metadata["network"])
@@ -147,7 +132,7 @@ def load(
     if not is_finite(network):
         raise _unreadable(path, "with values that are not numbers")
     network = channels_last(network.to(device)).eval()
-    return network, WeightsInfo(sha256=actual, config=config, **notes_of(notes))
+    return network, WeightsInfo(sha256=sha256, config=config, **notes_of(notes))
 
 
 def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNetwork:
@@ -166,61 +151,38 @@ def is_finite(network: nn.Module) -> bool:
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
 
 
-def shipped_path(name: str = DEFAULT_NAME) -> Path:
-    """Return the path of one of the sets in `SHIPPED`."""
-    return Path(str(files("lesionlens.network.weight_files") / f"{name}.safetensors"))
-
-
 def load_shipped(
     name: str = DEFAULT_NAME, device: torch.device | str = "cpu"
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Load one of the sets in `SHIPPED`, checked against the hash shipped beside it.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing or altered.
-    """
-    path = shipped_path(name)
-    record_path = path.with_suffix(".json")
-    if not record_path.is_file():
-        raise WeightsError(
-            found=f"no {record_path.name}",
-            expected=f"the hash of the {name} weights",
-            next_step="Install LesionLens again",
-        )
-    return load(path, device, sha256=json.loads(record_path.read_text("utf-8"))["sha256"])
+    """Load one of the sets in `SHIPPED`; raises as `shipped_file`."""
+    return load(shipped_file(name), device)
 
 
 def load_chosen(
     chosen: str | Path | None, device: torch.device | str = "cpu"
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Load the user's choice: a name, a file, or None for the active weights; raises as `load`.
+    """Load the user's choice; see `chosen_path`, and raises as `load`."""
+    return load(chosen_path(chosen), device)
+
+
+def chosen_path(chosen: str | Path | None) -> Path:
+    """Return the file of the user's choice: a name, a file, or None for the active weights.
 
     Names are those in `SHIPPED` and of versions that were accepted on this machine (``v1``, see
     `network.versions`); in use is the version accepted or chosen last, else the default weights.
     A name wins over a file that is called the same; ``./synthetic`` is the file.
-    """
-    if chosen in SHIPPED:
-        return load_shipped(str(chosen), device)
-    path = chosen_path(chosen)
-    return load_shipped(DEFAULT_NAME, device) if path == shipped_path() else load(path, device)
-
-
-def chosen_path(chosen: str | Path | None) -> Path:
-    """Return the file of the user's choice; see `load_chosen`.
 
     Raises
     ------
     WeightsError
-        The file of an accepted version is missing or altered.
+        Shipped weights, or those of an accepted version, are missing or altered.
     """
     if chosen in SHIPPED:
-        return shipped_path(str(chosen))
+        return shipped_file(str(chosen))
     from lesionlens.network.versions import WeightsStore  # noqa: PLC0415  (training lacks pydantic)
 
     store = WeightsStore()
     version = store.in_use if chosen is None else store.version(str(chosen))
     if version is not None:
         return store.verified(version)
-    return shipped_path() if chosen is None else Path(chosen)
+    return shipped_file(DEFAULT_NAME) if chosen is None else Path(chosen)

@@ -9,29 +9,17 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.text import counted
 from lesionlens.network.config import PRESETS
+from lesionlens.network.recipe_types import Count, EdgeRange, GridShape, Seed, Share
 from lesionlens.network.synth.generator import GeneratorConfig
 
 RECIPES = Path(__file__).parent / "recipes"
-_BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("steps", "batch", "pool", "paintings", "drawn_kept"), (1, math.inf)),
-    **dict.fromkeys(("shape", "window"), (8, math.inf)),
-    "spacing_mm": (0.1, 10.0),
-    "seed": (0, 10**9),
-    **dict.fromkeys(
-        ("share", "complete", "single", "without_t1", "without_t1c", "held_out", "drawn_share",
-         "individuals", "tumour_free", "cavity", "oedema_label", "metastases",
-         "meningioma", "isointense", "haematoma", "infarct", "plaques", "thick", "protocol",
-         "spoiled", "average"),
-        (0, 1),
-    ),
-}  # fmt: skip
-"""Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
+_ZERO_OR_MORE = (0, math.inf)
 _ROUNDING = 1e-9  # of a sum of shares
 _GRID_KEYS = {"shape", "spacing_mm"}
 _RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
@@ -41,11 +29,11 @@ _RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them 
 class PatchConfig:
     """Patches of finer voxels mixed into a stage, as used by patch refinement."""
 
-    share: float
+    share: Share
     """Share of the batches."""
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float]
-    window: tuple[int, int, int]
+    shape: GridShape
+    spacing_mm: EdgeRange
+    window: GridShape
     """As in `StageConfig`."""
 
 
@@ -53,18 +41,18 @@ class PatchConfig:
 class StageConfig:
     """One training stage: grid, batch size and number of steps."""
 
-    steps: int
+    steps: Count
     """Optimiser steps of this stage."""
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float]
+    shape: GridShape
+    spacing_mm: EdgeRange
     """Grid of the synthetic volumes, before they are cropped to the brain."""
-    batch: int = 2
+    batch: Count = 2
     """Volumes per step."""
     rate: tuple[float, float] = (1.0, 1.0)
     """(2,) float: factor on `OptimiserConfig.rate` at the start and end of the stage; linear in
     between.
     """
-    window: tuple[int, int, int] | None = None
+    window: GridShape | None = None
     """(3,) int or None: train on windows of this size, most of them at a tumour, instead of whole
     brains.
     """
@@ -80,7 +68,7 @@ class OptimiserConfig:
     clip: float = 3.0
     """Learning rate, decoupled weight decay, maximum gradient norm."""
     warmup: int = 40
-    average: float = 0.998
+    average: Share = 0.998
     """Decay of the moving average of the weights, which is saved for use."""
     matrix: bool = True
     """Orthogonalise updates of matrices and kernels (Muon); otherwise AdamW for everything."""
@@ -114,25 +102,25 @@ class DataConfig:
 
     workers: int = 1
     """Generator processes; 0 generates in the training process and is exactly reproducible."""
-    pool: int = 160
+    pool: Count = 160
     """Volumes kept in the pool for reuse."""
-    paintings: int = 2
+    paintings: Count = 2
     """Contrasts per geometry."""
-    complete: float = 0.5
+    complete: Share = 0.5
     """Share of volumes with all four sequences."""
-    single: tuple[float, float, float, float] = (0.05, 0.08, 0.05, 0.08)
+    single: tuple[Share, Share, Share, Share] = (0.05, 0.08, 0.05, 0.08)
     """(4,) float: shares with only T1, T1c, T2 or FLAIR; the remainder gets a random subset."""
-    without_t1: float = 0.0
+    without_t1: Share = 0.0
     """Share of the complete ones from which T1 is dropped."""
-    without_t1c: float = 0.0
+    without_t1c: Share = 0.0
     """Share of volumes with T1, T2 and FLAIR, as examined without contrast agent."""
-    held_out: float = 0.2
+    held_out: Share = 0.2
     """With real cases: share of held-out patients; 0 trains on all of them, for weights whose
     quality was shown by other runs of the same configuration.
     """
-    drawn_share: float = 0.0
+    drawn_share: Share = 0.0
     """With real cases: share of synthetic batches."""
-    drawn_kept: int = 100
+    drawn_kept: Count = 100
     """With real cases: number of synthetic brains, generated once for each grid."""
 
 
@@ -143,7 +131,7 @@ class TrainConfig:
     stages: tuple[StageConfig, ...]
     network: str | None = None
     """A preset; None uses the network of `init`, or "base" without one."""
-    seed: int = 0
+    seed: Seed = 0
     autocast: bool = True
     checkpoint_minutes: float = 4.0
     validation_volumes: int = 6
@@ -196,6 +184,9 @@ def _typed(kind: Any, value: Any, key_path: str) -> Any:
     """Convert a value to a type; raises ConfigError with its key."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _record(kind, value, key_path)
+    bounds: tuple[float, float] = _ZERO_OR_MORE
+    if typing.get_origin(kind) is Annotated:
+        kind, bounds = typing.get_args(kind)
     origin = typing.get_origin(kind)
     if origin is tuple:
         return _tuple_of(kind, value, key_path)
@@ -206,13 +197,13 @@ def _typed(kind: Any, value: Any, key_path: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _recipe_error(key_path, repr(value), f"a value of type {kind.__name__}")
     if kind in (int, float):
-        _check_bounds(value, key_path)
+        _check_bounds(value, bounds, key_path)
     return value
 
 
-def _check_bounds(value: float, key_path: str) -> None:
-    """Refuse a number that is not finite or beyond the bounds of its key."""
-    minimum, maximum = _BOUNDS.get(key_path.rpartition(".")[2], (0, math.inf))
+def _check_bounds(value: float, bounds: tuple[float, float], key_path: str) -> None:
+    """Refuse a number that is not finite or beyond its bounds."""
+    minimum, maximum = bounds
     if not minimum <= value <= maximum or value == math.inf:
         upper = "or more" if math.isinf(maximum) else f"to {maximum:g}"
         raise _recipe_error(key_path, repr(value), f"{minimum:g} {upper}")
@@ -221,7 +212,7 @@ def _check_bounds(value: float, key_path: str) -> None:
 def _record(kind: type[Any], table: Any, key_path: str) -> Any:
     if not isinstance(table, Mapping):
         raise _recipe_error(key_path, repr(table), "a table")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     for key in table:
         if key not in hints:
             raise _recipe_error(key_path, f'unknown key "{key}"', f"one of {', '.join(hints)}")

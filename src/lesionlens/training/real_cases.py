@@ -30,9 +30,9 @@ from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
-from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
+from lesionlens.network.shipped_weights import shipped_path
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
@@ -50,13 +50,12 @@ from lesionlens.training.data import (
 from lesionlens.training.references import RealCase, Reference, naming_case, split
 from lesionlens.training.stored_volumes import FolderSource, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
-from lesionlens.training.validate import cavity_dice, dice
+from lesionlens.training.validate import REGIONS, cavity_dice, dice, mean_scores
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
 _SEED_OFFSET = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
 _MAX_OUTSIDE_FRACTION = 0.5  # of a reference's voxels; above it the reference is of other images
-_REGIONS = tuple(region.value for region in Region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
     It starts from the default weights if it names none, and outlines the resection cavity if the
     reference of any case does.
     """
-    init = config.init or str(weights.shipped_path())
+    init = config.init or str(shipped_path())
     cavity = config.cavity or any(case.cavity for case in cases)
     return replace(config, init=init, cavity=cavity)
 
@@ -184,11 +183,9 @@ class RealCases:
         if not self.parts.validation:
             return {}
         network.eval()
-        scores: dict[str, list[float]] = {}
-        for file in self._prepared_files(self.parts.validation, stage):
-            for name, value in _dice(network, read(file), device, precision).items():
-                scores.setdefault(name, []).append(value)
-        return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
+        files = self._prepared_files(self.parts.validation, stage)
+        means = mean_scores([_dice(network, read(file), device, precision) for file in files])
+        return {f"patients_{name}": mean for name, mean in means.items()}
 
     def _prepared_files(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
         spacing = _spacing(stage)
@@ -392,6 +389,6 @@ def _dice(
     with autocast(device, precision):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     predicted = (logits > 0) & (code > 0)
-    regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(_REGIONS)}
+    regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(REGIONS)}
     cavity = torch.from_numpy(packed.instances).to(device) == CAVITY
     return regions | cavity_dice(predicted, cavity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-_REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
+REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
+_SCORES = (*REGIONS, _CAVITY, "peak", "flagged_ml")
 
 
 def dice(predicted: Tensor, reference: Tensor) -> float:
@@ -33,8 +34,8 @@ def cavity_dice(predicted: Tensor, reference: Tensor) -> dict[str, float]:
         All channels of the network.
     reference : (I, J, K) bool Tensor
     """
-    has_cavity = len(predicted) > len(_REGIONS) and bool(reference.any())
-    return {_CAVITY: dice(predicted[len(_REGIONS)], reference)} if has_cavity else {}
+    has_cavity = len(predicted) > len(REGIONS) and bool(reference.any())
+    return {_CAVITY: dice(predicted[len(REGIONS)], reference)} if has_cavity else {}
 
 
 def _picture(channels: Tensor, reference: Tensor, predicted: Tensor) -> Tensor:
@@ -83,9 +84,9 @@ def validate_each(
             edge = float(volume.spacing_mm[0])
             yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}, None
             continue
-        scores |= {name: dice(predicted[r], reference[r]) for r, name in enumerate(_REGIONS)}
+        scores |= {name: dice(predicted[r], reference[r]) for r, name in enumerate(REGIONS)}
         scores["peak"] = float(reference[0].flatten()[int(output.attention[0, 0].argmax())])
-        yield scores, _picture(volume.zscored[0], reference, predicted[: len(_REGIONS)])
+        yield scores, _picture(volume.zscored[0], reference, predicted[: len(REGIONS)])
 
 
 def validate(
@@ -104,12 +105,14 @@ def validate(
     picture : (H, W) Tensor
         Image of the last volume with a tumour.
     """
-    scores: dict[str, list[float]] = {}
-    picture = torch.zeros(1, 1)
+    rows, picture = list[dict[str, float]](), torch.zeros(1, 1)
     for metrics, image in validate_each(network, config, range(volumes), device, precision):
-        for name, value in metrics.items():
-            scores.setdefault(name, []).append(value)
+        rows.append(metrics)
         picture = picture if image is None else image
-    names = (*_REGIONS, _CAVITY, "peak", "flagged_ml")
-    order = [name for name in names if name in scores]
-    return {k: round(sum(scores[k]) / len(scores[k]), 4) for k in order}, picture
+    return mean_scores(rows), picture
+
+
+def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each score over the volumes that have it, to four digits."""
+    values = {name: [row[name] for row in rows if name in row] for name in _SCORES}
+    return {name: round(sum(v) / len(v), 4) for name, v in values.items() if v}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lesionlens.base.errors import WeightsError
-from lesionlens.network import brain, shipped_unet, small_lesions
+from lesionlens.network import brain, shipped_unet, shipped_weights, small_lesions
 from lesionlens.network.folded_unet import FoldedUNet, fold, unfold
 
 
@@ -39,17 +39,17 @@ def test_an_outline_predicted_slab_by_slab_is_that_of_the_whole(rows, monkeypatc
 
 @pytest.mark.parametrize("name", [brain.BRAIN, small_lesions.NAME])
 def test_the_onnx_file_holds_no_second_copy_of_the_weights(name):
-    onnx = shipped_unet.shipped_file(f"{name}.onnx", "onnx_sha256")
-    weights = shipped_unet.shipped_file(f"{name}.safetensors", "sha256")
+    onnx = shipped_weights.shipped_file(name, onnx=True)
+    weights = shipped_weights.shipped_file(name)
     assert weights.name.encode() in onnx.read_bytes()
     assert onnx.stat().st_size < weights.stat().st_size / 10
 
 
 def test_onnxruntime_is_not_given_altered_weights(tmp_path, monkeypatch):
     for ending in ("onnx", "safetensors", "json"):
-        shipped = shipped_unet.files("lesionlens.network.weight_files") / f"{brain.BRAIN}.{ending}"
-        shutil.copy(str(shipped), tmp_path)
-    monkeypatch.setattr(shipped_unet, "files", lambda _: tmp_path)
+        shipped = shipped_weights.shipped_path(brain.BRAIN).with_suffix(f".{ending}")
+        shutil.copy(shipped, tmp_path)
+    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
     weights = tmp_path / f"{brain.BRAIN}.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

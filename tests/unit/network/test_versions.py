@@ -16,7 +16,8 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.provenance import sha256_of
 from lesionlens.cli import weights as command
 from lesionlens.network import versions, weights
-from lesionlens.network.versions import Lineage, WeightsStore, shipped_record
+from lesionlens.network.shipped_weights import shipped_record
+from lesionlens.network.versions import Lineage, WeightsStore
 from lesionlens.training.learning import proposal as proposals
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.imaging.preparation.scan_digest import INTENSITIES
-from lesionlens.network import brain, weights
+from lesionlens.network import brain, shipped_weights, weights
 from lesionlens.network.build import build
 from lesionlens.network.weights_metadata import WeightsNotes
 
@@ -40,7 +40,7 @@ def saved(tmp_path):
 
 def test_what_is_saved_is_loaded(saved):
     network, notes, path, digest = saved
-    again, info = weights.load(path, sha256=digest)
+    again, info = weights.load(path)
     assert info.sha256 == digest
     assert info.config == network.config
     assert info.temperature == notes.temperature
@@ -85,7 +85,7 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(saved, monkeypatch):
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(ResourceError, match="No space left"):
             weights.save(path, network.config, network.state_dict(), notes)
-    assert weights.load(path, sha256=digest)[1].version == "3"
+    assert weights.load(path)[1].sha256 == digest
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -109,16 +109,7 @@ def test_a_kill_while_writing_leaves_only_a_file_that_a_later_run_deletes(saved)
     assert done.returncode == -signal.SIGXFSZ
     left = [p.name for p in path.parent.iterdir() if p != path]
     assert [name.startswith(".new.") for name in left] == [True]
-    weights.load(path, sha256=digest)
-
-
-def test_a_changed_byte_is_noticed(saved):
-    _, _, path, digest = saved
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(WeightsError, match="SHA-256"):
-        weights.load(path, sha256=digest)
+    assert weights.load(path)[1].sha256 == digest
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x00" * 64])
@@ -189,10 +180,10 @@ def test_a_missing_file_is_named(tmp_path):
         weights.load(tmp_path / "gone.safetensors")
 
 
-@pytest.mark.parametrize("name", weights.SHIPPED)
+@pytest.mark.parametrize("name", shipped_weights.SHIPPED)
 def test_shipped_weights_load_and_are_what_the_hash_says(name):
     network, info = weights.load_shipped(name)
-    path = weights.shipped_path(name)
+    path = shipped_weights.shipped_path(name)
     assert info.sha256 == json.loads(path.with_suffix(".json").read_text("utf-8"))["sha256"]
     assert path.stat().st_size <= 16e6
     assert not network.training
@@ -203,7 +194,7 @@ def test_the_synthetic_weights_were_trained_on_no_patient():
 
 
 def test_shipped_weights_name_the_scans_that_they_were_trained_on():
-    own = weights.load(weights.shipped_path())[1].trained_on
+    own = weights.load(shipped_weights.shipped_path())[1].trained_on
     by_intensities = {digest for digest in own if digest.startswith(INTENSITIES)}
     assert len(by_intensities) == 12 * 4  # twelve patients, four sequences
     assert len(set(own) - by_intensities) == 12 * 4
@@ -212,7 +203,7 @@ def test_shipped_weights_name_the_scans_that_they_were_trained_on():
 
 
 def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
-    for name in weights.SHIPPED:
+    for name in shipped_weights.SHIPPED:
         wanted = weights.load_shipped(name)[1].sha256
         assert weights.load_chosen(name)[1].sha256 == wanted
     assert weights.load_chosen(None)[1].sha256 == weights.load_shipped()[1].sha256
@@ -223,15 +214,29 @@ def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
     assert weights.load_chosen("synthetic")[1].sha256 != digest
 
 
-def test_shipped_weights_without_their_hash_are_refused(tmp_path, monkeypatch):
-    shutil.copy(weights.shipped_path(), tmp_path / "default.safetensors")
-    monkeypatch.setattr(weights, "shipped_path", lambda name: tmp_path / f"{name}.safetensors")
-    with pytest.raises(WeightsError, match=r"no default\.json"):
-        weights.load_shipped()
+@pytest.mark.parametrize("damage", ["no weights", "no record", "changed byte"])
+def test_shipped_weights_are_refused_unless_complete_and_unchanged(tmp_path, monkeypatch, damage):
+    """Of a missing file it was said to leave --weights out, in favour of the file itself."""
+    shipped = shipped_weights.shipped_path()
+    file, record = (Path(shutil.copy(shipped.with_suffix(e), tmp_path))
+                    for e in (".safetensors", ".json"))  # fmt: skip
+    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
+    assert weights.load_chosen("default")[1].sha256 == weights.load_shipped()[1].sha256
+    if damage == "changed byte":
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+    else:
+        (file if damage == "no weights" else record).unlink()
+    for load in (weights.load_shipped, lambda: weights.load_chosen("default")):
+        with pytest.raises(
+            WeightsError, match=r"(?s)default\.safetensors.*Install LesionLens again"
+        ):
+            load()
 
 
 def test_a_shipped_set_is_found_by_its_name():
-    assert weights.chosen_path("synthetic") == weights.shipped_path("synthetic")
+    assert weights.chosen_path("synthetic") == shipped_weights.shipped_path("synthetic")
 
 
 @pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])

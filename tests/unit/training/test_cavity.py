@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lesionlens.base.labels import Label, Region
 from lesionlens.cli.main import app
-from lesionlens.engines.lens.pass_output import CAVITY_NOTICE
+from lesionlens.engines.lens.ensemble import CAVITY_NOTICE
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.network import weights
 from lesionlens.network.build import build

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from lesionlens.base.geometry import Box, Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import gradcam, separable
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import maps
 from lesionlens.engines.bundle.maps import Reader
+from lesionlens.engines.network_input import InputFrame
 
 
 class AttentionQueries:
@@ -30,7 +29,7 @@ class AttentionQueries:
     ----------
     image : callable
         Returns the (1, C, I, J, K) input of the analysed study.
-    grid : Grid
+    frame : InputFrame
         Of the input.
     """
 
@@ -39,15 +38,14 @@ class AttentionQueries:
         reader: Reader,
         image: Callable[[], Tensor],
         probabilities: Mapping[Region, Tensor],
-        grid: Grid,
-        prepared: PreparedStudy,
+        frame: InputFrame,
     ) -> None:
         self._reader, self._image = reader, image
         self._masks = {
             region: gradcam.mask_above(probability, 0.5)
             for region, probability in probabilities.items()
         }
-        self._grid, self._prepared = grid, prepared
+        self._frame = frame
         self._blocks = bundle_attention.blocks(reader.network)
         self._last: tuple[Box, list[bundle_attention.Layer]] | None = None
 
@@ -58,31 +56,29 @@ class AttentionQueries:
 
     def probe(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel within its window, maximum 1."""
-        point_mm = self._prepared.working.to_mm(voxel)
-        i, j, k = self._grid.nearest_voxel(point_mm, clip=True).tolist()
+        point_mm = self._frame.prepared.working.to_mm(voxel)
+        i, j, k = self._frame.grid.nearest_voxel(point_mm, clip=True).tolist()
         window, layers = self._layers_at((i, j, k))
-        seed = torch.zeros(self._grid.shape)
+        seed = torch.zeros(self._frame.grid.shape)
         seed[i, j, k] = 1.0
         part = maps.padded(seed[None][(slice(None), *window)], self._reader.window)
         attention = bundle_attention.of_regions(layers, part.to(layers[0].weights.device))[0]
-        volume = torch.zeros(self._grid.shape, device=attention.device)
+        volume = torch.zeros(self._frame.grid.shape, device=attention.device)
         crop = tuple(slice(0, side.stop - side.start) for side in window)
         volume[window] = attention[crop]
-        resampled = maps.to_working_grid(volume, self._grid, self._prepared)
-        return separable.with_maximum_one(resampled)
+        return separable.with_maximum_one(self._frame.to_working(volume))
 
     def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that sum to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
         mask = self._masks[region].float()[None]
         attention = maps.attention(self._reader, self._image(), mask, follow, head)[0]
-        resampled = maps.to_working_grid(attention, self._grid, self._prepared)
-        return separable.with_sum_one(resampled)
+        return separable.with_sum_one(self._frame.to_working(attention))
 
     def _layers_at(self, voxel: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
         """Return a window that contains a voxel away from its border, and its attention."""
-        if self._last is None or not _well_inside(voxel, self._last[0], self._grid.shape):
-            box = window_about(voxel, self._reader.window, self._grid.shape)
+        if self._last is None or not _well_inside(voxel, self._last[0], self._frame.grid.shape):
+            box = window_about(voxel, self._reader.window, self._frame.grid.shape)
             part = self._image()[(slice(None), slice(None), *box)]
             self._last = (box, self._reader.layers(part))
         return self._last

@@ -39,8 +39,9 @@ from lesionlens.engines.bundle.maps import Reader
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input
+from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.network.deterministic import with_threads
 
 RUN = "running the bundle's network"
@@ -76,9 +77,13 @@ def _is_of_shapes(error: Exception) -> bool:
 class _Examined:
     """One study and the network's prediction: (R, I, J, K) probabilities on the input's grid."""
 
-    prepared: PreparedStudy
     network_input: NetworkInput
     probabilities: Tensor
+
+    @property
+    def prepared(self) -> PreparedStudy:
+        """The study."""
+        return self.network_input.frame.prepared
 
 
 class BundleEngine:
@@ -170,7 +175,7 @@ class BundleEngine:
         omitted = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
-                examined.probabilities, self._channels(), examined.network_input.grid, prepared
+                examined.probabilities, self._channels(), examined.network_input.frame
             ),
             engine=self.info,
             unsegmented=self._bundle.unsegmented,
@@ -180,8 +185,8 @@ class BundleEngine:
             question_time=QuestionTime(limit.seconds_left, pass_s),
             cavity=None
             if self._bundle.cavity is None
-            else bundle_maps.to_working_grid(
-                examined.probabilities[self._bundle.cavity], examined.network_input.grid, prepared
+            else examined.network_input.frame.to_working(
+                examined.probabilities[self._bundle.cavity]
             ),
         )
 
@@ -191,9 +196,8 @@ class BundleEngine:
             network_input = self._cache.input_for(prepared)
             passes = self._windows(network_input.grid)
             with interruptible(self._network, RUN, context, passes=passes):
-                self._last = _Examined(
-                    prepared, network_input, self._probabilities(self._input(network_input))
-                )
+                probabilities = self._probabilities(self._input(network_input))
+            self._last = _Examined(network_input, probabilities)
         return self._last
 
     def _unperturbed(
@@ -236,12 +240,12 @@ class BundleEngine:
         probabilities = {
             region: examined.probabilities[channel] for region, channel in self._channels().items()
         }
+        frame = examined.network_input.frame
         queries = AttentionQueries(
             self._reader,
-            lambda: self._input(self._cache.input_for(examined.prepared)),
+            lambda: self._input(self._cache.input_for(frame.prepared)),
             probabilities,
-            examined.network_input.grid,
-            examined.prepared,
+            frame,
         )
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
         in_turn = exclusive_use(self, SILENT)  # another thread's pass would be recorded too
@@ -257,7 +261,7 @@ class BundleEngine:
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`: the bundle's own spacing."""
-        return grid_at(prepared, self._bundle.spacing_mm)
+        return InputFrame.over(prepared, self._bundle.spacing_mm).grid
 
     @devices.on_placement_device
     @with_threads(_THREADS)
@@ -326,10 +330,8 @@ class BundleEngine:
         self, perturbation: InputPerturbation, network_input: NetworkInput
     ) -> InputPerturbation:
         """Return the equivalent perturbation, reduced to the sequences that the network reads."""
-        flags = zip(MrSequence, perturbation.keep, network_input.present, strict=True)
-        read = {s for s, keep, is_present in flags if keep and is_present} & {
-            *self._bundle.sequences
-        }
+        visible = visible_sequences(perturbation, network_input.frame.prepared.sequences)
+        read = visible.intersection(self._bundle.sequences)
         return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(
@@ -418,9 +420,7 @@ class BundleEngine:
         x = self._input(examined.network_input)
         attention_maps = bundle_maps.attention(self._reader, x, probabilities)
         maps = dict(zip(channels, attention_maps, strict=True))
-        return bundle_maps.weights(
-            maps, examined.network_input.grid, examined.prepared
-        ), "all transformer blocks"
+        return bundle_maps.weights(maps, examined.network_input.frame), "all transformer blocks"
 
     def _attributed(
         self, examined: _Examined, method: str, channels: Mapping[Region, int], context: RunContext
@@ -453,4 +453,4 @@ class BundleEngine:
         for region, attribution in attributions.items():
             maps[region] = torch.zeros(network_input.grid.shape, device=self._device)
             maps[region][box] = attribution[: size[0], : size[1], : size[2]]
-        return bundle_maps.weights(maps, network_input.grid, examined.prepared), name
+        return bundle_maps.weights(maps, network_input.frame), name

@@ -13,13 +13,11 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.base.geometry import Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.process.ignored_warnings import warnings_ignored
-from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import gradcam, network_input, separable, windows
+from lesionlens.engines import gradcam, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
-from lesionlens.imaging.preparation.resampling import cut_grid
+from lesionlens.engines.network_input import InputFrame
 
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
@@ -141,36 +139,23 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
     return out
 
 
-def weights(
-    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
-) -> dict[Region, Floats]:
+def weights(maps: Mapping[Region, Tensor], frame: InputFrame) -> dict[Region, Floats]:
     """Resample maps to the working grid, normalised to sum one over the brain."""
-    out = {}
-    for region, values in maps.items():
-        out[region] = separable.with_sum_one(to_working_grid(values, grid, prepared))
-    return out
-
-
-def to_working_grid(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
-    """Resample one (I, J, K) map to the whole working grid; zero outside the brain."""
-    box = network_input.brain_box(prepared)
-    matrices = separable.matrices(grid, cut_grid(prepared.working, box), antialias=False)
-    out = np.zeros(prepared.working.shape, np.float32)
-    out[box] = separable.apply(values, matrices).cpu().numpy() * prepared.brain[box]
-    return out
+    return {r: separable.with_sum_one(frame.to_working(values)) for r, values in maps.items()}
 
 
 def nested(
-    probabilities: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
+    probabilities: Tensor, channels: Mapping[Region, int], frame: InputFrame
 ) -> dict[Region, Floats]:
     """Resample (R, I, J, K) probabilities to the working grid, nested; zero without a channel."""
     out: dict[Region, Floats] = {}
-    inside = np.ones(prepared.working.shape, np.float32)
+    shape = frame.prepared.working.shape
+    inside = np.ones(shape, np.float32)
     for region in Region:
         channel = channels.get(region)
         if channel is None:
-            out[region] = np.zeros(prepared.working.shape, np.float32)
+            out[region] = np.zeros(shape, np.float32)
             continue
-        inside = np.minimum(inside, to_working_grid(probabilities[channel], grid, prepared))
+        inside = np.minimum(inside, frame.to_working(probabilities[channel]))
         out[region] = inside
     return out

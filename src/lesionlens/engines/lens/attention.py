@@ -8,13 +8,12 @@ import numpy as np
 
 from lesionlens.base.array_ops import Array, device_of, floats, halves, softmax, to_numpy, zeros
 from lesionlens.base.geometry import Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
-from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.pass_output import PassOutput
+from lesionlens.engines.network_input import InputFrame
+from lesionlens.network.pass_output import PassOutput
 
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
@@ -30,24 +29,21 @@ REFINED_METHOD = (
 )
 
 
-def region_attention(
-    weights: Array, matrices: separable.Matrices, brain: Array, refined: Array | None
-) -> Array:
+def region_attention(weights: Array, frame: InputFrame, refined: Array | None) -> Array:
     """Return (3, I, J, K) attention in the brain's box; each region's sums to one.
 
     Parameters
     ----------
     weights : (3, i, j, k) array
         Attention on the network's grid.
-    matrices : Matrices
-        From that grid to the box.
-    brain : (I, J, K) array
+    frame : InputFrame
+        Of that grid.
     refined : (2, I, J, K) array or None
         Of patch refinement; the second map is the enhancing tumour's attention.
     """
-    smoothed = separable.smooth(weights, BLUR_VOX)
-    attention = separable.normalise_sums(separable.apply(smoothed, matrices) * brain)
+    attention = separable.normalise_sums(frame.in_brain(separable.smooth(weights, BLUR_VOX)))
     if refined is not None:
+        brain = frame.brain_on(device_of(weights))
         refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
         attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
     return attention
@@ -100,14 +96,10 @@ class AttentionRollout:
     """Attention rollout of the token at a working voxel."""
 
     def __init__(
-        self,
-        layers: list[Array],
-        tokens: tuple[int, int, int],
-        coarse: Grid,
-        prepared: PreparedStudy,
+        self, layers: list[Array], tokens: tuple[int, int, int], frame: InputFrame
     ) -> None:
-        self._layers, self._grid = layers, coarse.scaled(_TOKEN_VOX, tokens)
-        self._working, self._brain = prepared.working, prepared.brain
+        self._layers, self._grid = layers, frame.grid.scaled(_TOKEN_VOX, tokens)
+        self._working, self._brain = frame.prepared.working, frame.prepared.brain
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel, maximum 1."""
@@ -128,22 +120,18 @@ class CrossAttentionMaps:
         Weights at a quarter, a half and the whole of the resolution, on padded grids.
     padded : (3,) int
         Shape of the finest of them.
-    coarse : Grid
-        Grid of the pass; padding is at the high ends.
+    frame : InputFrame
+        Of the pass; padding is at the high ends of its grid.
     """
 
     names = ("quarter resolution", "half resolution", "full resolution")
 
     def __init__(
-        self,
-        weights: tuple[Array, ...],
-        padded: tuple[int, int, int],
-        coarse: Grid,
-        prepared: PreparedStudy,
+        self, weights: tuple[Array, ...], padded: tuple[int, int, int], frame: InputFrame
     ) -> None:
         self._weights = [halves(layer[0, :, : len(Region)]) for layer in weights]
-        self._padded, self._coarse = padded, coarse
-        self._working, self._brain = prepared.working, prepared.brain
+        self._padded, self._coarse = padded, frame.grid
+        self._working, self._brain = frame.prepared.working, frame.prepared.brain
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -172,11 +160,7 @@ class CrossAttentionMaps:
 
 
 def trace_of(
-    out: PassOutput,
-    cross: Mapping[Region, Floats],
-    method: str,
-    grid: Grid,
-    prepared: PreparedStudy,
+    out: PassOutput, cross: Mapping[Region, Floats], method: str, frame: InputFrame
 ) -> Trace:
     """Return the attention of a pass, with probe and layers if it was traced."""
     attention_trace = out.trace
@@ -185,14 +169,12 @@ def trace_of(
     if attention_trace is None or not self_attention:
         return Trace(cross, method, layers)
     matrices = [layer_weights(layer.q[0], layer.k[0]) for layer in self_attention]
-    maps = CrossAttentionMaps(
-        attention_trace.cross_attention, attention_trace.padded, grid, prepared
-    )
+    maps = CrossAttentionMaps(attention_trace.cross_attention, attention_trace.padded, frame)
     return Trace(
         cross,
         method,
         layers,
-        probe_row=AttentionRollout(matrices, self_attention[0].grid, grid, prepared),
+        probe_row=AttentionRollout(matrices, self_attention[0].grid, frame),
         layer_attention=maps,
         attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,7 @@ from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.method import EVERYTHING, LensMethod
-from lesionlens.engines.network_input import paste_box
+from lesionlens.engines.lens.method import CAPABILITIES, EVERYTHING, LensMethod
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
@@ -37,6 +35,7 @@ from lesionlens.network.deterministic import (
     with_threads,
 )
 from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.pass_output import PassOutput
 from lesionlens.network.pass_pool import R, T
 
 
@@ -73,7 +72,7 @@ class LensEngine(LensMethod):
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         torch_device = devices.choose(device)
-        self._compute_precision = devices.choose_precision(torch_device, precision)
+        self._precision = devices.choose_precision(torch_device, precision)
         self._network, weights_info = weight_files.load_chosen(weights, torch_device)
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._prompts = StudyPrompts(device=torch_device)
@@ -81,7 +80,7 @@ class LensEngine(LensMethod):
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._compute_precision = devices.choose_precision(device)
+        self._precision = devices.choose_precision(device)
         self._prompts.move(device)
         self._empty_caches(device)
 
@@ -93,8 +92,10 @@ class LensEngine(LensMethod):
     @property
     @override
     def info(self) -> EngineInfo:
-        engine_info = super().info
-        return replace(engine_info, capabilities=engine_info.capabilities | {Capability.PROMPT})
+        threads = thread_count() if self._device.type == "cpu" else None
+        device = devices.describe(self._device, self._precision)
+        capabilities = CAPABILITIES | {Capability.PROMPT}
+        return self._info(device, threads, self._precision, capabilities)
 
     @devices.on_placement_device
     def answer_prompts(
@@ -130,21 +131,6 @@ class LensEngine(LensMethod):
 
     @property
     @override
-    def device_text(self) -> str:
-        return devices.describe(self._device, self._compute_precision)
-
-    @property
-    @override
-    def _precision(self) -> ComputePrecision:
-        return self._compute_precision
-
-    @property
-    @override
-    def _threads(self) -> int | None:
-        return thread_count() if self._device.type == "cpu" else None
-
-    @property
-    @override
     def _notices(self) -> tuple[str, ...]:
         return self.placement.notices
 
@@ -177,12 +163,8 @@ class LensEngine(LensMethod):
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(lambda x: self._network(x).logits, layer, x, channels)[target.region]
-        matrices = separable.matrices(network_input.grid, network_input.box_grid, antialias=False)
-        weights = (
-            paste_box(separable.apply(cam[None], matrices), prepared, network_input.box)[0]
-            * prepared.brain
-        )
-        return Volume(separable.with_sum_one(weights), prepared.working)
+        weights = separable.with_sum_one(network_input.frame.to_working(cam))
+        return Volume(weights, prepared.working)
 
     @override
     @contextmanager
@@ -194,11 +176,12 @@ class LensEngine(LensMethod):
         trim_memory()
 
     @override
-    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> LensOutput:
-        autocast = devices.autocast_for(self._compute_precision, self._device)
+    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> PassOutput:
+        autocast = devices.autocast_for(self._precision, self._device)
         with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=trace)
-        return out
+        classes = None if out.lesions is None else out.lesions.class_probabilities()
+        return PassOutput(out.logits, out.attention, out.trace, classes)
 
 
 def _limit_to_one_uncounted_thread() -> None:

@@ -10,12 +10,25 @@ weights is sufficient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.array_ops import Array, floats, namespace, sigmoid, to_numpy
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prediction import (
+    ClassProbabilities,
+    InputPerturbation,
+    PerturbedPrediction,
+)
+from lesionlens.engines import separable
+from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.perturbation_order import Subset
+from lesionlens.network.pass_output import PassOutput
 
+CAVITY_NOTICE = (
+    "The resection cavity is outlined where its probability is at least .5; this probability is "
+    "not calibrated"
+)
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
@@ -32,11 +45,67 @@ def whole_tumour_views(sequences: Subset) -> tuple[Subset, ...]:
     return (sequences, _FLAIR) if sequences > _FLAIR else (sequences,)
 
 
-def subset_of(keep: Sequence[bool]) -> Subset:
-    """Return the sequences of the (4,) flags."""
-    return frozenset(s for s, is_kept in zip(MrSequence, keep, strict=True) if is_kept)
+def members_of(perturbation: InputPerturbation, visible: Subset) -> list[InputPerturbation]:
+    """Return the inputs that are averaged for a perturbation that shows these sequences."""
+    subsets = (visible,) if perturbation.alone else whole_tumour_views(visible)
+    keeps = [InputPerturbation.showing(subset).keep for subset in subsets]
+    return [replace(perturbation, keep=keep) for keep in keeps]
 
 
-def visible_sequences(perturbation: InputPerturbation, present: Sequence[bool]) -> Subset:
-    """Return the available sequences that a perturbation keeps."""
-    return subset_of(present) & subset_of(perturbation.keep)
+@dataclass(frozen=True, slots=True, eq=False)
+class EnsembleOutput:
+    """The first pass over the whole brain, averaged over the ensemble."""
+
+    network_input: NetworkInput
+    all_sequences: PassOutput
+    """Pass with all sequences, with its trace and attention."""
+    logits: Array
+    """(3, I, J, K): mean logits of the regions."""
+    cavity_probability: Array | None
+    """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
+
+    @property
+    def shows_tumour(self) -> bool:
+        """Whether any voxel is more likely whole tumour than not."""
+        return bool((self.logits[0] > 0).any())
+
+    def share_outlined(self, quick: PerturbedPrediction, threshold: float) -> float:
+        """Return the share of the whole tumour that a quick prediction outlines too.
+
+        Parameters
+        ----------
+        threshold : float
+            Probability from which a voxel is whole tumour.
+
+        Returns
+        -------
+        float
+            0 to 1; 1 without whole tumour.
+        """
+        grid = self.network_input.grid
+        whole_tumour = to_numpy(sigmoid(self.logits[:1])) >= threshold
+        matrices = separable.matrices(quick.grid, grid, antialias=False)
+        outlined = separable.apply(quick.probability, matrices) >= threshold
+        return float(outlined[whole_tumour].mean()) if whole_tumour.any() else 1.0
+
+
+def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
+    """Return class probabilities from the lesion queries, if the network has them."""
+    if out.classes is None:
+        return None
+    probabilities = to_numpy(floats(out.classes[0]))
+    i, j, k = probabilities.shape[1:]
+    return ClassProbabilities(probabilities, grid.scaled(2, (i, j, k)))
+
+
+def cavity_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
+    """Return the (1, I, J, K) mean of two passes, the second mirrored; None without that channel.
+
+    The three regions' temperatures do not apply to it.
+    """
+    if out.logits.shape[1] == len(Region):
+        return None
+    original, reflected = (
+        sigmoid(floats(output.logits[0, len(Region) :])) for output in (out, mirrored)
+    )
+    return (original + namespace(original).flip(reflected, (1,))) / 2

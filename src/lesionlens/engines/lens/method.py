@@ -61,23 +61,18 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import (
+from lesionlens.engines.lens.ensemble import (
     CAVITY_NOTICE,
     EnsembleOutput,
-    PassOutput,
     cavity_probability,
     class_probabilities,
 )
-from lesionlens.engines.lens.small_lesions import T1C, LastSearch, SmallLesions, search_notice
-from lesionlens.engines.network_input import (
-    FinerInput,
-    NetworkInput,
-    grid_at,
-    make_network_input,
-    paste_box,
-)
+from lesionlens.engines.lens.small_lesions import LastSearch, SmallLesions, search_notice
+from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.network import small_lesions as small_lesion_network
+from lesionlens.network.pass_output import PassOutput
 from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import WeightsInfo
 
@@ -96,7 +91,7 @@ _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
 cysts are below this value (`research/experiments.md`, "Does it enhance at all?").
 """
-_CAPABILITIES = frozenset(
+CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
 
@@ -121,7 +116,7 @@ class LensMethod(ABC):
             PassCache(s * spacing_mm, device) for s in (_PERTURBED_SPACING_RATIO, 1.0)
         )
         self._last_search: LastSearch | None = None
-        self._finer_input: FinerInput | None = None
+        self._finer_input: NetworkInput | None = None
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.SupportsForgetting`."""
@@ -134,17 +129,8 @@ class LensMethod(ABC):
 
     @property
     @abstractmethod
-    def device_text(self) -> str:
-        """The device in words, for the run's record."""
-
-    @property
-    def _precision(self) -> ComputePrecision:
-        return ComputePrecision.FLOAT32
-
-    @property
-    @abstractmethod
-    def _threads(self) -> int | None:
-        """Number of CPU threads; None on an accelerator."""
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities, device."""
 
     @property
     def _notices(self) -> tuple[str, ...]:
@@ -171,15 +157,20 @@ class LensMethod(ABC):
         del function
         return BackgroundTask()
 
-    @property
-    def info(self) -> EngineInfo:
-        """Name, version, SHA-256 of the weights, capabilities, device."""
+    def _info(
+        self,
+        device: str,
+        threads: int | None,
+        precision: ComputePrecision = ComputePrecision.FLOAT32,
+        capabilities: frozenset[Capability] = CAPABILITIES,
+    ) -> EngineInfo:
+        """Return the identity of the engine; `threads` are None on an accelerator."""
         return EngineInfo(
             name=self.name,
             version=self._weights_info.version,
             weights_sha256=self._weights_info.sha256,
-            capabilities=_CAPABILITIES,
-            device=self.device_text,
+            capabilities=capabilities,
+            device=device,
             calibrated=self._weights_info.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
@@ -187,8 +178,8 @@ class LensMethod(ABC):
                 if not self._weights_info.agreement or p["threshold"] <= self._floor
             ),
             floor=self._floor,
-            precision=self._precision,
-            threads=self._threads,
+            precision=precision,
+            threads=threads,
             trained_on=self._trained_on,
         )
 
@@ -211,16 +202,14 @@ class LensMethod(ABC):
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
         searched: Future[SmallLesions | None] = Future()
-        ahead = partial(self._predict_ahead, prepared, first_pass, searched, context)
+        ahead = partial(self._predict_ahead, first_pass, searched, context)
         with self._in_background(ahead) as background:
             search_result = None
             try:
-                search_result = self._search(prepared, first_pass, context)
+                search_result = self._search(first_pass, context)
             finally:
                 searched.set_result(search_result)
-            prediction = self._refined_prediction(
-                prepared, first_pass, search_result, background, context
-            )
+            prediction = self._refined_prediction(first_pass, search_result, background, context)
         self._finer_input = None
         unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         return replace(prediction, unperturbed=unperturbed)
@@ -231,15 +220,13 @@ class LensMethod(ABC):
             if not self._searches_small_lesions or not prepared.has_t1c:
                 return None
             first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
-            self._search(prepared, first_pass, context)
+            self._search(first_pass, context)
             self._finer_input = None
         return self._last_search.result if self._last_search else None
 
-    def _search(
-        self, prepared: PreparedStudy, first_pass: EnsembleOutput, context: RunContext
-    ) -> SmallLesions | None:
+    def _search(self, first_pass: EnsembleOutput, context: RunContext) -> SmallLesions | None:
         """Search for small lesions, also by the logits of the first pass."""
-        result = None
+        prepared, result = first_pass.network_input.frame.prepared, None
         if self._searches_small_lesions and prepared.has_t1c:
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
@@ -254,30 +241,30 @@ class LensMethod(ABC):
     def _input_at(self, prepared: PreparedStudy, spacing_mm: float) -> NetworkInput:
         """Return the input at finer voxels, which the search and patch refinement may share."""
         cached = self._finer_input
-        if cached is None or cached.prepared is not prepared or cached.spacing_mm != spacing_mm:
-            fine_input = make_network_input(prepared, spacing_mm, self._device)
-            self._finer_input = cached = FinerInput(prepared, spacing_mm, fine_input)
-        return cached.network_input
+        if (
+            cached is None
+            or cached.frame.prepared is not prepared
+            or cached.frame.spacing_mm != spacing_mm
+        ):
+            self._finer_input = cached = make_network_input(prepared, spacing_mm, self._device)
+        return cached
 
     def _refined_prediction(
         self,
-        prepared: PreparedStudy,
         first_pass: EnsembleOutput,
         search_result: SmallLesions | None,
         background: BackgroundTask,
         context: RunContext,
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
-        network_input, out = first_pass.network_input, first_pass.all_sequences
-        cavity = first_pass.cavity_probability
-        box, box_grid = network_input.box, network_input.box_grid
-        brain = to_device(prepared.brain[box].copy(), self._device)
-        matrices = separable.matrices(network_input.grid, box_grid, antialias=False)
-        refined = self._refined(prepared, first_pass, background, context)
-        fine_logits = separable.apply(first_pass.logits, matrices)
+        frame, out = first_pass.network_input.frame, first_pass.all_sequences
+        prepared, box = frame.prepared, frame.box
+        refined = self._refined(first_pass, background, context)
+        fine_logits = frame.to_box(first_pass.logits)
         if refined is not None:
             fine_logits[-1] += refined[0]
-        nested = outline_refinement.nested_probabilities(fine_logits) * brain
+        nested = outline_refinement.nested_probabilities(fine_logits)
+        nested = nested * frame.brain_on(self._device)
         del fine_logits
         probability = outline_refinement.refine(
             to_numpy(floats(nested)),
@@ -286,30 +273,26 @@ class LensMethod(ABC):
             prepared.brain[box],
         )
         del nested
-        region_thresholds = self._thresholds(network_input.present, probability[1])
+        region_thresholds = self._thresholds(prepared.sequences, probability[1])
+        cavity = first_pass.cavity_probability
         notices = self._notices if cavity is None else (*self._notices, CAVITY_NOTICE)
         if search_result is not None:
-            probability = search_result.added_to(
-                probability, box_grid, prepared.channels[T1C][box], prepared.brain[box]
-            )
+            probability = search_result.added_to(probability)
             notices = (*notices, search_notice(len(search_result.lesions)))
-        probabilities = _by_region(paste_box(probability, prepared, box))
+        probabilities = _by_region(frame.pasted(probability))
         del probability
-        if cavity is not None:
-            cavity = paste_box(separable.apply(cavity, matrices) * brain, prepared, box)[0]
-        attention = region_attention(out.attention[0, : len(Region)], matrices, brain, refined)
-        maps = _by_region(paste_box(attention, prepared, box))
+        attention = region_attention(out.attention[0, : len(Region)], frame, refined)
         method = METHOD if refined is None else REFINED_METHOD
         return Prediction(
             probability=probabilities,
             engine=self.info,
-            trace=trace_of(out, maps, method, network_input.grid, prepared),
+            trace=trace_of(out, _by_region(frame.pasted(attention)), method, frame),
             notices=notices,
             thresholds=region_thresholds,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
-            class_probabilities=class_probabilities(out, network_input.grid),
-            cavity=cavity,
+            class_probabilities=class_probabilities(out, frame.grid),
+            cavity=None if cavity is None else frame.to_working(cavity[0]),
         )
 
     def _first_pass(self, network_input: NetworkInput, context: RunContext) -> EnsembleOutput:
@@ -317,7 +300,7 @@ class LensMethod(ABC):
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        present = ensemble.subset_of(network_input.present)
+        present = frozenset(network_input.frame.prepared.sequences)
         _, *other_views = ensemble.whole_tumour_views(present)
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
@@ -346,11 +329,11 @@ class LensMethod(ABC):
         cavity = cavity_probability(out, mirrored)
         return EnsembleOutput(network_input, out, logit(mean, _LOGIT_MARGIN), cavity)
 
-    def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
+    def _thresholds(self, present: Collection[MrSequence], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
         _, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: self._whole_tumour_threshold(ensemble.subset_of(present)),
+            Region.WT: self._whole_tumour_threshold(present),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
@@ -372,7 +355,8 @@ class LensMethod(ABC):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return grid_at(prepared, _PERTURBED_SPACING_RATIO * self._weights_info.spacing_mm)
+        spacing_mm = _PERTURBED_SPACING_RATIO * self._weights_info.spacing_mm
+        return InputFrame.over(prepared, spacing_mm).grid
 
     def predict_perturbed(
         self,
@@ -398,9 +382,8 @@ class LensMethod(ABC):
         fine = any(perturbation.fine for perturbation in perturbations)
         cache = self._fine_cache if fine else self._coarse_cache
         network_input = cache.input_for(prepared)
-        groups = [
-            self._ensemble(perturbation, network_input.present) for perturbation in perturbations
-        ]
+        visible = [visible_sequences(p, prepared.sequences) for p in perturbations]
+        groups = list(map(ensemble.members_of, perturbations, visible))
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
             context.check(PERTURBATION)
@@ -412,14 +395,12 @@ class LensMethod(ABC):
             with watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._map_passes(run, batches, last_threads=1))
 
-        visible = [ensemble.visible_sequences(p, network_input.present) for p in perturbations]
         wt_thresholds = tuple(map(self._whole_tumour_threshold, visible))
         prediction = cache.predict_perturbed(prepared, groups, predict_missing)
         return replace(prediction, thresholds=wt_thresholds)
 
     def _predict_ahead(
         self,
-        prepared: PreparedStudy,
         first_pass: EnsembleOutput,
         searched: Future[SmallLesions | None],
         context: RunContext,
@@ -429,6 +410,7 @@ class LensMethod(ABC):
 
         `searched` is set when the search has ended, and read only if it decides.
         """
+        prepared = first_pass.network_input.frame.prepared
         present = prepared.sequences
         cancel = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
         quiet = replace(context.quiet(), cancel=cancel)
@@ -440,41 +422,28 @@ class LensMethod(ABC):
             quick = predict([EVERYTHING])
             predict(perturbation_order.for_uncertainty(present))
             if first_pass.shows_tumour or searched.result() is not None:
-                threshold = self._whole_tumour_threshold(prepared.sequences)
+                threshold = self._whole_tumour_threshold(present)
                 share = first_pass.share_outlined(quick, threshold)
                 predict(perturbation_order.after_quick_passes(present, share))
-
-    def _ensemble(
-        self, perturbation: InputPerturbation, present: Sequence[bool]
-    ) -> list[InputPerturbation]:
-        """Return the inputs that are averaged for one perturbation."""
-        sequences = ensemble.visible_sequences(perturbation, present)
-        members = (sequences,) if perturbation.alone else ensemble.whole_tumour_views(sequences)
-        keeps = [InputPerturbation.showing(subset).keep for subset in members]
-        return [replace(perturbation, keep=keep) for keep in keeps]
 
     def _calibrated(self, logits: Array) -> Array:
         temperature = np.asarray(self._weights_info.temperature, np.float32).reshape(-1, 1, 1, 1)
         return floats(logits[:, : len(Region)]) / to_device(temperature, device_of(logits))
 
     def _refined(
-        self,
-        prepared: PreparedStudy,
-        first_pass: EnsembleOutput,
-        background: BackgroundTask,
-        context: RunContext,
+        self, first_pass: EnsembleOutput, background: BackgroundTask, context: RunContext
     ) -> Array | None:
         """Run patch refinement; return None if there is nothing to refine.
 
-        Else (2, i, j, k) on the `box_grid` of the first pass's input: the correction of the
-        enhancing tumour's logits, and its attention.
+        Else (2, i, j, k) in the box of the brain: the correction of the enhancing tumour's logits,
+        and its attention.
         """
-        spacing = self._weights_info.focus_spacing_mm
+        spacing, frame = self._weights_info.focus_spacing_mm, first_pass.network_input.frame
+        prepared, logits = frame.prepared, first_pass.logits
         if spacing is None or not prepared.has_t1c:
             return None
-        fine = grid_at(prepared, spacing)
-        logits, network_input = first_pass.logits, first_pass.network_input
-        plan = patch_refinement.plan(logits[0], network_input.grid, fine)
+        fine = InputFrame.over(prepared, spacing).grid
+        plan = patch_refinement.plan(logits[0], frame.grid, fine)
         if not plan.windows:
             return None
         fine_input = self._input_at(prepared, spacing)
@@ -492,8 +461,7 @@ class LensMethod(ABC):
                 outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
         correction, attention = patch_refinement.refine(plan, logits[-1], fine_input, outputs)
         maps = [correction, separable.smooth(attention, BLUR_VOX)]
-        matrices = separable.matrices(fine_input.grid, network_input.box_grid, antialias=False)
-        return separable.apply(namespace(correction).stack(maps), matrices)
+        return fine_input.frame.to_box(namespace(correction).stack(maps))
 
 
 def _by_region(maps: Floats) -> dict[Region, Floats]:

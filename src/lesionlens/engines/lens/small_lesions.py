@@ -83,25 +83,18 @@ class SmallLesions:
     """(I, J, K) float32: 0 to 1 in the lesions, 0 elsewhere."""
     lesions: Sequence[SmallLesion]
 
-    def added_to(self, regions: Floats, target: Grid, channel: Floats, brain: Mask) -> Floats:
-        """Add the lesions to probabilities of the three regions, within the brain.
+    def added_to(self, regions: Floats) -> Floats:
+        """Add the lesions to (3, I, J, K) probabilities of the regions in the box of the brain.
 
-        Parameters
-        ----------
-        regions : (3, I, J, K) float32
-            On `target`.
-        target : Grid
-            Axis-aligned, over the same brain.
-        channel : (I, J, K) float32
-            T1c on `target`: the brighter half of a lesion's range of intensities enhances.
-        brain : (I, J, K) bool
-            On `target`.
+        The brighter half of a lesion's range of intensities enhances.
         """
-        out = regions.copy()
+        frame, out = self.network_input.frame, regions.copy()
+        t1c, brain = frame.prepared.channels[T1C][frame.box], frame.prepared.brain[frame.box]
         for lesion in self.lesions:
-            probability = self._resampled(lesion, self.probability[lesion.box], target) * brain
+            probability = self._resampled(lesion, self.probability[lesion.box], frame.box_grid)
+            probability = probability * brain
             out[:2] = np.maximum(out[:2], probability)
-            enhancing = np.where(_enhances(channel, probability), probability, 0)
+            enhancing = np.where(_enhances(t1c, probability), probability, 0)
             out[2] = np.maximum(out[2], enhancing)
         return out
 

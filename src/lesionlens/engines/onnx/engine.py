@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from typing_extensions import override
@@ -15,11 +15,13 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.lens.method import LensMethod
 from lesionlens.network.onnx_session import OnnxSession
+from lesionlens.network.pass_output import AttentionTrace, PassOutput, SelfTrace
 from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import (
     ONNX_FORMAT,
@@ -35,32 +37,6 @@ _INPUTS = {"x": ("tensor(float)", (1, 8, None, None, None)), "place": ("tensor(f
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
-
-
-class _Layer(NamedTuple):
-    q: Floats
-    k: Floats
-    grid: tuple[int, int, int]
-
-
-class _Trace(NamedTuple):
-    self_attention: tuple[_Layer, ...]
-    cross_attention: tuple[Floats, ...]
-    padded: tuple[int, int, int]
-
-
-class _Lesions(NamedTuple):
-    shares: Floats
-
-    def class_probabilities(self) -> Floats:
-        return self.shares
-
-
-class _Pass(NamedTuple):
-    logits: Floats
-    attention: Floats
-    trace: _Trace | None
-    lesions: _Lesions | None
 
 
 def exported_path(name: str = "default") -> Path:
@@ -122,13 +98,8 @@ class OnnxEngine(LensMethod):
 
     @property
     @override
-    def device_text(self) -> str:
-        return self._session.device_text
-
-    @property
-    @override
-    def _threads(self) -> int | None:
-        return self._session.thread_count
+    def info(self) -> EngineInfo:
+        return self._info(self._session.device_text, self._session.thread_count)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
         """Refuse: an ONNX file has no gradients, hence no attribution method."""
@@ -157,7 +128,7 @@ class OnnxEngine(LensMethod):
         return self._session.map(run, inputs)
 
     @override
-    def _pass(self, x: Floats, *, bounds: Floats | None = None, trace: bool = False) -> _Pass:
+    def _pass(self, x: Floats, *, bounds: Floats | None = None, trace: bool = False) -> PassOutput:
         """Pad to the file's input size, run, crop."""
         shape = x.shape[2:]
         padding = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
@@ -169,11 +140,11 @@ class OnnxEngine(LensMethod):
         cropped = np.s_[..., :i, :j, :k]
         attention = outputs["attention"][cropped]
         total = attention.sum((2, 3, 4), keepdims=True).clip(1e-12)
-        return _Pass(
+        return PassOutput(
             logits=outputs["logits"][cropped],
             attention=attention / total,
             trace=_trace_of(outputs, padded.shape[2:]) if trace else None,
-            lesions=_Lesions(outputs["classes"]) if "classes" in outputs else None,
+            classes=outputs.get("classes"),
         )
 
     def _run(self, x: Floats, bounds: Floats, requested: list[str]) -> dict[str, Floats]:
@@ -186,12 +157,12 @@ class OnnxEngine(LensMethod):
         return dict(zip(requested, results, strict=True))
 
 
-def _trace_of(outputs: dict[str, Floats], padded: tuple[int, ...]) -> _Trace:
+def _trace_of(outputs: dict[str, Floats], padded: tuple[int, ...]) -> AttentionTrace:
     i, j, k = padded
     tokens = (i // _STRIDE, j // _STRIDE, k // _STRIDE)
     layers = zip(outputs.get("q", ()), outputs.get("k", ()), strict=True)
-    return _Trace(
-        tuple(_Layer(q[None], k[None], tokens) for q, k in layers),
+    return AttentionTrace(
+        tuple(SelfTrace(q[None], k[None], tokens) for q, k in layers),
         tuple(outputs[name] for name in _CROSS_ATTENTION_OUTPUTS if name in outputs),
         (i, j, k),
     )

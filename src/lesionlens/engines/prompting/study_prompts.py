@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.process import collector
 from lesionlens.base.process.retained_memory import trim_memory
@@ -21,7 +19,7 @@ from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest,
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import separable
-from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.network_input import InputFrame, make_network_input
 from lesionlens.engines.prompting.crop_pass import THREADS
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.rules import outside_brain
@@ -47,7 +45,7 @@ class StudyPrompts:
         self._networks: tuple[PromptNetwork, ...] = ()
         self._made_by = ""
         self._device = device or torch.device("cpu")
-        self._cached: tuple[PreparedStudy, Probabilities | None, PromptStudy, Grid] | None = None
+        self._cached: tuple[InputFrame, Probabilities | None, PromptStudy] | None = None
         self._lock = threading.Lock()
         self._trim_timer: threading.Timer | None = None
 
@@ -74,21 +72,18 @@ class StudyPrompts:
             context.check(_FEATURES)
             if not self._networks:
                 self._load()
-            study, grid = self._study_features(prepared, probability, context)
+            frame, study = self._study_features(prepared, probability, context)
             context.check("answering a prompt")
-            resampled = _resampled_request(request, prepared.working, grid)
-            response = Prompter(*self._networks).answer(study, resampled)
+            response = Prompter(*self._networks).answer(study, _resampled_request(request, frame))
             self._return_memory_later()
-            return replace(
-                _resampled_response(response, grid, prepared, request), made_by=self._made_by
-            )
+            return replace(_resampled_response(response, frame, request), made_by=self._made_by)
 
     def _load(self) -> None:
         names = NAME, SMALL_NAME
         loaded = [load_shipped(self._device, name) for name in names]
         made_by = [f"LesionLens {version_of('lesionlens')}"]
         for name, (_, notes, sha256) in zip(names, loaded, strict=True):
-            made_by.append(f"{Path(name).stem} {notes.version}, weights {sha256[:8]}")
+            made_by.append(f"{name} {notes.version}, weights {sha256[:8]}")
         self._networks, self._made_by = tuple(entry[0] for entry in loaded), "; ".join(made_by)
 
     def _return_memory_later(self) -> None:
@@ -101,24 +96,24 @@ class StudyPrompts:
 
     def _study_features(
         self, prepared: PreparedStudy, probability: Probabilities | None, context: RunContext
-    ) -> tuple[PromptStudy, Grid]:
+    ) -> tuple[InputFrame, PromptStudy]:
         cached = self._cached
-        if cached is not None and cached[0] is prepared and cached[1] is probability:
-            return cached[2], cached[3]
+        if cached is not None and cached[0].prepared is prepared and cached[1] is probability:
+            return cached[0], cached[2]
         context.progress(_FEATURES, 0.0)
         self._cached = None  # not beside the next one
         trim_memory()  # what an analysis or a probe left
-        study, grid = _prompt_study(prepared, probability)
+        frame, study = _prompt_study(prepared, probability)
         trim_memory()  # what it took to make the study
-        self._cached = (prepared, probability, study, grid)
+        self._cached = (frame, probability, study)
         context.progress(_FEATURES, 1.0)
-        return study, grid
+        return frame, study
 
 
 @with_threads(THREADS)
 def _prompt_study(
     prepared: PreparedStudy, predicted: Probabilities | None
-) -> tuple[PromptStudy, Grid]:
+) -> tuple[InputFrame, PromptStudy]:
     """Resample a study, and what an engine predicted of it, to the grid of the prompt network."""
     net_input = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
     probability = None
@@ -128,11 +123,12 @@ def _prompt_study(
             if region in predicted:  # without T1c there is no information on enhancement
                 probability[n] = resample(predicted[region], prepared.working, net_input.grid)
     images, brain = net_input.channels[0].numpy(), net_input.brain[0].numpy()
-    return PromptStudy(images, brain, net_input.present, probability), net_input.grid
+    return net_input.frame, PromptStudy(images, brain, net_input.present, probability)
 
 
-def _resampled_request(request: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
-    """Resample prompts, and the outline near them, to another grid in the same space."""
+def _resampled_request(request: PromptRequest, frame: InputFrame) -> PromptRequest:
+    """Resample prompts, and the outline near them, to the grid of the prompt network."""
+    source, target = frame.prepared.working, frame.grid
     index_map = geometry.index_map(source.affine, target.affine)
     foreground = geometry.nearest(index_map, request.foreground)
     background = geometry.nearest(index_map, request.background)
@@ -147,9 +143,10 @@ def _resampled_request(request: PromptRequest, source: Grid, target: Grid) -> Pr
 
 
 def _resampled_response(
-    response: PromptResponse, grid: Grid, prepared: PreparedStudy, request: PromptRequest
+    response: PromptResponse, frame: InputFrame, request: PromptRequest
 ) -> PromptResponse:
     """Resample a response to the working grid; unchangeable voxels keep the previous outline."""
+    prepared, grid = frame.prepared, frame.grid
     to_working = geometry.index_map(grid.affine, prepared.working.affine)
     box = geometry.mapped_box(response.box, to_working, prepared.working.shape, 0.0)
     source, target = cut_grid(grid, response.box), cut_grid(prepared.working, box)

@@ -31,7 +31,13 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import validation
+from lesionlens.engines.defects import (
+    Defect,
+    defects_of,
+    defects_of_first_pass,
+    defects_of_perturbed,
+    defects_of_weights,
+)
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
@@ -114,7 +120,7 @@ class RemoteEngine:
                 partial(self._probe, prepared),
                 partial(self._layer, prepared),
             )
-        self._check(validation.defects(prediction, prepared))
+        self._check(defects_of(prediction, prepared))
         return replace(prediction, notices=(*prediction.notices, *self._notices()))
 
     def _notices(self) -> tuple[str, ...]:
@@ -135,10 +141,10 @@ class RemoteEngine:
     def _weights(self, arrays: Arrays, prepared: PreparedStudy) -> Floats:
         with messages.readable():
             values = arrays["values"]
-        self._check(validation.defects_of_weights(values, prepared.working.shape))
+        self._check(defects_of_weights(values, prepared.working.shape))
         return values
 
-    def _check(self, defects: Iterable[tuple[str, str]]) -> None:
+    def _check(self, defects: Iterable[Defect]) -> None:
         """Raise a ServerError for the first defect of a response, if it has any."""
         for defect, expected in defects:
             raise ServerError(
@@ -323,7 +329,7 @@ class RemotePerturbable(RemoteEngine):
         response = self._request(prepared, RequestKind.PERTURBED, context, arguments, hidden)
         with messages.readable():
             predictions = messages.deserialise_perturbed(*response)
-        self._check(validation.defects_perturbed(predictions, len(perturbations)))
+        self._check(defects_of_perturbed(predictions, len(perturbations)))
         return predictions
 
 
@@ -335,7 +341,7 @@ class RemoteFirstPass(RemotePerturbable):
         response = self._request(prepared, RequestKind.PRELIMINARY, context)
         with messages.readable():
             result = messages.deserialise_first_pass(*response)
-        self._check(validation.defects_first_pass(result))
+        self._check(defects_of_first_pass(result))
         return result
 
 

@@ -35,6 +35,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import plugin_engines
+from lesionlens.engines.defects import defects_of_weights
 from lesionlens.engines.engine import (
     Engine,
     SupportsFirstPass,
@@ -43,9 +44,9 @@ from lesionlens.engines.engine import (
     SupportsPrompts,
     Target,
 )
+from lesionlens.engines.plugin_engines import engine_errors, validated
 from lesionlens.engines.testing.heads import healthy_head, prepared_head
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.engines.validation import defects_of_weights, engine_errors, validated
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
 _CLOSE = 1e-5

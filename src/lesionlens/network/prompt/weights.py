@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
-from lesionlens.network.shipped_unet import shipped_file
+from lesionlens.network.shipped_weights import shipped_file
 from lesionlens.network.weights import read_tensors, write_tensors
 from lesionlens.network.weights_metadata import from_json
 
-NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
+NAME, SMALL_NAME = "prompt", "prompt_small"
 """Files of the general network and of the one for small objects (`prompting.small_objects`)."""
 FORMAT = "lesionlens-prompt-1"
 
@@ -81,6 +81,6 @@ def load_shipped(
     WeightsError
         The weights are missing or altered.
     """
-    path = shipped_file(name, "sha256")
+    path = shipped_file(name)
     network, notes = load_file(path, device)
     return network, notes, sha256_of(path)

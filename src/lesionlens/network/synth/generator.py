@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.normalise import zscore
+from lesionlens.network.recipe_types import EdgeRange, GridShape, Share
 from lesionlens.network.synth import other_lesions
 from lesionlens.network.synth import plaques as demyelination
 from lesionlens.network.synth import tumour as lesions
@@ -36,21 +37,21 @@ _OUTLINING_FRACTION = 0.12
 class GeneratorConfig:
     """Configuration of the generator."""
 
-    shape: tuple[int, int, int] = (80, 96, 80)
+    shape: GridShape = (80, 96, 80)
     """(3,) int: voxels along I, J, K."""
-    spacing_mm: tuple[float, float] = (2.0, 2.0)
+    spacing_mm: EdgeRange = (2.0, 2.0)
     """(2,) float: range of voxel edges."""
-    individuals: float = 0.8
+    individuals: Share = 0.8
     """Share of volumes based on one of twenty individual anatomies rather than on the population
     average.
     """
-    tumour_free: float = 0.15
+    tumour_free: Share = 0.15
     """Share of volumes without a tumour."""
-    cavity: float = 0.05
+    cavity: Share = 0.05
     """Share of volumes with a cavity, as after surgery: unlabelled, unless the network outlines it
     (`TrainConfig.cavity`).
     """
-    oedema_label: float = 0.25
+    oedema_label: Share = 0.25
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
     """Smoothing before the outer border of core and enhancing labels."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lesionlens.network.recipe_types import Share
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
 from lesionlens.network.synth.atlas import sites_of, surface_of
 from lesionlens.network.synth.contrast import CLASSES
@@ -48,17 +49,17 @@ and FLAIR."""
 class LesionFrequencies:
     """How often lesions other than gliomas are generated."""
 
-    metastases: float = 0.0
+    metastases: Share = 0.0
     """Share of the tumours: one to eight, from 0.03 ml, half of them at the brain's surface."""
-    meningioma: float = 0.0
+    meningioma: Share = 0.0
     """Share of the tumours: solid, on the dura."""
-    isointense: float = 0.0
+    isointense: Share = 0.0
     """Share of the other tumours whose core is as bright as cortex on FLAIR."""
-    haematoma: float = 0.0
+    haematoma: Share = 0.0
     """Share of all volumes: blood of any age, not labelled."""
-    infarct: float = 0.0
+    infarct: Share = 0.0
     """Share of all volumes: a wedge of cortex and white matter, acute or old, not labelled."""
-    plaques: float = 0.0
+    plaques: Share = 0.0
     """Share of all volumes: two to twelve plaques (`plaques.Plaques`), not labelled."""
 
     @property

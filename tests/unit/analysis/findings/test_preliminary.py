@@ -100,7 +100,7 @@ def test_it_is_not_begun_once_a_stop_was_asked_for(prepared):
 @pytest.mark.parametrize(
     ("words", "change"),
     [
-        ("FirstPass as ndarray", lambda _: np.zeros(3)),
+        ("ndarray for a first pass", lambda _: np.zeros(3)),
         ("FirstPass.threshold as NoneType", lambda found: replace(found, threshold=None)),
         ("threshold nan", lambda found: replace(found, threshold=float("nan"))),
         ("floor=nan", lambda found: replace(found, scoring=Scoring(floor=float("nan")))),

@@ -1,8 +1,10 @@
 """Bundles made with MONAI's own tools, of both kinds, and those that must be refused."""
 
+import gc
 import json
 import math
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
@@ -204,6 +206,19 @@ def transformer(tmp_path_factory, make_prepared):
         make_prepared(),
     )
     return engine, study, engine.predict(study, context=SILENT).trace
+
+
+def test_attention_on_request_keeps_no_images_of_a_study(transformer):
+    """The function that makes the input again held the first one, with all probabilities."""
+    engine, study, _ = transformer
+    engine.forget()
+    trace = engine.predict(study, context=SILENT).trace
+    held = weakref.ref(engine._last.network_input.channels)
+    assert held() is not None
+    engine.forget()
+    gc.collect()
+    assert held() is None
+    assert trace.probe_row is not None
 
 
 def test_a_probe_keeps_the_window_until_it_is_left(transformer):

@@ -18,8 +18,8 @@ from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import method, patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.lens.ensemble import EnsembleOutput
 from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
-from lesionlens.engines.lens.pass_output import EnsembleOutput
 from lesionlens.engines.perturbation_order import fine_inputs, for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -461,7 +461,9 @@ def test_explanations_are_predicted_beside_the_refinement(
 def test_a_quick_pass_outlines_as_much_as_it_shows_of_the_whole_tumour(make_prepared):
     """By millimetres: the quick pass has voxels of its own."""
     study = make_prepared()
-    fine, quick_grid = (network_input.grid_at(study, spacing) for spacing in (2.0, 3.0))
+    fine, quick_grid = (
+        network_input.InputFrame.over(study, spacing).grid for spacing in (2.0, 3.0)
+    )
     logits = torch.full((3, *fine.shape), -9.0)
     logits[0, 10:30, 10:30, 10:30] = 9.0
     first_pass = EnsembleOutput(

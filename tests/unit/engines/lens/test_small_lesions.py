@@ -67,8 +67,9 @@ def drawn(found, study):
 
 
 def added(found, study):
-    nothing = np.zeros((3, *study.working.shape), np.float32)
-    return found.added_to(nothing, study.working, study.channels[1], study.brain)
+    frame = found.network_input.frame
+    assert frame.prepared is study
+    return frame.pasted(found.added_to(np.zeros((3, *frame.box_grid.shape), np.float32)))
 
 
 def perturbed(found, study, *asked):

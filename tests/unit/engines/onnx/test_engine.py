@@ -34,6 +34,7 @@ from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.network import brain, onnx_session, shipped_unet, small_lesions
 from lesionlens.network.onnx_session import OnnxSession
+from lesionlens.network.shipped_weights import shipped_file
 
 HERE = Path(__file__).parent
 TINY_CLOSE = 1e-4
@@ -175,7 +176,7 @@ def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
     with pytest.raises(WeightsError, match=r"bad\.onnx"):
         OnnxEngine("cpu", tmp_path / "bad.onnx")
     with pytest.raises(WeightsError, match="another network"):
-        OnnxEngine("cpu", shipped_unet.shipped_file("brain.onnx", "onnx_sha256"))
+        OnnxEngine("cpu", shipped_file(brain.BRAIN, onnx=True))
     with pytest.raises(UnusableInputError, match="the device 'tpu'"):
         OnnxEngine("tpu", HERE / "tiny.onnx")
     with pytest.raises(ResourceError, match="CUDA"):
@@ -282,7 +283,7 @@ def test_small_lesions_are_found_alike_by_either_runtime():
 
 def test_no_runtime_is_asked_for_one_sum_over_a_whole_group_of_channels():
     """In float32 such a sum erred by .003 of the brain's logits, in a browser by .034."""
-    shipped = [shipped_unet.shipped_file(f"{name}.onnx", "onnx_sha256")
+    shipped = [shipped_file(name, onnx=True)
                for name in (brain.BRAIN, small_lesions.NAME)]  # fmt: skip
     for path in (HERE / "tiny.onnx", *shipped):
         written = path.read_bytes()

@@ -29,7 +29,7 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
-from lesionlens.network import folded_unet, shipped_unet
+from lesionlens.network import folded_unet, shipped_weights
 
 UNCACHED = PrepareOptions(cache=False, sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
@@ -133,18 +133,18 @@ def test_a_brain_without_skull_looks_like_brain():
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
-    shipped = Path(str(shipped_unet.files("lesionlens.network.weight_files")))
-    for name in ("brain.safetensors", "brain.json"):
-        shutil.copy(shipped / name, tmp_path / name)
-    monkeypatch.setattr(shipped_unet, "files", lambda _: tmp_path)
-    shipped_unet.shipped_file("brain.safetensors", "sha256")
+    shipped = shipped_weights.shipped_path("brain")
+    for file in (shipped, shipped.with_suffix(".json")):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
+    shipped_weights.shipped_file("brain")
     with (tmp_path / "brain.safetensors").open("r+b") as stream:
         stream.seek(-1, 2)
         last = stream.read(1)
         stream.seek(-1, 2)
         stream.write(bytes([last[0] ^ 1]))
     with pytest.raises(WeightsError):
-        shipped_unet.shipped_file("brain.safetensors", "sha256")
+        shipped_weights.shipped_file("brain")
 
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"

@@ -6,7 +6,7 @@ import torch
 from lesionlens.base.errors import WeightsError
 from lesionlens.network.prompt import weights
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
-from lesionlens.network.weights import shipped_path
+from lesionlens.network.shipped_weights import shipped_path
 
 
 def test_equal_weights_are_equal_files(tmp_path):

@@ -40,13 +40,14 @@ def write_head(folder, rng):
 
 
 def test_training_starts_from_given_weights_and_resumes(training, tmp_path):
-    from lesionlens.network.prompt.weights import load_file, load_shipped, shipped_file
+    from lesionlens.network.prompt.weights import load_file, load_shipped
+    from lesionlens.network.shipped_weights import shipped_file
 
     write_head(tmp_path / "pool/one", np.random.default_rng(0))
     assert (tmp_path / "pool/one/things.npy").is_file()  # written before the volume appears
     settings = training.Settings(
         minutes=1, steps=2, batch=1, size=16, rate=1e-3, device="cpu", seed=0,
-        init=shipped_file("prompt.safetensors", "sha256"),
+        init=shipped_file("prompt"),
     )  # fmt: skip
     run = training.Training(tmp_path / "pool", tmp_path / "run", settings)
     initial = load_file(tmp_path / "run/prompt.safetensors")[0]
