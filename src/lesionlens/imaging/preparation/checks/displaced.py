@@ -97,7 +97,7 @@ def _halved(values: Floats) -> Floats:
 
 def _edges(values: Floats, places: NDArray[np.int64]) -> Floats:
     """Return the directions of an image's edges: gradients (3, I, J, K) of a length below 1."""
-    gradients = np.stack(np.gradient(values))
+    gradients = np.array(np.gradient(values))
     squares = np.square(gradients).sum(axis=0)
     typical = float(np.median(squares[tuple(places.T)]))
     return np.asarray(gradients / np.sqrt(squares + max(typical, 1e-12)), dtype=np.float32)
