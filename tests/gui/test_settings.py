@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.napari.viewer.slice_bar import SliceBar
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
 
 def test_the_notice_of_research_use_stays_in_sight(reviewed):
@@ -40,6 +45,17 @@ def test_tab_goes_from_the_top_of_the_panel_to_its_bottom(reviewed):
         "ATTENTION", "off", "uncertainty",
         "Keys (K)", "Nothing further ⇧A", "Export…",
     ]  # fmt: skip
+
+
+def test_the_guide_names_the_tab_stops_of_the_sequences_and_of_analyse(loaded):
+    """It counted them without the heading of the study and the choice of the preparation."""
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "napari.md").read_text("utf-8")
+    named = re.findall(r"Tab to \*(\w+)\* \((\w+) tab stop", guide)
+    assert [name for name, _ in named] == ["T1c", "Analyse"]
+    texts = [widget.text().partition(" ")[0] for widget in stops(loaded)]
+    first = texts.index("STUDY")
+    for name, place in named:
+        assert texts[first:].index(name) == ORDINALS.index(place)
 
 
 @pytest.fixture
