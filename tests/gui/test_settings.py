@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QDialog,
+    QLabel,
+    QScrollArea,
+    QWidget,
+)
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.napari.viewer.slice_bar import SliceBar
@@ -78,6 +85,20 @@ def test_english_texts_and_figures_stay_from_left_to_right(reviewed, right_to_le
             assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
     tiles = reviewed.views.linked.tiles
     assert {tile.layoutDirection() for tile in tiles} == {Qt.LayoutDirection.LeftToRight}
+
+
+def test_so_do_those_of_dialogs(reviewed, right_to_left):
+    """Each is a window of its own, which took the direction of the desktop."""
+    reviewed.actions_.dialogs.show_keys()
+    reviewed.actions_.dialogs.show_archive()
+    reviewed.actions_.dialogs.confirm("Remove it?", "Remove", lambda: None)
+    dialogs = {type(dialog).__name__: dialog for dialog in reviewed.findChildren(QDialog)}
+    assert {name: dialog.layoutDirection() for name, dialog in dialogs.items()} == dict.fromkeys(
+        ("SignDialog", "ReadOwnerDialog", "ResponseDialog", "StudiesDialog", "KeysDialog",
+         "PacsDialog", "QMessageBox"), Qt.LayoutDirection.LeftToRight,
+    )  # fmt: skip
+    for name in ("QMessageBox", "PacsDialog", "KeysDialog"):
+        dialogs[name].close()
 
 
 def test_a_hint_in_an_empty_field_can_be_read(reviewed):
