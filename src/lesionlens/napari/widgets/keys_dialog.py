@@ -22,6 +22,7 @@ class KeysDialog(QDialog):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setWindowTitle("LesionLens keys")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._table = QLabel(_table())

@@ -66,6 +66,7 @@ class PacsDialog(QDialog):
         make_list: Callable[[tuple[FoundStudy, ...], Server], bool] | None = None,
     ) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setObjectName("lesionlens")
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(QSize(760, 560).boundedTo(self.screen().availableSize() * 0.9))
@@ -177,6 +178,7 @@ class PacsDialog(QDialog):
 
     def _agreed(self, result: Path, address: str) -> bool:
         box = QMessageBox(self)
+        box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         box.setWindowTitle("Send a result")
         box.setTextFormat(Qt.TextFormat.PlainText)
         question = f"Send the DICOM objects of “{result.name}” to {address}?"

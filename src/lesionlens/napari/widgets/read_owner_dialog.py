@@ -26,6 +26,7 @@ class ReadOwnerDialog(QDialog):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setWindowTitle("Whose read is this?")
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(460)

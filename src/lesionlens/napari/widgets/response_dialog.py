@@ -49,6 +49,7 @@ class ResponseDialog(QDialog):
 
     def __init__(self, parent: QWidget, sign: Sign) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(560)
         self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)

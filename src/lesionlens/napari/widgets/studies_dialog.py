@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -25,6 +26,7 @@ class StudiesDialog(QDialog):
         self, parent: QWidget, choose: Callable[[str], object], cancel: Callable[[], object]
     ) -> None:
         super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setWindowTitle("Which study?")
         self._listed: tuple[ListedStudy, ...] = ()
         self._table = text_table(_COLUMNS, "Studies")
