@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QApplication,
+    QLabel,
+    QScrollArea,
+    QWidget,
+)
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.napari.viewer.slice_bar import SliceBar
+from lesionlens.napari.widgets.keys_dialog import KeysDialog
 
 
 def test_the_notice_of_research_use_stays_in_sight(reviewed):
@@ -62,6 +70,15 @@ def test_english_texts_and_figures_stay_from_left_to_right(reviewed, right_to_le
             assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
     tiles = reviewed.views.linked.tiles
     assert {tile.layoutDirection() for tile in tiles} == {Qt.LayoutDirection.LeftToRight}
+
+
+def test_dialogs_stay_from_left_to_right(right_to_left, panel):
+    """The columns of the archive's table began at the right, and its texts ended with "(1"."""
+    panel.show_archive()
+    dialogs = (panel.archive, panel.signing, panel.read_owner, panel.response, panel.studies)
+    for dialog in (*dialogs, KeysDialog(panel)):
+        for widget in (dialog, *dialog.findChildren(QAbstractItemView)):
+            assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
 
 
 def test_a_hint_in_an_empty_field_can_be_read(reviewed):
