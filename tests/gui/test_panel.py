@@ -1266,6 +1266,8 @@ def test_decisions_that_do_not_apply_to_the_result_of_another_network_are_mentio
     """They vanished without a word, and one thought to be rejected was unreviewed."""
     reviewed.session.go_to_candidate(1)
     reviewed.session.decide(ReviewState.REJECTED)
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
+    assert reviewed.session.state.message == "", "of the same network"
     found, run = result.analysis.findings, result.analysis.run
     others = tuple(replace(one, tracking_uid=f"2.25.{one.id}") for one in found.candidates)
     other = replace(

@@ -261,9 +261,8 @@ class Actions(
         preferences: Preferences | None,
     ) -> None:
         """Show a result with its decisions; `message` states where they come from."""
-        analysis, old = result.analysis, self.session.state
-        is_continued = old.study is not analysis.study or review.continues(old.review)
-        left = "" if is_continued else reads.ON_PREVIOUS_RESULT
+        analysis = result.analysis
+        left = self.read_controller.decision_log.left_behind(analysis, review)
         self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
         self.read_controller.saver.store_own_shown()
         draft = self.review_controller.drafts.read(analysis)
