@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QDialog,
     QDialogButtonBox,
     QHeaderView,
     QWidget,
@@ -14,19 +12,18 @@ from qtpy.QtWidgets import (
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
+from lesionlens.napari.widgets.parts import Dialog, label, show_texts, stack, text_table
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 
 
-class StudiesDialog(QDialog):
+class StudiesDialog(Dialog):
     """A table of studies with the latest preselected; `choose` takes the UID of one."""
 
     def __init__(
         self, parent: QWidget, choose: Callable[[str], object], cancel: Callable[[], object]
     ) -> None:
         super().__init__(parent)
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.setWindowTitle("Which study?")
         self._listed: tuple[ListedStudy, ...] = ()
         self._table = text_table(_COLUMNS, "Studies")
