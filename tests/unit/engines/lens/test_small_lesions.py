@@ -255,3 +255,11 @@ def test_an_input_at_finer_voxels_is_of_the_study_and_the_spacing_that_were_pass
         frame = engine._input_at(study, spacing_mm).frame
         assert frame.prepared is study
         assert frame.spacing_mm == spacing_mm
+
+
+def test_a_search_is_of_the_study_that_was_passed(tmp_path):
+    """Perturbed inputs of a study that was not analysed follow the analysis of another one."""
+    engine = engine_with(tmp_path, ("sha256:of-a-scan",))
+    for study, count in ((study_with(SEAT), 1), (study_with(), 0), (study_with(SEAT), 1)):
+        found = engine.small_lesions_of(study, SILENT)
+        assert (0 if found is None else len(found.lesions)) == count
