@@ -61,10 +61,13 @@ class Shading:
 
     @property
     def ratio(self) -> float:
-        """The reported ratio: of the common, of a strong own, else of the linear field."""
-        if self.common_strength is not None:
-            return self.common_strength
-        return self.strength if self.strength >= STRONG[0] else self.linear_strength
+        """The reported ratio: of a strong field, else of its linear part; with the common field."""
+        is_strong = self.strength >= STRONG[0]
+        own = self.strength if is_strong else self.linear_strength
+        if self.common_strength is None:
+            return own
+        is_corrected = is_strong or self.linear_strength > STRONG_LINEAR[0]
+        return self.common_strength * (own if is_corrected else 1.0)
 
 
 def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSequence, Shading]:
@@ -132,10 +135,12 @@ class _Common:
 
     def with_own(self, own: Shading) -> Shading:
         """Return the shading of a sequence: the common field, and what it leaves."""
-        field = self.field if own.field is None else self.field + own.field
-        return replace(
-            own, corrected_fraction=self.fraction, field=field, common_strength=self.strength
-        )
+        field, fraction = self.field, self.fraction
+        if own.field is not None:
+            field = field + own.field
+            logs = np.log([self.strength, own.ratio])
+            fraction = float(logs @ [fraction, own.corrected_fraction] / logs.sum())
+        return replace(own, corrected_fraction=fraction, field=field, common_strength=self.strength)
 
 
 def _common_field(

@@ -180,3 +180,7 @@ def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     assert found[MrSequence.FLAIR].common_strength == found[MrSequence.T1].common_strength
     left = [shading_of({s: values}, brain)[s].strength for s, values in even.items()]
     assert max(left) < STRONG[0]
+    alone = shading_of({MrSequence.FLAIR: images[MrSequence.FLAIR]}, brain)[MrSequence.FLAIR]
+    reported = found[MrSequence.FLAIR]
+    assert reported.ratio == pytest.approx(alone.strength, rel=0.1)
+    assert reported.corrected_fraction < found[MrSequence.T1].corrected_fraction == 1
