@@ -13,13 +13,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.labels import TUMOUR_LABELS, DrawingMethod, Label, ReviewAct, ReviewState
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import (
+    CAVITY,
     WHOLE_STUDY,
     DrawnDiameters,
     Outline,
@@ -38,6 +40,20 @@ def now() -> str:
 def new_tracking_uid() -> str:
     """Return a UID for a candidate that a reader adds: "2.25." and a UUID (PS3.5 B.2)."""
     return f"2.25.{uuid4().int}"
+
+
+def unusable_labels(outline: Outline) -> tuple[int, ...]:
+    """Return the labels of an outline that no candidate has, sorted; none for the cavity's.
+
+    Examples
+    --------
+    >>> unusable_labels(Outline("1.2.3", (0, 0, 0), np.array([[[0, 3, 4]]], np.uint8)))
+    (4,)
+    """
+    if outline.tracking_uid == CAVITY:
+        return ()
+    usable = (Label.BACKGROUND, *TUMOUR_LABELS)
+    return tuple(int(label) for label in np.setdiff1d(outline.labels, usable))
 
 
 _DIAMETERS: TypeAdapter[DrawnDiameters | None] = TypeAdapter(DrawnDiameters | None)
@@ -209,11 +225,16 @@ class ReviewLog:
 
         A new `outline` replaces the current one; without one, the current outline and a reader's
         diameters are kept.
+
+        Raises
+        ------
+        UnusableInputError
+            The outline has labels that no candidate has; nothing is recorded.
         """
         outlines = self.shown_outlines()
         current = outline or self.review.outline_of(tracking_uid)
         if current is not None:
-            self._outlines[current.sha256] = current
+            self._keep(current)
         event = ReviewEvent(
             tracking_uid,
             ReviewState(state),
@@ -256,8 +277,13 @@ class ReviewLog:
         """Record a candidate that a reader adds, as accepted; its UID is the outline's.
 
         Undo removes it.
+
+        Raises
+        ------
+        UnusableInputError
+            The outline has labels that no candidate has; nothing is recorded.
         """
-        self._outlines[outline.sha256] = outline
+        self._keep(outline)
         event = ReviewEvent(
             outline.tracking_uid,
             ReviewState.ACCEPTED,
@@ -278,6 +304,17 @@ class ReviewLog:
             yield
         finally:
             self._act_start = None
+
+    def _keep(self, outline: Outline) -> None:
+        """Keep an outline for the event that names it."""
+        if labels := unusable_labels(outline):
+            numbers = ", ".join(map(str, labels))
+            raise UnusableInputError(
+                found=f"an outline of a candidate with label {numbers}",
+                expected="1 core, 2 oedema, 3 enhancing, and 0 outside the candidate",
+                next_step="Set other labels to 0; the resection cavity has an outline of its own",
+            )
+        self._outlines[outline.sha256] = outline
 
     def _append(self, event: ReviewEvent) -> None:
         continues_act = self._act_start is not None and len(self._events) > self._act_start

@@ -32,7 +32,7 @@ from lesionlens.base.records.files import CandidateReference, OutlineRow, Review
 from lesionlens.base.records.parts import is_of_another_version
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
-from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.log import ReviewLog, unusable_labels
 from lesionlens.results.review.saved_parts import inputs_sha256
 
 logger = logging.getLogger(__name__)
@@ -232,6 +232,8 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
         raise _unreadable(path, error) from error
     outline = Outline(row.tracking_uid, row.corner, labels)
     if labels.dtype != np.uint8 or labels.ndim != 3 or outline.sha256 != row.sha256:
+        raise _unreadable(path)
+    if unusable_labels(outline):
         raise _unreadable(path)
     return outline
 

@@ -20,6 +20,7 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.base.records.review import (
+    CAVITY,
     MAX_REASON,
     WHOLE_STUDY,
     Outline,
@@ -355,3 +356,22 @@ def test_prompts_of_all_edits_that_led_to_the_outline_are_reported():
     log.undo()
     log.undo()
     assert log.review.prompts_of(uid) == ()
+
+
+@pytest.mark.parametrize("is_added", [False, True])
+def test_an_outline_with_labels_that_no_candidate_has_is_refused(is_added):
+    """No file could name the tumour's parts; the cavity is no part of a candidate."""
+    log, labels = ReviewLog(), np.array([[[3, 4, 7]]], np.uint8)
+    outline = Outline("1.1", (0, 0, 0), labels)
+    with pytest.raises(UnusableInputError, match="a candidate with label 4, 7"):
+        if is_added:
+            log.add(outline, DrawingMethod.MANUAL)
+        else:
+            log.decide("1.1", ReviewState.EDITED, outline=outline)
+    assert log.review == Review()
+
+
+def test_the_resection_cavity_has_an_outline_of_its_own():
+    log, labels = ReviewLog(), np.full((1, 1, 2), 4, np.uint8)
+    log.decide(CAVITY, ReviewState.EDITED, outline=Outline(CAVITY, (0, 0, 0), labels))
+    assert CAVITY in log.review.outlined

@@ -75,6 +75,17 @@ def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
         store.load(tmp_path)
 
 
+def test_a_stored_outline_with_labels_that_no_candidate_has_is_refused(edited, tmp_path):
+    """It can only come from another program: no log accepts it."""
+    (outline,) = edited.review.outlines.values()
+    other = replace(outline, labels=np.where(outline.labels == 3, np.uint8(4), outline.labels))
+    (event,) = (event for event in edited.review.events if event.outline)
+    review = Review((replace(event, outline=other.sha256),), {other.sha256: other})
+    store.save(replace(edited, review=review), tmp_path)
+    with pytest.raises(ReadError, match=r"\.nii\.gz"):
+        store.load(tmp_path)
+
+
 def test_another_outline_under_the_name_of_a_digest_is_refused(edited, tmp_path):
     store.save(edited, tmp_path)
     (outline,) = (tmp_path / "review_edits").iterdir()
