@@ -425,7 +425,12 @@ def _sampled_at_centres(
     to_working = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
     to_working[:3, 3] += to_working[:3, :3] @ origin + TIE_BREAK_VOX
     sampled: Labels = ndimage.affine_transform(
-        working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
+        working,
+        to_working[:3, :3],
+        to_working[:3, 3],
+        output_shape=shape,
+        order=0,
+        mode="grid-constant",  # "constant" leaves out the outer half of the outermost voxels
     )
     return sampled
 

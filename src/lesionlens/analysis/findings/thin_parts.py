@@ -87,16 +87,13 @@ def paint_thin_parts(
         shift[:3, 3] = corner
         origin = np.eye(4)
         origin[:3, 3] = [-side.start for side in native_box]
-        shape = labels[native_box].shape
-        values = [value for value in np.unique(drawn).tolist() if value]
-        shares = np.stack(
-            [_coverage(drawn == value, shape, origin @ to_native @ shift) for value in values]
-        )
+        values = np.array([value for value in np.unique(drawn).tolist() if value], np.uint8)
+        shares = _coverage(drawn, values, labels[native_box].shape, origin @ to_native @ shift)
         volume_vox = np.count_nonzero(drawn) * abs(np.linalg.det(to_native[:3, :3]))
         chosen = _most_covered(
             np.where(free[native_box] & (labels[native_box] == 0), shares.sum(0), 0), volume_vox
         )
-        labels[native_box][chosen] = np.array(values, np.uint8)[shares.argmax(0)][chosen]
+        labels[native_box][chosen] = values[shares.argmax(0)][chosen]
 
 
 def _most_covered(coverage: NDArray[np.intp], volume_vox: float) -> Mask:
@@ -115,19 +112,26 @@ def _most_covered(coverage: NDArray[np.intp], volume_vox: float) -> Mask:
     return np.asarray((coverage > 0) & (rank >= level))
 
 
-def _coverage(mask: Mask, shape: tuple[int, ...], to_native: Affine) -> NDArray[np.intp]:
-    """Count the samples of each native voxel that lie in a mask on the working grid."""
+def _coverage(
+    labels: Labels, values: Labels, shape: tuple[int, ...], to_native: Affine
+) -> NDArray[np.intp]:
+    """Count the samples of each native voxel that have each value on the working grid."""
     to_working = np.linalg.inv(to_native)
     edges = np.linalg.norm(to_working[:3, :3], axis=0)
     samples = [_SAMPLES_PER_VOXEL * max(1, int(np.ceil(edge - 1e-3))) for edge in edges]
     fine = to_working @ np.diag([*(1 / n for n in samples), 1.0])
     fine[:3, 3] += to_working[:3, :3] @ [0.5 / n - 0.5 for n in samples] + TIE_BREAK_VOX
-    fine_shape = tuple(n * size for n, size in zip(samples, shape, strict=True))
-    inside = ndimage.affine_transform(
-        mask.astype(np.uint8), fine[:3, :3], fine[:3, 3], fine_shape, order=0
+    sampled = ndimage.affine_transform(
+        labels,
+        fine[:3, :3],
+        fine[:3, 3],
+        tuple(n * size for n, size in zip(samples, shape, strict=True)),
+        order=0,
+        mode="grid-constant",  # "constant" leaves out the outer half of the outermost voxels
     )
     pairs = [number for size, n in zip(shape, samples, strict=True) for number in (size, n)]
-    return np.asarray(inside.reshape(pairs).sum((1, 3, 5), dtype=np.intp))
+    by_voxel = sampled.reshape(pairs)
+    return np.stack([np.count_nonzero(by_voxel == value, axis=(1, 3, 5)) for value in values])
 
 
 def through_slices(prepared: PreparedStudy) -> int:

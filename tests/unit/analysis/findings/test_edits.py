@@ -245,6 +245,47 @@ def test_a_computed_lesion_thinner_than_two_slices_keeps_its_volume(how, diamete
         assert kept / np.count_nonzero(lesion) == pytest.approx(1.0, abs=tolerance), shift
 
 
+@pytest.mark.parametrize("how", THICK)
+@pytest.mark.parametrize("axis", range(3))
+def test_a_computed_plate_one_working_voxel_thick_keeps_its_volume(how, axis):
+    """One of 36 voxels came back empty."""
+    analysis, shown, _ = on_slices(*THICK[how])
+    analysis.findings.components[:] = 0
+    analysis.volumes.all_labels.data[:] = 0
+    middle = [size // 2 for size in shown.shape]
+    plate = np.zeros_like(shown)
+    plate[tuple(slice(m, m + (1 if n == axis else 6)) for n, m in enumerate(middle))] = Label.OEDEMA
+    outline = outline_of(
+        analysis, "2.25.1", np.zeros_like(shown), plate, np.zeros(shown.shape, bool)
+    )
+    kept = np.count_nonzero(outline.labels) * np.prod(analysis.prepared.native.spacing_mm)
+    assert kept / np.count_nonzero(plate) == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (9, 9, 9), (19, 8, 19)])
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 2), (1, 2, 1)])
+def test_a_thin_lesion_on_the_scans_own_voxels_is_copied(corner, size):
+    """Also at the border of the scan, and in two parts."""
+    grid, drawn = Grid((20, 20, 20), np.eye(4)), np.zeros((20, 20, 20), np.uint8)
+    drawn[tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))] = Label.ENHANCING
+    drawn[14, 3:6, 15] = Label.OEDEMA
+    nothing = np.zeros_like(drawn)
+    assert np.array_equal(kept_on(grid, grid.affine, nothing, drawn, nothing > 0), drawn)
+
+
+@pytest.mark.parametrize("edge_mm", [0.4, 0.5, 0.8])
+def test_what_is_painted_at_the_border_of_a_fine_scan_reaches_its_last_voxel(edge_mm):
+    """The outermost native voxels, whose middle lies outside the first working voxel's, were left
+    out."""
+    native = Grid((round(20 / edge_mm),) * 3, np.diag([edge_mm, edge_mm, edge_mm, 1.0]))
+    affine, shape = ras_grid(native.affine, native.shape, 1.0)
+    drawn = np.zeros(shape, np.uint8)
+    drawn[:5, -5:, 8:12] = Label.OEDEMA
+    kept = kept_on(native, affine, np.zeros_like(drawn), drawn, None)
+    assert kept[0].any()
+    assert kept[:, -1].any()
+
+
 def test_a_stroke_on_a_thin_computed_lesion_changes_its_thick_slice():
     analysis, shown, at = on_slices(*THICK["axial"])
     analysis.findings.components[:] = 0
