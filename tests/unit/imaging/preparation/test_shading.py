@@ -166,3 +166,15 @@ def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     assert found[MrSequence.FLAIR].common_strength == found[MrSequence.T1].common_strength
     left = [shading_of({s: values}, brain)[s].strength for s, values in even.items()]
     assert max(left) < STRONG[0]
+
+
+@pytest.mark.parametrize(("centre", "gain"), [((0.4, 0.3, 0.1), 2.2), ((0.0, 0.7, 0.1), 0.4)])
+def test_a_lesion_that_looks_alike_in_four_sequences_is_no_common_field(head, centre, gain):
+    image, brain = head
+    x, y, z = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
+    distance = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
+    lesion = brain & (distance < 0.3)
+    assert 0.1 < lesion.sum() / brain.sum() < 0.25
+    images = {s: np.where(lesion, image * gain, image) for s in MrSequence}
+    for shading in shading_of(images, brain).values():
+        assert shading.common_strength is None
