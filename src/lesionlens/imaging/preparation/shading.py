@@ -168,7 +168,8 @@ def _common_field(
 
 def _parts(brain: Mask) -> Iterator[Mask]:
     """Yield the halves of the brain along each axis, and its quarters along each pair of axes."""
-    beyond = [place > np.median(place[brain]) for place in np.indices(brain.shape)]
+    places = np.indices(brain.shape)
+    beyond = [places[axis] > np.median(places[axis][brain]) for axis in range(3)]
     halves = [(half, ~half) for half in beyond]
     yield from chain.from_iterable(halves)
     for one, other in combinations(halves, 2):
