@@ -56,6 +56,7 @@ from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.model.wording.candidates import Fact
+from lesionlens.napari.model.wording.reads import ON_PREVIOUS_RESULT
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.viewer.colours import BOX_COLOUR
@@ -1257,6 +1258,30 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed.session.decide(ReviewState.REJECTED)
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
+
+
+def test_decisions_that_do_not_apply_to_the_result_of_another_network_are_mentioned(
+    reviewed, result
+):
+    """They vanished without a word, and one thought to be rejected was unreviewed."""
+    reviewed.session.go_to_candidate(1)
+    reviewed.session.decide(ReviewState.REJECTED)
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
+    assert reviewed.session.state.message == "", "of the same network"
+    found, run = result.analysis.findings, result.analysis.run
+    others = tuple(replace(one, tracking_uid=f"2.25.{one.id}") for one in found.candidates)
+    other = replace(
+        result.analysis,
+        findings=replace(found, candidates=others),
+        run=replace(run, engine=replace(run.engine, weights_sha256="0" * 64)),
+    )
+    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
+    state = reviewed.session.state
+    assert state.review.events == ()
+    assert state.message == ON_PREVIOUS_RESULT
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
+    assert ON_PREVIOUS_RESULT not in reviewed.session.state.message, "nothing was decided on it"
+    assert reviewed.session.state.review.events
 
 
 def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed, result):

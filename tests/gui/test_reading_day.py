@@ -888,6 +888,28 @@ def test_a_row_of_two_patients_opens_once_a_person_confirmed_that_it_is_one(
     assert listed.session.state.current == ("x", 0)
 
 
+def test_a_confirmation_opens_nothing_in_another_list(panel, listed, make_study, tmp_path, qtbot):
+    """Its decisions went to the study that has the same name there."""
+    place = make_study(name="head", dicom=True, sequences={"t1c"})
+    other = make_study(
+        name="other", dicom=True, sequences={"t2"}, identity=PatientIdentity(name="Other^Person")
+    )
+    shutil.copytree(other, place / "t2")
+    for name, path in (("first", place), ("second", other)):
+        database = open_worklist_database(tmp_path / name)
+        database.add_studies([StudyEntry("x", str(path))])
+        database.close()
+    assert listed.controller.open(tmp_path / "first")
+    assert listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    asked = question(qtbot, panel)
+    assert listed.controller.open(tmp_path / "second")  # as after its studies were scanned
+    control(asked, "It is one patient").click()
+    wait(qtbot, panel)
+    assert panel.session.state.study is None
+    assert "Another list is open now" in panel.session.state.message
+
+
 def test_a_list_never_shows_a_certainty_that_no_network_has():
     """It rounded to 1.00 what the panel calls >0.99."""
     row = WorklistRow(StudyEntry("A", "", candidates=1, highest=0.998), StudyState.ANALYSED)

@@ -240,8 +240,8 @@ def test_a_stroke_on_one_slice_is_no_agreement(second):
     thin = replace(shown.agreement, disagreements=(), unlisted_ml=0.42)
     second.session.show_second_result(replace(shown, agreement=thin))
     second.commands.run("next_disagreement")
-    assert "outlines differ: 0.4 ml in parts" in second.session.state.message
-    assert "0.4 ml in parts that are one voxel thick" in reads(second.second)
+    assert "outlines differ: 0.42 ml in parts" in second.session.state.message
+    assert "0.42 ml in parts that are one voxel thick" in reads(second.second)
     whole = replace(thin, unlisted_ml=0.0)
     second.session.show_second_result(replace(shown, agreement=whole))
     second.commands.run("next_disagreement")

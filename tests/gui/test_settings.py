@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractButton, QApplication, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QDialog,
+    QLabel,
+    QScrollArea,
+    QWidget,
+)
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.napari.viewer.slice_bar import SliceBar
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
 
 def test_the_notice_of_research_use_stays_in_sight(reviewed):
@@ -42,6 +54,17 @@ def test_tab_goes_from_the_top_of_the_panel_to_its_bottom(reviewed):
     ]  # fmt: skip
 
 
+def test_the_guide_names_the_tab_stops_of_the_sequences_and_of_analyse(loaded):
+    """It counted them without the heading of the study and the choice of the preparation."""
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "napari.md").read_text("utf-8")
+    named = re.findall(r"Tab to \*(\w+)\* \((\w+) tab stop", guide)
+    assert [name for name, _ in named] == ["T1c", "Analyse"]
+    texts = [widget.text().partition(" ")[0] for widget in stops(loaded)]
+    first = texts.index("STUDY")
+    for name, place in named:
+        assert texts[first:].index(name) == ORDINALS.index(place)
+
+
 @pytest.fixture
 def right_to_left():
     """The direction of an Arabic or Hebrew desktop."""
@@ -62,6 +85,20 @@ def test_english_texts_and_figures_stay_from_left_to_right(reviewed, right_to_le
             assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
     tiles = reviewed.views.linked.tiles
     assert {tile.layoutDirection() for tile in tiles} == {Qt.LayoutDirection.LeftToRight}
+
+
+def test_so_do_those_of_dialogs(reviewed, right_to_left):
+    """Each is a window of its own, which took the direction of the desktop."""
+    reviewed.actions_.dialogs.show_keys()
+    reviewed.actions_.dialogs.show_archive()
+    reviewed.actions_.dialogs.confirm("Remove it?", "Remove", lambda: None)
+    dialogs = {type(dialog).__name__: dialog for dialog in reviewed.findChildren(QDialog)}
+    assert {name: dialog.layoutDirection() for name, dialog in dialogs.items()} == dict.fromkeys(
+        ("SignDialog", "ReadOwnerDialog", "ResponseDialog", "StudiesDialog", "KeysDialog",
+         "PacsDialog", "QMessageBox"), Qt.LayoutDirection.LeftToRight,
+    )  # fmt: skip
+    for name in ("QMessageBox", "PacsDialog", "KeysDialog"):
+        dialogs[name].close()
 
 
 def test_a_hint_in_an_empty_field_can_be_read(reviewed):

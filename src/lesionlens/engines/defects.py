@@ -1,6 +1,6 @@
-"""Defects of what engines return, for whoever refuses it: each with what was expected.
+"""Defects in the output of engines, each with what was expected.
 
-Nothing is raised here. The defects after the first may be consequences of it.
+Nothing is raised here: callers refuse the output. Defects after the first may be its consequences.
 """
 
 from __future__ import annotations

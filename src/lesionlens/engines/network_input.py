@@ -34,7 +34,7 @@ _MARGIN_VOX = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputFrame:
-    """The grid of a network's input over the brain of one study, and the way back."""
+    """The grid of a network's input over one study's brain; resamples maps to the working grid."""
 
     prepared: PreparedStudy
     spacing_mm: float
@@ -59,7 +59,7 @@ class InputFrame:
         return to_device(self.prepared.brain[self.box].copy(), device)
 
     def to_box(self, maps: Array) -> Array:
-        """Resample (..., i, j, k) maps from the grid to the box; beyond the brain, too."""
+        """Resample (..., i, j, k) maps from the grid to the box, not limited to the brain."""
         return separable.apply(maps, separable.matrices(self.grid, self.box_grid, antialias=False))
 
     def in_brain(self, maps: Array) -> Array:

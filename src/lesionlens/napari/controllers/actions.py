@@ -262,13 +262,14 @@ class Actions(
     ) -> None:
         """Show a result with its decisions; `message` states where they come from."""
         analysis = result.analysis
+        left = self.read_controller.decision_log.left_behind(analysis, review)
         self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
         self.read_controller.saver.store_own_shown()
         draft = self.review_controller.drafts.read(analysis)
         elsewhere = self.review_controller.drafts.is_drawn_elsewhere(analysis)
         drawn = _DRAWN_ELSEWHERE if elsewhere else ""
         outlines = self.review_controller.check_outlines()
-        message = " ".join(filter(None, (message, outlines, drawn)))
+        message = " ".join(filter(None, (message, left, outlines, drawn)))
         overlay = (preferences or read_preferences()).overlay
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)

@@ -13,6 +13,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
 from lesionlens.napari.model.wording import reads
 from lesionlens.results.review import store
+from lesionlens.site.database.reads import as_stored
 from lesionlens.site.database.records import ReadKey
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
@@ -65,6 +66,16 @@ class DecisionLog:
         unnamed = reads.UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
         is_named = key.reader or last_event.reader
         return recovery.review, reads.RESTORED if is_named else unnamed
+
+    def left_behind(self, analysis: Analysis, review: Review) -> str:
+        """Return a notice if `review`, of the next result, lacks decisions on the one shown."""
+        old = self._current.session.state
+        if old.analysis is None or old.study is not analysis.study:
+            return ""
+        shown = reader_log.with_own_uids(old.analysis, old.review)
+        decisions = frozenset(map(as_stored, shown.events))
+        lacking = reader_log.lacks_decisions(review, analysis, decisions)
+        return reads.ON_PREVIOUS_RESULT if lacking else ""
 
     def set_other_aside(self, analysis: Analysis, reader: str) -> str:
         """Save the other decisions of a reader who continues an unnamed review; return a notice.

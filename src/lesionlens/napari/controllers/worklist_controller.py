@@ -57,6 +57,7 @@ _NO_RESULT = (
     "This study was analysed, but its result is no longer in the list's folder: restore the "
     "folder {!r}, or analyse the study again."
 )
+_LIST_CHANGED = "Another list is open now: the study was not opened."
 _OPENING = "opening a row"
 """Cause of a refusal that ends as soon as a row may be opened."""
 _MEMORY_RELEASE_MS = 900
@@ -355,15 +356,23 @@ class WorklistController:
             return
         self._refused = None if refused_row is None else (refused_row, self._step)
         if isinstance(error, PatientConflictError) and refused_row is not None:
-            self.actions.session.ended(CONFIRM_PATIENT)
-            open_confirmed = partial(self._open_row, refused_row, same_patient=True)
-            self.actions.dialogs.ask_patient(
-                error, lambda: self.actions.leave_study(open_confirmed)
-            )
+            self._ask_patient(error, refused_row)
         else:
             is_archived = refused_row is not None and not refused_row.entry.place
             problem = problem_of_archived(error) if is_archived else problem_of(error)
             self.actions.session.failed(problem)
+
+    def _ask_patient(self, error: PatientConflictError, row: WorklistRow) -> None:
+        """Ask whether a study is of one patient; if so, open it, unless the list has changed."""
+        folder = self.session.state.folder
+
+        def open_confirmed() -> bool:
+            if self.session.state.folder != folder:
+                return self.actions.session.decline(_LIST_CHANGED)
+            return self._open_row(row, same_patient=True)
+
+        self.actions.session.ended(CONFIRM_PATIENT)
+        self.actions.dialogs.ask_patient(error, lambda: self.actions.leave_study(open_confirmed))
 
     def _may_open(self, row: WorklistRow) -> bool:
         if self.session.database is None:
@@ -389,11 +398,8 @@ class WorklistController:
         self._current, self._refused = (opened.study, row), None
         entry = row.entry
         identity = StudyIdentity(entry.name, number=entry.patient, date=entry.date)
-        request = Request(
-            (opened.path,),
-            study_uid=entry.study_uid or None,
-            same_patient=opened.same_patient,
-        )
+        uid = entry.study_uid or None
+        request = Request((opened.path,), study_uid=uid, same_patient=opened.same_patient)
         self.actions.session.open(opened.study, request, identity)
         for layer in opened.layers:
             self._show(layer)

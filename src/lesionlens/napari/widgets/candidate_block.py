@@ -31,7 +31,7 @@ from lesionlens.napari.widgets.reason_box import ReasonBox
 
 VISIBLE_ROWS = 5
 LOCATION_COLUMN = 1
-NARROWEST_TEXTS = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
+NARROWEST_TEXTS = ("8", "", "8 × 8 enh.", "8.8 ml", "0.88", "○")
 """Texts that set the minimum width of each column; the second fills the rest."""
 
 

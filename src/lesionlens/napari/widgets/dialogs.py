@@ -16,6 +16,7 @@ def confirm(
 ) -> QPushButton:
     """Ask without blocking; `then` is called if the action is chosen, whose button is returned."""
     box = QMessageBox(parent)
+    box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)

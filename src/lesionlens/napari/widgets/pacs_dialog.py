@@ -13,7 +13,6 @@ from typing import Any
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
-    QDialog,
     QHeaderView,
     QMessageBox,
     QPushButton,
@@ -27,6 +26,7 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
+    Dialog,
     flat_button,
     label,
     push_button,
@@ -44,7 +44,7 @@ from lesionlens.site.pacs.server import Server
 _STILL_SENDING = "A result is being sent: wait until that has ended, or press Cancel to stop it."
 
 
-class PacsDialog(QDialog):
+class PacsDialog(Dialog):
     """Paints the archive's screen and forwards what the reader does; modeless, one per panel.
 
     Parameters
@@ -177,6 +177,7 @@ class PacsDialog(QDialog):
 
     def _agreed(self, result: Path, address: str) -> bool:
         box = QMessageBox(self)
+        box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         box.setWindowTitle("Send a result")
         box.setTextFormat(Qt.TextFormat.PlainText)
         question = f"Send the DICOM objects of “{result.name}” to {address}?"

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QBoxLayout,
     QButtonGroup,
     QComboBox,
+    QDialog,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -32,6 +33,17 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.model.wording.candidates import Bar, Fact
 from lesionlens.napari.qt.rows_model import LEFT
 from lesionlens.napari.qt.tooltips import plain_tooltip
+
+
+class Dialog(QDialog):
+    """A dialog from left to right on any desktop, as its tables and fields are English.
+
+    The direction of the panel does not apply to its windows.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
 
 
 def small_font(widget: QWidget) -> QFont:

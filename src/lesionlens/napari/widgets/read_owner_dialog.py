@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
+from qtpy.QtWidgets import QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.dialogs import ReadOwner
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.widgets.parts import label, stack
+from lesionlens.napari.widgets.parts import Dialog, label, stack
 
 _NAME = "your name"
 _EXPLANATION = (
@@ -18,7 +18,7 @@ _EXPLANATION = (
 )
 
 
-class ReadOwnerDialog(QDialog):
+class ReadOwnerDialog(Dialog):
     """Shows patient, study and the time of the unnamed read; Enter begins a read of one's own.
 
     It is modal: no key or click reaches the study.

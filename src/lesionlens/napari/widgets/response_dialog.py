@@ -10,7 +10,6 @@ from collections.abc import Callable
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QDialog,
     QDialogButtonBox,
     QFormLayout,
     QLabel,
@@ -33,7 +32,7 @@ from lesionlens.base.records.response import (
 )
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
-from lesionlens.napari.widgets.parts import label
+from lesionlens.napari.widgets.parts import Dialog, label
 from lesionlens.results.export.report_texts import ReportTexts, load
 
 Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
@@ -41,7 +40,7 @@ ANOTHER_NADIR = "another nadir"
 """What a draft misses whose nadir is before its baseline."""
 
 
-class ResponseDialog(QDialog):
+class ResponseDialog(Dialog):
     """Updates the draft at each change; the reader chooses and signs the category.
 
     `sign` takes the draft, the comparison, the reader's category and name.

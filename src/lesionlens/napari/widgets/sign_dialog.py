@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
+from qtpy.QtWidgets import QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.dialogs import Signature
-from lesionlens.napari.widgets.parts import label, stack
+from lesionlens.napari.widgets.parts import Dialog, label, stack
 
 _NAME, _REASON = "your name", "why the signature is withdrawn"
 
 
-class SignDialog(QDialog):
+class SignDialog(Dialog):
     """Shows patient, study and statement; Enter signs, Escape cancels.
 
     It is modal: no key or click reaches the study.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtWidgets import (
-    QDialog,
     QDialogButtonBox,
     QHeaderView,
     QWidget,
@@ -13,12 +12,12 @@ from qtpy.QtWidgets import (
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
+from lesionlens.napari.widgets.parts import Dialog, label, show_texts, stack, text_table
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 
 
-class StudiesDialog(QDialog):
+class StudiesDialog(Dialog):
     """A table of studies with the latest preselected; `choose` takes the UID of one."""
 
     def __init__(

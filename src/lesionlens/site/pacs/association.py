@@ -253,7 +253,8 @@ def abort_association(assoc: Any) -> None:
     if not assoc.is_alive() and not assoc.dul.is_alive():
         return
     assoc.abort(block=False)
-    assoc.join(_ABORT_WAIT_SECONDS)
+    if assoc.is_alive():  # it is started once the archive has accepted
+        assoc.join(_ABORT_WAIT_SECONDS)
     connection = getattr(assoc.dul.socket, "socket", None)
     if connection is not None:
         with suppress(OSError):  # closed meanwhile

@@ -246,3 +246,20 @@ def test_without_t1c_nothing_is_searched(tmp_path):
     study = study_with(SEAT, present=(0, 2, 3))
     engine = engine_with(tmp_path, ("sha256:of-a-scan",))
     assert engine.predict(study, context=SILENT).unperturbed.lesion_scores is None
+
+
+def test_an_input_at_finer_voxels_is_of_the_study_and_the_spacing_that_were_passed(tmp_path):
+    """A cancelled analysis keeps its own, and the next study may be another patient's."""
+    engine, one, other = engine_with(tmp_path, ()), study_with(SEAT), study_with()
+    for study, spacing_mm in ((one, 1.0), (other, 1.0), (other, 2.0)):
+        frame = engine._input_at(study, spacing_mm).frame
+        assert frame.prepared is study
+        assert frame.spacing_mm == spacing_mm
+
+
+def test_a_search_is_of_the_study_that_was_passed(tmp_path):
+    """Perturbed inputs of a study that was not analysed follow the analysis of another one."""
+    engine = engine_with(tmp_path, ("sha256:of-a-scan",))
+    for study, count in ((study_with(SEAT), 1), (study_with(), 0), (study_with(SEAT), 1)):
+        found = engine.small_lesions_of(study, SILENT)
+        assert (0 if found is None else len(found.lesions)) == count

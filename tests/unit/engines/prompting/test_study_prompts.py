@@ -15,6 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines.network_input import InputFrame
 from lesionlens.engines.plugin_engines import answer_prompts
 from lesionlens.engines.prompting import study_prompts
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
@@ -72,8 +73,22 @@ def test_a_response_names_both_networks_and_the_release():
     assert release == f"LesionLens {__version__}"
     for name, words in zip((NAME, SMALL_NAME), networks, strict=True):
         _, notes, digest = load_shipped(name=name)
-        stem = name.removesuffix(".safetensors")
-        assert words == f"{stem} {notes.version}, weights {digest[:8]}"
+        assert words == f"{name} {notes.version}, weights {digest[:8]}"
+
+
+def test_a_response_is_about_the_study_that_was_passed(monkeypatch):
+    """Also without probabilities, as for segmentations opened for review one after the other."""
+    one, other, read = prepared_head(), prepared_head(("flair",)), []
+
+    def prompt_study(prepared, predicted):
+        read.append(prepared)
+        return InputFrame.over(prepared, 4.0), object()
+
+    monkeypatch.setattr(study_prompts, "_prompt_study", prompt_study)
+    prompts = StudyPrompts()
+    for study in (one, one, other, one):
+        assert prompts._study_features(study, None, SILENT)[0].prepared is study
+    assert list(map(id, read)) == list(map(id, (one, other, one)))
 
 
 def test_a_response_does_not_depend_on_the_number_of_threads():

@@ -158,6 +158,20 @@ def test_contrasts_that_cancel_each_other_are_no_common_field(head):
         assert shading.common_strength is None
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_field_of_some_sequences_is_not_removed_from_the_others(head, count):
+    image, brain = head
+    shaded = list(MrSequence)[:count]
+    images = {s: image * _rim(6.0) if s in shaded else image for s in MrSequence}
+    found = shading_of(images, brain)
+    for sequence, shading in found.items():
+        assert (shading.field is not None) is (sequence in shaded)
+        assert shading.common_strength is None
+        even = remove_shading(images[sequence], shading)
+        assert shading_of({sequence: even}, brain)[sequence].strength < 1.5
+    assert found[shaded[0]].ratio > 4
+
+
 def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     image, brain = head
     images = {s: image * _rim(2.9) for s in MrSequence} | {MrSequence.FLAIR: image * _rim(12.0)}
@@ -166,6 +180,10 @@ def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     assert found[MrSequence.FLAIR].common_strength == found[MrSequence.T1].common_strength
     left = [shading_of({s: values}, brain)[s].strength for s, values in even.items()]
     assert max(left) < STRONG[0]
+    alone = shading_of({MrSequence.FLAIR: images[MrSequence.FLAIR]}, brain)[MrSequence.FLAIR]
+    reported = found[MrSequence.FLAIR]
+    assert reported.ratio == pytest.approx(alone.strength, rel=0.1)
+    assert reported.corrected_fraction < found[MrSequence.T1].corrected_fraction == 1
 
 
 @pytest.mark.parametrize(("centre", "gain"), [((0.4, 0.3, 0.1), 2.2), ((0.0, 0.7, 0.1), 0.4)])

@@ -127,6 +127,16 @@ def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96%"  # in the terminal
 
 
+def test_the_panel_shows_the_figures_of_the_report(found):
+    """It rounded 0.032 ml to '<0.1 ml', and +3.2% to '+3%'."""
+    pair = _one_target(found, before_ml=0.031, now_ml=0.032)
+    row = FollowupSection(pair, load("en")).row(pair.changes[0])
+    ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
+    figures = f"{' → '.join(row.volumes)} · {row.changes[0]} · mm² {row.changes[1]}"
+    assert panel.endswith(figures)
+    assert figures.startswith("0.03 ml → 0.03 ml · +3.2% · ")
+
+
 def test_the_panel_states_of_which_examination_the_overlapping_lesions_are(found):
     """'Overlaps 2 too' stood beside candidates of this examination, and meant one of the prior."""
     pair = _one_target(found, before_ml=4.0, now_ml=6.0)

@@ -19,6 +19,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, MRImageStorage, generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
@@ -130,6 +131,26 @@ def test_ctrl_c_while_connecting_leaves_no_association_that_keeps_the_process(mo
         (assoc,) = begun
         assoc.join(5)
         assert not assoc.is_alive()
+
+
+def test_ctrl_c_while_an_archive_is_slow_to_accept_is_no_failure(monkeypatch):
+    """The command ended with "cannot join thread before it is started", and status 1."""
+    begun = []
+
+    def interrupted(dul, **_):
+        begun.append(dul)
+        while dul.state_machine.current_state != "Sta5":  # it awaits the response
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DULServiceProvider, "receive_pdu", interrupted)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"dicom://ARCHIVE@127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(KeyboardInterrupt):
+            connect(Server(address)).find(StudyQuery())
+    (dul,) = begun
+    dul.join(5)
+    assert not dul.is_alive()
 
 
 def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):

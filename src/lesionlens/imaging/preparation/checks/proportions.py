@@ -56,5 +56,13 @@ def ratios(brain: Mask) -> NDArray[np.float64]:
     (3,) float64
         The deviation divided by the geometric mean of the other two.
     """
-    deviations = np.log(np.argwhere(brain).std(axis=0))
+    deviations = np.log([_deviation(brain, axis) for axis in range(3)])
     return np.asarray(np.exp(1.5 * (deviations - deviations.mean())))
+
+
+def _deviation(brain: Mask, axis: int) -> float:
+    """Return the standard deviation of the voxels along an axis."""
+    counts = brain.sum(axis=tuple({0, 1, 2} - {axis}))
+    indices = np.arange(len(counts))
+    mean = np.average(indices, weights=counts)
+    return float(np.sqrt(np.average(np.square(indices - mean), weights=counts)))

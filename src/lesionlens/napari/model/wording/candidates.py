@@ -150,17 +150,18 @@ def score_text(score: float | None) -> str:
     return "–" if score is None else score_digits(score)
 
 
-def size_text(candidate: Candidate) -> str:
+def size_text(candidate: Candidate, digits: int = 1) -> str:
     """Return both diameters as text; a dash if unknown."""
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
         return "–"
-    return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
+    longest = f"{long:.{digits}f}"
+    return f"{longest} mm" if short is None else f"{longest} × {short:.{digits}f} mm"
 
 
 def size_cell(candidate: Candidate) -> str:
     """Return both diameters and their region for the table, whose header has the unit."""
-    size = size_text(candidate).removesuffix(" mm")
+    size = size_text(candidate, 0).removesuffix(" mm")
     return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
 
 
@@ -176,20 +177,14 @@ def date_text(date: str) -> str:
 
 
 def volume_text(volume_ml: float | None) -> str:
-    """Return a volume as text: one decimal below 10 ml, none above.
+    """Return a volume as text, with the digits of the report; a dash if unknown.
 
     Examples
     --------
-    >>> [volume_text(volume) for volume in (61.23, 0.912, 0.004, 0.0, None)]
-    ['61 ml', '0.9 ml', '<0.1 ml', '0 ml', '–']
+    >>> [volume_text(volume) for volume in (61.23, 0.094, 0.004, 0.0, None)]
+    ['61.2 ml', '0.09 ml', '<0.01 ml', '0 ml', '–']
     """
-    if volume_ml is None:
-        return "–"
-    if volume_ml == 0:
-        return "0 ml"
-    if volume_ml >= 10:
-        return f"{volume_ml:.0f} ml"
-    return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
+    return load("en").volume(volume_ml)
 
 
 def considered_text(region: Considered) -> str:

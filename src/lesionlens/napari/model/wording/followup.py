@@ -109,7 +109,8 @@ def sums_of(comparison: Comparison | None) -> str:
 
 
 def _change_text(change: Change, comparison: Comparison) -> str:
-    section = FollowupSection(comparison, load("en"))
+    texts = load("en")
+    section = FollowupSection(comparison, texts)
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
@@ -124,12 +125,13 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     else:
         text = (
             f"{volume_text(before)} → {volume_text(now)} · "
-            f"{_compared(change.volume_percent, VOLUME_LIMITS, 0)} · "
-            f"mm² {_compared(change.product_percent, PRODUCT_LIMITS, 0)}"
+            f"{texts.signed_percent(change.volume_percent, VOLUME_LIMITS)} · "
+            f"mm² {texts.signed_percent(change.product_percent, PRODUCT_LIMITS)}"
         )
     total = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
-        text += f"; with all that merged or split {_compared(percent(*total), VOLUME_LIMITS, 0)}"
+        changed = texts.signed_percent(percent(*total), VOLUME_LIMITS)
+        text += f"; with all that merged or split {changed}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
     if change.joint is not None:
@@ -138,7 +140,5 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     return f"{change.shown.place}: {text}{f'; {linked}' if linked else ''}"
 
 
-def _compared(value: float | None, limits: tuple[float, float], digits: int = 1) -> str:
-    if value is None:
-        return "unknown"
-    return load("en").percent_beside_limits(value, limits, digits)
+def _compared(value: float | None, limits: tuple[float, float]) -> str:
+    return "unknown" if value is None else load("en").percent_beside_limits(value, limits)

@@ -7,6 +7,9 @@ UNNAMED_DECISIONS = (
     "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
     "name in the preferences and open the study again."
 )
+ON_PREVIOUS_RESULT = (
+    "The decisions on the previous result are kept with it and do not apply to this one."
+)
 SHOWN_UNNAMED = "The decisions of the unnamed read"
 ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"

@@ -60,7 +60,7 @@ def small_differences_text(agreement: Agreement) -> str:
     --------
     >>> import numpy
     >>> small_differences_text(Agreement((), (), numpy.zeros((1, 1, 1), "i4"), 0.42))
-    '0.4 ml in parts that are one voxel thick, such as a stroke on one slice'
+    '0.42 ml in parts that are one voxel thick, such as a stroke on one slice'
     """
     if not agreement.unlisted_ml:
         return ""

@@ -50,7 +50,7 @@ def test_a_head_that_lies_as_its_headers_say_has_no_row_even_if_it_nods(degrees)
 
 @pytest.mark.parametrize("turn", QUARTER_TURNS[::4])
 def test_every_turn_that_exchanges_axes_is_reported(head, turn):
-    found = quarter_turn(*_turned(head, turn))
+    found = check(*_turned(head, turn))
     assert found is not None
     assert not found.passed
     assert "quarter turn" in found.message
@@ -96,7 +96,8 @@ def test_a_tilted_head_that_lies_as_its_headers_say_has_no_row(brain):
 
 @pytest.mark.parametrize("axes", HALF_TURNS)
 def test_a_half_turn_is_reported_with_the_exchanged_directions(brain, axes):
-    found = half_turn(np.flip(brain, axes))
+    turned_brain = np.flip(brain, axes)
+    found = check({MrSequence.T1C: turned_brain.astype(np.float32)}, turned_brain)
     assert found is not None
     assert not found.passed
     assert HALF_TURNS[axes] in found.message

@@ -149,7 +149,7 @@ def test_a_key_of_a_map_that_is_not_there_says_so(session, analysis):
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
     listed = [(f"{c.score:.2f}", considered_text(c)) for c in screen.considered]
-    assert listed == [("0.07", "left insula, 0.4 ml")]
+    assert listed == [("0.07", "left insula, 0.40 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"
     acts = ViewActs(session)
@@ -159,7 +159,7 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
     acts.go_to_point((0, 0, 0))
     acts.next_considered()
     assert acts.viewpoint.current.point_mm == (-38, 0, 5)
-    assert "Also considered, 1 of 1: left insula, 0.4 ml, score 0.07." in session.state.message
+    assert "Also considered, 1 of 1: left insula, 0.40 ml, score 0.07." in session.state.message
 
 
 def test_dismissed_regions_are_visited_in_turn_from_the_first_wherever_the_reader_is(session):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lesionlens.base.labels import LesionClass, Region, Source
 from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_text
+from lesionlens.results.export.report_texts import load
 
 
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
@@ -30,7 +31,7 @@ def test_a_core_without_t1c_is_called_uncertain(analysis):
     assert "uncertain" not in details(replace(first, volume_ml=known), has_t1c=True)
     unknown = replace(first, volume_ml={**known, Region.ET: None}, sequence_relevance=None)
     text = details(unknown, has_t1c=False)
-    assert "24 ml, uncertain without T1c" in text
+    assert "24.0 ml, uncertain without T1c" in text
     assert text.count("uncertain") == 1
     # with T1c: of an engine that does not outline the enhancing part
     assert "uncertain" not in details(unknown, has_t1c=True)
@@ -48,3 +49,19 @@ def test_bars_that_are_all_equal_are_not_drawn(analysis):
     assert bars_of(replace(first, sequence_relevance=only)) == ()
     assert "Only one sequence" in no_bars_text(replace(first, sequence_relevance=only))
     assert no_bars_text(replace(first, sequence_relevance=None)) == ""
+
+
+def test_sizes_and_volumes_have_the_digits_of_the_report(analysis):
+    """One of 9.7 mm stood as '10 × 10 mm; not measurable', and 0.03 ml as '<0.1 ml'."""
+    small = replace(
+        analysis.findings.candidates[0],
+        longest_axial_diameter_mm=9.74,
+        perpendicular_diameter_mm=9.66,
+        rano_measurable=False,
+        volume_ml={Region.WT: 61.23, Region.TC: 0.03, Region.ET: 0.0},
+    )
+    text = details(small, has_t1c=True)
+    assert "9.7 × 9.7 mm" in text
+    shown = [line.split(": ")[1] for line in text.splitlines() if ": " in line]
+    assert shown == [load("en").volume(volume) for volume in small.volume_ml.values()]
+    assert shown == ["61.2 ml", "0.03 ml", "0 ml"]
