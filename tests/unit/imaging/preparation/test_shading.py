@@ -184,3 +184,15 @@ def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     reported = found[MrSequence.FLAIR]
     assert reported.ratio == pytest.approx(alone.strength, rel=0.1)
     assert reported.corrected_fraction < found[MrSequence.T1].corrected_fraction == 1
+
+
+@pytest.mark.parametrize(("centre", "gain"), [((0.4, 0.3, 0.1), 2.2), ((0.0, 0.7, 0.1), 0.4)])
+def test_a_lesion_that_looks_alike_in_four_sequences_is_no_common_field(head, centre, gain):
+    image, brain = head
+    x, y, z = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
+    distance = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
+    lesion = brain & (distance < 0.3)
+    assert 0.1 < lesion.sum() / brain.sum() < 0.25
+    images = {s: np.where(lesion, image * gain, image) for s in MrSequence}
+    for shading in shading_of(images, brain).values():
+        assert shading.common_strength is None
