@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Mask
 from lesionlens.base.records.study import QualityCheck, failed_check
 
-MIN_RATIO = (0.7, 0.85, 0.7)
+MIN_RATIO = (0.7, 0.85, 0.65)
 MAX_RATIO = (1.2, 1.7, 1.2)
 """Limits for left to right, back to front, bottom to top.
 
