@@ -200,7 +200,14 @@ def test_what_a_partial_common_correction_leaves_is_reported_once(head):
     assert removed == pytest.approx(np.exp(high - low), rel=0.05)
 
 
-@pytest.mark.parametrize(("centre", "gain"), [((0.4, 0.3, 0.1), 2.2), ((0.0, 0.7, 0.1), 0.4)])
+@pytest.mark.parametrize(
+    ("centre", "gain"),
+    [
+        ((0.4, 0.3, 0.1), 2.2),
+        ((0.0, 0.7, 0.1), 0.4),
+        ((-0.3, -0.3, -0.3), 0.4),  # found without each half, not without one quarter
+    ],
+)
 def test_a_lesion_that_looks_alike_in_four_sequences_is_no_common_field(head, centre, gain):
     image, brain = head
     x, y, z = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
