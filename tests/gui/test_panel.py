@@ -56,7 +56,7 @@ from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.model.wording.candidates import Fact
-from lesionlens.napari.model.wording.reads import ON_PREVIOUS_RESULT
+from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIOUS_RESULT
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.viewer.colours import BOX_COLOUR
@@ -1282,6 +1282,24 @@ def test_decisions_that_do_not_apply_to_the_result_of_another_network_are_mentio
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert ON_PREVIOUS_RESULT not in reviewed.session.state.message, "nothing was decided on it"
     assert reviewed.session.state.review.events
+
+
+def test_only_decisions_on_candidates_that_the_next_result_lacks_are_mentioned(reviewed, result):
+    """Beside decisions that were restored stood that none apply."""
+    for number in (1, 2):
+        reviewed.session.go_to_candidate(number)
+        reviewed.session.decide(ReviewState.REJECTED)
+    found = result.analysis.findings
+    components = np.where(found.components == 1, found.components, 0)
+    fewer = replace(found, candidates=found.candidates[:1], components=components)
+    other = replace(result.analysis, findings=fewer)
+    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
+    state = reviewed.session.state
+    assert [event.tracking_uid for event in state.review.events] == [
+        found.candidates[0].tracking_uid
+    ]
+    assert state.message.endswith(ON_OTHER_CANDIDATES)
+    assert ON_PREVIOUS_RESULT not in state.message
 
 
 def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed, result):

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QApplication,
     QDialog,
     QLabel,
+    QMenu,
     QScrollArea,
     QWidget,
 )
@@ -99,6 +100,15 @@ def test_so_do_those_of_dialogs(reviewed, right_to_left):
     )  # fmt: skip
     for name in ("QMessageBox", "PacsDialog", "KeysDialog"):
         dialogs[name].close()
+
+
+def test_so_do_those_of_menus(reviewed, right_to_left, listed):
+    """They read "…Open a folder"."""
+    for widget in (reviewed, reviewed.views.toolbar, listed):
+        menus = widget.findChildren(QMenu)
+        assert menus
+        for menu in menus:
+            assert menu.layoutDirection() is Qt.LayoutDirection.LeftToRight, menu.title()
 
 
 def test_a_hint_in_an_empty_field_can_be_read(reviewed):

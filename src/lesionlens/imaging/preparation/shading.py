@@ -64,6 +64,8 @@ class Shading:
     common_strength: float | None = None
     """Ratio of a field that all four sequences share and that is corrected first: the strengths
     are then of what it leaves. None if it is weak."""
+    common_fraction: float = 0.0
+    """Corrected fraction of the common field, 0 to 1."""
 
     @property
     def ratio(self) -> float:
@@ -73,7 +75,9 @@ class Shading:
         if self.common_strength is None:
             return own
         is_corrected = is_strong or self.linear_strength > STRONG_LINEAR[0]
-        return self.common_strength * (own if is_corrected else 1.0)
+        if not is_corrected:
+            return self.common_strength
+        return float(self.common_strength**self.common_fraction * own)
 
 
 def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSequence, Shading]:
@@ -146,9 +150,15 @@ class _Common:
         field, fraction = self.field, self.fraction
         if own.field is not None:
             field = field + own.field
-            logs = np.log([self.strength, own.ratio])
-            fraction = float(logs @ [fraction, own.corrected_fraction] / logs.sum())
-        return replace(own, corrected_fraction=fraction, field=field, common_strength=self.strength)
+            logs = fraction * np.log(self.strength), np.log(own.ratio)
+            fraction = float((logs[0] + own.corrected_fraction * logs[1]) / sum(logs))
+        return replace(
+            own,
+            corrected_fraction=fraction,
+            field=field,
+            common_strength=self.strength,
+            common_fraction=self.fraction,
+        )
 
 
 def _common_field(

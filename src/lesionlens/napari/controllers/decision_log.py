@@ -74,8 +74,11 @@ class DecisionLog:
             return ""
         shown = reader_log.with_own_uids(old.analysis, old.review)
         decisions = frozenset(map(as_stored, shown.events))
-        lacking = reader_log.lacks_decisions(review, analysis, decisions)
-        return reads.ON_PREVIOUS_RESULT if lacking else ""
+        applying = map(as_stored, reader_log.with_own_uids(analysis, review).events)
+        kept = decisions.intersection(applying)
+        if kept == decisions:
+            return ""
+        return reads.ON_OTHER_CANDIDATES if kept else reads.ON_PREVIOUS_RESULT
 
     def set_other_aside(self, analysis: Analysis, reader: str) -> str:
         """Save the other decisions of a reader who continues an unnamed review; return a notice.

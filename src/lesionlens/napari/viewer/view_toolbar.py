@@ -7,13 +7,14 @@ from functools import partial
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens.base.text import capitalized
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.commands.viewing import MEASURES
 from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.screen.board import Board
+from lesionlens.napari.qt.menus import Menu
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "layout_single", ""),
@@ -127,7 +128,7 @@ class ViewToolbar(QWidget):
     def _menu_button(self, label: str, tip: str) -> QToolButton:
         button = _plain_button(label, tip)
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        button.setMenu(QMenu(button))
+        button.setMenu(Menu(button))
         return button
 
     def _buttons(self) -> tuple[QToolButton, ...]:

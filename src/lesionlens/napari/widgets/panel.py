@@ -45,6 +45,7 @@ from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -187,7 +188,7 @@ class Panel(QWidget):
             QWidget.setTabOrder(before, behind)
 
     def _menu(self) -> QMenu:
-        menu = QMenu(self)
+        menu = Menu(self)
         for command in (*OPENERS, *(BY_NAME[name] for name in _MENU)):
             title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen

@@ -28,6 +28,7 @@ from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
 from lesionlens.napari.qt.double_clicks import DoubleClickGuard
 from lesionlens.napari.qt.keyboard import main_window
+from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
@@ -124,7 +125,7 @@ class WorklistDock(QWidget):
         table.activated.connect(self._on_activated)
 
     def _menu(self) -> QMenu:
-        menu = QMenu(self)
+        menu = Menu(self)
         for title, slot in (
             ("Open a list…", self.ask_list),
             ("New list of a folder or BIDS dataset…", self.ask_folder),

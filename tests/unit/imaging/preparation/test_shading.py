@@ -186,7 +186,28 @@ def test_a_strong_field_of_one_sequence_comes_on_top_of_the_common_one(head):
     assert reported.corrected_fraction < found[MrSequence.T1].corrected_fraction == 1
 
 
-@pytest.mark.parametrize(("centre", "gain"), [((0.4, 0.3, 0.1), 2.2), ((0.0, 0.7, 0.1), 0.4)])
+def test_what_a_partial_common_correction_leaves_is_reported_once(head):
+    """A field of 6.3 to 1 was reported as 11 to 1, 77% of it removed."""
+    image, brain = head
+    images = {s: image * _rim(1.5) for s in MrSequence} | {MrSequence.FLAIR: image * _rim(7.5)}
+    found = shading_of(images, brain)
+    reported = found[MrSequence.FLAIR]
+    assert 0 < found[MrSequence.T1].corrected_fraction == reported.common_fraction < 0.5
+    alone = shading_of({MrSequence.FLAIR: images[MrSequence.FLAIR]}, brain)[MrSequence.FLAIR]
+    assert reported.ratio == pytest.approx(alone.ratio, rel=0.1)
+    low, high = np.percentile(reported.field[brain], (2, 98))
+    removed = reported.ratio**reported.corrected_fraction
+    assert removed == pytest.approx(np.exp(high - low), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("centre", "gain"),
+    [
+        ((0.4, 0.3, 0.1), 2.2),
+        ((0.0, 0.7, 0.1), 0.4),
+        ((-0.3, -0.3, -0.3), 0.4),  # found without each half, not without one quarter
+    ],
+)
 def test_a_lesion_that_looks_alike_in_four_sequences_is_no_common_field(head, centre, gain):
     image, brain = head
     x, y, z = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]

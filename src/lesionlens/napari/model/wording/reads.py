@@ -10,6 +10,9 @@ UNNAMED_DECISIONS = (
 ON_PREVIOUS_RESULT = (
     "The decisions on the previous result are kept with it and do not apply to this one."
 )
+ON_OTHER_CANDIDATES = (
+    "Decisions on candidates that this result does not have are kept with the previous one."
+)
 SHOWN_UNNAMED = "The decisions of the unnamed read"
 ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"

@@ -39,6 +39,13 @@ def test_a_turned_brain_has_no_row(brain, axes, degrees):
     assert proportions.check(turned) is None
 
 
+def test_a_low_brain_has_no_row(brain):
+    """Below .7 it was called flattened, as one of 27 synthetic heads was."""
+    low = scaled(brain, 2, 0.68 / proportions.ratios(brain)[2])
+    assert proportions.ratios(low)[2] == pytest.approx(0.68, abs=0.01)
+    assert proportions.check(low) is None
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_wrong_spacing_is_reported_with_its_direction(brain, axis):
     for factor, change in ((5 / 3, "stretched"), (3 / 5, "flattened")):
