@@ -179,11 +179,8 @@ class Panel(QWidget):
         stack(self, scroll, self.message, self.problem, self.footer, notice)
 
     def set_tab_order(self, *views: QWidget) -> None:
-        """Set the tab order: views, then the panel from top to bottom."""
-        stops = (
-            *views, self.study.heading, *self.study.stops(), self.quality.heading,
-            *self.preparation.stops(), *self.run.stops(), self.candidates.heading,
-        )  # fmt: skip
+        """Set the tab order: views, sequences, *Analyse*, everything else."""
+        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
 
