@@ -128,8 +128,8 @@ def within(mask: Mask, radius: float) -> Mask:
 def symmetry(brain: Mask) -> Mirror:
     """Return the plane at which a brain on a RAS+ grid resembles its mirror image most.
 
-    Points of the surface that differ much, as in a gap, hardly count. Measured: found in 66 of 66
-    heads turned by 20 degrees and 22 of 22 by 30, but not in all by 35 degrees and more.
+    Points of the surface that differ much, as in a gap, hardly count. Measured: no false gap in
+    66 heads turned by 20 degrees and 22 by 30, but in 3 of 22 by 35 and in 8 of 22 by 40 degrees.
     """
     centre = np.argwhere(brain).mean(axis=0)
     mirror = Mirror(np.array([1.0, 0.0, 0.0]), centre)
