@@ -37,6 +37,7 @@ from lesionlens.imaging.preparation.checks import (
     repeated_slices,
     single_name,
     smoothed,
+    surface_gap,
     turned_head,
 )
 from lesionlens.imaging.preparation.checks.laterality_check import sides
@@ -136,12 +137,13 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     series = {sequence: scan.series for sequence, scan in draft.loaded.items()}
     acquired = {s: (scan.values, scan.series.grid) for s, scan in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
-    coverage = _check_coverage(draft, valid)
     may_register = draft.options.register and len(images) > 1
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
         names = executor.submit(_check_names, draft)
+        turned = turned_head.check(images, brain) if draft.options.strip else None
+        coverage = _check_coverage(draft, valid, upright=turned is None)
         checks = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or coverage,
@@ -157,7 +159,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
             _check_registration(draft) if may_register else None,
-            _check_shape(draft) if draft.options.strip else None,
+            _check_shape(draft, turned) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
@@ -172,10 +174,9 @@ def _check_registration(draft: Draft) -> QualityCheck:
     return displaced.check(draft.images, draft.brain, min(draft.working.spacing_mm)) or check
 
 
-def _check_shape(draft: Draft) -> QualityCheck | None:
-    """Check how the head lies, and the proportions of a brain that is not cut off."""
+def _check_shape(draft: Draft, turned: QualityCheck | None) -> QualityCheck | None:
+    """Return how the head lies if it is turned, else check the brain's proportions if whole."""
     brain, working = draft.brain, draft.working
-    turned = turned_head.check(draft.images, brain)
     is_part = working.volume_ml(brain) < WHOLE_ML[0]
     if turned or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
         return turned
@@ -190,8 +191,13 @@ def _check_names(draft: Draft) -> QualityCheck | None:
     return single_name.check(only.series, only.values)
 
 
-def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:
-    """Check the fields of view, and stripped scans for tissue that went with the skull."""
+def _check_coverage(
+    draft: Draft, valid: Mapping[MrSequence, Mask], *, upright: bool
+) -> QualityCheck:
+    """Check the fields of view, and stripped scans for tissue that went with the skull.
+
+    The hemispheres are compared only if the head is upright.
+    """
     brain, edge_mm = draft.brain, min(draft.working.spacing_mm)
     volume_ml = draft.mask.grid.volume_ml(draft.mask.data)
     if not all(scan.stripped for scan in draft.loaded.values()):
@@ -200,7 +206,12 @@ def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCh
     coverage = quality.coverage(brain & ~blank, valid, volume_ml)
     if not coverage.passed:
         return coverage
-    return quality.cut_out(blank, edge_mm) or quality.stripped_off(valid, edge_mm) or coverage
+    return (
+        quality.cut_out(blank, edge_mm)
+        or quality.stripped_off(valid, edge_mm)
+        or (surface_gap.check(brain, edge_mm) if upright else None)
+        or coverage
+    )
 
 
 def _check_bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
