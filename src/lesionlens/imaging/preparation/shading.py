@@ -111,15 +111,16 @@ def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSeque
     if not samples:
         return {}
     suspected = _suspected(samples.values())
+    robust = _robust(samples, suspected)
     common = None
     if len(samples) == len(MrSequence):
-        common = _common_field(samples, suspected, brain[steps], axes)
+        common = _common_field(samples, robust, suspected, brain[steps], axes)
     if common is None:
-        return {s: sample.shading(suspected, axes) for s, sample in samples.items()}
+        return {s: sample.shading(robust[s], axes) for s, sample in samples.items()}
     evened = {s: remove_shading(values, common.at(steps)) for s, values in sampled.items()}
     samples = _fitted(evened, brain[steps], terms)
-    suspected = _suspected(samples.values())
-    return {s: common.with_own(sample.shading(suspected, axes)) for s, sample in samples.items()}
+    robust = _robust(samples, _suspected(samples.values()))
+    return {s: common.with_own(sample.shading(robust[s], axes)) for s, sample in samples.items()}
 
 
 def _fitted(images: Mapping[MrSequence, Floats], brain: Mask, terms: Floats) -> Samples:
@@ -131,6 +132,11 @@ def _fitted(images: Mapping[MrSequence, Floats], brain: Mask, terms: Floats) -> 
 def _suspected(samples: Collection[_Sample]) -> Mask:
     """Return the voxels that may belong to a lesion in any sequence."""
     return np.asarray(np.any([sample.suspected() for sample in samples], axis=0))
+
+
+def _robust(samples: Samples, excluded: Mask) -> Coefficients:
+    """Return the coefficients of each sequence's field, fitted without some voxels."""
+    return {s: sample.robust_coefficients(excluded) for s, sample in samples.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +168,11 @@ class _Common:
 
 
 def _common_field(
-    samples: Samples, suspected: Mask, brain: Mask, axes: list[NDArray[np.float64]]
+    samples: Samples,
+    robust: Coefficients,
+    suspected: Mask,
+    brain: Mask,
+    axes: list[NDArray[np.float64]],
 ) -> _Common | None:
     """Return what to correct of the mean of the sequences' fields; None if weak or not shared.
 
@@ -171,18 +181,20 @@ def _common_field(
     A coil's field can be estimated without any half or quarter of the brain, that of a large lesion
     only where the lesion lies.
     """
-    own = {s: sample.robust_coefficients(suspected) for s, sample in samples.items()}
-    coefficients = np.mean(list(own.values()), axis=0)
-    fields = {s: sample.field_of(coefficients) for s, sample in samples.items()}
-    low, median, high = np.percentile(np.concatenate(list(fields.values())), (2, 50, 98))
+    coefficients, (low, median, high) = _mean_field(samples, robust)
     strength = float(np.exp(high - low))
     fraction = correction_fraction(strength, COMMON)
     if fraction == 0:
         return None
-    if min(_share(samples[s].field_of(own[s]), fields[s]) for s in samples) < _MIN_SHARE:
+    shares = [
+        _share(sample.field_of(robust[s]), sample.field_of(coefficients))
+        for s, sample in samples.items()
+    ]
+    if min(shares) < _MIN_SHARE:
         return None
     for part in _parts(brain):
-        without = _mean_strength(samples, suspected | part)
+        _, (low_without, _, high_without) = _mean_field(samples, _robust(samples, suspected | part))
+        without = float(np.exp(high_without - low_without))
         fraction = min(fraction, correction_fraction(without, COMMON_WITHOUT))
         if fraction == 0:
             return None
@@ -201,13 +213,13 @@ def _parts(brain: Mask) -> Iterator[Mask]:
             yield first & second
 
 
-def _mean_strength(samples: Samples, excluded: Mask) -> float:
-    """Return the strength of the mean of the sequences' fields, fitted without some voxels."""
-    rows = [sample.robust_coefficients(excluded) for sample in samples.values()]
-    coefficients = np.asarray(np.mean(rows, axis=0))
-    fitted = [sample.field_of(coefficients) for sample in samples.values()]
-    low, high = np.percentile(np.concatenate(fitted), (2, 98))
-    return float(np.exp(high - low))
+def _mean_field(
+    samples: Samples, robust: Coefficients
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean coefficients, and the percentiles 2, 50 and 98 of their field."""
+    coefficients = np.asarray(np.mean(list(robust.values()), axis=0))
+    fitted = np.concatenate([sample.field_of(coefficients) for sample in samples.values()])
+    return coefficients, np.percentile(fitted, (2, 50, 98))
 
 
 def _share(own: NDArray[np.float64], common: NDArray[np.float64]) -> float:
@@ -274,9 +286,8 @@ class _Sample:
         """Return the logarithm of a field at the visible voxels of the sample, (N,)."""
         return np.asarray(self._rows @ coefficients)
 
-    def shading(self, suspected: Mask, axes: list[NDArray[np.float64]]) -> Shading:
-        """Return the correction from the fits with and without suspected voxels."""
-        robust = self.robust_coefficients(suspected)
+    def shading(self, robust: NDArray[np.float64], axes: list[NDArray[np.float64]]) -> Shading:
+        """Return the correction from the fits with and without suspected voxels (`robust`)."""
         fitted = self.field_of(robust)
         low, median, high = np.percentile(fitted, (2, 50, 98))
         linear = weighted_fit(self._rows[:, :4], fitted, np.ones(len(fitted)))
@@ -306,3 +317,4 @@ class _Sample:
 
 
 Samples = Mapping[MrSequence, _Sample]
+Coefficients = Mapping[MrSequence, NDArray[np.float64]]
