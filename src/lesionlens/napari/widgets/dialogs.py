@@ -11,15 +11,21 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 from lesionlens.base.errors import PatientConflictError
 
 
-def confirm(
-    parent: QWidget, text: str, action: str, then: Callable[[], object], title: str = "LesionLens"
-) -> QPushButton:
-    """Ask without blocking; `then` is called if the action is chosen, whose button is returned."""
+def message_box(parent: QWidget, title: str, text: str) -> QMessageBox:
+    """Return a message box of plain text, from left to right on any desktop."""
     box = QMessageBox(parent)
     box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)
+    return box
+
+
+def confirm(
+    parent: QWidget, text: str, action: str, then: Callable[[], object], title: str = "LesionLens"
+) -> QPushButton:
+    """Ask without blocking; `then` is called if the action is chosen, whose button is returned."""
+    box = message_box(parent, title, text)
     button = box.addButton(action, QMessageBox.ButtonRole.AcceptRole)
     box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
     box.finished.connect(lambda _: then() if box.clickedButton() is button else None)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import (
     QHeaderView,
     QMessageBox,
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.state.identity import identity_of_result
 from lesionlens.napari.model.studies import archive
-from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient
+from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient, message_box
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     Dialog,
@@ -176,12 +176,9 @@ class PacsDialog(Dialog):
             self.controller.send(server, result)
 
     def _agreed(self, result: Path, address: str) -> bool:
-        box = QMessageBox(self)
-        box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
-        box.setWindowTitle("Send a result")
-        box.setTextFormat(Qt.TextFormat.PlainText)
         question = f"Send the DICOM objects of “{result.name}” to {address}?"
-        box.setText(f"{question}\n{identity_of_result(result).text}")
+        text = f"{question}\n{identity_of_result(result).text}"
+        box = message_box(self, "Send a result", text)
         box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
         return bool(box.exec() == QMessageBox.StandardButton.Yes)
 
