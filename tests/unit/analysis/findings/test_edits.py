@@ -79,16 +79,22 @@ def test_an_outline_that_was_not_touched_is_the_networks_own(analysis):
     np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
 
 
+def placed_grids(edges_mm, draw):
+    """Return a native grid at a drawn place, and affine and shape of its working grid."""
+    affine = np.diag([*np.multiply(edges_mm, (-1.0, 1.0, -1.0)), 1.0])
+    affine[:3, 3] = draw.uniform(-90, 90, 3).round(3)
+    native = Grid(tuple(round(21 / edge) for edge in edges_mm), affine)
+    affine, shape = ras_grid(native.affine, native.shape, 1.0)
+    return native, affine, shape
+
+
 @pytest.mark.parametrize("edges_mm", [(0.5, 1.5, 0.5), (1.5, 0.5, 1.5), (1.5, 1.5, 1.5)])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 999), order=orders())
 def test_a_stroke_is_the_same_however_the_scan_is_stored(edges_mm, seed, order):
     """With voxels of .5 and 1.5 mm every working voxel lies midway between native ones."""
     draw = np.random.default_rng(seed)
-    affine = np.diag([*np.multiply(edges_mm, (-1.0, 1.0, -1.0)), 1.0])
-    affine[:3, 3] = draw.uniform(-90, 90, 3).round(3)
-    native = Grid(tuple(round(21 / edge) for edge in edges_mm), affine)
-    affine, shape = ras_grid(native.affine, native.shape, 1.0)
+    native, affine, shape = placed_grids(edges_mm, draw)
     shown = np.zeros(shape, np.uint8)
     shown[6:12, 6:12, 6:12] = Label.OEDEMA
     drawn = shown.copy()
@@ -121,10 +127,7 @@ def kept_on(grid, affine, shown, drawn, by_hand):
 @given(seed=st.integers(0, 999), order=orders())
 def test_a_thin_lesion_is_the_same_however_the_scan_is_stored(edges_mm, seed, order):
     draw = np.random.default_rng(seed)
-    affine = np.diag([*np.multiply(edges_mm, (-1.0, 1.0, -1.0)), 1.0])
-    affine[:3, 3] = draw.uniform(-90, 90, 3).round(3)
-    native = Grid(tuple(round(21 / edge) for edge in edges_mm), affine)
-    affine, shape = ras_grid(native.affine, native.shape, 1.0)
+    native, affine, shape = placed_grids(edges_mm, draw)
     distance = np.linalg.norm(
         np.moveaxis(np.indices(shape), 0, -1) - draw.uniform(6, 14, 3), axis=-1
     )
