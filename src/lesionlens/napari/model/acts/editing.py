@@ -78,7 +78,25 @@ class Editing(StateHolder):
 
     def offer(self, draft: OutlineDraft | None) -> None:
         """Offer to continue interrupted strokes."""
-        self._set(draft=draft)
+        self._set(draft=None if draft is None else self._on_shown_candidate(draft))
+
+    def _on_shown_candidate(self, draft: OutlineDraft) -> OutlineDraft:
+        """Return strokes on a candidate that was merged away as strokes on the merged candidate.
+
+        If the outline is in no candidate any more, the strokes are continued with it as a new one.
+        """
+        state, uid = self._state, draft.tracking_uid
+        if state.analysis is None or state.overlays is None or draft.changed is None:
+            return draft
+        retained = (draft.drawn > 0) & ~draft.changed  # none in a new candidate
+        if uid == CAVITY or state.analysis.findings.candidate_of(uid) or not retained.any():
+            return draft
+        counts = np.bincount(state.overlays.components[retained])
+        counts[NEW] = 0
+        for candidate in state.analysis.findings.candidates:
+            if candidate.id == counts.argmax():
+                return replace(draft, tracking_uid=candidate.tracking_uid)
+        return replace(draft, changed=None)
 
     def resume(self) -> None:
         """Continue the interrupted strokes, where they lie."""

@@ -290,6 +290,41 @@ def test_a_split_that_waits_for_its_points_goes_on_when_the_brush_is_limited(ses
     assert session.state.tools.sequence is None
 
 
+def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(session):
+    """They were offered as a new candidate of the painted voxels alone."""
+    overlays = session.state.overlays
+    first = session.state.analysis.findings.candidates[0]
+    outline = overlays.components == first.id
+    painted = np.zeros(outline.shape, bool)
+    painted[0, 0, 0] = True
+    drawn = np.where(outline | painted, np.uint8(2), np.uint8(0))
+    session.offer(OutlineDraft("2.25.9", drawn, changed=painted))
+    assert "The drawing of candidate 1 was interrupted" in screen(session).draft_text
+    session.resume()
+    assert session.state.edit.tracking_uid == first.tracking_uid
+    assert session.state.edit.candidate == first.id
+
+
+def test_strokes_on_a_candidate_that_is_gone_are_continued_with_its_outline(session):
+    """Its addition was undone in another window; only what was painted last remained."""
+    outline = session.state.overlays.components == 0
+    painted = np.zeros(outline.shape, bool)
+    painted[0, 0, 0] = True
+    drawn = outline.astype(np.uint8)
+    session.offer(OutlineDraft("2.25.9", drawn, changed=painted))
+    session.resume()
+    assert session.state.edit.tracking_uid == "2.25.9"
+    continued = session.state.draft.continued_from(np.zeros_like(drawn))
+    np.testing.assert_array_equal(continued, drawn)
+
+
+def test_strokes_of_a_new_candidate_remain_those_of_a_new_one(session):
+    drawn = (session.state.overlays.components == 1).astype(np.uint8)
+    draft = OutlineDraft("2.25.9", drawn, changed=drawn > 0)
+    session.offer(draft)
+    assert session.state.draft is draft
+
+
 def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
     visited = []
     session.happened.connect(visited.append)
