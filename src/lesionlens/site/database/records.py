@@ -115,6 +115,8 @@ class WorklistRow:
     session: int = 0
     arm: Arm = Arm.MAPS
     """Session and arm of a reader study; otherwise 0 and all of the analysis."""
+    analysed: bool = False
+    """Whether the study was analysed, also if its findings are hidden from the reader."""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -65,13 +65,15 @@ def rows_of(
             for read in sorted(other_reads.get(entry.name, []), key=lambda r: r.key.reader)
         )
         visible_entry = without_findings(entry) if is_hidden else entry
-        rows.append(WorklistRow(visible_entry, state_of(own_read, analysed=analysed), other_states))
+        state = state_of(own_read, analysed=analysed)
+        rows.append(WorklistRow(visible_entry, state, other_states, analysed=analysed))
     return tuple(rows)
 
 
 def _assigned_row(entry: StudyEntry, key: ReadKey, reads: dict[ReadKey, Read]) -> WorklistRow:
-    state = state_of(reads.get(key), analysed=entry.candidates is not None)
-    return WorklistRow(without_findings(entry), state, (), key.session, key.arm)
+    analysed = entry.candidates is not None
+    state = state_of(reads.get(key), analysed=analysed)
+    return WorklistRow(without_findings(entry), state, (), key.session, key.arm, analysed=analysed)
 
 
 def locked_until(

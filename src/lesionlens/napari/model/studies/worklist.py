@@ -65,7 +65,7 @@ class WorklistScreen:
     def _counts(self) -> str:
         """Number of displayed, signed and unanalysed studies."""
         signed = sum(row.state is StudyState.SIGNED for row in self.rows)
-        waiting = sum(row.state is StudyState.NEW for row in self.rows)
+        waiting = sum(not row.analysed for row in self.rows)
         parts = [f"{len(self.rows)} shown", f"{signed} signed"]
         if waiting:
             parts.append(f"{waiting} not analysed yet")

@@ -120,6 +120,9 @@ def test_the_summary_counts_what_is_shown_signed_and_not_analysed_yet(session, f
     ReadSession(session.database, ReadKey("a", "A. Reader")).sign("nothing seen")
     session.refresh()
     assert session.state.summary == "3 shown · 1 signed · 2 not analysed yet"
+    ReadSession(session.database, ReadKey("b", "A. Reader"), unaided_first=True).sign("nothing")
+    session.refresh()
+    assert session.state.summary == "3 shown · 1 signed · 2 not analysed yet"  # read unaided
     session.filter("a")
     assert session.state.summary == "1 shown · 1 signed"
     session.ahead(running=True)
