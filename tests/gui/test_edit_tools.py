@@ -65,6 +65,14 @@ def test_intensities_of_a_normalised_image_have_decimals_enough(drawing):
     assert drawing.session.state.tools == replace(tools, low=0.213, high=0.612)
 
 
+def test_the_range_of_an_image_of_tiny_values_is_not_rounded_to_zero(drawing):
+    """The brush painted nothing within 0.0 to 0.0."""
+    drawing.session.choose_limit(Limit.INTENSITY)
+    drawing.session.choose_range(0.000213, 0.000487)
+    assert entered(drawing, "0.000612") == 0.000612
+    assert drawing.session.state.tools.low == 0.000213
+
+
 @pytest.mark.parametrize("name", ["low", "high"])
 def test_enter_in_a_number_of_the_range_enters_it_and_leaves_the_field(drawing, name, qtbot):
     """The keys that came next did nothing, without a word."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ _TOOLS = (
 )
 _COLUMNS = 4
 _SMALL_INTENSITY = 10.0
-"""Intensities below this, as of normalised images, have three decimals instead of one."""
+"""Intensities below this, as of normalised images, have three decimals or more instead of one."""
 _LIMITS = (
     (Limit.ANYWHERE, "paint anywhere"),
     (Limit.INTENSITY, "within intensity"),
@@ -127,10 +128,8 @@ class EditTools(QWidget):
         self.limit.setCurrentIndex(self._limit_number)
         is_limited = tools.limit is not Limit.ANYWHERE
         is_probability = tools.limit is Limit.PROBABILITY
-        is_normalised = (
-            not is_probability and max(abs(tools.low), abs(tools.high)) < _SMALL_INTENSITY
-        )
-        step, decimals = (0.05, 2) if is_probability else (0.01, 3) if is_normalised else (10.0, 1)
+        largest = max(abs(tools.low), abs(tools.high))
+        step, decimals = (0.05, 2) if is_probability else _intensity_digits(largest)
         for box, value in ((self.low, tools.low), (self.high, tools.high)):
             with QSignalBlocker(box):
                 box.setVisible(is_limited)
@@ -139,6 +138,20 @@ class EditTools(QWidget):
                 box.setSingleStep(step)
                 box.setValue(value)
         self._until.setVisible(is_limited)
+
+
+def _intensity_digits(largest: float) -> tuple[float, int]:
+    """Return the step and the number of decimals of intensities up to the largest.
+
+    Examples
+    --------
+    >>> [_intensity_digits(largest) for largest in (900.0, 2.0, 0.0004)]
+    [(10.0, 1), (0.01, 3), (1e-05, 6)]
+    """
+    if largest >= _SMALL_INTENSITY:
+        return 10.0, 1
+    decimals = max(3, 3 - math.ceil(math.log10(largest))) if largest else 3
+    return 10.0 ** (1 - decimals), decimals
 
 
 class AddRow(QWidget):

@@ -47,7 +47,7 @@ class Tools:
 
 
 def default_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the initial range of the brush: that of the drawn voxels.
+    """Return the initial range of the brush, with six digits: that of the drawn voxels.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def default_range(values: NDArray[np.float32], drawn: NDArray[np.bool_]) -> tupl
     Examples
     --------
     >>> data = np.arange(101, dtype=np.float32).reshape(1, 1, 101)
-    >>> default_range(data, data >= 0)
-    (5.0, 95.0)
+    >>> default_range(data, data >= 0), default_range(data / 1e6, data >= 0)
+    ((5.0, 95.0), (5e-06, 9.5e-05))
     """
     selected = values[drawn] if drawn.any() else values.ravel()
     low, high = np.percentile(selected, (5.0, 95.0))
-    return round(float(low), 3), round(float(high), 3)
+    return float(f"{low:.6g}"), float(f"{high:.6g}")
