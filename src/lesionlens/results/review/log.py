@@ -107,8 +107,8 @@ class ReviewLog:
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an act to redo; False while the study is signed."""
-        return bool(self._undone) and not self._signed
+        """Whether there is an act to redo; a signature leaves none."""
+        return bool(self._undone)
 
     @property
     def _signed(self) -> bool:

@@ -230,6 +230,16 @@ def test_undo_and_redo_never_end_a_signature():
     assert not again.can_undo
 
 
+def test_nothing_can_be_redone_after_a_signature():
+    log = ReviewLog()
+    log.decide("1.1", ReviewState.ACCEPTED)
+    log.undo()
+    assert log.can_redo
+    log.sign("nothing further seen", reader="A")
+    assert not log.can_redo
+    assert not ReviewLog(log.review).can_redo
+
+
 def test_a_withdrawal_needs_a_reason_and_is_recorded_as_what_it_is():
     log = signed()
     with pytest.raises(UnusableInputError, match="reason"):
