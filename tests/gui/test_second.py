@@ -374,3 +374,18 @@ def test_a_lesion_of_the_second_result_alone_becomes_a_candidate(three, qtbot):
     three.commands.run("undo")
     wait(qtbot, three)
     assert len(three.session.state.analysis.findings.candidates) == 2
+
+
+def test_an_adopted_outline_says_which_parts_the_second_result_does_not_distinguish(three, qtbot):
+    """It got a tumour core of 0 ml, although nothing had looked for one."""
+    whole = replace(three.session.state.second, regions=(Region.WT,))
+    three.session.show_second_result(whole)
+    three.commands.run("next_disagreement")  # outlined in the first result alone
+    three.commands.run("take_second")
+    wait(qtbot, three)
+    assert "distinguish" not in three.session.state.message
+    three.commands.run("next_disagreement")
+    three.commands.run("take_second")
+    wait(qtbot, three)
+    parts = "tumour core and enhancing tumour"
+    assert f"three_seg.nii.gz does not distinguish {parts}" in three.session.state.message

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement
+from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement, known_regions
 from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import counted, millilitres
+from lesionlens.base.text import counted, joined_with_and, millilitres
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -215,7 +215,8 @@ class SecondResultController:
 
         def then() -> None:
             self._neighbours = part.number - 1, part.number  # the next one now has its number
-            self._session.notify(f"{millilitres(adopted_ml)} ml adopted; U undoes that.")
+            parts = "" if part.by_first else _undistinguished_text(analysis, second)
+            self._session.notify(f"{millilitres(adopted_ml)} ml adopted; U undoes that.{parts}")
 
         return self._review.change("Adopting an outline", record, then)
 
@@ -256,6 +257,13 @@ def _candidate_of(analysis: Analysis, part: Disagreement, inside: Any) -> Candid
     return next(
         candidate for candidate in analysis.findings.candidates if candidate.id == candidate_id
     )
+
+
+def _undistinguished_text(analysis: Analysis, second: SecondResult) -> str:
+    """Return which parts an adopted outline lacks, as the second result did not segment them."""
+    missing = (r.display_name for r in known_regions(analysis) if r not in second.regions)
+    names = joined_with_and(missing)
+    return f" {second.name} does not distinguish {names}: paint it (Shift+E)." if names else ""
 
 
 def _result_name(analysis: Analysis, path: Path) -> str:
