@@ -101,7 +101,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
     with folder_lock(folder.resolve().parent):
         recover(folder)
         try:
-            content = read_model(path, ReviewFile)
+            content = _content_of(path)
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
         log = ReviewLog(Review(content.events, responses=content.responses))
@@ -209,7 +209,7 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
 
 def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
     try:
-        content = read_model(path, ReviewFile)
+        content = _content_of(path)
     except FileNotFoundError:
         return Review()
     except (OSError, ValueError) as error:
@@ -220,6 +220,14 @@ def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
     if not {e.outline for e in content.events} - {None} <= set(outlines):
         raise _unreadable(path)
     return Review(content.events, outlines, content.unaided, content.responses)
+
+
+def _content_of(path: Path) -> ReviewFile:
+    """Read review.json; ValueError if it is damaged, or does not name its schema."""
+    content = read_model(path, ReviewFile)
+    if "schema_" not in content.model_fields_set:
+        raise ValueError("no schema")
+    return content
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

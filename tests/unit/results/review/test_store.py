@@ -161,7 +161,7 @@ def test_a_review_that_the_system_does_not_read_is_not_to_be_moved_away(
     assert "Move" not in refusal.value.next_step
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "other/1"}', "\udcff"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"schema": "other/1"}', "\udcff"])
 def test_a_damaged_review_is_named_not_swallowed(tmp_path, text):
     (tmp_path / "review.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     if text == "\udcff":
