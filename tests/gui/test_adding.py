@@ -413,6 +413,16 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     assert stored_drafts.read(analysis) is None
 
 
+def test_the_button_that_adds_a_lesion_names_the_click_where_no_crosshair_is_shown(
+    missed, monkeypatch
+):
+    """It asked to point at the lesion, where the pointer cannot be while it is on the button."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    monkeypatch.setattr(missed.actions_, "renew_pointer", lambda: False)
+    missed.actions_.add_lesion()
+    assert "Ctrl-click the lesion" in missed.session.state.message
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 def test_strokes_that_another_window_draws_are_not_offered_but_pointed_out(missed):
     """They were offered as interrupted, while both windows wrote one file."""

@@ -16,8 +16,8 @@ from lesionlens.napari.model.screen.board import frame_of
 
 _CROSSHAIR_STEP_MM = 2.0
 _NO_POSITION = (
-    "Point at the lesion first; or show linked views (Shift+F) and move the crosshair with "
-    "Ctrl, Shift and the arrows."
+    "Ctrl-click the lesion, or point at it and press Shift+P; or show linked views (Shift+F) and "
+    "move the crosshair with Ctrl, Shift and the arrows."
 )
 _NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
 _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
