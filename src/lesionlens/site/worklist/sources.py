@@ -108,8 +108,14 @@ def fetched(
     """Fetch a study into `studies/UID` below the list; return its entry with the path.
 
     `same_patient`: whether a person confirmed that all its files are of one patient.
+
+    Raises
+    ------
+    UnusableInputError
+        The path of the list's folder cannot be stored, or the study cannot be fetched.
     """
     target = folder / "studies" / entry.study_uid
+    _storable(folder.name, entry if is_writable(str(target.resolve())) else None)
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
     if not target.is_dir():
