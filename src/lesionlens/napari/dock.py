@@ -214,6 +214,18 @@ class LesionLens(Panel):
             self.views.single.watch(layer)
             self.views.single.show_plane(scene.choices.plane)
             self.views.fit()
+        else:
+            when_idle(self._select_shown)  # napari selects every layer that it adds
+
+    def _select_shown(self) -> None:
+        """Select the image shown in napari's layer list if a hidden one is selected."""
+        if not isalive(self):
+            return
+        selection = self.viewer.layers.selection
+        shown = self.layers.image_layer(self.model.board.scene.sequence)
+        active = selection.active
+        if shown is not None and shown.visible and self.layers.owns(active) and not active.visible:
+            selection.active = shown
 
     def _on_removed(self, event: Any) -> None:
         layer, index = event.value, event.index
