@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.dialogs import Signature
@@ -24,7 +25,7 @@ class SignDialog(Dialog):
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(420)
         self._identity, self._statement = label("", "title", wrap=True), label("", wrap=True)
-        self._field = QLineEdit()
+        self._field = _NameOrReason()
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self._accept_button = self._buttons.addButton(
             "Sign", QDialogButtonBox.ButtonRole.AcceptRole
@@ -73,3 +74,25 @@ class SignDialog(Dialog):
         """Cancel."""
         super().reject()
         self._then = lambda _: None
+
+
+class _NameOrReason(QLineEdit):
+    """A field in which a held letter is entered once: the key that opened the dialog may be held.
+
+    Repeats are recognised as by `qt.keyboard`.
+    """
+
+    _released = 0, 0
+    """Key released last, and when, ms."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Enter a letter, unless its press repeats a held key."""
+        at_release = event.timestamp() > 0 and self._released == (event.key(), event.timestamp())
+        is_repeat = event.isAutoRepeat() or at_release
+        if not (is_repeat and event.text().isalpha()):
+            super().keyPressEvent(event)
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        """Note the time: under X11 a held key is pressed again in the same millisecond."""
+        self._released = event.key(), event.timestamp()
+        super().keyReleaseEvent(event)
