@@ -707,6 +707,7 @@ def test_what_depends_on_all_candidates_is_empty_if_some_were_not_sent(analysed,
         assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
         analysis = again
     added = _with_added_lesion(again).findings.candidates[-1]
+    assert added.id == 3  # that of the rejected one, 2, is not given again
     assert (added.kind is None) is (added.attention.peak_inside is None) is rejected
 
 
