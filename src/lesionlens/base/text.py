@@ -12,8 +12,11 @@ DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
 """Table for `str.translate`: third-party text stays on one line of a message."""
 
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_SIGNED = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
+_FORMULA = re.compile(rf"[\t\r\n]|{_SIGNED}")
 """The start of what a spreadsheet may execute; some take full-width signs as the plain ones."""
+_SPLIT = re.compile(rf";(?={_SIGNED})")
+"""A semicolon before that: where it separates lists, a spreadsheet splits a table's lines at it."""
 
 
 def capitalized(text: str) -> str:
@@ -43,9 +46,10 @@ def safe_cell(text: str) -> str:
 
     Examples
     --------
-    >>> safe_cell("=1+1"), safe_cell("T1 = 5")
-    ("'=1+1", 'T1 = 5')
+    >>> safe_cell("=1+1"), safe_cell("T1 = 5"), safe_cell("seen; not sure"), safe_cell("a;=1+1")
+    ("'=1+1", 'T1 = 5', 'seen; not sure', "a;'=1+1")
     """
+    text = _SPLIT.sub(";'", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 

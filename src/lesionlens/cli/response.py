@@ -69,6 +69,7 @@ def response(
     Needs a result that was compared with an earlier examination. The signed response is kept
     in the result's review; `export` writes it into report and SR.
     """
+    from lesionlens.analysis.followup import compare
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
     from lesionlens.results.review import store
@@ -106,14 +107,16 @@ def response(
     examinations = ", ".join(
         f"{n + 1}: {name_of(comparison.points, n)}" for n in range(len(comparison.points))
     )
+    left_out = {compare.PRIOR_WAS_COMPARED, compare.EARLIER_LEFT_OUT}
+    notes = tuple(notice for notice in saved.run.notices if notice in left_out)
     lines = (plain(f"Examinations {examinations}"), *map(plain, draft.steps), draft.text)
     if reader is None:
         earlier_lines = _earlier_lines(saved.review.response, comparison)
-        return CommandOutput((*lines, *earlier_lines, RESEARCH_USE_NOTICE))
+        return CommandOutput((*lines, *earlier_lines, RESEARCH_USE_NOTICE), notes)
     signed = _signed_response(draft, comparison, category, reader)
     store.change_response(result, lambda log: _sign(log, saved.review, signed))
     signature = _signature_line(signed)
-    return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))
+    return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE), notes)
 
 
 def _comparison_of(saved: SavedResult) -> Comparison:

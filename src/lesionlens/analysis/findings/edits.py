@@ -115,7 +115,9 @@ def _with_diameters(edited: Analysis, network_analysis: Analysis) -> Analysis:
 
 def _with_outlines(analysis: Analysis) -> Analysis:
     outlines, grid = analysis.review.outlined, analysis.volumes.labels.grid
-    placed = place_outlines(analysis.findings, analysis.volumes.labels, analysis.review)
+    placed = place_outlines(
+        analysis.findings, analysis.volumes.labels, analysis.review, analysis.run.omitted
+    )
     if CAVITY in outlines:
         cavity = Volume(outlines[CAVITY].mask(grid.shape), grid)
         volumes = replace(analysis.volumes, cavity=cavity)

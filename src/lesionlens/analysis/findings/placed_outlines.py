@@ -30,7 +30,9 @@ class PlacedOutlines:
     """Notices of overlaps with other candidates."""
 
 
-def place_outlines(findings: Findings, labels: Volume, review: Review) -> PlacedOutlines:
+def place_outlines(
+    findings: Findings, labels: Volume, review: Review, omitted: int = 0
+) -> PlacedOutlines:
     """Place the outlines of a review.
 
     A voxel that is also in another candidate, even a rejected one, belongs to that candidate; of
@@ -43,8 +45,11 @@ def place_outlines(findings: Findings, labels: Volume, review: Review) -> Placed
         The network's own, with their components.
     labels : Volume
         (I, J, K) uint8: the network's own, on the same grid.
+    omitted : int
+        How many candidates the DICOM objects of an imported result omitted; added ones do not get
+        their numbers.
     """
-    id_by_uid, outlines = _id_by_uid(findings, review), review.outlined
+    id_by_uid, outlines = _id_by_uid(findings, review, omitted), review.outlined
     listed = {id_by_uid[uid]: o for uid, o in outlines.items() if uid in id_by_uid}
     outline_by_id, notices = _without_covered(findings, listed, labels.grid.voxel_ml)
     if not outline_by_id:
@@ -59,10 +64,10 @@ def place_outlines(findings: Findings, labels: Volume, review: Review) -> Placed
     return PlacedOutlines(placed_labels, components, id_by_uid, outline_by_id, notices)
 
 
-def _id_by_uid(findings: Findings, review: Review) -> dict[str, int]:
+def _id_by_uid(findings: Findings, review: Review, omitted: int) -> dict[str, int]:
     """Return the id of each candidate by its UID: the network's own, then the added ones."""
     numbers = {c.tracking_uid: c.id for c in findings.candidates}
-    highest = max(numbers.values(), default=0)
+    highest = max((len(numbers) + omitted, *numbers.values()))
     added = [uid for uid in review.added if uid not in numbers and uid in review.outlined]
     return numbers | {uid: highest + offset for offset, uid in enumerate(added, 1)}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from lesionlens.base.labels import MrSequence
 
@@ -25,6 +25,8 @@ _VALUE_PATTERNS = {
 """Pattern of a placeholder's value by its name without digits; others match any text."""
 _NUMBER = re.compile(r"(?<![\w.])([-+]?\d+)\.(\d+)(?![\w.])")
 _PERCENT = re.compile(r"(?<=\d)%")
+_CACHED = 10_000
+"""Number of texts whose translation is kept."""
 
 
 class Messages:
@@ -48,6 +50,9 @@ class Messages:
     ) -> None:
         self._table, self._decimal = table, decimal
         self._translate_value = translate_value or self._by_kind
+        # Splitting by each order of the separators yields the same parts many times.
+        self._whole = lru_cache(_CACHED)(self._translate_whole)
+        self._parts = lru_cache(_CACHED)(self._translate_parts)
 
     def __call__(self, text: str) -> str:
         """Return a message in this language; an unknown one is unchanged.
@@ -58,11 +63,7 @@ class Messages:
         >>> own("Thick: T1c 5.5 mm, T2 6.0 mm."), own("3 files"), own("Of others: 3.5")
         ('Dick: T1c 5,5 mm, T2 6,0 mm.', '3 Dateien', 'Of others: 3.5')
         """
-        return (
-            (self._translate_whole(text) or self._translate_parts(text) or text)
-            if self._table
-            else text
-        )
+        return (self._whole(text) or self._parts(text) or text) if self._table else text
 
     def entries(self, text: str) -> str:
         """Translate a list joined by "; "; entries that match no template are unchanged.
@@ -77,7 +78,7 @@ class Messages:
 
     def whole(self, text: str) -> str:
         """Translate a message that is one filled template; any other is unchanged."""
-        return self._translate_whole(text) or text
+        return self._whole(text) or text
 
     def _translate_whole(self, text: str) -> str | None:
         """Translate by the matching template with the most fixed letters; None if none matches."""
@@ -96,7 +97,7 @@ class Messages:
             }
             return self._table[template].format(**values)
         if not text.endswith("."):
-            completed = self._translate_whole(f"{text}.")
+            completed = self._whole(f"{text}.")
             return None if completed is None else completed.removesuffix(".")
         return None
 
@@ -104,9 +105,7 @@ class Messages:
         """Translate a list or several sentences part by part; None if no part is known."""
         for separator in (s for s in _SEPARATORS if s in text):
             parts = text.split(separator)
-            translations = [
-                self._translate_whole(part) or self._translate_parts(part) for part in parts
-            ]
+            translations = [self._whole(part) or self._parts(part) for part in parts]
             if any(part is not None for part in translations):
                 word = separator.strip()
                 joiner = separator.replace(word, self._table.get(word, word))

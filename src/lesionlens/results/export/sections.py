@@ -72,13 +72,15 @@ class CandidateSection:
     @property
     def size(self) -> str:
         """Both diameters."""
-        long, short = self._diameters(0)
+        long, short = self._diameters
         return self.texts("size_short", long=long, short=short)
 
-    def _diameters(self, digits: int) -> tuple[str, str]:
+    @property
+    def _diameters(self) -> tuple[str, str]:
+        """Both as text, to a tenth of a millimetre: whole ones hide which side of a limit."""
         row, number = self.row, self.texts.number
-        long = number(row.longest_axial_diameter_mm, digits)
-        return long, number(row.perpendicular_diameter_mm, digits, "mm")
+        long = number(row.longest_axial_diameter_mm, 1)
+        return long, number(row.perpendicular_diameter_mm, 1, "mm")
 
     @property
     def measured_part(self) -> str:
@@ -149,7 +151,7 @@ class CandidateSection:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Tuple of (name, value), in order."""
         texts, row, candidate = self.texts, self.row, self.candidate
-        long, short = self._diameters(1)
+        long, short = self._diameters
         x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
         doubtful = self.analysis.findings.doubtful_of(candidate)[:MAX_DOUBTS]
         facts = [

@@ -221,7 +221,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
         ),
         device="not known: from DICOM objects",
         stages=(),
-        versions=versions(),
+        versions=_versions(ds),
         inputs=inputs.files,
         series=inputs.series,
         started=_written_at(ds),
@@ -230,6 +230,14 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
         omitted=report_items.omitted_count(report),
         omitted_decided=report_items.omitted_decided_count(report),
     )
+
+
+def _versions(ds: Dataset) -> dict[str, str]:
+    """Return the release that wrote an object, if it states one; else what reads it here."""
+    release = ds.get("SoftwareVersions")
+    if ds.get("Manufacturer") == MANUFACTURER and isinstance(release, str) and release:
+        return {"lesionlens": release}
+    return versions()
 
 
 def _written_at(ds: Dataset) -> str:

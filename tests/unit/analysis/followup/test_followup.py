@@ -260,6 +260,17 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     assert said.endswith(f"SD (stable disease), {basis}: sign it again or withdraw it")
 
 
+def test_the_command_says_that_earlier_examinations_are_left_out(compared, tmp_path):
+    """A sum that was smaller than any here may be among them."""
+    save(compared, tmp_path / "whole")
+    assert not command(tmp_path / "whole").notes
+    run = replace(compared.run, notices=(*compared.run.notices, EARLIER_LEFT_OUT))
+    save(replace(compared, run=run), tmp_path / "out")
+    assert command(tmp_path / "out").notes == (EARLIER_LEFT_OUT,)
+    signed = command(tmp_path / "out", sign="B. Reader", category=Response.STABLE)
+    assert signed.notes == (EARLIER_LEFT_OUT,)
+
+
 def test_a_response_is_not_signed_on_decisions_that_changed_meanwhile(
     compared, tmp_path, monkeypatch
 ):

@@ -129,3 +129,19 @@ def test_the_printed_table_says_which_are_listed_apart(mixed, tmp_path):
     (_, where, *_) = table.columns
     marked = [cell.endswith(", probably not tumour") for cell in where.cells]
     assert marked == [False, True]
+
+
+def test_a_size_shows_on_which_side_of_the_limit_it_lies(make):
+    """9.7 mm stood as "10 × 10 mm", beside "RANO measurable: no"."""
+    analysis = make()
+    first, *others = analysis.findings.candidates
+    small = replace(
+        first,
+        longest_axial_diameter_mm=9.7,
+        perpendicular_diameter_mm=9.6,
+        rano_measurable=False,
+    )
+    findings = replace(analysis.findings, candidates=(small, *others))
+    section = page_of(replace(analysis, findings=findings)).candidate_sections[0]
+    assert section.size == "9.7 × 9.6 mm"
+    assert "9.7 × 9.6 mm" in section.summary

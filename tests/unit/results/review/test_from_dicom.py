@@ -679,6 +679,17 @@ def test_a_part_without_a_segment_of_its_own_is_unknown_and_never_0_ml(
         assert len(told) == (ET not in known)
 
 
+@pytest.mark.parametrize("only", ["dicom", "dicom/seg.dcm"])
+def test_the_release_that_outlined_is_that_of_the_objects(analysed, tmp_path, only):
+    """It was that of the program that opened them, so that no comparison named the difference."""
+    analysis = analysed()
+    run = replace(analysis.run, versions={**analysis.run.versions, "lesionlens": "0.0.1"})
+    DicomExporter().write(replace(analysis, run=run), tmp_path)
+    again = from_dicom(tmp_path / only, analysis.study, analysis.prepared)
+    assert again.run.made_by.endswith("LesionLens 0.0.1")
+    assert again.run.made_by == run.made_by
+
+
 @pytest.mark.parametrize("second", [ReviewState.ACCEPTED, ReviewState.REJECTED])
 def test_what_depends_on_all_candidates_is_empty_if_some_were_not_sent(analysed, tmp_path, second):
     """The attention near a rejected candidate counted as outside the nearest other one."""
@@ -696,6 +707,7 @@ def test_what_depends_on_all_candidates_is_empty_if_some_were_not_sent(analysed,
         assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
         analysis = again
     added = _with_added_lesion(again).findings.candidates[-1]
+    assert added.id == 3  # that of the rejected one, 2, is not given again
     assert (added.kind is None) is (added.attention.peak_inside is None) is rejected
 
 

@@ -295,8 +295,8 @@ class ViewActs(MeasureActs):
         if self.session.state.choices.overlay is Overlay.OFF:
             self.session.choose_overlay(Overlay.CONTOUR)
         self.session.notify(
-            f"Doubtful part {number + 1} of {len(parts)}, {millilitres(part.volume_ml)} ml of "
-            f"candidate {part.candidate}: {part.reason}."
+            f"Doubtful part {part.number} ({number + 1} of {len(parts)}), "
+            f"{millilitres(part.volume_ml)} ml of candidate {part.candidate}: {part.reason}."
         )
 
     def _required_analysis(self) -> Analysis | None:

@@ -30,7 +30,7 @@ from pydicom.sr.codedict import codes as dicom_codes
 
 from lesionlens.base import codes
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
@@ -197,15 +197,23 @@ def _notice_text(analysis: Analysis) -> str:
         statement = values.BY_VR["UT"](analysis.review.signed)
         sentences.append(f"Signed by a reader: {statement}.")
     elif not decided_count:
-        only_response = "; a reader signed the response to treatment alone"
-        sentences.append(
-            f"Nobody has reviewed this result{only_response if analysis.review.response else ''}."
-        )
+        sentences.append(f"Nobody has reviewed this result{_acts_besides(analysis)}.")
     else:
         sentences.append(
             f"Reviewed: {decided_count} of {total}; sent here: {len(identity.exported(analysis))}."
         )
     return " ".join(sentences)
+
+
+def _acts_besides(analysis: Analysis) -> str:
+    """Return what readers did in a result that nobody has reviewed."""
+    state_of = analysis.review.state_of
+    states = [state_of(candidate.tracking_uid) for candidate in analysis.findings.candidates]
+    deferred = states.count(ReviewState.DEFERRED)
+    parts = [f"; decisions deferred by a reader: {deferred}"] if deferred else []
+    if analysis.review.response:
+        parts.append("; a reader signed the response to treatment alone")
+    return "".join(parts)
 
 
 def check_sr(result: FramedResult, path: Path, _: Dataset | None = None) -> None:

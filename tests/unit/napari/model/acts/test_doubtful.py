@@ -50,7 +50,7 @@ def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, d
     assert acts.viewpoint.current.point_mm == first.centroid_mm
     assert acts.doubtful_here() == first
     assert acts.session.state.choices.candidate == first.candidate
-    assert "Doubtful part 1 of 2" in acts.session.state.message
+    assert "Doubtful part 1 (1 of 2)" in acts.session.state.message
     assert "FLAIR alone shows it" in acts.session.state.message
     acts.step_doubtful(1)
     assert acts.doubtful_here() == second
@@ -63,6 +63,17 @@ def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, d
     assert acts.session.state.message == "", "what was said of the part goes with it"
     acts.step_doubtful(-1)
     assert acts.doubtful_here() == second
+
+
+def test_a_part_keeps_its_number_of_findings_json_after_another_was_left_out(doubted):
+    """It was announced as "1 of 1", while findings.json calls it number 2."""
+    remaining = replace(doubted, findings=replace(
+        doubted.findings, doubtful=doubted.findings.doubtful[1:]))  # fmt: skip
+    session = ReviewSession()
+    session.open(remaining.study)
+    session.analysed(FakeResult(remaining), overlays_of(remaining))
+    ViewActs(session).step_doubtful(1)
+    assert "Doubtful part 2 (1 of 1)" in session.state.message
 
 
 def test_a_map_that_is_shown_stays_where_a_part_is_visited(acts):

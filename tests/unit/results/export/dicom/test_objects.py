@@ -586,6 +586,17 @@ def test_what_a_review_sends_and_what_the_report_says_of_it(make, tmp_path, stat
     assert ("not reviewed" in written["sr"].SeriesDescription) == (review is own.REVIEW_NONE)
 
 
+def test_a_deferral_alone_is_stated_in_a_report_that_nobody_reviewed(make, tmp_path):
+    """The same report named a reader who had deferred the decision."""
+    analysis = make(dicom=True)
+    stated = "Nobody has reviewed this result; decisions deferred by a reader: 1."
+    for states, count in (((ReviewState.DEFERRED,), 1), ((), 0)):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        texts, _ = _words_of(_written(_states(analysis, *states), folder)["sr"])
+        assert sum(stated in text for text in texts) == count
+
+
 def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     analysis = _states(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
     written = _written(replace(analysis, options=ExportOptions(include_unaccepted=True)), tmp_path)
