@@ -96,7 +96,7 @@ def _result_text(
 ) -> str:
     own_text = (
         f"score by the first pass: {score_digits(before[index])} as it is, "
-        f"{_score_text(after[index])} with this region hidden "
+        f"{_score_text(after[index])} with this region occluded "
         f"({_score_text(base)} without any image)"
     )
     dependent = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]

@@ -50,7 +50,7 @@ def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
     assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
     assert found.after == (0, 0)
     assert found.text == (
-        "score by the first pass: 0.90 as it is, nothing drawn with this region hidden (nothing "
+        "score by the first pass: 0.90 as it is, nothing drawn with this region occluded (nothing "
         "drawn without any image); candidate 2: 0.80 as it is, nothing drawn then"
     )
 
@@ -82,6 +82,6 @@ def test_no_score_is_worded_as_certain():
     """A score of .998 read 1.00, where the table beside it says >0.99."""
     text = counterfactual._result_text(np.array([0.998, 0.9]), np.array([0.004, 0.001]), 0, 0.0)
     assert text == (
-        "score by the first pass: >0.99 as it is, <0.01 with this region hidden (nothing drawn "
+        "score by the first pass: >0.99 as it is, <0.01 with this region occluded (nothing drawn "
         "without any image); candidate 2: 0.90 as it is, <0.01 then"
     )
