@@ -192,7 +192,10 @@ def _shape_defect(values: Any, shape: tuple[int, ...]) -> Defect | None:
         if actual_shape is None
         else f"{'a masked' if is_masked else 'an'} array of {actual_shape}, {dtype}"
     )
-    return f"as {description}", f"an array of {shape}, float32: the shape of its grid"
+    expected = f"an array of {shape}, float32"
+    return f"as {description}", expected + (
+        "" if actual_shape == shape else ": the shape of its grid"
+    )
 
 
 def _probability_defects(

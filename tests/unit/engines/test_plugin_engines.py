@@ -95,6 +95,7 @@ def with_nan(values):
 CROOKED = {
     "an array of .*float32: the shape": each(lambda v: v[:-2]),
     "an array of .*int": each(lambda v: np.rint(v).astype(np.uint8)),
+    r"bool\b.*float32\.(?!.*shape)": each(lambda v: v > 0.5),
     "from 0 to 90": each(lambda v: v * 100),
     "from -0.4": each(lambda v: v - 0.4),
     "none of them NaN": each(with_nan),

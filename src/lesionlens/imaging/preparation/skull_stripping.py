@@ -6,8 +6,11 @@ and weights are the user's responsibility.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import zlib
@@ -127,7 +130,11 @@ def _run(command: list[str], name: str, context: RunContext) -> None:
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(  # noqa: S603  a fixed program
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # ignored on Windows
             )
         except OSError as error:  # as when its interpreter was deleted
             raise _failed(name, f"it cannot be started: {error.strerror}") from error
@@ -140,12 +147,20 @@ def _run(command: list[str], name: str, context: RunContext) -> None:
                 time.sleep(0.05)
         finally:
             if process.poll() is None:
-                process.kill()
-                process.wait()
+                _kill(process)
         if process.returncode != 0:
             output.seek(0)
             last_line = output.read().decode("utf-8", "replace").strip().splitlines()[-1:]
             raise _failed(name, f"status {process.returncode}: {' '.join(last_line)[:200]}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program with the workers that it started; on Windows the program alone."""
+    if sys.platform != "win32":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
 
 
 def _read(path: Path, grid: Grid, name: str) -> Mask:

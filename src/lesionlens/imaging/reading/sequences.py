@@ -78,6 +78,11 @@ _LOOSE_PRE_CONTRAST = re.compile(
     r"造影前|非造影|造影(なし|無|ナシ)|単純|平扫|"
     r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
 )
+_POST_MINUS_PRE = (
+    r"\bpost( ?contrast| ?gad\w*| ?gd)? ((ax|sag|cor|tra)\w* )?(\w*t1\w* )?"
+    r"pr[eé]( ?contrast| ?gad\w*| ?gd|\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs)))"
+)
+"""A difference, such as "T1 post - T1 pre"."""
 _NOT_GIVEN = re.compile(
     r"(|n|0+( 0+)?( ?ml| ?mmol)?|n ?a|nan|nil|null|unknown|unspecified|"
     r"\W?(no|non|none|not|nein|kein\w*|aucun|ning[uú]n\w*|nessun\w*|nenhum|なし|無し?)\b.*)"
@@ -141,7 +146,7 @@ _OTHER_KINDS_IN_NAME = re.compile(
     r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|"
     r"\bsubs?tr|soustraction|sustrac|sottrazione|差分|\bminus\b|t1\w*( \w+)* subs?$|"
     r"\bdyn|din[aá]mic|"
-    r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
+    f"{_POST_MINUS_PRE}|" + r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
 )
 
 
@@ -389,7 +394,8 @@ def from_acquisition(
     text, by_timing = parameters.text, _by_timing(parameters)
     if by_timing.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
         text = _PROTON.sub(" ", text)
-    if OTHER_KINDS.search(text):
+    is_difference = re.search(_POST_MINUS_PRE, _normalised(parameters.description))
+    if is_difference or OTHER_KINDS.search(text):
         return Guess(None, f'{source} "{parameters.description}" is none of the four', 0.8)
     if _MASK_WORDS & set(words_of(text)):
         return Guess(None, f'{source} "{parameters.description}" is a mask or segmentation', 0.8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -47,11 +46,11 @@ def _certainty(reader: Any, label: str, paths: Sequence[Path]) -> float:
     stage = "when it was asked what it can read"
     with plugins.plugin_errors(reader, label, stage, may_refuse=False):
         certainty = min(float(reader.claims(path)) for path in paths)
-    if math.isnan(certainty):
+    if not 0 <= certainty <= 1:  # written so that NaN is refused too
         raise PluginError(
             who=plugins.name_of(reader, label),
-            why="gave NaN as its certainty",
-            expected="a number, 0 for what it cannot read",
+            why=f"gave {certainty:g} as its certainty",
+            expected="a number of 0 to 1, 0 for what it cannot read",
         )
     return certainty
 

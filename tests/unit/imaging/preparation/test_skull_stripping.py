@@ -1,6 +1,7 @@
 """Programs for brain extraction, played by a stand-in on PATH."""
 
 import os
+import select
 import sys
 import threading
 from dataclasses import replace
@@ -129,6 +130,35 @@ def test_a_request_to_stop_ends_the_program(stand_in, head):
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(CancelledError):
         skull_stripping.strip("synthstrip", head.data, head.grid, context=RunContext(cancel=stop))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the program alone is ended")
+def test_a_request_to_stop_ends_the_workers_of_the_program(stand_in, head, tmp_path):
+    """They continued, with the processors and the GPU in use."""
+    os.mkfifo(tmp_path / "open")
+    reading = os.open(tmp_path / "open", os.O_RDONLY | os.O_NONBLOCK)
+    worker = (
+        "import sys, time\npipe = open(sys.argv[1], 'wb', 0)\npipe.write(b'.')\ntime.sleep(120)"
+    )
+    stand_in(f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {worker!r}, {str(tmp_path / "open")!r}])
+time.sleep(120)
+""")
+    stop = threading.Event()
+    ready = threading.Thread(target=lambda: select.select([reading], [], [], 60) and stop.set())
+    ready.start()
+    try:
+        with pytest.raises(CancelledError):
+            skull_stripping.strip(
+                "synthstrip", head.data, head.grid, context=RunContext(cancel=stop)
+            )
+        assert os.read(reading, 1) == b"."
+        assert select.select([reading], [], [], 10)[0], "the worker still holds the pipe open"
+        assert os.read(reading, 1) == b""
+    finally:
+        ready.join()
+        os.close(reading)
 
 
 @pytest.mark.parametrize("name", ["hd-bet", "nothing"])

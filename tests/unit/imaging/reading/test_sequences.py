@@ -294,12 +294,37 @@ OTHER_WORDS = {
     (None, True): (
         "t2_star.nii.gz", "t1_map.nii.gz", "t1_mp2rage_INV1.nii.gz", "t1_fat.nii.gz",
         "t1c_sub.nii.gz", "T1ce_soustraction.nii.gz", "t1_minus_t1c.nii.gz", "t1_dyn_gd.nii.gz",
+        "t1_post-t1_pre.nii.gz",
     ),
     (None, False): (
         "t1_fat_sat.nii.gz", "t1c.nii.gz", "flair_to_t1.nii.gz", "diffuse_glioma_t1.nii.gz",
         "sub-01_ses-post_ce-gd_T1w.nii.gz",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "T1 post - T1 pre",
+        "T1 POST-PRE",
+        "AX T1 post contrast - AX T1 pre contrast",
+        "T1 post GD - PRE",
+    ],
+)
+def test_a_difference_is_none_of_the_four(description):
+    """It was read as T1."""
+    assert from_acquisition(AcquisitionParameters(description=description)).sequence is None
+
+
+@pytest.mark.parametrize("description", ["T1 post, pre-op", "AX T1 POST pre RT"])
+def test_an_enhanced_scan_before_treatment_is_no_difference(description):
+    assert from_acquisition(AcquisitionParameters(description=description)).sequence is T1C
+
+
+def test_a_description_and_its_protocol_are_no_difference():
+    found = AcquisitionParameters(description="T1 post", protocol="T1 pre")
+    assert from_acquisition(found).sequence is T1
 
 
 def test_other_words_of_a_name_are_noticed():
