@@ -7,7 +7,7 @@ voxels of the grid in position and size are copied; otherwise the segment is res
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import reduce
@@ -20,10 +20,8 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, Label, Region, Source
-from lesionlens.base.records.findings import LESION_PARTS
+from lesionlens.base.labels import DrawingMethod, Label
 from lesionlens.imaging.preparation.resampling import resample_mask
-from lesionlens.results.review.report_items import ReportedCandidate
 
 MAX_OFFSET_VOX = 0.25
 """Maximum distance of a pixel from its voxel, and of a frame from its position in an evenly spaced
@@ -272,55 +270,6 @@ def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]
     if len(segments) > 1 and frames:
         mask |= _resample_frames(frames, segments[0].spacing_mm, grid)
     return np.asarray(mask)
-
-
-def unknown_parts(
-    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate], *, by_lesion: bool
-) -> dict[str | None, frozenset[Region]]:
-    """Return the regions that the objects do not distinguish, by tracking UID.
-
-    The enhancing part is distinguished by a segment of it, or by a report that there is none; the
-    core by a segment of either. Segments of other programs apply to all lesions, those of
-    LesionLens (`by_lesion`) to their own.
-    """
-    unknown = {}
-    for uid in {None, *(s.tracking_uid for s in segments)}:
-        own = [s for s in segments if s.tracking_uid == uid] if by_lesion else segments
-        parts = {s.part for s in own}
-        absent = frozenset() if uid is None or uid not in reported else reported[uid].absent
-        if Part.ENHANCING in parts or Region.ET in absent:
-            unknown[uid] = frozenset[Region]()
-        else:
-            has_core = Part.CORE in parts or Region.TC in absent
-            unknown[uid] = frozenset({Region.ET}) if has_core else LESION_PARTS
-    return unknown
-
-
-def sources_of(
-    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
-) -> dict[str | None, Source]:
-    """Return who flagged each candidate of LesionLens objects, by the report or else the segments.
-
-    Segments state only whether the network alone outlined a candidate.
-    """
-    by_network = {s.tracking_uid: Source.NETWORK for s in segments if s.is_networks}
-    return {**by_network, **{uid: statement.source for uid, statement in reported.items()}}
-
-
-Methods = Mapping[str | None, DrawingMethod | None]
-"""How each tracking UID was outlined."""
-
-
-def drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
-    """Return how each tracking UID was outlined; under None, how those without a UID were.
-
-    None where segments that belong together differ.
-    """
-    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
-    for segment in segments:
-        for uid in {segment.tracking_uid, None}:
-            by_uid.setdefault(uid, set()).add(segment.drawing_method)
-    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
 
 
 def _drawing_method(item: Dataset) -> DrawingMethod | None:
