@@ -273,8 +273,8 @@ class Page:
             if readers:
                 progress += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
             lines.append(progress)
-        if review.signed is not None:
-            lines.append(_signature_line(review.events[-1], texts))
+        if review.signature is not None:
+            lines.append(_signature_line(review.signature, texts))
         compared = texts("no_comparison") if self.followup is None else self.followup.summary
         return (*lines, compared, texts("physician"))
 

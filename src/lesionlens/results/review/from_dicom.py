@@ -22,7 +22,6 @@ from pydicom.dataset import Dataset
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes
-from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -80,8 +79,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     attention, attention_notices = attention_maps(objects.maps, grid)
     omits_some = report_items.omitted_count(report) > 0
     inputs = inputs_of(study)
-    own_segments = objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER
-    own_report = report_items.is_builtin(report)
+    own_segments, own_report = objects.own_segments, objects.own_report
     stated = stated_lesions(lesions, reported, own_segments=own_segments, own_report=own_report)
     measured = measure_components(
         components,
