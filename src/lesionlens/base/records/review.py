@@ -300,7 +300,7 @@ class Review:
     @property
     def signature(self) -> ReviewEvent | None:
         """The event that signs the whole study; a later decision on a candidate reopens it."""
-        last = self.events[-1] if self.events else None
+        last = next(reversed(self.events), None)
         signs = last is not None and last.tracking_uid == WHOLE_STUDY and last.state.decided
         return last if signs else None
 
@@ -315,9 +315,7 @@ class Review:
         ('nothing further, A. Reader', None)
         """
         event = self.signature
-        if event is None:
-            return None
-        return ", ".join(part for part in (event.reason, event.reader) if part)
+        return None if event is None else ", ".join(filter(None, (event.reason, event.reader)))
 
     def outline_of(self, tracking_uid: str) -> Outline | None:
         """Return the reader's outline of a candidate; None if the network's is current."""

@@ -106,6 +106,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     notices = (PICTURES_OF_THE_HEAD, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
+    pseudonym_uids = frozenset(new_uids.values())
     rules = _rules(clean, new_uid, days, _aliases(analysis.review))
     renamed = with_uids(analysis, new_uids).with_findings(lambda f: _rewritten(f, rules))
     run, prepared = renamed.run, analysis.prepared
@@ -131,13 +132,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
             review=_rewritten(renamed.review, rules),
             followup=_rewritten(renamed.followup, rules),
         ),
-        Cleaner(
-            options,
-            pseudonyms,
-            identifying,
-            frozenset(new_uids.values()),
-            {study.uid or "": patient},
-        ),
+        Cleaner(options, pseudonyms, identifying, pseudonym_uids, {study.uid or "": patient}),
         new_uids,
     )
 

@@ -204,8 +204,7 @@ class Page:
     def candidate_sections(self) -> tuple[CandidateSection, ...]:
         """The candidates, those that are listed apart last."""
         shared = self._analysis, self._scene, self._sentences, self.texts
-        rows, candidates = self._content.candidates, self._analysis.findings.candidates
-        sections = (CandidateSection(*shared, *pair) for pair in zip(rows, candidates, strict=True))
+        sections = (CandidateSection(*shared, row) for row in self._content.candidates)
         return tuple(sorted(sections, key=lambda section: section.row.apart))
 
     @property

@@ -26,7 +26,7 @@ from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, So
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Findings
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -41,7 +41,7 @@ from lesionlens.results.review.segment_candidates import (
     select_lesions,
     with_surroundings,
 )
-from lesionlens.results.review.segments import ReadSegment, read_segments
+from lesionlens.results.review.segments import ReadSegment, SegmentKind, read_segments
 from lesionlens.results.review.sent_maps import attention_maps
 from lesionlens.results.review.sent_notices import identity_notices, omission_notices
 from lesionlens.results.review.sent_objects import Objects, find_objects
@@ -72,7 +72,8 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """
     objects, grid = find_objects(path, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
-    lesions, selection_notices = select_lesions([s for s in segments if not s.cavity])
+    cavities = [s for s in segments if s.kind is SegmentKind.CAVITY]
+    lesions, selection_notices = select_lesions([s for s in segments if s not in cavities])
     report = objects.report
     reported = report_items.candidates_in(report)
     components = identified_components(lesions, grid)
@@ -104,11 +105,11 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         study=study,
         prepared=prepared,
         maps=None,
-        volumes=_volumes(segments, components.mask, findings, attention),
+        volumes=_volumes(cavities, components.mask, findings, attention),
         findings=findings,
         run=run,
     )
-    edits = _cavity_edit(segments, analysis) if own_segments or own_report else Review()
+    edits = _cavity_edit(cavities, analysis) if own_segments or own_report else Review()
     review = _review(findings, stated, report, edits)
     return _with_limitations(applied(replace(analysis, review=review)), report)
 
@@ -127,19 +128,19 @@ def _with_limitations(analysis: Analysis, report: Dataset) -> Analysis:
 
 
 def _volumes(
-    segments: Sequence[ReadSegment],
+    cavities: Sequence[ReadSegment],
     component_mask: ComponentMask,
     findings: Findings,
     attention: Mapping[Region, NDArray[np.float32]],
 ) -> Volumes:
     """Collect the volumes in the objects, on the native grid."""
-    grid, cavities = component_mask.grid, [s.mask for s in segments if s.cavity]
+    grid, masks = component_mask.grid, [cavity.mask for cavity in cavities]
     labels = np.where(findings.components > 0, component_mask.labels, np.uint8(0)).astype(np.uint8)
     return Volumes(
         labels=Volume(labels, grid),
         probability={},
         attention={region: Volume(data, grid) for region, data in attention.items()},
-        cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
+        cavity=Volume(np.logical_or.reduce(masks), grid) if masks else None,
     )
 
 
@@ -195,13 +196,13 @@ def _written_at(ds: Dataset) -> str:
     return ""
 
 
-def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
+def _cavity_edit(cavities: Sequence[ReadSegment], analysis: Analysis) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did.
 
     Also empty if it was imported: then its segment does not show whether a reader changed it.
     """
     drawn_methods = (DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC)
-    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method in drawn_methods]
+    drawn_masks = [s.mask for s in cavities if s.drawing_method in drawn_methods]
     if not drawn_masks or analysis.outline_source is not Source.NETWORK:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)
@@ -214,32 +215,23 @@ def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
     return Review((event,), {outline.sha256: outline})
 
 
-def _events_of(candidate: Candidate, lesion: StatedLesion) -> list[ReviewEvent]:
+def _events_of(lesion: StatedLesion) -> list[ReviewEvent]:
     """Return the decision on a candidate, after the edit that its segments alone still state."""
-    statement = lesion.reported
-    if statement is None:
+    if lesion.reported is None:
         return []
-    decision = ReviewEvent(
-        candidate.tracking_uid,
-        statement.state,
-        reader=statement.reader,
-        time=statement.time,
-        reason=statement.reason,
-        diameters=statement.diameters,
-    )
-    if lesion.is_redrawn and statement.state is not ReviewState.EDITED:
-        edit = ReviewEvent(
-            candidate.tracking_uid, ReviewState.EDITED, reader=None, time=statement.time
-        )
+    decision = lesion.reported.decision
+    if lesion.is_redrawn and decision.state is not ReviewState.EDITED:
+        uid, time = decision.tracking_uid, decision.time
+        edit = ReviewEvent(uid, ReviewState.EDITED, reader=None, time=time)
         return [edit, replace(decision, with_previous=True)]
-    return [decision] if statement.decided else []
+    return [decision] if lesion.reported.decided else []
 
 
 def _review(findings: Findings, stated: StatedLesions, report: Dataset, edits: Review) -> Review:
     """Return the decisions in the report, after `edits`."""
     events = list(edits.events)
     for candidate in findings.candidates:
-        events += _events_of(candidate, stated[candidate.tracking_uid])
+        events += _events_of(stated[candidate.tracking_uid])
     signed, response = report_items.signed_of(report), report_items.response_of(report)
     return Review(
         (*events, *(() if signed is None else (signed,))),

@@ -21,16 +21,16 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Findings, conclusion_of
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.results.review.segments import Part, ReadSegment, joint_mask
+from lesionlens.results.review.segments import Part, ReadSegment, SegmentKind, joint_mask
 from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions
 
 
 def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
     """Select segments that are labelled as lesions, or else all that are not anatomy."""
     notices = []
-    lesions = [s for s in segments if s.lesion and not s.organ]
+    lesions = [s for s in segments if s.kind is SegmentKind.LESION]
     if segments and not lesions:
-        lesions = [s for s in segments if not s.organ] or segments
+        lesions = [s for s in segments if s.kind is not SegmentKind.ANATOMY] or segments
         notices.append(f"No segment is labelled as a lesion: {len(lesions)} used as candidates")
     skipped = [s.label for s in segments if s not in lesions]
     if skipped:

@@ -18,7 +18,7 @@ from lesionlens.results.review.segment_candidates import (
     renumbered,
     select_lesions,
 )
-from lesionlens.results.review.segments import Frame, Part, ReadSegment, _segment
+from lesionlens.results.review.segments import Frame, Part, ReadSegment, SegmentKind, _segment
 from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions
 
 
@@ -39,7 +39,7 @@ def segment(uid: str | None, part: Part, first: int, last: int) -> ReadSegment:
     """Return a segment between two slices of the first axis."""
     mask = np.zeros(GRID.shape, bool)
     mask[first : last + 1] = True
-    return ReadSegment("a lesion", part, True, False, uid, mask, resampled=False)
+    return ReadSegment("a lesion", part, SegmentKind.LESION, uid, mask, resampled=False)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -84,9 +84,9 @@ def test_no_hole_is_left_where_several_parts_share_a_voxel():
 
 def test_lesions_are_the_segments_labelled_so_or_else_all_that_are_no_anatomy():
     lesion = segment("1.1", Part.WHOLE, 0, 0)
-    unknown = replace(lesion, label="Segment_2", lesion=False)
-    organ = replace(lesion, label="tumour-free liver", organ=True)
-    plain_organ = replace(unknown, label="brain stem", organ=True)
+    unknown = replace(lesion, label="Segment_2", kind=SegmentKind.UNKNOWN)
+    organ = replace(lesion, label="tumour-free liver", kind=SegmentKind.ANATOMY)
+    plain_organ = replace(unknown, label="brain stem", kind=SegmentKind.ANATOMY)
     assert select_lesions([lesion]) == ([lesion], [])
     found, notices = select_lesions([lesion, unknown, organ])
     assert found == [lesion]

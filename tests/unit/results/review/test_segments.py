@@ -10,6 +10,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.results.review.segments import (
     Frame,
     Part,
+    SegmentKind,
     _declared_spacing_mm,
     _segment,
 )
@@ -60,12 +61,7 @@ def read(label: str = "", category: str = "", method: str = "", identified: bool
 
 def test_a_segment_without_codes_is_read_as_drawn():
     found = read("Region 1")
-    assert (found.part, found.lesion, found.organ, found.cavity) == (
-        Part.WHOLE,
-        False,
-        False,
-        False,
-    )
+    assert (found.part, found.kind) == (Part.WHOLE, SegmentKind.UNKNOWN)
     assert found.mask.all()
     assert not found.resampled
 
@@ -87,21 +83,20 @@ def test_a_segment_without_codes_is_read_as_drawn():
 )
 def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
     found = read(label)
-    assert (found.part, found.lesion) == (part, True)
+    assert (found.part, found.kind) == (part, SegmentKind.LESION)
 
 
 def test_the_short_name_of_the_resection_cavity_is_read_unless_it_is_anatomy():
-    assert read("RC", "49755003").cavity
-    assert read("Resection_cavity").cavity
-    assert not read("RC", "123037004").cavity
-    assert not read("ARC", "49755003").cavity
+    assert read("RC", "49755003").kind is SegmentKind.CAVITY
+    assert read("Resection_cavity").kind is SegmentKind.CAVITY
+    assert read("RC", "123037004").kind is SegmentKind.ANATOMY
+    assert read("ARC", "49755003").kind is SegmentKind.LESION
 
 
 def test_anatomy_is_no_lesion_unless_it_is_named_one():
-    assert read("Brain", "123037004").organ
-    assert not read("Brain metastasis", "123037004").organ
-    assert not read("Brain", "49755003").organ
-    assert read("Brain", "49755003").lesion
+    assert read("Brain", "123037004").kind is SegmentKind.ANATOMY
+    assert read("Brain metastasis", "123037004").kind is SegmentKind.LESION
+    assert read("Brain", "49755003").kind is SegmentKind.LESION
 
 
 @pytest.mark.parametrize(

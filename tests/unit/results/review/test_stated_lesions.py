@@ -8,12 +8,14 @@ import pytest
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.results.review.report_items import ReportedCandidate
-from lesionlens.results.review.segments import Part, ReadSegment
+from lesionlens.results.review.segments import Part, ReadSegment, SegmentKind
 from lesionlens.results.review.stated_lesions import StatedLesions, stated_lesions
 
 
 def segment(uid: str | None = None, **values: object) -> ReadSegment:
-    fields = {"label": "", "part": Part.WHOLE, "lesion": True, "organ": False, "resampled": False}
+    fields = {
+        "label": "", "part": Part.WHOLE, "kind": SegmentKind.LESION, "resampled": False
+    }  # fmt: skip
     return ReadSegment(tracking_uid=uid, mask=np.ones((1, 1, 1), bool), **{**fields, **values})
 
 
