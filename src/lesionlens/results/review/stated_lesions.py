@@ -68,28 +68,22 @@ def stated_lesions(
         candidate, and its number. Segments of other programs tell the parts of all lesions, those
         of LesionLens of their own.
     """
-    lesions = StatedLesions(
-        {
-            None: StatedLesion(
-                method=_method_of(segments),
-                unknown=_unknown_parts(_of(segments, None) if own_segments else segments, None),
-            )
-        }
-    )
+    of_none = _of(segments, None) if own_segments else segments
+    others = StatedLesion(method=_method_of(segments), unknown=_unknown_parts(of_none, None))
+    lesions = StatedLesions({None: others})
     for uid in dict.fromkeys(s.tracking_uid for s in segments if s.tracking_uid is not None):
         own, statement = _of(segments, uid), reported.get(uid)
-        numbers = [m[1] for s in own if own_segments and (m := _NUMBER.match(s.label))]
-        number = statement.number if statement is not None and own_report else None
+        numbers = [int(m[1]) for s in own if own_segments and (m := _NUMBER.match(s.label))]
+        if own_report and statement is not None and statement.number is not None:
+            numbers.append(statement.number)
+        is_listed_apart = any(s.listed_apart for s in own)
         lesions[uid] = StatedLesion(
             reported=statement,
-            source=_source_of(own, statement)
-            if own_segments or own_report
-            else Source.SEGMENTATION,
+            source=_source_of(own, statement) if own_segments or own_report else others.source,
             method=_method_of(own),
             unknown=_unknown_parts(own if own_segments else segments, statement),
-            apart=any(s.listed_apart for s in own)
-            or (statement is not None and statement.listed_apart),
-            number=int(numbers[-1]) if number is None and numbers else number,
+            apart=is_listed_apart or (statement is not None and statement.listed_apart),
+            number=numbers[-1] if numbers else None,
         )
     return lesions
 
