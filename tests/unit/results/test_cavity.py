@@ -32,7 +32,7 @@ from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
-from lesionlens.results.review.segments import read_segments
+from lesionlens.results.review.segments import SegmentKind, read_segments
 
 
 class Treated:
@@ -160,7 +160,7 @@ def test_a_segment_named_by_brats_is_one(hollow, tmp_path):
         cavity.SegmentLabel = name
         code = cavity.SegmentedPropertyTypeCodeSequence[0]
         code.CodeValue, code.CodeMeaning = "1", meaning
-        assert read_segments(ds, grid)[-1].cavity
+        assert read_segments(ds, grid)[-1].kind is SegmentKind.CAVITY
 
 
 def test_prompts_add_to_it_whatever_the_network_calls_the_place():

@@ -38,7 +38,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Mask, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
-from lesionlens.base.records.analysis import Analysis, Original
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded, rounded_parts
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
@@ -109,7 +109,7 @@ def _with_diameters(edited: Analysis, network_analysis: Analysis) -> Analysis:
         rounded(c.with_diameters(*lengths_mm[c.id])) if c.id in lengths_mm else c
         for c in findings.candidates
     )
-    original = edited.original or _original(network_analysis)
+    original = edited.original or network_analysis.network
     return replace(edited, findings=replace(findings, candidates=candidates), original=original)
 
 
@@ -121,14 +121,14 @@ def _with_outlines(analysis: Analysis) -> Analysis:
     if CAVITY in outlines:
         cavity = Volume(outlines[CAVITY].mask(grid.shape), grid)
         volumes = replace(analysis.volumes, cavity=cavity)
-        analysis = replace(analysis, volumes=volumes, original=_original(analysis))
+        analysis = replace(analysis, volumes=volumes, original=analysis.network)
     notices = (*_imported_notices(analysis), *placed.notices)
     if not placed.outline_by_id:
         if not notices:
             return analysis
         return replace(analysis, findings=_with_notices(analysis.findings, notices))
     volumes = replace(analysis.volumes, labels=Volume(placed.labels, grid))
-    edited = replace(analysis, volumes=volumes, original=analysis.original or _original(analysis))
+    edited = replace(analysis, volumes=volumes, original=analysis.network)
     findings = _findings(edited, analysis.findings, placed.components, placed.outline_by_id)
     return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, notices)))
 
@@ -166,11 +166,6 @@ def _with_doubtful_parts(analysis: Analysis) -> Analysis:
         volumes=replace(volumes, doubtful=Volume(numbers, grid) if parts else None),
         findings=replace(findings, doubtful=rounded_parts(parts)),
     )
-
-
-def _original(analysis: Analysis) -> Original:
-    volumes = analysis.volumes
-    return Original(volumes.labels, analysis.findings, volumes.cavity, volumes.doubtful)
 
 
 def _findings(

@@ -230,9 +230,7 @@ def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:
 
 def _own_uid_by_current(now: Analysis) -> dict[str, str]:
     """Return the result's own UID of each candidate by its current one."""
-    candidates = now.findings.candidates
-    if now.original is not None:
-        candidates += now.original.findings.candidates
+    candidates = now.findings.candidates + now.network.findings.candidates
     uids = {c.tracking_uid: c.tracking_uid for c in candidates}
     return uids | dict(own_uids(now.followup))
 

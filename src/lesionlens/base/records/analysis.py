@@ -135,6 +135,11 @@ class RunInfo:
     be prepared in another way now; None: those of `Analysis.prepared`."""
 
     @property
+    def digests(self) -> frozenset[str]:
+        """SHA-256 of the input files, whatever they are called."""
+        return frozenset(sha256 for _, sha256 in self.inputs)
+
+    @property
     def made_by(self) -> str:
         """What outlined the lesions, in words: engine, weights and release, or a mask."""
         engine = self.engine
@@ -150,7 +155,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Original:
-    """The network's own result, if a reader edited outlines (see `findings.edits`)."""
+    """The network's own outlines, or those of an opened mask, without readers' edits."""
 
     labels: Volume
     findings: Findings
@@ -181,7 +186,7 @@ class Analysis:
     run: RunInfo
     review: Review = field(default_factory=Review)
     original: Original | None = None
-    """The network's result, if readers edited outlines."""
+    """The network's outlines, if readers edited them (see `findings.edits`)."""
     options: ExportOptions = field(default_factory=ExportOptions)
     """The user's export options."""
     followup: Comparison | None = None
@@ -201,6 +206,14 @@ class Analysis:
         if original is not None:
             original = replace(original, findings=change(original.findings))
         return replace(self, findings=change(self.findings), original=original)
+
+    @property
+    def network(self) -> Original:
+        """The outlines without readers' edits."""
+        volumes = self.volumes
+        return self.original or Original(
+            volumes.labels, self.findings, volumes.cavity, volumes.doubtful
+        )
 
     @property
     def reference(self) -> MrSequence:

@@ -52,6 +52,14 @@ class ReviewRow(FileModel):
     time: str | None
     reason: str | None
 
+    @classmethod
+    def of(cls, event: ReviewEvent) -> ReviewRow:
+        """Build the row of a decision or signature."""
+        return cls(state=event.state, reader=event.reader, time=event.time, reason=event.reason)
+
+
+_UNREVIEWED = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class CandidateRow(Candidate):
@@ -63,12 +71,7 @@ class CandidateRow(Candidate):
     def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
         """Build the row of a candidate with the reader's last decision."""
         event = review.decision_of(candidate.tracking_uid)
-        if event is None:
-            last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
-        else:
-            last = ReviewRow(
-                state=event.state, reader=event.reader, time=event.time, reason=event.reason
-            )
+        last = _UNREVIEWED if event is None else ReviewRow.of(event)
         return cls(**_fields(candidate), review=last)
 
     @property

@@ -261,6 +261,16 @@ class Comparison:
         last = replace(self.points[-1], tangled=self.tangled_now)
         return replace(self, points=(*self.points[:-1], last))
 
+    def change_of(self, tracking_uid: str) -> Change | None:
+        """Return the change of a lesion of this examination; None if it is not listed."""
+        changes = (c for c in self.changes if c.now and c.now.tracking_uid == tracking_uid)
+        return next(changes, None)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether changes since the prior must be checked first."""
+        return self.alignment.doubtful or len(self.makers_since(len(self.points) - 2)) > 1
+
     def linked_total_ml(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError, is_refusal, unreadable
-from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.bounded_read import Model, read_model
 from lesionlens.base.files.journal import recover
 from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import MrSequence, Region
@@ -77,9 +77,13 @@ def read_run_file(folder: Path) -> RunFile:
     ReadError
         Missing, or not written by LesionLens.
     """
-    path = folder / "run.json"
+    return read_part(folder / "run.json", RunFile)
+
+
+def read_part(path: Path, model: type[Model]) -> Model:
+    """Read a JSON file of a result; raises as `read_run_file`."""
     try:
-        return read_model(path, RunFile)
+        return read_model(path, model)
     except (OSError, ValueError) as error:
         raise unreadable_part(path, error) from error
 

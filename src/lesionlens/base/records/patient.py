@@ -115,28 +115,21 @@ class Patient:
         >>> in_words(Patient("1", sex="F").compared(Patient("1", sex="M")).conflicts)
         'sex'
         """
-        equal = {
-            PatientField.ID: _equal(self.id, other.id),
-            PatientField.ISSUER: _equal(self.issuer.casefold(), other.issuer.casefold()),
-            PatientField.NAME: _equal_names(self.name, other.name),
-            PatientField.BIRTH_DATE: _equal(self.birth_date, other.birth_date),
-            PatientField.SEX: _equal(self.sex, other.sex),
-        }
+        own, others = self.attributes, other.attributes
+        equal = {field: _are_equal(field, own[field], others[field]) for field in PatientField}
         return PatientComparison(
             conflicts=tuple(field for field, same in equal.items() if same is False),
             agreeing=tuple(field for field, same in equal.items() if same),
             one_sided=tuple(
-                field
-                for field, value, other_value in zip(
-                    PatientField, self.values(), other.values(), strict=True
-                )
-                if bool(value) != bool(other_value)
+                field for field in PatientField if bool(own[field]) != bool(others[field])
             ),
         )
 
-    def values(self) -> tuple[str, ...]:
-        """Return the attributes in the order of `PatientField`."""
-        return self.id, self.issuer, self.name, self.birth_date, self.sex
+    @property
+    def attributes(self) -> dict[PatientField, str]:
+        """The attributes by field."""
+        values = (self.id, self.issuer, self.name, self.birth_date, self.sex)
+        return dict(zip(PatientField, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +234,8 @@ def _values_of(
     fields: Iterable[PatientField], patients: Collection[Patient]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the first few different values of each field."""
-    field_order = list(PatientField)
     return tuple(
-        tuple(dict.fromkeys(patient.values()[field_order.index(field)] for patient in patients))[
-            :_MAX_VALUES
-        ]
+        tuple(dict.fromkeys(patient.attributes[field] for patient in patients))[:_MAX_VALUES]
         for field in fields
     )
 
@@ -263,6 +253,15 @@ def _stripped(value: Any) -> str:
 def _day(text: str) -> str:
     day = iso_date(text.replace(".", "").replace("/", ""))
     return "" if day.startswith("0000") else day
+
+
+def _are_equal(field: PatientField, value: str, other_value: str) -> bool | None:
+    """Return whether two values of a field mean the same; None if that cannot be told."""
+    if field is PatientField.NAME:
+        return _equal_names(value, other_value)
+    if field is PatientField.ISSUER:
+        return _equal(value.casefold(), other_value.casefold())
+    return _equal(value, other_value)
 
 
 def _equal(value: str, other_value: str) -> bool | None:

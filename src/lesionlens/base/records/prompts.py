@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -117,15 +117,7 @@ class Prompts:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
-        return {
-            "points": [[list(voxel), foreground] for voxel, foreground in self.points],
-            "scribbles": [
-                [[list(voxel) for voxel in line], foreground] for line, foreground in self.scribbles
-            ],
-            "box": None if self.box is None else [list(corner) for corner in self.box],
-            "lasso": [list(voxel) for voxel in self.lasso],
-            "region": None if self.region is None else self.region.value,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: object) -> Prompts:

@@ -298,8 +298,15 @@ class Review:
         return " · ".join(part for part in parts if part)
 
     @property
+    def signature(self) -> ReviewEvent | None:
+        """The event that signs the whole study; a later decision on a candidate reopens it."""
+        last = next(reversed(self.events), None)
+        signs = last is not None and last.tracking_uid == WHOLE_STUDY and last.state.decided
+        return last if signs else None
+
+    @property
     def signed(self) -> str | None:
-        """The signed statement on the whole study; a later decision on a candidate reopens it.
+        """The signed statement on the whole study, and the reader.
 
         Examples
         --------
@@ -307,10 +314,8 @@ class Review:
         >>> Review((end,)).signed, Review().signed
         ('nothing further, A. Reader', None)
         """
-        last = self.events[-1] if self.events else None
-        if last is None or last.tracking_uid != WHOLE_STUDY or not last.state.decided:
-            return None
-        return ", ".join(part for part in (last.reason, last.reader) if part)
+        event = self.signature
+        return None if event is None else ", ".join(filter(None, (event.reason, event.reader)))
 
     def outline_of(self, tracking_uid: str) -> Outline | None:
         """Return the reader's outline of a candidate; None if the network's is current."""

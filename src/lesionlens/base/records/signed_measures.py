@@ -4,41 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import TimePoint
+from lesionlens.base.records.followup import TimePoint, enhancing_ml
 from lesionlens.base.records.response import SignedMeasure, SignedResponse, in_order
 from lesionlens.base.records.review import CAVITY
 
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
     """Return the measurements behind a response: lesions that count, and resection cavities."""
-    lesions = (
-        SignedMeasure(
-            ago=len(points) - 1 - index,
-            tracking_uid=lesion.tracking_uid,
-            whole_ml=lesion.whole_ml,
-            enhancing_ml=lesion.volume_ml.get(Region.ET),
-            longest_mm=lesion.longest_mm,
-            perpendicular_mm=lesion.perpendicular_mm,
-            decided=lesion.state.decided,
+    measures: list[SignedMeasure] = []
+    for ago, point in enumerate(reversed(points)):
+        measures += (
+            SignedMeasure(
+                ago,
+                lesion.tracking_uid,
+                lesion.whole_ml,
+                enhancing_ml(lesion),
+                lesion.longest_mm,
+                lesion.perpendicular_mm,
+                lesion.state.decided,
+            )
+            for lesion in point.lesions
+            if lesion.counts
         )
-        for index, point in enumerate(points)
-        for lesion in point.lesions
-        if lesion.counts
-    )
-    cavities = (
-        SignedMeasure(
-            ago=len(points) - 1 - index,
-            tracking_uid=CAVITY,
-            whole_ml=point.cavity_ml,
-            enhancing_ml=None,
-            longest_mm=None,
-            perpendicular_mm=None,
-        )
-        for index, point in enumerate(points)
-        if point.cavity_ml
-    )
-    return in_order((*lesions, *cavities))
+        if point.cavity_ml:
+            measures.append(SignedMeasure(ago, CAVITY, point.cavity_ml, None, None, None))
+    return in_order(measures)
 
 
 def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:

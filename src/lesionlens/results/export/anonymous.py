@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lesionlens.base.dates import ISO_DATE
 from lesionlens.base.labels import REFERENCE_ORDER, Identity
@@ -20,10 +19,9 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Comparison, TimePoint
 from lesionlens.base.records.response import SignedResponse, in_order
-from lesionlens.base.records.review import NO_CANDIDATE, Review
+from lesionlens.base.records.review import NO_CANDIDATE, Review, ReviewEvent, UnaidedRead
 from lesionlens.base.records.study import (
     PreparationStep,
-    PreparedStudy,
     QualityCheck,
     Series,
     Study,
@@ -46,7 +44,13 @@ PICTURES_OF_THE_HEAD = (
     "The pictures in this result show slices of the head as scanned: no face was removed from them "
     "(Clean Recognizable Visual Features, 113102, was not applied)"
 )
-_Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
+Rules = Mapping[type[Any], Mapping[str, Callable[[Any], Any]]]
+"""By class of a record and name of a field: returns the new value."""
+_ORDER: Rules = {
+    SignedResponse: {"measures": in_order},
+    TimePoint: {"tangled": lambda uids: tuple(sorted(uids))},
+}
+"""Fields that are stored in the order of their tracking UIDs."""
 _UID_FIELDS = frozenset({"tracking_uid", "uid", "tangled", "own_uids"})
 """Fields of records that hold tracking UIDs of candidates and marks."""
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
@@ -102,32 +106,33 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     notices = (PICTURES_OF_THE_HEAD, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
-    renamed = with_uids(analysis, new_uids).with_findings(partial(_cleaned_findings, clean=clean))
-    run = renamed.run
+    pseudonym_uids = frozenset(new_uids.values())
+    rules = _rules(clean, new_uid, days, _aliases(analysis.review))
+    renamed = with_uids(analysis, new_uids).with_findings(lambda f: _rewritten(f, rules))
+    run, prepared = renamed.run, analysis.prepared
     return Anonymous(
         replace(
             renamed,
             study=replace(nameless_study, uid=new_uid(study.uid), selected=None),
-            prepared=_cleaned_preparation(analysis.prepared, clean),
+            prepared=replace(
+                prepared,
+                notices=tuple(map(clean, prepared.notices)),
+                steps=_rewritten(prepared.steps, rules),
+                quality=_rewritten(prepared.quality, rules),
+            ),
             run=replace(
                 run,
                 inputs=(),
                 series={},
-                preparation=_with_clean_messages(analysis.preparation, clean),
+                preparation=_rewritten(analysis.preparation, rules),
                 notices=tuple(map(clean, run.notices)),
                 started=_shift_time(run.started, days),
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
-            review=_anonymous_review(renamed.review, days, clean),
-            followup=_anonymous_comparison(renamed.followup, days, new_uid),
+            review=_rewritten(renamed.review, rules),
+            followup=_rewritten(renamed.followup, rules),
         ),
-        Cleaner(
-            options,
-            pseudonyms,
-            identifying,
-            frozenset(new_uids.values()),
-            {study.uid or "": patient},
-        ),
+        Cleaner(options, pseudonyms, identifying, pseudonym_uids, {study.uid or "": patient}),
         new_uids,
     )
 
@@ -161,40 +166,45 @@ def _anonymous_series(series: Series, key: str) -> Series:
     return replace(series, files=files, description=key, detected_by=evidence)
 
 
-def _cleaned_preparation(prepared: PreparedStudy, clean: Callable[[str], str]) -> PreparedStudy:
-    """Return a prepared study whose notices, steps and checks contain no names, shifted dates."""
-    return replace(
-        prepared,
-        notices=tuple(map(clean, prepared.notices)),
-        steps=_with_clean_messages(prepared.steps, clean),
-        quality=_with_clean_messages(prepared.quality, clean),
-    )
+def _rules(
+    clean: Callable[[str], str],
+    new_uid: Callable[[str | None], str | None],
+    days: int,
+    aliases: Mapping[str, str],
+) -> Rules:
+    """Return how fields with names, free text and dates are rewritten, other than tracking UIDs."""
+
+    def cleaned(texts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(map(clean, texts))
+
+    def moved(time: str) -> str:
+        return _shift_time(time, days)
+
+    def alias(reader: str | None) -> str | None:
+        return aliases.get(reader or "")
+
+    return {
+        Findings: {"notices": cleaned},
+        QualityCheck: {"message": clean},
+        PreparationStep: {"message": clean},
+        TimePoint: {"date": lambda day: _shift_date(day, days), "study_uid": new_uid},
+        ReviewEvent: {"reader": alias, "reason": lambda _: None, "time": moved},
+        UnaidedRead: {"reader": alias, "begun": moved, "time": moved, "statement": clean},
+        SignedResponse: {
+            "reader": lambda reader: aliases.get(reader, ""),
+            "time": moved,
+            "baseline": clean,
+            "nadir": clean,
+            "steps": cleaned,
+        },
+    }
 
 
-def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:
-    """Return findings whose notices and quality checks contain no names and shifted dates."""
-    quality = _with_clean_messages(findings.quality, clean)
-    return replace(findings, notices=tuple(map(clean, findings.notices)), quality=quality)
-
-
-def _with_clean_messages(
-    records: Iterable[_Checked], clean: Callable[[str], str]
-) -> tuple[_Checked, ...]:
-    """Return steps or checks whose messages contain no names and shifted dates."""
-    return tuple(replace(record, message=clean(record.message)) for record in records)
-
-
-def _anonymous_comparison(
-    comparison: Comparison | None, days: int, new_uid: Callable[[str | None], str | None]
-) -> Comparison | None:
-    """Return a comparison whose examinations have shifted days and other Study Instance UIDs."""
-    if comparison is None:
-        return None
-    points = tuple(
-        replace(point, date=_shift_date(point.date, days), study_uid=new_uid(point.study_uid))
-        for point in comparison.points
-    )
-    return replace(comparison, points=points)
+def _aliases(review: Review) -> dict[str, str]:
+    """Return the numbered alias of each reader."""
+    statements: Iterable[Any] = (*review.unaided, *review.events, *review.responses)
+    readers = dict.fromkeys(statement.reader for statement in statements if statement.reader)
+    return {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
 
 def _session_names(comparison: Comparison | None) -> dict[str, str]:
@@ -209,50 +219,6 @@ def _session_names(comparison: Comparison | None) -> dict[str, str]:
         for number, point in points
         if len(point.date) > 2 and not is_plain(point.date) and not ISO_DATE.match(point.date)
     }
-
-
-def _anonymous_review(review: Review, days: int, clean: Callable[[str], str]) -> Review:
-    """Return the decisions without readers' names and free text, and with shifted dates."""
-    names = (
-        *(u.reader for u in review.unaided),
-        *(e.reader for e in review.events),
-        *(r.reader for r in review.responses),
-    )
-    readers = dict.fromkeys(name for name in names if name)
-    aliases = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
-
-    def anonymous_response(response: SignedResponse) -> SignedResponse:
-        return replace(
-            response,
-            reader=aliases.get(response.reader, ""),
-            time=_shift_time(response.time, days),
-            baseline=clean(response.baseline),
-            nadir=clean(response.nadir),
-            steps=tuple(map(clean, response.steps)),
-        )
-
-    events = tuple(
-        replace(
-            e,
-            reader=aliases.get(e.reader or ""),
-            reason=None,
-            time=_shift_time(e.time, days),
-            response=None if e.response is None else anonymous_response(e.response),
-        )
-        for e in review.events
-    )
-    unaided = tuple(
-        replace(
-            u,
-            reader=aliases.get(u.reader or ""),
-            begun=_shift_time(u.begun, days),
-            time=_shift_time(u.time, days),
-            statement=clean(u.statement),
-        )
-        for u in review.unaided
-    )
-    responses = tuple(map(anonymous_response, review.responses))
-    return replace(review, events=events, unaided=unaided, responses=responses)
 
 
 def _without_other_names(text: str, known: Container[str]) -> str:
@@ -288,9 +254,7 @@ def _shift_time(time: str, days: int) -> str:
 
 def tracking_uids(analysis: Analysis) -> frozenset[str]:
     """Return every tracking UID of candidates and marks, including earlier examinations'."""
-    original = analysis.original
-    all_findings = (analysis.findings, *(() if original is None else (original.findings,)))
-    candidates = tuple(findings.candidates for findings in all_findings)
+    candidates = analysis.findings.candidates, analysis.network.findings.candidates
     uids = _uids_in((candidates, analysis.review, analysis.followup))
     return frozenset(uids) - NO_CANDIDATE
 
@@ -317,28 +281,30 @@ def with_uids(analysis: Analysis, new_uids: Mapping[str, str]) -> Analysis:
     new_uids : mapping of str to str
         The new UID of each of `tracking_uids`.
     """
+
+    def new_uid(text: str) -> str:
+        return new_uids.get(text, text)
+
     redrawn = frozenset(new_uids[uid] for uid in analysis.run.redrawn)
     return replace(
         analysis.with_findings(lambda findings: findings.renamed(new_uids)),
         run=replace(analysis.run, redrawn=redrawn),
-        review=_renamed(analysis.review.renamed(new_uids), new_uids),
-        followup=_renamed(analysis.followup, new_uids),
+        review=_rewritten(analysis.review.renamed(new_uids), _ORDER, new_uid),
+        followup=_rewritten(analysis.followup, _ORDER, new_uid),
     )
 
 
-def _renamed(record: Any, new_uids: Mapping[str, str]) -> Any:
-    """Return a record with other tracking UIDs wherever it or a part of it has one."""
+def _rewritten(record: Any, rules: Rules, text: Callable[[str], str] = lambda text: text) -> Any:
+    """Return a record with its text, and that of all its parts, rewritten; then by the rules."""
     if isinstance(record, str):
-        return new_uids.get(record, record)
+        return text(record)
     if isinstance(record, Mapping):
-        return {_renamed(k, new_uids): _renamed(v, new_uids) for k, v in record.items()}
+        items = record.items()
+        return {_rewritten(k, rules, text): _rewritten(v, rules, text) for k, v in items}
     if isinstance(record, tuple):
-        return tuple(_renamed(item, new_uids) for item in record)
+        return tuple(_rewritten(item, rules, text) for item in record)
     if not is_dataclass(record) or isinstance(record, type):
         return record
-    parts = {f.name: _renamed(getattr(record, f.name), new_uids) for f in fields(record)}
-    if isinstance(record, SignedResponse):
-        parts["measures"] = in_order(parts["measures"])
-    if isinstance(record, TimePoint):
-        parts["tangled"] = tuple(sorted(parts["tangled"]))
-    return replace(record, **parts)
+    rewritten = {f.name: _rewritten(getattr(record, f.name), rules, text) for f in fields(record)}
+    changes = rules.get(type(record), {})
+    return replace(record, **rewritten | {n: rule(rewritten[n]) for n, rule in changes.items()})

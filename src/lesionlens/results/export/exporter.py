@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
@@ -26,15 +24,14 @@ from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.staging import staged
 from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import DOUBTFUL, left_out_warning
+from lesionlens.base.records.files import left_out_warning
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.followup import write_followup_json
-from lesionlens.results.export.nifti import codes_of, write_volume
+from lesionlens.results.export.nifti import codes_of, outlines_by_name, write_volume
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_third_party
 from lesionlens.results.export.result_files import replaceable_files, write_list
@@ -222,14 +219,11 @@ def write_original(analysis: Analysis, staged: Path) -> None:
     """
     if analysis.original is None:
         return
-    original, folder, codes = without_edits(analysis), staged / ORIGINAL, codes_of(analysis)
+    original, folder = without_edits(analysis), staged / ORIGINAL
     folder.mkdir(parents=True, exist_ok=True)
     text = findings_file(original).file_text()
     (folder / "findings.json").write_text(text, encoding="utf-8")
     if analysis.followup is not None:
         write_followup_json(analysis.followup, folder)
-    ids = Volume(original.findings.components.astype(np.uint16), original.volumes.labels.grid)
-    write_volume(folder / "segmentation.nii.gz", original.volumes.all_labels, codes=codes)
-    write_volume(folder / "candidates.nii.gz", ids, codes=codes)
-    if original.volumes.doubtful is not None:
-        write_volume(folder / DOUBTFUL, original.volumes.doubtful, codes=codes)
+    for name, volume in outlines_by_name(original).items():
+        write_volume(folder / f"{name}.nii.gz", volume, codes=codes_of(analysis))

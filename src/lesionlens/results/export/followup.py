@@ -264,14 +264,6 @@ def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None
     return None if comparison is None else FollowupSection(comparison, texts, hidden)
 
 
-def is_doubtful(comparison: Comparison) -> bool:
-    """Return whether changes since the prior must be checked first."""
-    return (
-        comparison.alignment.doubtful
-        or len(comparison.makers_since(len(comparison.points) - 2)) > 1
-    )
-
-
 def _joint_change_text(joint: JointChange, texts: ReportTexts) -> str:
     if joint.percent is None or joint.plus_minus is None:
         return texts("fu_unmeasurable", why=texts(f"fu_why_{joint.reason}"))

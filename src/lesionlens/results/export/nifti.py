@@ -85,18 +85,26 @@ def _write_label_tables(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
     return table, snap
 
 
+def outlines_by_name(analysis: Analysis) -> dict[str, Volume]:
+    """Return the outlines by the names of their files: labels, candidates, doubtful parts."""
+    volumes, ids = analysis.volumes, analysis.findings.components.astype(np.uint16)
+    outlines = {
+        "segmentation": volumes.all_labels,
+        "candidates": Volume(ids, volumes.labels.grid),
+    }
+    doubtful = volumes.doubtful
+    return outlines if doubtful is None else outlines | {DOUBTFUL.removesuffix(".nii.gz"): doubtful}
+
+
 def _named_volumes(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
     """Yield each volume with its file name and quantisation steps, None for no quantisation."""
     volumes = analysis.volumes
-    yield "segmentation", volumes.all_labels, None
-    ids = analysis.findings.components.astype(np.uint16)
-    yield "candidates", Volume(ids, volumes.labels.grid), None
+    for name, volume in outlines_by_name(analysis).items():
+        yield name, volume, None
     for region, volume in volumes.probability.items():
         yield f"probability_{region.value}", volume, STEPS
     for region, volume in volumes.attention.items():
         yield f"attention_{region.value}", volume, STEPS
-    if volumes.doubtful is not None:
-        yield DOUBTFUL.removesuffix(".nii.gz"), volumes.doubtful, None
     if volumes.uncertainty is not None:
         yield "uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS
     if analysis.options.evidence and volumes.evidence is not None:

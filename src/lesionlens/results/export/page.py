@@ -204,8 +204,7 @@ class Page:
     def candidate_sections(self) -> tuple[CandidateSection, ...]:
         """The candidates, those that are listed apart last."""
         shared = self._analysis, self._scene, self._sentences, self.texts
-        rows, candidates = self._content.candidates, self._analysis.findings.candidates
-        sections = (CandidateSection(*shared, *pair) for pair in zip(rows, candidates, strict=True))
+        sections = (CandidateSection(*shared, row) for row in self._content.candidates)
         return tuple(sorted(sections, key=lambda section: section.row.apart))
 
     @property
@@ -273,8 +272,8 @@ class Page:
             if readers:
                 progress += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
             lines.append(progress)
-        if review.signed is not None:
-            lines.append(_signature_line(review.events[-1], texts))
+        if review.signature is not None:
+            lines.append(_signature_line(review.signature, texts))
         compared = texts("no_comparison") if self.followup is None else self.followup.summary
         return (*lines, compared, texts("physician"))
 

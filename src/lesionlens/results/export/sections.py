@@ -12,7 +12,6 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.findings import (
     SEQUENCE_KEYS,
-    Candidate,
     MapAgreement,
     counts_as_tumour,
 )
@@ -50,21 +49,20 @@ class CandidateSection:
     sentences: Sentences
     texts: ReportTexts
     row: CandidateRow
-    candidate: Candidate
 
     @property
     def location(self) -> str:
         """Where it is."""
-        return self.texts.location_text(self.candidate.location)
+        return self.texts.location_text(self.row.location)
 
     @property
     def _counts(self) -> bool:
-        return counts_as_tumour(self.candidate, self.row.review.state)
+        return counts_as_tumour(self.row, self.row.review.state)
 
     @property
     def state(self) -> str:
         """Review state, whether a reader added it, and whether it is listed apart."""
-        texts, is_added = self.texts, self.candidate.source is Source.READER
+        texts, is_added = self.texts, self.row.source is Source.READER
         state = texts.entry("states", self.row.review.state)
         remarks = (texts("added") if is_added else "", "" if self._counts else texts("apart"))
         return ", ".join(filter(None, (state, *remarks)))
@@ -85,7 +83,7 @@ class CandidateSection:
     @property
     def measured_part(self) -> str:
         """The part of the candidate that the diameters measure."""
-        return self.texts.measured_part(enhancing=self.candidate.has_enhancing)
+        return self.texts.measured_part(enhancing=self.row.has_enhancing)
 
     @property
     def rano(self) -> str:
@@ -135,7 +133,7 @@ class CandidateSection:
     @property
     def deciding_sequence_text(self) -> str:
         """The deciding sequence, or why there is none; empty without a comparison."""
-        relevance, texts = self.candidate.sequence_relevance, self.texts
+        relevance, texts = self.row.sequence_relevance, self.texts
         if relevance is None:
             return ""
         if not shapley.deciding_text(relevance):
@@ -150,10 +148,10 @@ class CandidateSection:
     @cached_property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Tuple of (name, value), in order."""
-        texts, row, candidate = self.texts, self.row, self.candidate
+        texts, row = self.texts, self.row
         long, short = self._diameters
         x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
-        doubtful = self.analysis.findings.doubtful_of(candidate)[:MAX_DOUBTS]
+        doubtful = self.analysis.findings.doubtful_of(row)[:MAX_DOUBTS]
         facts = [
             (texts("f_size", measured=self.measured_part),
              texts("sizes", long=long, short=short, rano=self.rano)),
@@ -170,13 +168,13 @@ class CandidateSection:
         if row.review.reader or row.review.reason:
             facts.append((texts("f_reader"), self._decision))
         facts += [(texts("f_doubtful"), texts.doubtful_part_text(part)) for part in doubtful]
-        return (*facts, (texts("f_sentence"), self.sentences.of(candidate)))
+        return (*facts, (texts("f_sentence"), self.sentences.of(row)))
 
     @property
     def _volumes(self) -> str:
         texts = self.texts
         volumes = {region.value: texts.volume(self.row.volume_ml[region]) for region in Region}
-        if self.candidate.core_uncertain(has_t1c=self.analysis.has_t1c):
+        if self.row.core_uncertain(has_t1c=self.analysis.has_t1c):
             volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
         return texts("volumes", **volumes)
 

@@ -32,7 +32,6 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point, counts_as_tumour
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.text import capitalized
-from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.language_checks import REASSURING_WORDS
 from lesionlens.results.export.report_texts import LANGUAGES, ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult
@@ -175,9 +174,8 @@ class Sentences:
         return None if computed is None else computed.ends_mm
 
     def _change_fields(self, candidate: Candidate) -> dict[str, Any]:
-        comparison, uid = self._compared, candidate.tracking_uid
-        changes = () if comparison is None else comparison.changes
-        change = next((c for c in changes if c.now and c.now.tracking_uid == uid), None)
+        comparison = self._compared
+        change = None if comparison is None else comparison.change_of(candidate.tracking_uid)
         before = None if change is None else change.before
         is_tangled = (
             comparison is not None and change is not None and len(comparison.linked(change)) > 1
@@ -189,7 +187,7 @@ class Sentences:
             "change_percent": percentage,
             "new": None if comparison is None else change is None or change.kind is ChangeKind.NEW,
             "tangled": is_tangled,
-            "doubtful": comparison is not None and is_doubtful(comparison),
+            "doubtful": comparison is not None and comparison.is_doubtful,
         }
 
 

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow, SequenceRow
 from lesionlens.base.records.findings import SEQUENCE_KEYS
-from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import write_followup
@@ -28,7 +27,7 @@ _ROW = TypeAdapter(CandidateRow)
 
 def findings_file(analysis: Analysis) -> FindingsFile:
     """Build findings.json's content, with the current review."""
-    findings = analysis.findings
+    findings, signature = analysis.findings, analysis.review.signature
     series = analysis.study.series
     return FindingsFile(
         candidates=tuple(CandidateRow.of(c, analysis.review) for c in findings.candidates),
@@ -45,15 +44,8 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         warnings=analysis.warnings,
         doubtful=findings.doubtful,
         resection_cavity_ml=analysis.volumes.cavity_ml,
-        signed=_signed(analysis.review),
+        signed=None if signature is None else ReviewRow.of(signature),
     )
-
-
-def _signed(review: Review) -> ReviewRow | None:
-    if review.signed is None:
-        return None
-    last = review.events[-1]
-    return ReviewRow(state=last.state, reader=last.reader, time=last.time, reason=last.reason)
 
 
 def findings_json(analysis: Analysis) -> dict[str, Any]:

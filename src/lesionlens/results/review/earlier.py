@@ -19,7 +19,6 @@ from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.files.journal import recover
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.results.review import store
@@ -96,10 +95,9 @@ def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outl
     decision = review.of(tracking_uid)
     if decision is None or tracking_uid not in saved.run.redrawn:
         return False
-    last_confirmation = (
-        max(decision.time, review.events[-1].time) if review.signed else decision.time
-    )
-    confirmed, started = _time_of(last_confirmation), _time_of(saved.run.started)
+    confirmations = (decision, review.signature or decision)
+    confirmed = _time_of(max(event.time for event in confirmations))
+    started = _time_of(saved.run.started)
     return confirmed is None or started is None or confirmed < started
 
 
@@ -136,7 +134,7 @@ def check_result_name(
         Its `run.json` is damaged.
     """
     path = result_folder(path)
-    saved_digests = {sha256 for _, sha256 in read_run(path).inputs} if is_result(path) else set()
+    saved_digests = read_run(path).digests if is_result(path) else frozenset()
     study_digests = {sha256 for _, sha256 in inputs} if saved_digests else set()
     if study_digests and saved_digests and not study_digests & saved_digests:
         raise UnusableInputError(
@@ -150,8 +148,7 @@ def check_result_name(
 
 def _is_same_study(analysis: Analysis, earlier: SavedResult) -> bool:
     """Return whether both are of the same study, on the same voxel grid."""
-    earlier_digests = {sha256 for _, sha256 in earlier.run.inputs}
-    has_common_file = any(sha256 in earlier_digests for _, sha256 in analysis.run.inputs)
+    has_common_file = not analysis.run.digests.isdisjoint(earlier.run.digests)
     grid = analysis.volumes.labels.grid
     return has_common_file and grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
 
@@ -162,7 +159,7 @@ def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str
     Candidates are matched by their own UIDs: after a comparison they may have those of a prior's
     lesions.
     """
-    old, new = earlier.findings, _network_findings(analysis)
+    old, new = earlier.findings, analysis.network.findings
     old_own_uids, new_own_uids = own_uids(earlier.followup), own_uids(analysis.followup)
     new_by_own_uid = {
         new_own_uids.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates
@@ -187,15 +184,10 @@ def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str
     return new_uids
 
 
-def _network_findings(analysis: Analysis) -> Findings:
-    """Return the findings with the network's own outlines."""
-    return analysis.findings if analysis.original is None else analysis.original.findings
-
-
 def _same_candidates(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
     """Return whether the candidates are the same as before."""
     old = {c.tracking_uid for c in earlier.findings.candidates}
-    new = {c.tracking_uid for c in _network_findings(analysis).candidates}
+    new = {c.tracking_uid for c in analysis.network.findings.candidates}
     return old == set(new_uids) and new == set(new_uids.values())
 
 
@@ -205,22 +197,14 @@ def _redrawn_uids(new_uids: dict[str, str], earlier: SavedResult, analysis: Anal
     Their outline or parts differ now, or differed already and no reader has confirmed them since.
     Tracking UIDs do not show this, as slight changes keep them. Readers' outlines do not count.
     """
-    original = analysis.original
-    new, old = _network_findings(analysis), earlier.findings
-    new_labels = (analysis.volumes if original is None else original).labels.data
-    old_labels = earlier.volumes.labels.data
-    ids, outlines = {c.tracking_uid: c.id for c in new.candidates}, outlines_of(earlier)
+    outlines, new_outlines = outlines_of(earlier), outlines_of(analysis)
     return {
-        c.tracking_uid
-        for c in old.candidates
-        if c.tracking_uid in new_uids
-        and earlier.review.outline_of(c.tracking_uid) is None
+        uid
+        for uid, outline in outlines.items()
+        if uid in new_uids
+        and earlier.review.outline_of(uid) is None
         and (
-            is_outline_unconfirmed(earlier, c.tracking_uid, outlines)
-            or not np.array_equal(
-                old_labels * (old.components == c.id),
-                new_labels * (new.components == ids[new_uids[c.tracking_uid]]),
-            )
+            is_outline_unconfirmed(earlier, uid, outlines) or outline != new_outlines[new_uids[uid]]
         )
     }
 

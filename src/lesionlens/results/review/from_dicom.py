@@ -22,41 +22,31 @@ from pydicom.dataset import Dataset
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes
-from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Findings
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import predecessor_documents
 from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
-from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segment_candidates import (
-    ReaderOutlines,
     identified_components,
     measure_components,
     overlap_notices,
     renumbered,
     select_lesions,
-    with_origins,
     with_surroundings,
 )
-from lesionlens.results.review.segments import (
-    ReadSegment,
-    drawing_methods,
-    read_segments,
-    sources_of,
-    unknown_parts,
-)
+from lesionlens.results.review.segments import ReadSegment, SegmentKind, read_segments
 from lesionlens.results.review.sent_maps import attention_maps
 from lesionlens.results.review.sent_notices import identity_notices, omission_notices
 from lesionlens.results.review.sent_objects import Objects, find_objects
+from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions, stated_lesions
 
-_NUMBER = re.compile(r"([1-9]\d{0,3}) ")
 _OMISSION_NOTICE = (
     "Candidates that no reader accepted were not sent: attention within the others, and their "
     "appearance, depend on them and are left empty"
@@ -82,27 +72,26 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """
     objects, grid = find_objects(path, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
-    lesions, selection_notices = select_lesions([s for s in segments if not s.cavity])
+    cavities = [s for s in segments if s.kind is SegmentKind.CAVITY]
+    lesions, selection_notices = select_lesions([s for s in segments if s not in cavities])
     report = objects.report
     reported = report_items.candidates_in(report)
     components = identified_components(lesions, grid)
     attention, attention_notices = attention_maps(objects.maps, grid)
     omits_some = report_items.omitted_count(report) > 0
     inputs = inputs_of(study)
-    is_own = _is_builtin(objects.seg) or report_items.is_builtin(report)
-    sources = sources_of(lesions, reported) if is_own else {}
+    own_segments, own_report = objects.own_segments, objects.own_report
+    stated = stated_lesions(lesions, reported, own_segments=own_segments, own_report=own_report)
     measured = measure_components(
         components,
-        reported,
+        stated,
         None if omits_some else attention,
         prepared,
         f"from DICOM|{identity_of(study, inputs)}",
-        unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
     if not omits_some:
-        by_readers = _reader_outlines(lesions, sources)
-        measured = with_surroundings(measured, attention.get(Region.WT), prepared, by_readers)
-    findings = _with_statements(measured, objects, lesions, reported, sources)
+        measured = with_surroundings(measured, stated, attention.get(Region.WT), prepared)
+    findings = renumbered(measured, stated)
     notices = (
         *selection_notices,
         *identity_notices(objects, study, prepared, len(segments)),
@@ -116,12 +105,12 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         study=study,
         prepared=prepared,
         maps=None,
-        volumes=_volumes(segments, components.mask, findings, attention),
+        volumes=_volumes(cavities, components.mask, findings, attention),
         findings=findings,
         run=run,
     )
-    edits = _cavity_edit(segments, analysis) if is_own else Review()
-    review = _review(findings, reported, report, edits, _redrawn_uids(lesions))
+    edits = _cavity_edit(cavities, analysis) if own_segments or own_report else Review()
+    review = _review(findings, stated, report, edits)
     return _with_limitations(applied(replace(analysis, review=review)), report)
 
 
@@ -138,54 +127,21 @@ def _with_limitations(analysis: Analysis, report: Dataset) -> Analysis:
     return replace(analysis, run=replace(analysis.run, notices=(*analysis.run.notices, *stated)))
 
 
-def _with_statements(
-    measured: Findings,
-    objects: Objects,
-    lesions: Sequence[ReadSegment],
-    reported: Mapping[str, ReportedCandidate],
-    sources: Mapping[str | None, Source],
-) -> Findings:
-    """Restore what the objects state of each candidate: origin, number, whether listed apart."""
-    listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
-    listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
-    findings = with_origins(measured, sources, drawing_methods(lesions), listed_apart)
-    return renumbered(findings, _stored_numbers(objects, lesions, reported))
-
-
 def _volumes(
-    segments: Sequence[ReadSegment],
+    cavities: Sequence[ReadSegment],
     component_mask: ComponentMask,
     findings: Findings,
     attention: Mapping[Region, NDArray[np.float32]],
 ) -> Volumes:
     """Collect the volumes in the objects, on the native grid."""
-    grid, cavities = component_mask.grid, [s.mask for s in segments if s.cavity]
+    grid, masks = component_mask.grid, [cavity.mask for cavity in cavities]
     labels = np.where(findings.components > 0, component_mask.labels, np.uint8(0)).astype(np.uint8)
     return Volumes(
         labels=Volume(labels, grid),
         probability={},
         attention={region: Volume(data, grid) for region, data in attention.items()},
-        cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
+        cavity=Volume(np.logical_or.reduce(masks), grid) if masks else None,
     )
-
-
-def _is_builtin(seg: Dataset | None) -> bool:
-    return seg is not None and seg.get("Manufacturer") == MANUFACTURER
-
-
-def _stored_numbers(
-    objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
-) -> dict[str, int]:
-    """Return the number of each tracking UID in LesionLens objects."""
-    numbers: dict[str, int] = {}
-    if _is_builtin(objects.seg):
-        for segment in segments:
-            match = _NUMBER.match(segment.label)
-            if match is not None and segment.tracking_uid is not None:
-                numbers[segment.tracking_uid] = int(match[1])
-    if report_items.is_builtin(objects.report):
-        numbers |= {uid: c.number for uid, c in reported.items() if c.number is not None}
-    return numbers
 
 
 def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
@@ -248,13 +204,13 @@ def _written_at(ds: Dataset) -> str:
     return ""
 
 
-def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
+def _cavity_edit(cavities: Sequence[ReadSegment], analysis: Analysis) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did.
 
     Also empty if it was imported: then its segment does not show whether a reader changed it.
     """
     drawn_methods = (DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC)
-    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method in drawn_methods]
+    drawn_masks = [s.mask for s in cavities if s.drawing_method in drawn_methods]
     if not drawn_masks or analysis.outline_source is not Source.NETWORK:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)
@@ -267,54 +223,23 @@ def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
     return Review((event,), {outline.sha256: outline})
 
 
-def _reader_outlines(
-    lesions: Sequence[ReadSegment], sources: Mapping[str | None, Source]
-) -> ReaderOutlines:
-    """Return which candidates readers added, and which of the network's they redrew."""
-    added = frozenset(uid for uid, source in sources.items() if source is Source.READER)
-    flagged = {uid for uid, source in sources.items() if source is Source.NETWORK}
-    return ReaderOutlines(added, frozenset(_redrawn_uids(lesions) & flagged))
-
-
-def _redrawn_uids(lesions: Sequence[ReadSegment]) -> set[str | None]:
-    """Return the tracking UIDs whose segments state that a reader took part."""
-    methods = drawing_methods(lesions)
-    return {uid for uid, method in methods.items() if method is DrawingMethod.SEMIAUTOMATIC}
-
-
-def _events_of(
-    candidate: Candidate, statement: ReportedCandidate, *, redrawn: bool
-) -> list[ReviewEvent]:
+def _events_of(lesion: StatedLesion) -> list[ReviewEvent]:
     """Return the decision on a candidate, after the edit that its segments alone still state."""
-    decision = ReviewEvent(
-        candidate.tracking_uid,
-        statement.state,
-        reader=statement.reader,
-        time=statement.time,
-        reason=statement.reason,
-        diameters=statement.diameters,
-    )
-    if redrawn and candidate.source is Source.NETWORK and statement.state is not ReviewState.EDITED:
-        edit = ReviewEvent(
-            candidate.tracking_uid, ReviewState.EDITED, reader=None, time=statement.time
-        )
+    if lesion.reported is None:
+        return []
+    decision = lesion.reported.decision
+    if lesion.is_redrawn and decision.state is not ReviewState.EDITED:
+        uid, time = decision.tracking_uid, decision.time
+        edit = ReviewEvent(uid, ReviewState.EDITED, reader=None, time=time)
         return [edit, replace(decision, with_previous=True)]
-    return [decision] if statement.decided else []
+    return [decision] if lesion.reported.decided else []
 
 
-def _review(
-    findings: Findings,
-    reported: Mapping[str, ReportedCandidate],
-    report: Dataset,
-    edits: Review,
-    redrawn: set[str | None],
-) -> Review:
+def _review(findings: Findings, stated: StatedLesions, report: Dataset, edits: Review) -> Review:
     """Return the decisions in the report, after `edits`."""
     events = list(edits.events)
     for candidate in findings.candidates:
-        statement = reported.get(candidate.tracking_uid)
-        if statement is not None:
-            events += _events_of(candidate, statement, redrawn=candidate.tracking_uid in redrawn)
+        events += _events_of(stated[candidate.tracking_uid])
     signed, response = report_items.signed_of(report), report_items.response_of(report)
     return Review(
         (*events, *(() if signed is None else (signed,))),

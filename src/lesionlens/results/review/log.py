@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -85,10 +86,8 @@ class ReviewLog:
     ) -> None:
         self.shown_outlines = outlines
         """Returns the digests of the network's outlines that are shown; None if unknown."""
-        review = review or Review()
-        self._events, self._outlines = list(review.events), dict(review.outlines)
-        self._unaided, self._responses = review.unaided, review.responses
-        self._valid, self._undone = valid_and_undone(self._events)
+        self.review = review or Review()
+        """The review with all events so far."""
         self._act_start: int | None = None
 
     def copy(self) -> ReviewLog:
@@ -96,23 +95,20 @@ class ReviewLog:
         return ReviewLog(self.review, self.shown_outlines)
 
     @property
-    def review(self) -> Review:
-        """The review with all events so far."""
-        return Review(tuple(self._events), dict(self._outlines), self._unaided, self._responses)
-
-    @property
     def can_undo(self) -> bool:
         """Whether there is an act to undo; False while the study is signed."""
-        return bool(self._valid) and not self._signed
+        valid, _ = valid_and_undone(self.review.events)
+        return bool(valid) and not self._signed
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an act to redo; a signature leaves none."""
-        return bool(self._undone)
+        """Whether there is an act to redo; False while the study is signed."""
+        _, undone = valid_and_undone(self.review.events)
+        return bool(undone) and not self._signed
 
     @property
     def _signed(self) -> bool:
-        return self.review.signed is not None
+        return self.review.signature is not None
 
     def sign(self, what: str, *, reader: str | None) -> None:
         """Sign the whole study.
@@ -149,7 +145,7 @@ class ReviewLog:
                 expected="a response that is signed before the study is",
                 next_step="Withdraw the signature first",
             )
-        self._responses = (*self._responses, signed)
+        self.review = replace(self.review, responses=(*self.review.responses, signed))
 
     def withdraw_response(self, reason: str, *, reader: str | None) -> None:
         """Withdraw the valid response.
@@ -204,7 +200,7 @@ class ReviewLog:
         response: SignedResponse | None = None,
     ) -> None:
         """Append an act that ends a signature."""
-        self._events.append(
+        self._record(
             ReviewEvent(
                 WHOLE_STUDY, ReviewState.UNREVIEWED, reader=reader, time=now(),
                 reason=reason.strip(), act=act, response=response,
@@ -233,8 +229,6 @@ class ReviewLog:
         """
         outlines = self.shown_outlines()
         current = outline or self.review.outline_of(tracking_uid)
-        if current is not None:
-            self._keep(current)
         event = ReviewEvent(
             tracking_uid,
             ReviewState(state),
@@ -246,7 +240,7 @@ class ReviewLog:
             diameters=self.review.diameters_of(tracking_uid),
             seen=None if outlines is None else decision_digest(self.review, tracking_uid, outlines),
         )
-        self._append(event)
+        self._append(event, current)
 
     def place_diameters(
         self, tracking_uid: str, ends: DrawnDiameters | None, *, reader: str | None = None
@@ -258,12 +252,7 @@ class ReviewLog:
         """
         previous = self.review.of(tracking_uid) or _UNDECIDED
         stored_ends = _DIAMETERS.validate_json(_DIAMETERS.dump_json(ends))
-        self._append(
-            ReviewEvent(
-                tracking_uid, previous.state, reader=reader, time=now(), reason=previous.reason,
-                outline=previous.outline, diameters=stored_ends, seen=previous.seen,
-            )
-        )  # fmt: skip
+        self._append(_again(previous, tracking_uid, reader, diameters=stored_ends))
 
     def add(
         self,
@@ -283,7 +272,6 @@ class ReviewLog:
         UnusableInputError
             The outline has labels that no candidate has; nothing is recorded.
         """
-        self._keep(outline)
         event = ReviewEvent(
             outline.tracking_uid,
             ReviewState.ACCEPTED,
@@ -294,35 +282,28 @@ class ReviewLog:
             added=drawn,
             prompts=prompts,
         )
-        self._append(event)
+        self._append(event, outline)
 
     @contextmanager
     def one_act(self) -> Iterator[None]:
         """Combine the acts recorded within the block into one undo step."""
-        self._act_start = len(self._events)
+        self._act_start = len(self.review.events)
         try:
             yield
         finally:
             self._act_start = None
 
-    def _keep(self, outline: Outline) -> None:
-        """Keep an outline for the event that names it."""
-        if labels := unusable_labels(outline):
-            numbers = ", ".join(map(str, labels))
-            raise UnusableInputError(
-                found=f"an outline of a candidate with label {numbers}",
-                expected="1 core, 2 oedema, 3 enhancing, and 0 outside the candidate",
-                next_step="Set other labels to 0; the resection cavity has an outline of its own",
-            )
-        self._outlines[outline.sha256] = outline
+    def _append(self, event: ReviewEvent, outline: Outline | None = None) -> None:
+        """Record a decision, with the outline that it names."""
+        if outline is not None:
+            _check_labels(outline)
+            outlines = {**self.review.outlines, outline.sha256: outline}
+            self.review = replace(self.review, outlines=outlines)
+        continues_act = self._act_start is not None and len(self.review.events) > self._act_start
+        self._record(replace(event, with_previous=continues_act))
 
-    def _append(self, event: ReviewEvent) -> None:
-        continues_act = self._act_start is not None and len(self._events) > self._act_start
-        event = replace(event, with_previous=continues_act)
-        self._events.append(event)
-        if event.tracking_uid != WHOLE_STUDY:
-            self._valid.append(event)
-        self._undone.clear()
+    def _record(self, event: ReviewEvent) -> None:
+        self.review = replace(self.review, events=(*self.review.events, event))
 
     def undo(self, *, reader: str | None = None) -> None:
         """Undo the last act; does nothing if there is none, or the study is signed.
@@ -333,30 +314,40 @@ class ReviewLog:
             pass
 
     def _undo_event(self, reader: str | None) -> ReviewEvent:
-        undone = self._valid.pop()
-        self._undone.append(undone)
-        earlier_events = (e for e in reversed(self._valid) if e.tracking_uid == undone.tracking_uid)
-        previous = next(earlier_events, _UNDECIDED)
-        self._events.append(
-            ReviewEvent(
-                undone.tracking_uid,
-                previous.state,
-                reader=reader,
-                time=now(),
-                reason=previous.reason,
-                act=ReviewAct.UNDO,
-                outline=previous.outline,
-                diameters=previous.diameters,
-                seen=previous.seen,
-            )
-        )
+        (*valid, undone), _ = valid_and_undone(self.review.events)
+        uid = undone.tracking_uid
+        previous = next((e for e in reversed(valid) if e.tracking_uid == uid), _UNDECIDED)
+        self._record(_again(previous, uid, reader, act=ReviewAct.UNDO))
         return undone
 
     def redo(self, *, reader: str | None = None) -> None:
         """Redo the act undone last; does nothing if there is none."""
         is_first = True
-        while self.can_redo and (is_first or self._undone[-1].with_previous):
+        while self.can_redo:
+            _, (*_, event) = valid_and_undone(self.review.events)
+            if not (is_first or event.with_previous):
+                return
             is_first = False
-            event = self._undone.pop()
-            self._valid.append(event)
-            self._events.append(replace(event, reader=reader, time=now(), act=ReviewAct.REDO))
+            self._record(replace(event, reader=reader, time=now(), act=ReviewAct.REDO))
+
+
+def _check_labels(outline: Outline) -> None:
+    """Refuse an outline with labels that no candidate has."""
+    if labels := unusable_labels(outline):
+        numbers = ", ".join(map(str, labels))
+        raise UnusableInputError(
+            found=f"an outline of a candidate with label {numbers}",
+            expected="1 core, 2 oedema, 3 enhancing, and 0 outside the candidate",
+            next_step="Set other labels to 0; the resection cavity has an outline of its own",
+        )
+
+
+def _again(
+    previous: ReviewEvent, tracking_uid: str, reader: str | None, **changes: Any
+) -> ReviewEvent:
+    """Return an event with the state of an earlier one, and changes."""
+    event = ReviewEvent(
+        tracking_uid, previous.state, reader=reader, time=now(), reason=previous.reason,
+        outline=previous.outline, diameters=previous.diameters, seen=previous.seen,
+    )  # fmt: skip
+    return replace(event, **changes)

@@ -27,12 +27,10 @@ Outlines = Mapping[str, str]
 
 def outlines_of(result: Analysis | SavedResult) -> Outlines:
     """Return the digests of the network's own outlines, without readers' edits."""
-    if isinstance(result, SavedResult):
-        labels = result.volumes.labels.data
-        return _digests(result.findings, labels if result.has_t1c else enhancing_as_core(labels))
-    if result.original is not None:
-        return _digests(result.original.findings, result.original.labels.data)
-    return _digests(result.findings, result.volumes.labels.data)
+    if isinstance(result, Analysis):
+        return _digests(result.network.findings, result.network.labels.data)
+    labels = result.volumes.labels.data
+    return _digests(result.findings, labels if result.has_t1c else enhancing_as_core(labels))
 
 
 def cached_outline_digests(analysis: Analysis) -> Callable[[], Outlines]:
@@ -69,9 +67,10 @@ def decision_digest(review: Review, tracking_uid: str, outlines: Outlines) -> st
 
 def is_signed_on_other_outlines(review: Review, outlines: Outlines) -> bool:
     """Return whether the study was signed on outlines or candidates that differ from these."""
-    if review.signed is None:
+    signature = review.signature
+    if signature is None:
         return False
-    return review.events[-1].seen not in {None, decision_digest(review, WHOLE_STUDY, outlines)}
+    return signature.seen not in {None, decision_digest(review, WHOLE_STUDY, outlines)}
 
 
 def is_decided_on_other_outline(
@@ -81,9 +80,9 @@ def is_decided_on_other_outline(
 
     None if it is unknown: decisions of earlier releases do not name it.
     """
-    decision = review.of(tracking_uid)
-    signature = review.events[-1].seen if review.signed is not None else None
-    if signature is not None and signature == decision_digest(review, WHOLE_STUDY, outlines):
+    decision, signature = review.of(tracking_uid), review.signature
+    seen = None if signature is None else signature.seen
+    if seen is not None and seen == decision_digest(review, WHOLE_STUDY, outlines):
         return False
     if decision is None or decision.seen is None or tracking_uid not in outlines:
         return None

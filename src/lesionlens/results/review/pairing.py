@@ -118,7 +118,7 @@ def _by_likelihood(study: Study, sequence: MrSequence) -> Iterable[Series]:
 
 def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
     """Return a test of whether a series has the files that were analysed as a sequence."""
-    digests = {sha256 for _, sha256 in saved.run.inputs}
+    digests = saved.run.digests
     joint = saved.run.series.get(sequence)
     row = saved.sequences.get(sequence)
     if joint is None and row is not None:

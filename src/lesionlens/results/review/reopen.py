@@ -12,17 +12,17 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.errors import GeometryError, ReadError
-from lesionlens.base.files.bounded_read import read_json, read_model
+from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import listed
 from lesionlens.base.grid import Grid
@@ -48,6 +48,7 @@ from lesionlens.base.records.parts import (
     ORIGINAL,
     AlteredResultError,
     check_parts,
+    read_part,
     read_run_file,
     unreadable_part,
 )
@@ -66,8 +67,6 @@ from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.saved_parts import check_measures, check_review
 from lesionlens.results.review.saved_result import SavedResult
-
-Model = TypeVar("Model", bound=BaseModel)
 
 _NO_DOUBTFUL_NOTICE = (
     "Doubtful parts of the outlines are unknown: the release that made this result did not look "
@@ -234,7 +233,7 @@ class _Outlines(NamedTuple):
 
 def _read_outlines(folder: Path, subfolder: str = "") -> _Outlines:
     """Read findings.json, labels and ids of a result, or of the network's own in a subfolder."""
-    content = _model(folder / subfolder / "findings.json", FindingsFile)
+    content = read_part(folder / subfolder / "findings.json", FindingsFile)
     labels, cavity_volume = without_cavity(
         _volume(folder / subfolder / "segmentation.nii.gz", np.uint8)
     )
@@ -372,13 +371,6 @@ def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     )
 
 
-def _model(path: Path, model: type[Model]) -> Model:
-    try:
-        return read_model(path, model)
-    except (OSError, ValueError) as error:
-        raise unreadable_part(path, error) from error
-
-
 def _volume(path: Path, dtype: Any) -> Volume:
     if path.exists() and not path.is_file():
         raise unreadable_part(path)
@@ -420,7 +412,7 @@ def _evidence(folder: Path) -> SequenceEvidence | None:
 def _considered(folder: Path) -> tuple[Considered, ...]:
     """Read the dismissed regions, if saved."""
     path = folder / CONSIDERED
-    rows = _model(path, ConsideredFile).considered if path.is_file() else ()
+    rows = read_part(path, ConsideredFile).considered if path.is_file() else ()
     return tuple(row.considered for row in rows)
 
 

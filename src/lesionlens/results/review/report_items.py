@@ -26,6 +26,7 @@ _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 _OMITTED = re.compile(r"Candidates that no reader accepted are not in the DICOM objects: (\d+)$")
 """The notice on a result that was made of such objects, which its own report repeats."""
 _SENT = re.compile(r"Reviewed: (\d+) of (\d+); sent here: (\d+)\.$")
+_UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, reader=None, time="")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
@@ -33,14 +34,11 @@ SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 class ReportedCandidate:
     """Statements of a report on one candidate; None if missing."""
 
-    state: ReviewState = ReviewState.UNREVIEWED
-    reader: str | None = None
-    time: str = ""
-    reason: str | None = None
+    decision: ReviewEvent = _UNDECIDED
+    """The reader's, with diameters that the reader placed; unreviewed without one."""
     score: float | None = None
     source: Source = Source.NETWORK
     number: int | None = None
-    diameters: DrawnDiameters | None = None
     listed_apart: bool = False
     absent: frozenset[Region] = frozenset()
     """Regions of which the report states that the candidate has none."""
@@ -48,7 +46,8 @@ class ReportedCandidate:
     @property
     def decided(self) -> bool:
         """Whether a reader decided."""
-        return self.state is not ReviewState.UNREVIEWED or self.diameters is not None
+        decision = self.decision
+        return decision.state is not ReviewState.UNREVIEWED or decision.diameters is not None
 
 
 def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
@@ -64,7 +63,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
             if TRACKING_UID in children and not cavity:
                 uid = str(children[TRACKING_UID].get("UID", ""))
                 children_by_uid.setdefault(uid, {}).update(children)
-    return {uid: _candidate_in(items) for uid, items in children_by_uid.items()}
+    return {uid: _candidate_in(uid, items) for uid, items in children_by_uid.items()}
 
 
 def signed_of(report: Dataset) -> ReviewEvent | None:
@@ -161,7 +160,7 @@ def omitted_count(report: Dataset) -> int:
 def omitted_decided_count(report: Dataset) -> int:
     """Return how many of the candidates that a report omits a reader had decided on."""
     decided_count = max((int(match[1]) for match in _matches(_SENT, report)), default=0)
-    included = sum(c.state.decided for c in candidates_in(report).values())
+    included = sum(c.decision.state.decided for c in candidates_in(report).values())
     return min(max(decided_count - included, 0), omitted_count(report))
 
 
@@ -208,27 +207,24 @@ def utc(moment: str) -> str:
     return timestamp if not timestamp or timestamp.endswith("Z") else f"{timestamp}Z"
 
 
-def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
-    state = items.get(codes.REVIEW_STATE.value)
-    reader = items.get(codes.REVIEW_READER.value)
-    time = items.get(codes.REVIEW_TIME.value)
-    reason = items.get(codes.REVIEW_REASON.value)
-    source = items.get(codes.SOURCE.value)
-    name = items.get(TRACKING_ID)
-    number = _NUMBER.match(_text(name))
-    value, source_code = _code(state) or "unreviewed", _code(source)
+def _candidate_in(uid: str, items: dict[str, Dataset]) -> ReportedCandidate:
+    state, source_code = (_code(items.get(c.value)) for c in (codes.REVIEW_STATE, codes.SOURCE))
+    number = _NUMBER.match(_text(items.get(TRACKING_ID)))
     return ReportedCandidate(
-        state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
-        reader=_text(reader, "PersonName") or None,
-        time=utc(_text(time, "DateTime")),
-        reason=_text(reason) or None,
+        decision=ReviewEvent(
+            uid,
+            ReviewState(state) if state in set(ReviewState) else ReviewState.UNREVIEWED,
+            reader=_text(items.get(codes.REVIEW_READER.value), "PersonName") or None,
+            time=utc(_text(items.get(codes.REVIEW_TIME.value), "DateTime")),
+            reason=_text(items.get(codes.REVIEW_REASON.value)) or None,
+            diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
+        ),
         source=next(
             (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
         ),
         number=None if number is None else int(number[1]),
         absent=frozenset(r for r, code in codes.ABSENT_VOLUMES.items() if code.value in items),
         listed_apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
-        diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
 

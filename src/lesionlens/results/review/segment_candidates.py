@@ -17,20 +17,20 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid
-from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.files import as_stored
-from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
+from lesionlens.base.records.findings import Findings, conclusion_of
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.results.review.report_items import ReportedCandidate
-from lesionlens.results.review.segments import Methods, Part, ReadSegment, joint_mask
+from lesionlens.results.review.segments import Part, ReadSegment, SegmentKind, joint_mask
+from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions
 
 
 def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
     """Select segments that are labelled as lesions, or else all that are not anatomy."""
     notices = []
-    lesions = [s for s in segments if s.lesion and not s.organ]
+    lesions = [s for s in segments if s.kind is SegmentKind.LESION]
     if segments and not lesions:
-        lesions = [s for s in segments if not s.organ] or segments
+        lesions = [s for s in segments if s.kind is not SegmentKind.ANATOMY] or segments
         notices.append(f"No segment is labelled as a lesion: {len(lesions)} used as candidates")
     skipped = [s.label for s in segments if s not in lesions]
     if skipped:
@@ -117,24 +117,14 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
         yield None, segments  # parts of lesions with their own identifiers
 
 
-class ReaderOutlines(NamedTuple):
-    """Tracking UIDs of the candidates whose outlines are a reader's."""
-
-    added: frozenset[str | None] = frozenset()
-    """Candidates that a reader added."""
-    redrawn: frozenset[str | None] = frozenset()
-    """Candidates of the network that a reader redrew."""
-
-
 def measure_components(
     components: IdentifiedComponents,
-    reported: Mapping[str, ReportedCandidate],
+    stated: StatedLesions,
     attention: Mapping[Region, NDArray[np.float32]] | None,
     prepared: PreparedStudy,
     identity: str,
-    unknown_by_uid: Mapping[str | None, frozenset[Region]],
 ) -> Findings:
-    """Measure the components.
+    """Measure the components, and record the origin of each as stated.
 
     Tracking UIDs come from the objects if available, else from the `identity` of the study.
 
@@ -143,14 +133,10 @@ def measure_components(
     attention : mapping of Region to (I, J, K) float32, or None
         Maps, 0 to 1, on the grid of the components; those of WT are measured. None if the objects
         omit candidates, on which attention and appearance of the others depend.
-    unknown_by_uid : mapping
-        Parts that the segments of a tracking UID cannot state.
     """
-    statements = [
-        ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
-        for uid in components.uids
-    ]
-    evidence = Evidence([s.score for s in statements], attention=attention or {})
+    reports = [stated[uid].reported for uid in components.uids]
+    scores = [None if report is None else report.score for report in reports]
+    evidence = Evidence(scores, attention=attention or {})
     findings = describe(components.mask, evidence, prepared, identity)
     candidates, unknown = [], {}
     for candidate in findings.candidates:
@@ -158,9 +144,13 @@ def measure_components(
             int(np.argmax(findings.components == candidate.id)), findings.components.shape
         )
         uid = components.uids[int(components.mask.components[first_voxel]) - 1]
-        candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
-        unknown[candidate.id] = unknown_by_uid[uid]
-    return as_stored(without_parts(replace(findings, candidates=tuple(candidates)), unknown))
+        lesion = stated[uid]
+        identified = candidate if uid is None else replace(candidate, tracking_uid=uid)
+        candidates.append(lesion.with_origin(identified))
+        unknown[candidate.id] = lesion.unknown
+    conclusion = conclusion_of(candidates)
+    measured = replace(findings, candidates=tuple(candidates), conclusion=conclusion)
+    return as_stored(without_parts(measured, unknown))
 
 
 def measure_mask(
@@ -168,16 +158,16 @@ def measure_mask(
 ) -> Findings:
     """Measure the lesions of a mask, which does not distinguish the parts in `unknown`."""
     components = IdentifiedComponents(mask, [None] * mask.count)
-    measured = measure_components(components, {}, None, prepared, identity, {None: unknown})
-    measured = with_surroundings(measured, None, prepared, ReaderOutlines())
-    return with_origins(measured, {}, {}, set())
+    stated = StatedLesions({None: StatedLesion(unknown=unknown)})
+    measured = measure_components(components, stated, None, prepared, identity)
+    return with_surroundings(measured, stated, None, prepared)
 
 
 def with_surroundings(
     findings: Findings,
+    stated: StatedLesions,
     attention: NDArray[np.float32] | None,
     prepared: PreparedStudy,
-    by_readers: ReaderOutlines,
 ) -> Findings:
     """Describe the appearance of each candidate, and the attention in it, among the others.
 
@@ -187,16 +177,13 @@ def with_surroundings(
     ----------
     attention : (I, J, K) float32 or None
         Map of WT, 0 to 1, on the grid of the components.
-    by_readers : ReaderOutlines
-        Of LesionLens objects; empty for those of another program.
     """
     components, candidates = findings.components, findings.candidates
     count = len(candidates)
-    added_ids = [c.id for c in candidates if c.tracking_uid in by_readers.added]
+    added_ids = [c.id for c in candidates if c.source is Source.READER]
     flagged = np.where(np.isin(components, added_ids), 0, components) if added_ids else components
-    unchanged_ids = {
-        c.id for c in candidates if c.tracking_uid not in by_readers.added | by_readers.redrawn
-    }
+    redrawn_ids = {c.id for c in candidates if stated[c.tracking_uid].is_redrawn}
+    unchanged_ids = {c.id for c in candidates} - {*added_ids, *redrawn_ids}
     if added_ids and unchanged_ids:
         agreements = pointing_game.of_components(
             flagged, count, attention, prepared.native.nominal_spacing_mm
@@ -211,42 +198,16 @@ def with_surroundings(
     return as_stored(replace(findings, candidates=candidates))
 
 
-def with_origins(
-    findings: Findings,
-    sources: Mapping[str | None, Source],
-    methods: Methods,
-    listed_apart: set[str | None],
-) -> Findings:
-    """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
-
-    Candidates without a source are of other programs.
-    """
-
-    def with_origin(candidate: Candidate) -> Candidate:
-        uid = candidate.tracking_uid
-        source = sources.get(uid, Source.SEGMENTATION)
-        method = methods.get(uid, methods.get(None))
-        if source is Source.READER:
-            by_hand = method is DrawingMethod.MANUAL
-            method = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
-            return replace(candidate, source=source, drawn=method)
-        method = None if source is Source.NETWORK else method
-        return replace(candidate, source=source, drawn=method, apart=uid in listed_apart)
-
-    candidates = tuple(map(with_origin, findings.candidates))
-    return replace(findings, candidates=candidates, conclusion=conclusion_of(candidates))
-
-
-def renumbered(findings: Findings, numbers: Mapping[str, int]) -> Findings:
+def renumbered(findings: Findings, stated: StatedLesions) -> Findings:
     """Restore the candidates' numbers; others get the next ones."""
-    known_ids = [numbers[c.tracking_uid] for c in findings.candidates if c.tracking_uid in numbers]
+    numbers = {c.id: stated[c.tracking_uid].number for c in findings.candidates}
+    known_ids = [number for number in numbers.values() if number is not None]
     if not known_ids or len(set(known_ids)) < len(known_ids):
         return findings
     next_number = itertools.count(max(known_ids) + 1)
     new_ids = np.zeros(len(findings.candidates) + 1, np.int32)
-    for candidate in findings.candidates:
-        uid = candidate.tracking_uid
-        new_ids[candidate.id] = numbers[uid] if uid in numbers else next(next_number)
+    for old_id, number in numbers.items():
+        new_ids[old_id] = next(next_number) if number is None else number
     renumbered = (replace(c, id=int(new_ids[c.id])) for c in findings.candidates)
     candidates = tuple(sorted(renumbered, key=lambda c: c.id))
     return replace(findings, candidates=candidates, components=new_ids[findings.components])

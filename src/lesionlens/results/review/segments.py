@@ -7,9 +7,9 @@ voxels of the grid in position and size are copied; otherwise the segment is res
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -20,10 +20,8 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, Label, Region, Source
-from lesionlens.base.records.findings import LESION_PARTS
+from lesionlens.base.labels import DrawingMethod, Label
 from lesionlens.imaging.preparation.resampling import resample_mask
-from lesionlens.results.review.report_items import ReportedCandidate
 
 MAX_OFFSET_VOX = 0.25
 """Maximum distance of a pixel from its voxel, and of a frame from its position in an evenly spaced
@@ -44,6 +42,9 @@ _SHORT_CAVITY = re.compile(r"\brc\b")
 """The cavity's name in BraTS 2024; anatomy may have it too."""
 ANATOMY = frozenset({"123037004", "T-D0050"})
 """Category "Anatomical Structure" (SCT, SRT) of organs."""
+_LESION_CATEGORIES = frozenset({"49755003", "M-01000"})
+"""Category "Morphologically Abnormal Structure" (SCT, SRT)."""
+_CAVITY_TYPE = codes.LABEL_TYPES[Label.CAVITY].value
 
 
 class Part(IntEnum):
@@ -77,6 +78,17 @@ non-enhancing FLAIR hyperintensity"); the first that fits counts.
 """
 
 
+class SegmentKind(Enum):
+    """What a segment outlines, by its codes or name."""
+
+    LESION = auto()
+    CAVITY = auto()
+    """A resection cavity."""
+    ANATOMY = auto()
+    """An organ, by its category, that is not named like a lesion."""
+    UNKNOWN = auto()
+
+
 class Frame(NamedTuple):
     """One frame of a segment."""
 
@@ -95,10 +107,7 @@ class ReadSegment:
     label: str
     part: Part
     """Which part of a lesion it is."""
-    lesion: bool
-    """Whether its codes or name indicate a lesion."""
-    organ: bool
-    """Whether its category is anatomy, and its name is not that of a lesion."""
+    kind: SegmentKind
     tracking_uid: str | None
     mask: NDArray[np.bool_]
     """(I, J, K) bool: mask on the study's grid."""
@@ -107,7 +116,6 @@ class ReadSegment:
     """How it was outlined; None if it does not say."""
     is_networks: bool = False
     """Whether, in an object of LesionLens, the network alone outlined it."""
-    cavity: bool = False
     listed_apart: bool = False
     """Whether it is marked as a candidate that is listed apart."""
     fraction_outside: float = 0.0
@@ -234,35 +242,41 @@ def _segment(
         mask[tuple(nearest.T)] = True
     else:
         mask = _resample_frames(frames, spacing_mm, grid)
-    category, kind = (
+    (category, _), (type_code, type_name) = (
         _code(item, f"SegmentedProperty{n}CodeSequence") for n in ("Category", "Type")
     )
     name = str(item.get("SegmentLabel", ""))
-    text = f"{name} {kind[1]}".lower().replace("_", " ")
-    part = _BY_CODE.get(kind[0]) or next(
+    text = f"{name} {type_name}".lower().replace("_", " ")
+    part = _BY_CODE.get(type_code) or next(
         (p for pattern, p in _BY_NAME if pattern.search(text)), None
     )
-    is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(text) is not None
     uid, method = str(item.get("TrackingUID", "")) or None, _drawing_method(item)
     has_identification = "SegmentationAlgorithmIdentificationSequence" in item
     return ReadSegment(
-        label=name or kind[1],
+        label=name or type_name,
         part=part or Part.WHOLE,
-        lesion=is_lesion,
-        organ=category[0] in ANATOMY and LESION.search(text) is None,
+        kind=_kind_of(category, type_code, text),
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
         drawing_method=method,
         is_networks=has_identification and method is DrawingMethod.AUTOMATIC,
-        cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value
-        or CAVITY.search(text) is not None
-        or (_SHORT_CAVITY.search(text) is not None and category[0] not in ANATOMY),
         listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
         frames=() if fits else tuple(frames),
         spacing_mm=spacing_mm,
     )
+
+
+def _kind_of(category: str, type_code: str, text: str) -> SegmentKind:
+    """Return what a segment outlines, by the codes of its category and type, and its name."""
+    is_anatomy = category in ANATOMY
+    is_short_cavity = _SHORT_CAVITY.search(text) is not None and not is_anatomy
+    if type_code == _CAVITY_TYPE or CAVITY.search(text) or is_short_cavity:
+        return SegmentKind.CAVITY
+    if category in _LESION_CATEGORIES or LESION.search(text):
+        return SegmentKind.LESION
+    return SegmentKind.ANATOMY if is_anatomy else SegmentKind.UNKNOWN
 
 
 def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]:
@@ -272,55 +286,6 @@ def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]
     if len(segments) > 1 and frames:
         mask |= _resample_frames(frames, segments[0].spacing_mm, grid)
     return np.asarray(mask)
-
-
-def unknown_parts(
-    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate], *, by_lesion: bool
-) -> dict[str | None, frozenset[Region]]:
-    """Return the regions that the objects do not distinguish, by tracking UID.
-
-    The enhancing part is distinguished by a segment of it, or by a report that there is none; the
-    core by a segment of either. Segments of other programs apply to all lesions, those of
-    LesionLens (`by_lesion`) to their own.
-    """
-    unknown = {}
-    for uid in {None, *(s.tracking_uid for s in segments)}:
-        own = [s for s in segments if s.tracking_uid == uid] if by_lesion else segments
-        parts = {s.part for s in own}
-        absent = frozenset() if uid is None or uid not in reported else reported[uid].absent
-        if Part.ENHANCING in parts or Region.ET in absent:
-            unknown[uid] = frozenset[Region]()
-        else:
-            has_core = Part.CORE in parts or Region.TC in absent
-            unknown[uid] = frozenset({Region.ET}) if has_core else LESION_PARTS
-    return unknown
-
-
-def sources_of(
-    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
-) -> dict[str | None, Source]:
-    """Return who flagged each candidate of LesionLens objects, by the report or else the segments.
-
-    Segments state only whether the network alone outlined a candidate.
-    """
-    by_network = {s.tracking_uid: Source.NETWORK for s in segments if s.is_networks}
-    return {**by_network, **{uid: statement.source for uid, statement in reported.items()}}
-
-
-Methods = Mapping[str | None, DrawingMethod | None]
-"""How each tracking UID was outlined."""
-
-
-def drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
-    """Return how each tracking UID was outlined; under None, how those without a UID were.
-
-    None where segments that belong together differ.
-    """
-    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
-    for segment in segments:
-        for uid in {segment.tracking_uid, None}:
-            by_uid.setdefault(uid, set()).add(segment.drawing_method)
-    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
 
 
 def _drawing_method(item: Dataset) -> DrawingMethod | None:

@@ -40,6 +40,16 @@ class Objects:
     other_reviewed_count: int = 0
     """Number of further reviewed LesionLens reports, none of which another report replaces."""
 
+    @property
+    def own_segments(self) -> bool:
+        """Whether the Segmentation is of LesionLens."""
+        return self.seg is not None and self.seg.get("Manufacturer") == MANUFACTURER
+
+    @property
+    def own_report(self) -> bool:
+        """Whether the report is of LesionLens."""
+        return report_items.is_builtin(self.report)
+
 
 def find_objects(path: Path, study: Study) -> Objects:
     """Find the newest objects of a study in a folder (recursively) or file.

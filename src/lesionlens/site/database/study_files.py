@@ -43,7 +43,7 @@ def fingerprint(study: Path) -> str:
 def analysed_files(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
     run = run_of(result) if is_result(result) else None
-    return frozenset() if run is None else frozenset(sha256 for _, sha256 in run.inputs)
+    return frozenset() if run is None else run.digests
 
 
 def analysis_key(result: Path) -> str | None:

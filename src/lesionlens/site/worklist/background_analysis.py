@@ -126,7 +126,7 @@ def _store_result(
     if is_result(job.out) and not is_of_other_files(job.study, job.out):
         return False
     job = current(database, job)
-    if not holds_files(job.study, {sha256 for _, sha256 in analysis.run.inputs}):
+    if not holds_files(job.study, analysis.run.digests):
         raise UnusableInputError(
             found=f"images of {name!r} that differ from those that were analysed",
             expected="images that do not change while they are read",

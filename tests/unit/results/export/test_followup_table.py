@@ -21,7 +21,6 @@ from lesionlens.results.export.followup import (
     WIDTH,
     FollowupSection,
     followup_csv,
-    is_doubtful,
 )
 from lesionlens.results.export.report_texts import load
 
@@ -173,7 +172,7 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     """An examination before the prior, of another network, made it doubtful."""
     points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
     chain = replace(found, points=points)
-    assert is_doubtful(chain) is doubtful
+    assert chain.is_doubtful is doubtful
     of_curves_and_sums = FollowupSection(chain, load("en")).doubtful
     assert bool(of_curves_and_sums) is (makers != "aaa")
 

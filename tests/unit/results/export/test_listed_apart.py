@@ -17,6 +17,7 @@ from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.cli.analyze import summary
 from lesionlens.napari.model.wording.candidates import details
 from lesionlens.results.export.bids import save_bids
+from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.groups import _remarks
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
@@ -89,7 +90,7 @@ def test_one_that_a_reader_accepted_is_not_called_probably_no_tumour(bright):
             section = page_of(chosen).candidate_sections[1]
             texts = (section.state, section.summary, Sentences(chosen, language).of(apart))
             assert [words in text for text in texts] == [is_called] * 3, texts
-        comment = _remarks(analysis, apart, Sentences(analysis))[0].value
+        comment = _remarks(FramedResult(analysis, None), apart)[0].value  # shows no voxel
         assert ("probably not tumour" in comment) is is_called
 
 

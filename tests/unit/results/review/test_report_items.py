@@ -49,8 +49,10 @@ def test_each_candidate_has_its_own_number_reader_time_and_decision():
     candidates = candidates_in(report)
     assert set(candidates) == {"1.1", "1.2"}
     first, second = candidates.values()
-    assert (first.number, first.state, first.reader) == (3, ReviewState.REJECTED, "A. Reader")
+    decision = first.decision
+    assert decision.tracking_uid == "1.1"
+    assert (first.number, decision.state, decision.reader) == (3, ReviewState.REJECTED, "A. Reader")
     assert (first.listed_apart, second.listed_apart) == (True, False)
-    assert (first.time, first.reason) == ("2026-01-05T10:15:00Z", "vessel")
-    assert (second.number, second.state, second.reader) == (None, ReviewState.UNREVIEWED, None)
+    assert (decision.time, decision.reason) == ("2026-01-05T10:15:00Z", "vessel")
+    assert (second.number, second.decision.state) == (None, ReviewState.UNREVIEWED)
     assert not second.decided

@@ -17,9 +17,9 @@ from lesionlens.results.review.segment_candidates import (
     identified_components,
     renumbered,
     select_lesions,
-    with_origins,
 )
-from lesionlens.results.review.segments import Frame, Part, ReadSegment, _segment
+from lesionlens.results.review.segments import Frame, Part, ReadSegment, SegmentKind, _segment
+from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def segment(uid: str | None, part: Part, first: int, last: int) -> ReadSegment:
     """Return a segment between two slices of the first axis."""
     mask = np.zeros(GRID.shape, bool)
     mask[first : last + 1] = True
-    return ReadSegment("a lesion", part, True, False, uid, mask, resampled=False)
+    return ReadSegment("a lesion", part, SegmentKind.LESION, uid, mask, resampled=False)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -84,9 +84,9 @@ def test_no_hole_is_left_where_several_parts_share_a_voxel():
 
 def test_lesions_are_the_segments_labelled_so_or_else_all_that_are_no_anatomy():
     lesion = segment("1.1", Part.WHOLE, 0, 0)
-    unknown = replace(lesion, label="Segment_2", lesion=False)
-    organ = replace(lesion, label="tumour-free liver", organ=True)
-    plain_organ = replace(unknown, label="brain stem", organ=True)
+    unknown = replace(lesion, label="Segment_2", kind=SegmentKind.UNKNOWN)
+    organ = replace(lesion, label="tumour-free liver", kind=SegmentKind.ANATOMY)
+    plain_organ = replace(unknown, label="brain stem", kind=SegmentKind.ANATOMY)
     assert select_lesions([lesion]) == ([lesion], [])
     found, notices = select_lesions([lesion, unknown, organ])
     assert found == [lesion]
@@ -111,16 +111,18 @@ def test_each_candidate_has_the_uid_of_its_segments():
     assert found.mask.components[1, 0, 0] == 0
 
 
-def test_origin_and_number_go_to_the_candidate_of_which_they_are_stated(analysed):
-    findings = analysed.findings
-    first, second = (c.tracking_uid for c in findings.candidates)
-    sources = {first: Source.NETWORK, second: Source.READER}
-    one, other = with_origins(findings, sources, {None: ASSISTED}, {first}).candidates
-    assert (one.source, one.drawn, one.apart) == (Source.NETWORK, None, True)
-    assert (other.source, other.drawn, other.apart) == (Source.READER, ASSISTED, False)
-    one, other = with_origins(findings, {}, {first: BY_HAND, None: ASSISTED}, set()).candidates
-    assert (one.source, one.drawn) == (Source.SEGMENTATION, BY_HAND)
-    assert (other.source, other.drawn) == (Source.SEGMENTATION, ASSISTED)
+def test_the_origin_that_is_stated_goes_to_the_candidate(analysed):
+    candidate = replace(analysed.findings.candidates[0], apart=False)
+
+    def origin(source: Source, method: DrawingMethod | None, *, apart: bool = False):
+        found = StatedLesion(source=source, method=method, apart=apart).with_origin(candidate)
+        return found.source, found.drawn, found.apart
+
+    assert origin(Source.NETWORK, ASSISTED, apart=True) == (Source.NETWORK, None, True)
+    assert origin(Source.READER, ASSISTED, apart=True) == (Source.READER, ASSISTED, False)
+    assert origin(Source.READER, BY_HAND) == (Source.READER, BY_HAND, False)
+    assert origin(Source.SEGMENTATION, BY_HAND) == (Source.SEGMENTATION, BY_HAND, False)
+    assert origin(Source.SEGMENTATION, None) == (Source.SEGMENTATION, None, False)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,8 @@ def test_candidates_have_the_numbers_of_the_objects_on_their_own_voxels(
 ):
     findings = analysed.findings
     uids = [c.tracking_uid for c in findings.candidates]
-    stated = {u: n for u, n in zip(uids, numbers, strict=True) if n is not None}
-    found = renumbered(findings, stated)
+    stated = {u: StatedLesion(number=n) for u, n in zip(uids, numbers, strict=True)}
+    found = renumbered(findings, StatedLesions(stated))
     assert {c.tracking_uid: c.id for c in found.candidates} == dict(
         zip(uids, expected, strict=True)
     )

@@ -343,7 +343,7 @@ class TilePainter:
         analysis, number = view.board.analysis, view.board.scene.outline.original
         if analysis is None or number is None:
             return ()
-        source = ((analysis.original or analysis).findings.components, analysis.prepared.native)
+        source = (analysis.network.findings.components, analysis.prepared.native)
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
     def _map_layer(self, board: Board) -> MapLayer | None:

@@ -57,7 +57,7 @@ def notices_of(study: Study, analysis: Analysis | None, review: Review) -> tuple
     if analysis is None and study.has_report:
         notices = (REPORTED, *notices)
     if analysis is not None:
-        findings = analysis.findings if analysis.original is None else analysis.original.findings
+        findings = analysis.network.findings
         elsewhere = notices_of_comparison(analysis.followup) - {
             PRIOR_WAS_COMPARED,
             EARLIER_LEFT_OUT,

@@ -16,6 +16,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.sentence import Sentences
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +53,11 @@ class FramedResult:
 
     analysis: Analysis
     sources: SourceFrames
+
+    @cached_property
+    def sentences(self) -> Sentences:
+        """The sentences of the report, in English."""
+        return Sentences(self.analysis)
 
     @cached_property
     def segments(self) -> tuple[SegmentMask, ...]:

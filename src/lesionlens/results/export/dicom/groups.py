@@ -53,8 +53,6 @@ from lesionlens.results.export.dicom.content_items import (
 )
 from lesionlens.results.export.dicom.framed import FramedResult, Segment, SegmentMask
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.followup import is_doubtful
-from lesionlens.results.export.sentence import Sentences
 
 _HIGHEST_PERCENT = 99.99
 """Highest score that is stated: in four digits a higher one would read 100%, which none is."""
@@ -75,7 +73,6 @@ def groups_of(result: FramedResult, seg: Dataset | None, attention: Dataset | No
     # repeated diameters would be attributed to another region.
     groups: list[Any] = []
     analysis, sources = result.analysis, result.sources
-    sentences = Sentences(analysis)  # the report is in English
     rows = [
         (candidate, _segments_of(candidate, result.regions))
         for candidate in identity.exported(analysis)
@@ -88,7 +85,7 @@ def groups_of(result: FramedResult, seg: Dataset | None, attention: Dataset | No
             group = _region_group(result, part, seg)
             if index == 0:
                 _add_coordinates(group, axes_of(analysis, sources, candidate), sources)
-                group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
+                group[0].ContentSequence.extend(_remarks(result, candidate))
             _refer_to_attention(group, attention)
             groups.append(group)
     if seg is None:
@@ -188,15 +185,14 @@ def _time_point_context(analysis: Analysis) -> TimePointContext | None:
 def _change_text(analysis: Analysis, candidate: Candidate) -> str:
     """Describe how a candidate changed since the prior examination; empty without a prior."""
     comparison = analysis.compared
-    uid = candidate.tracking_uid
     if comparison is None:
         return ""
-    change = next((c for c in comparison.changes if c.now and c.now.tracking_uid == uid), None)
+    change = comparison.change_of(candidate.tracking_uid)
     prior_index = len(comparison.points) - 2
     prior_name = "the prior examination"
     if comparison.points[prior_index].date:
         prior_name = name_of(comparison.points, prior_index)
-    if is_doubtful(comparison):
+    if comparison.is_doubtful:
         prior_name += " (doubtful comparison)"
     if change is None or change.before is None:
         if change is not None and change.kind is ChangeKind.SPLIT:
@@ -341,9 +337,10 @@ def _qualitative_evaluations(
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in evaluations]
 
 
-def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> list[Any]:
+def _remarks(result: FramedResult, candidate: Candidate) -> list[Any]:
     """Return location and state as text, the score, and reader, time and reason of the decision."""
     items: list[Any]
+    analysis = result.analysis
     event = analysis.review.decision_of(candidate.tracking_uid)
     state = analysis.review.state_of(candidate.tracking_uid)
     score = codes.PROBABILITY if analysis.run.engine.calibrated else codes.CERTAINTY
@@ -358,7 +355,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
         percent = f"{min(100 * candidate.score, _HIGHEST_PERCENT):.4g}%"
         comment = f"{location}; score {percent}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment), text_item(score, percent)]
-    items.append(text_item(codes.SENTENCE, sentences.of(candidate)))
+    items.append(text_item(codes.SENTENCE, result.sentences.of(candidate)))
     items += _reader_diameters(analysis.review, candidate)
     prompt_text = prompts_text(analysis.review.prompts_of(candidate.tracking_uid))
     if prompt_text:

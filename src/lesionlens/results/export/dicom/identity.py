@@ -17,7 +17,6 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, MANUFACTURER, OWN_SCHEME, Code
-from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
@@ -85,15 +84,6 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
             )
         ]
     return attributes
-
-
-def readback_error(found: str) -> ExportError:
-    """Return the error for an object that, when read back, differs from what was to be written."""
-    return ExportError(
-        found=found,
-        expected="the object as it was to be written",
-        next_step="Report this as a defect; the other objects contain the same regions",
-    )
 
 
 def review_progress(analysis: Analysis) -> str:

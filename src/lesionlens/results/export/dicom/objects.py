@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pydicom
 from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
+from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Extra
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import contours, key_slices, ko, pmap, refs, seg, sr
@@ -17,6 +19,11 @@ from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.written import Written, reason_of
 
 logger = logging.getLogger(__name__)
+
+Build = Callable[[FramedResult], Dataset | None]
+"""Builds one object; None if there is none to write."""
+Check = Callable[[FramedResult, Dataset, Dataset], str]
+"""Takes the result, an object as read back, and as built; returns what differs, "" for nothing."""
 
 
 def write_all(analysis: Analysis, folder: Path) -> Written:
@@ -42,27 +49,23 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     ExportError
         The source images do not match the slices of the result.
     """
-    sources = refs.read_sources(analysis.study.series[analysis.reference])
-    result = FramedResult(analysis, sources)
+    result = FramedResult(analysis, refs.read_sources(analysis.study.series[analysis.reference]))
     folder.mkdir()
-    write = _Writer(folder)
+    write = _Writer(result, folder)
     attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
         frames = pmap.frames_of(result, region)
-        build, check = (partial(f, result, frames) for f in (pmap.build_pmap, pmap.check_pmap))
+        build, check = (partial(f, frames) for f in (pmap.build_pmap, pmap.check_pmap))
         parametric_map = write(name, build, check)
         attention = attention or parametric_map
-    segmentation = write("seg.dcm", partial(seg.build_seg, result), partial(seg.check_seg, result))
-    build_report = partial(sr.build_sr, result, segmentation, attention)
-    write("sr.dcm", build_report, partial(sr.check_sr, result))
-    write("key_objects.dcm", partial(ko.build_ko, result), ko.check_ko)
+    segmentation = write("seg.dcm", seg.build_seg, seg.check_seg)
+    write("sr.dcm", partial(sr.build_sr, segmentation, attention), sr.check_sr)
+    write("key_objects.dcm", ko.build_ko, ko.check_ko)
     if Extra.CONTOURS in analysis.options.also:
-        check_contours = partial(contours.check_contours, result)
-        write("contours.dcm", partial(contours.build_contours, result), check_contours)
+        write("contours.dcm", contours.build_contours, contours.check_contours)
     if Extra.KEY_SLICES in analysis.options.also:
-        build_slices = partial(key_slices.build_key_slices, result)
-        write("key_slices.dcm", build_slices, key_slices.check_key_slices)
-    return Written(tuple(write.files), sources.notices, write.left_out)
+        write("key_slices.dcm", key_slices.build_key_slices, key_slices.check_key_slices)
+    return Written(tuple(write.files), result.sources.notices, write.left_out)
 
 
 def _save(dataset: Dataset, path: Path) -> None:
@@ -87,26 +90,34 @@ def _mark_encoded(dataset: Dataset) -> None:
 class _Writer:
     """Writes objects one after the other and records failures."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, result: FramedResult, folder: Path) -> None:
+        self.result, self.folder = result, folder
         self.files: list[Path] = []
         self.left_out: dict[str, str] = {}
 
-    def __call__(
-        self, name: str, build: Callable[[], Dataset | None], check: Callable[[Path, Dataset], None]
-    ) -> Dataset | None:
+    def __call__(self, name: str, build: Build, check: Check) -> Dataset | None:
         """Build, write and verify one object; None if there is none to write."""
         path = self.folder / name
         try:
-            dataset = build()
-            if dataset is None:
-                return None
-            _save(dataset, path)
-            check(path, dataset)
+            dataset = self._write(path, build, check)
         except Exception as error:
             logger.debug("%s failed", name, exc_info=True)
             path.unlink(missing_ok=True)
             self.left_out[f"{self.folder.name}/{name}"] = reason_of(error)
             return None
-        self.files.append(path)
+        if dataset is not None:
+            self.files.append(path)
+        return dataset
+
+    def _write(self, path: Path, build: Build, check: Check) -> Dataset | None:
+        dataset = build(self.result)
+        if dataset is None:
+            return None
+        _save(dataset, path)
+        if difference := check(self.result, pydicom.dcmread(path), dataset):
+            raise ExportError(
+                found=difference,
+                expected="the object as it was to be written",
+                next_step="Report this as a defect; the other objects contain the same regions",
+            )
         return dataset

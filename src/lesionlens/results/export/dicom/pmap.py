@@ -16,12 +16,10 @@ would all have one colour; 3D Slicer's converter does not support integers eithe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
-import pydicom
 from highdicom.pm import RealWorldValueMapping
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -29,7 +27,6 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.base.codes import BRAIN, SALIENCY
-from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
@@ -122,7 +119,7 @@ def frames_of(result: FramedResult, region: Region) -> MapFrames:
     return MapFrames(region, pixels, source_indices, (rows.start, columns.start), visible)
 
 
-def build_pmap(result: FramedResult, frames: MapFrames) -> highdicom.pm.ParametricMap:
+def build_pmap(frames: MapFrames, result: FramedResult) -> highdicom.pm.ParametricMap:
     """Build the Parametric Map of one region."""
     analysis, sources, region = result.analysis, result.sources, frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"
@@ -199,35 +196,23 @@ def _value_mapping(region: Region, method: str) -> RealWorldValueMapping:
     )
 
 
-def check_pmap(
-    result: FramedResult, frames: MapFrames, path: Path, _: Dataset | None = None
-) -> None:
-    """Read a Parametric Map back and compare every frame with the attention volume.
+def check_pmap(frames: MapFrames, result: FramedResult, stored: Dataset, _built: Dataset) -> str:
+    """Compare a Parametric Map as read back with the attention volume; see `objects.Check`.
 
-    Raises
-    ------
-    ExportError
-        A value or position differs, or a visible value is missing.
+    No value or position may differ, and no visible value be missing.
     """
-    stored = pydicom.dcmread(path)
     label = stored.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
     pixels = _stored_pixels(stored)
-    if label != label_of(frames.region) or not np.array_equal(pixels, frames.pixels):
-        raise _mismatch()
     expected = result.sources.planes[frames.source_indices] @ (*frames.first_pixel[::-1], 1.0)
     positions = [
         [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
         for groups in stored.PerFrameFunctionalGroupsSequence
     ]
-    if np.shape(positions) != expected.shape or not np.allclose(
-        positions, expected, rtol=0, atol=1e-3
-    ):
-        raise _mismatch()
-    if np.count_nonzero(pixels >= INVISIBLE) != frames.visible_count:
-        raise _mismatch()
-
-
-def _mismatch() -> ExportError:
-    return identity.readback_error(
-        "a frame in attention.dcm that differs from the result when read back"
+    is_same = (
+        label == label_of(frames.region)
+        and np.array_equal(pixels, frames.pixels)
+        and np.shape(positions) == expected.shape
+        and np.allclose(positions, expected, rtol=0, atol=1e-3)
+        and np.count_nonzero(pixels >= INVISIBLE) == frames.visible_count
     )
+    return "" if is_same else "a frame in attention.dcm that differs from the result when read back"

@@ -7,11 +7,9 @@ labels follow from which segments contain a voxel.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import highdicom
 import numpy as np
-import pydicom
 from highdicom.color import CIELabColor
 from highdicom.seg import (
     SegmentAlgorithmTypeValues,
@@ -22,7 +20,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, LISTED_APART, REGION_TYPES
-from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import DrawingMethod, Label, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
@@ -163,16 +160,15 @@ def _name_segment_per_frame(seg: Dataset) -> None:
     del shared.SegmentIdentificationSequence
 
 
-def check_seg(result: FramedResult, path: Path, _: Dataset | None = None) -> None:
-    """Read a Segmentation back and compare every frame with the segments.
+def check_seg(result: FramedResult, stored: Dataset, _built: Dataset) -> str:
+    """Compare a Segmentation as read back with the segments; see `objects.Check`."""
+    part = _differing_part(result, stored)
+    return f"a {part} in seg.dcm that differs from the result when read back" if part else ""
 
-    Raises
-    ------
-    ExportError
-        A voxel, a position or a tracking UID differs.
-    """
+
+def _differing_part(result: FramedResult, stored: Dataset) -> str:
+    """Return what has another voxel, position or tracking UID; empty if nothing has."""
     sources, segments = result.sources, result.segments
-    stored = pydicom.dcmread(path)
     remaining = {
         tuple(row)
         for row in np.argwhere(occupied_frames(segments, len(sources.placements))).tolist()
@@ -187,17 +183,11 @@ def check_seg(result: FramedResult, path: Path, _: Dataset | None = None) -> Non
         if frame_index is None or not np.array_equal(
             frame > 0, segments[index].frame(frame_index, *frame.shape)
         ):
-            raise _mismatch("frame")
+            return "frame"
         if frame.any() and (frame_index, index) not in remaining:
-            raise _mismatch("frame that is there twice")
+            return "frame that is there twice"
         remaining.discard((frame_index, index))
     if remaining:
-        raise _mismatch("missing frame")
+        return "missing frame"
     stored_uids = [str(s.TrackingUID) for s in stored.SegmentSequence]
-    if stored_uids != [s.tracking_uid for s in segments]:
-        raise _mismatch("tracking UID")
-
-
-def _mismatch(part: str) -> ExportError:
-    found = f"a {part} in seg.dcm that differs from the result when read back"
-    return identity.readback_error(found)
+    return "" if stored_uids == [s.tracking_uid for s in segments] else "tracking UID"

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import pydicom
 from highdicom.sr import (
     CodeContentItem,
     Comprehensive3DSR,
@@ -46,12 +44,11 @@ from lesionlens.results.export.dicom.content_items import (
 )
 from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 
 def build_sr(
-    result: FramedResult, seg: Dataset | None, attention: Dataset | None
+    seg: Dataset | None, attention: Dataset | None, result: FramedResult
 ) -> Comprehensive3DSR:
     """Build the report.
 
@@ -68,7 +65,7 @@ def build_sr(
         )
     analysis, sources = result.analysis, result.sources
     root = _root(analysis, groups.groups_of(result, seg, attention))
-    root.ContentSequence.append(_summary_container(analysis))
+    root.ContentSequence.append(_summary_container(result))
     mark_separate(root)
     return Comprehensive3DSR(
         evidence=[*sources.datasets, *(ds for ds in (attention, seg) if ds is not None)],
@@ -123,8 +120,9 @@ def _root(analysis: Analysis, measurement_groups: list[Any]) -> Dataset:
     return root
 
 
-def _summary_container(analysis: Analysis) -> ContainerContentItem:
+def _summary_container(result: FramedResult) -> ContainerContentItem:
     """Return the container of statements on the whole result."""
+    analysis = result.analysis
     container = ContainerContentItem(
         identity.concept(codes.QUALITATIVE), relationship_type=CONTAINS
     )
@@ -136,12 +134,12 @@ def _summary_container(analysis: Analysis) -> ContainerContentItem:
     items += [
         code_item(codes.REVIEW, _review_code(analysis)),
         text_item(codes.COMMENT, _notice_text(analysis)),
-        text_item(codes.SENTENCE, Sentences(analysis).of_study()),
+        text_item(codes.SENTENCE, result.sentences.of_study()),
         *(text_item(codes.LIMIT, limitation) for limitation in caveats.limits(analysis)),
         *_response_items(analysis),
     ]
-    if analysis.review.signed:
-        items += groups.reader_items(analysis.review.events[-1], codes.REVIEW_SIGNED)
+    if (signature := analysis.review.signature) is not None:
+        items += groups.reader_items(signature, codes.REVIEW_SIGNED)
     container.ContentSequence = ContentSequence(items, is_root=False)
     return container
 
@@ -216,23 +214,18 @@ def _acts_besides(analysis: Analysis) -> str:
     return "".join(parts)
 
 
-def check_sr(result: FramedResult, path: Path, _: Dataset | None = None) -> None:
-    """Read a report back and compare its tracking UIDs.
+def check_sr(result: FramedResult, stored: Dataset, _built: Dataset) -> str:
+    """Compare the tracking UIDs of a report as read back; see `objects.Check`.
 
-    Raises
-    ------
-    ExportError
-        They are not those of the exported candidates and the segments.
+    They are those of the exported candidates and the segments.
     """
     stored_uids = {
         str(item.UID)
-        for item in iter_items(pydicom.dcmread(path))
+        for item in iter_items(stored)
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
     expected = {segment.tracking_uid for segment in result.segments}  # a candidate may have none
     expected |= {candidate.tracking_uid for candidate in identity.exported(result.analysis)}
-    if stored_uids != expected:
-        raise identity.readback_error(
-            "tracking UIDs in sr.dcm that differ from the result when read back"
-        )
+    is_same = stored_uids == expected
+    return "" if is_same else "tracking UIDs in sr.dcm that differ from the result when read back"
