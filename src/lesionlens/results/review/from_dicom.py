@@ -37,6 +37,7 @@ from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segment_candidates import (
     ReaderOutlines,
+    core_notices,
     identified_components,
     measure_components,
     overlap_notices,
@@ -105,6 +106,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     findings = _with_statements(measured, objects, lesions, reported, sources)
     notices = (
         *selection_notices,
+        *([] if _is_builtin(objects.seg) else core_notices(lesions)),
         *identity_notices(objects, study, prepared, len(segments)),
         *overlap_notices(lesions),
         *attention_notices,

@@ -131,11 +131,14 @@ def test_a_segment_without_codes_is_read_as_drawn():
         ("NETC", Part.CORE),
         ("ET", Part.ENHANCING),
         ("Enhancing tumor and edema", Part.OEDEMA),
+        ("tumor core without edema", Part.CORE),
+        ("Enhancing_tumor_(no_necrosis)", Part.ENHANCING),
+        ("Tumor excluding resection cavity", Part.WHOLE),
     ],
 )
 def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
     found = read(label)
-    assert (found.part, found.lesion) == (part, True)
+    assert (found.part, found.lesion, found.cavity) == (part, True, False)
 
 
 def test_the_short_name_of_the_resection_cavity_is_read_unless_it_is_anatomy():
