@@ -105,13 +105,28 @@ def study_of(
         if path.is_file():
             unpack(path, scratch_folder)
             path = _only_folder(scratch_folder)
-        return open_study(path, context=context)
+        return _open_folder(path, context)
     if sequence is not None:
         return open_study(path, named={_parse_sequence(sequence): path}, context=context)
     try:
         return open_study(path, context=context)
     except NothingRecognisedError as error:
         return _as_likeliest(path, error, context)
+
+
+def _open_folder(path: Path, context: RunContext) -> Study:
+    """Open a folder as a study; advice that names options becomes one that a client can follow."""
+    try:
+        return open_study(path, context=context)
+    except UnusableInputError as error:
+        if error.in_window == error.next_step:
+            raise
+        raise UnusableInputError(
+            found=error.found,
+            expected=error.expected,
+            next_step="Send the images of one examination of one patient, with each NIfTI file "
+            f"named by its sequence: {', '.join(MrSequence)}",
+        ) from error
 
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
