@@ -109,6 +109,22 @@ def test_a_value_that_cannot_be_read_costs_no_match():
     assert (found.patient_id, found.instances) == ("P1", None)
 
 
+def test_a_match_that_cannot_be_decoded_is_named(monkeypatch):
+    """It was a "status 0xff00 to the query"."""
+
+    def undecodable(*_):
+        raise ValueError
+
+    def find(_):
+        yield 0xFF00, match()
+        yield 0x0000, None
+
+    with archive(FindModel, find=find) as address:
+        monkeypatch.setattr("pynetdicom.association.decode", undecodable)
+        with pytest.raises(ResourceError, match="a match that cannot be decoded"):
+            connect(Server(address)).find(StudyQuery())
+
+
 def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     with archive(FindModel, known=["OTHER"]) as address, pytest.raises(ResourceError) as caught:
         connect(Server(address)).find(StudyQuery())
