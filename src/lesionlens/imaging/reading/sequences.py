@@ -135,6 +135,8 @@ OTHER_KINDS = re.compile(
     r"\binv[ -]?[12]\b|\bopp\b|^fat\b(?! ?(sat|sup|sep))|dixon f(at)?\b|"
     r"\br[12]( ?star|\*|\*? ?map)|\b(rel|nr?|r)?cb[fv]\b|\btmax\b|" + _SPINE
 )
+_DIFFERENCE = re.compile(r"post\w*\s*[-\u2013\u2212]\s*(t1\w*\s*)?pre(?!\w|.?op)")
+"""A subtraction written as such, "T1 post - T1 pre"."""
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bstir\b|\bdir\b|"
@@ -177,11 +179,12 @@ def _normalised(text: str) -> str:
 
     Examples
     --------
-    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1 s/ GD")]
-    ['t1wi without gd', 't1 +c', 't1 sans gd']
+    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1+ tra", "T1 s/ GD")]
+    ['t1wi without gd', 't1 +c', 't1 +c tra', 't1 sans gd']
     """
     text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
     text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
+    text = re.sub(r"(t1[^\W_]{0,20})\+(?![\w+/])", r"\1 +c ", text)
     text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
     return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
 
@@ -389,7 +392,7 @@ def from_acquisition(
     text, by_timing = parameters.text, _by_timing(parameters)
     if by_timing.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
         text = _PROTON.sub(" ", text)
-    if OTHER_KINDS.search(text):
+    if OTHER_KINDS.search(text) or _DIFFERENCE.search(_lower(parameters.description)):
         return Guess(None, f'{source} "{parameters.description}" is none of the four', 0.8)
     if _MASK_WORDS & set(words_of(text)):
         return Guess(None, f'{source} "{parameters.description}" is a mask or segmentation', 0.8)

@@ -700,8 +700,9 @@ def test_a_warning_that_cannot_be_kept_is_an_error(home, tmp_path, monkeypatch):
     """The panel would go on showing the previous one."""
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "file")
-    with pytest.raises(ResourceError, match="warning for the panel could not be saved"):
+    with pytest.raises(ResourceError, match="warning for the panel could not be saved") as error:
         monitor_warning.keep((), tmp_path / "monitor.html")
+    assert "HOME" in error.value.next_step  # a service has none, and free space is no remedy
 
 
 def test_an_addition_is_counted_for_the_reader_who_made_it(tmp_path):
