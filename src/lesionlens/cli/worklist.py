@@ -85,7 +85,8 @@ def scan(
         notes = (*ignored_column_notes(Path(source)), *left_out(Path(source), folder))
     elif len(studies) == LIMIT:
         notes = (
-            f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates",
+            f"{LIMIT} studies of the archive are listed, the most for one search: scan it by "
+            "shorter dates if one is missing",
         )
     return CommandOutput(
         (f"{summary}, {new_count} of them new, {warned_count} with warnings",), notes

@@ -48,7 +48,7 @@ def test_a_list_of_an_archive_that_is_cut_short_says_so(monkeypatch, tmp_path, c
     archive = SimpleNamespace(find=lambda query, context: found)
     monkeypatch.setattr(sources, "connect", lambda *_: archive)
     output = worklist.scan("https://a/dicom-web", tmp_path / "list", date="20260101-20260131")
-    assert [note for note in output.notes if "first 3" in note] == list(output.notes)
+    assert [note for note in output.notes if "if one is missing" in note] == list(output.notes)
     assert len(output.notes) == (count == 3)
 
 
