@@ -110,6 +110,12 @@ def fetched(
     `same_patient`: whether a person confirmed that all its files are of one patient.
     """
     target = folder / "studies" / entry.study_uid
+    if not is_writable(str(target.resolve())):
+        raise UnusableInputError(
+            found="a list in a folder whose path is not UTF-8, which it cannot store",
+            expected="a path that can be stored in the list, for a study of an archive",
+            next_step="Rename the folder, then open the list there",
+        )
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
     if not target.is_dir():
