@@ -731,6 +731,12 @@ def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, st
     assert any(note.startswith("Candidates of a are not in cohort.csv") for note in notes)
 
 
+def test_batch_says_on_how_many_studies_an_option_for_dicom_had_no_effect(quick, studies, tmp_path):
+    chosen = ExportOptions(also=frozenset({Extra.CONTOURS}))
+    notes = batch_command(studies, tmp_path / "out", workers=1, export_options=chosen).notes
+    assert "--also had no effect on 2 of 2 results: without DICOM objects" in notes
+
+
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
     """A misspelt `name` gave the results other names; a copied study was counted twice."""
     for name in ("a", "other"):
