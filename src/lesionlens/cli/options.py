@@ -148,7 +148,7 @@ def with_export_options(reopened: Analysis, export_options: ExportOptions) -> An
 
 
 def dicom_options(chosen: ExportOptions) -> str:
-    """Return the given options that affect DICOM objects alone, in words; empty if there are none."""
+    """Return the given options that affect DICOM objects alone, in words; empty if none is."""
     given = {
         "--maps": chosen.maps is not MapExtent.CUT,
         "--also": chosen.also,
