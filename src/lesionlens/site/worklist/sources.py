@@ -109,7 +109,7 @@ def fetched(
 
     `same_patient`: whether a person confirmed that all its files are of one patient.
     """
-    target = folder / "studies" / entry.study_uid
+    target = _copy_of(entry, folder)
     if not is_writable(str(target.resolve())):
         raise UnusableInputError(
             found="a list in a folder whose path is not UTF-8, which it cannot store",
@@ -131,3 +131,14 @@ def fetched(
             if not target.is_dir():  # else the window or the background process fetched it first
                 raise
     return replace(entry, place=str(target.resolve()))
+
+
+def is_deleted_copy(entry: StudyEntry, folder: Path) -> bool:
+    """Return whether a study was fetched into a list's folder, and its copy is gone."""
+    copy = _copy_of(entry, folder).resolve()
+    return bool(entry.study_uid) and entry.place == str(copy) and not reachable.exists(copy)
+
+
+def _copy_of(entry: StudyEntry, folder: Path) -> Path:
+    """Return where the files of an archive's study are stored."""
+    return folder / "studies" / entry.study_uid
