@@ -150,6 +150,7 @@ def test_the_short_name_of_the_resection_cavity_is_read_unless_it_is_anatomy():
 
 def test_anatomy_is_no_lesion_unless_it_is_named_one():
     assert read("Brain", "123037004").organ
+    assert read("Brain without tumour", "123037004").organ
     assert not read("Brain metastasis", "123037004").organ
     assert not read("Brain", "49755003").organ
     assert read("Brain", "49755003").lesion
