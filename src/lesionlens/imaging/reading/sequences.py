@@ -158,7 +158,19 @@ def _stem(name: str) -> str:
 
 def _lower(text: str) -> str:
     """Return a text in lower case, with plain letters for the full-width ones of Japanese."""
-    return unicodedata.normalize("NFKC", text).lower()
+    return unicodedata.normalize("NFKC", _decoded(text)).lower()
+
+
+def _decoded(text: str) -> str:
+    """Return a header's undeclared Shift-JIS, read as Latin-1, as text if it has the word 造影.
+
+    Without that word ("contrast") a T1c would be taken for a T1.
+    """
+    try:
+        decoded = text.encode("latin-1").decode("shift_jis")
+    except UnicodeError:
+        return text
+    return decoded if "造影" in decoded else text
 
 
 def words_of(name: str) -> tuple[str, ...]:

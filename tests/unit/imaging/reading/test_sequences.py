@@ -166,6 +166,17 @@ DESCRIPTIONS = {
 """Series descriptions, also in full-width letters as of ISO 2022."""
 
 
+@pytest.mark.parametrize(
+    ("description", "sequence"),
+    [("T1WI 造影後", T1C), ("造影 T1", T1C), ("T1WI 造影前", T1), ("T1WI 造影なし", T1)],
+)
+def test_undeclared_shift_jis_does_not_hide_the_agent(description, sequence):
+    """As of older Japanese scanners: the header says nothing, and is read as Latin-1."""
+    written = description.encode("shift_jis").decode("latin-1")
+    assert from_acquisition(AcquisitionParameters(written)).sequence is sequence
+    assert from_acquisition(AcquisitionParameters("T1\x96post \x92")).sequence is T1C  # Windows's
+
+
 def test_descriptions_in_several_languages():
     assert misread(DESCRIPTIONS, lambda d: from_acquisition(AcquisitionParameters(d))) == {}
 
