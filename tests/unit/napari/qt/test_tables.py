@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QMenu
 
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.labels import MrSequence, ReviewState, naming_advice
 from lesionlens.napari.model.screen.panel_blocks import ShownSequence
 from lesionlens.napari.model.screen.screen import Screen, ShownCandidate
 from lesionlens.napari.qt.candidate_model import CandidateModel
@@ -40,6 +40,17 @@ def test_a_heading_is_aligned_like_its_column(table):
     for column in range(model.columnCount()):
         heading = model.headerData(column, Qt.Orientation.Horizontal, ALIGNMENT)
         assert heading == model.data(model.index(0, column), ALIGNMENT)
+
+
+def test_a_warning_of_an_analysis_ahead_advises_what_the_window_can_do():
+    """It named an option of the command line."""
+    parent, notice = QObject(), f"Not certain: {naming_advice(MrSequence.T2)}."
+    model = WorklistModel(parent)
+    entry = StudyEntry("a", "", "P1", "", (), warnings=(notice,))
+    model.show((WorklistRow(entry, StudyState.ANALYSED),), None)
+    roles = Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole
+    texts = [model.data(model.index(0, 8), role) for role in roles]
+    assert all("change…" in text and "--t2" not in text for text in texts)
 
 
 MARKUP = "T1 <img src=/dev/zero> post"
