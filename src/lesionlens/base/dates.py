@@ -23,6 +23,17 @@ def iso_date(text: str) -> str:
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
 
 
+def shown_day(text: str) -> str:
+    """Return the day of an examination as it is displayed: a session's label has its BIDS prefix.
+
+    Examples
+    --------
+    >>> shown_day("2026-01-05"), shown_day("1"), shown_day("examination 2"), shown_day("")
+    ('2026-01-05', 'ses-1', 'examination 2', '')
+    """
+    return f"ses-{text}" if text.isalnum() else text
+
+
 def day_of(text: str) -> date | None:
     """Return a DICOM date or date with time; None if it is not such a date.
 

@@ -100,11 +100,26 @@ def batch(
         cohort_run = run_cohort(cohort, choice, context=context)
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
         notes += mixed_result_notes(results, cohort_run.outcomes)
+        notes += _notes_without_dicom(results, cohort_run, export_options)
         table = None
         if selected_shard.count == 1:
             table = write_table(results, cohort_run.outcomes)
             notes += unread_result_notes(results, cohort_run.outcomes)
     return _output(cohort_run, notes, table, json=json)
+
+
+def _notes_without_dicom(
+    results: Path, cohort_run: CohortRun, export_options: ExportOptions
+) -> tuple[str, ...]:
+    """Return a note if options for DICOM objects were given for studies that have none."""
+    from lesionlens.site.database.records import Status
+
+    names = options.dicom_options(export_options)
+    analysed = [o.name for o in cohort_run.outcomes if o.status is Status.ANALYSED]
+    count = sum(not (results / name / "dicom").is_dir() for name in analysed)
+    if not (names and count):
+        return ()
+    return (f"{names} had no effect on {count} of {len(analysed)} results: without DICOM objects",)
 
 
 def _output(

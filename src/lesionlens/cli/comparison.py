@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import millilitres
@@ -79,7 +80,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
 
     texts = load("en")
     section, notes = FollowupSection(comparison, texts), []
-    prior_date = comparison.points[-2].date or "an earlier day"
+    prior_date = shown_day(comparison.points[-2].date) or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
     table = new_table(headings, text_columns=2)
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False  # words if unmeasurable

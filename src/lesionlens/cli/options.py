@@ -147,17 +147,21 @@ def with_export_options(reopened: Analysis, export_options: ExportOptions) -> An
     return replace(reopened, options=replace(export_options, evidence=reopened.options.evidence))
 
 
-def notes_without_dicom(analysis: Analysis) -> tuple[str, ...]:
-    """Return a note if options for DICOM objects were given for a study that has none."""
-    from lesionlens.base.records.study import StudyKind
-
-    chosen = analysis.options
+def dicom_options(chosen: ExportOptions) -> str:
+    """Return the given options that affect DICOM objects alone, in words; empty if none is."""
     given = {
         "--maps": chosen.maps is not MapExtent.CUT,
         "--also": chosen.also,
         "--rest": chosen.include_unaccepted,
     }
-    names = " and ".join(name for name, is_given in given.items() if is_given)
+    return " and ".join(name for name, is_given in given.items() if is_given)
+
+
+def notes_without_dicom(analysis: Analysis) -> tuple[str, ...]:
+    """Return a note if options for DICOM objects were given for a study that has none."""
+    from lesionlens.base.records.study import StudyKind
+
+    names = dicom_options(analysis.options)
     if not names or analysis.study.kind is StudyKind.DICOM:
         return ()
     return (f"{names} had no effect: the study is not DICOM, so that no DICOM objects are written",)

@@ -110,7 +110,7 @@ def find(
     )
     archive = connect(access.server(address))
     studies = archive.find(query, context=RunContext(cancel=STOP))
-    truncated = f"Only the first {LIMIT} studies are listed: narrow the search"
+    truncated = f"{LIMIT} studies are listed, the most for one search: narrow it if one is missing"
     notes = (truncated,) if len(studies) == LIMIT else ()
     if json:
         return CommandOutput.of_json([asdict(study) for study in studies], notes)

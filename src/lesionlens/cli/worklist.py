@@ -8,13 +8,14 @@ import textwrap
 import threading
 from contextlib import closing
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lesionlens.base.files.staging import check_target
-from lesionlens.base.text import counted, score_digits
+from lesionlens.base.text import case_folded, counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
@@ -83,13 +84,30 @@ def scan(
     notes: tuple[str, ...] = ()
     if archive is None:
         notes = (*ignored_column_notes(Path(source)), *left_out(Path(source), folder))
-    elif len(studies) == LIMIT:
-        notes = (
-            f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates",
-        )
+    else:
+        notes = _archive_notes(studies, patient)
     return CommandOutput(
         (f"{summary}, {new_count} of them new, {warned_count} with warnings",), notes
     )
+
+
+def _archive_notes(studies: Sequence[StudyEntry], patient: str) -> tuple[str, ...]:
+    """Return notes about the studies that an archive lists for a Patient ID, empty for any."""
+    notes = []
+    if len(studies) == LIMIT:
+        notes.append(
+            f"{LIMIT} studies of the archive are listed, the most for one search: scan it by "
+            "shorter dates if one is missing"
+        )
+    pattern = case_folded(patient).replace("[", "[[]")
+    listed = {study.patient for study in studies if patient and study.patient}
+    n_others = sum(not fnmatchcase(case_folded(found), pattern) for found in listed)
+    if n_others:
+        notes.append(
+            f"The archive lists studies of {counted(n_others, 'other patient ID')} too: it does "
+            "not search by that ID. Check the list before you analyse it"
+        )
+    return tuple(notes)
 
 
 def show(

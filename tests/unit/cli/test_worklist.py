@@ -48,8 +48,22 @@ def test_a_list_of_an_archive_that_is_cut_short_says_so(monkeypatch, tmp_path, c
     archive = SimpleNamespace(find=lambda query, context: found)
     monkeypatch.setattr(sources, "connect", lambda *_: archive)
     output = worklist.scan("https://a/dicom-web", tmp_path / "list", date="20260101-20260131")
-    assert [note for note in output.notes if "first 3" in note] == list(output.notes)
+    assert [note for note in output.notes if "if one is missing" in note] == list(output.notes)
     assert len(output.notes) == (count == 3)
+
+
+@pytest.mark.parametrize(
+    ("patient", "count"), [("", 0), ("p1", 2), ("P*", 1), ("P?", 1), ("P[1", 3)]
+)
+def test_an_archive_that_ignores_the_patient_id_is_named(monkeypatch, tmp_path, patient, count):
+    """Its list had the studies of all patients, without a word."""
+    ids = ("P1", "P1", "P2", "7")
+    found = [FoundStudy(f"1.2.{n}", i, "20260105", "Head", ("MR",)) for n, i in enumerate(ids)]
+    archive = SimpleNamespace(find=lambda query, context: found)
+    monkeypatch.setattr(sources, "connect", lambda *_: archive)
+    notes = worklist.scan("https://a/dicom-web", tmp_path / "list", patient=patient).notes
+    ids_text = f"of {count} other patient ID{'s' if count > 1 else ''} too"
+    assert [ids_text in note for note in notes] == [True] * bool(count)
 
 
 def test_a_list_of_a_folder_names_what_is_not_in_it(make_study, tmp_path):

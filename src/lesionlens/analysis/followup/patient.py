@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lesionlens.base.dates import iso_date
+from lesionlens.base.dates import iso_date, shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
@@ -143,7 +143,7 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
         patients=(now.patient, prior.patient),
     )
     if prior.is_after(now):
-        days = [examination.date for examination in (prior, now)]
+        days = [shown_day(examination.date) for examination in (prior, now)]
         if days[0] == days[1]:
             days = [
                 f"{examination.date} {examination.time[:2]}:{examination.time[2:4]}"

@@ -48,6 +48,13 @@ class ServerAddress:
                 next_step="Use https; or allow it with --plain-http on a private network",
                 in_window="Use the server's https address",
             )
+        if plain and self.ca is not None:
+            raise UnusableInputError(
+                found="a certificate authority for an address without TLS (http)",
+                expected="https: without TLS it has no effect, and nothing is encrypted",
+                next_step="Use the server's https address, or omit --server-ca",
+                in_window="Use the server's https address, or leave the file of certificates empty",
+            )
         object.__setattr__(self, "url", self.url.rstrip("/"))
         key = self.api_key or os.environ.get(KEY_VARIABLE, "").strip() or None
         if key is not None:

@@ -161,7 +161,19 @@ def _stem(name: str) -> str:
 
 def _lower(text: str) -> str:
     """Return a text in lower case, with plain letters for the full-width ones of Japanese."""
-    return unicodedata.normalize("NFKC", text).lower()
+    return unicodedata.normalize("NFKC", _decoded(text)).lower()
+
+
+def _decoded(text: str) -> str:
+    """Return a header's undeclared Shift-JIS, read as Latin-1, as text if it has the word 造影.
+
+    Without that word ("contrast") a T1c would be taken for a T1.
+    """
+    try:
+        decoded = text.encode("latin-1").decode("shift_jis")
+    except UnicodeError:
+        return text
+    return decoded if "造影" in decoded else text
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -182,11 +194,12 @@ def _normalised(text: str) -> str:
 
     Examples
     --------
-    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1 s/ GD")]
-    ['t1wi without gd', 't1 +c', 't1 sans gd']
+    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1+ tra", "T1 s/ GD")]
+    ['t1wi without gd', 't1 +c', 't1 +c tra', 't1 sans gd']
     """
     text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
     text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
+    text = re.sub(r"(t1[^\W_]{0,20})\+(?![\w+/])", r"\1 +c ", text)
     text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
     return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
 

@@ -13,6 +13,7 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, compare, uids_after_comparison
 from lesionlens.analysis.followup.patient import Prior, examination_of
+from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
@@ -144,7 +145,9 @@ def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
     prepared, study_name = prior.analysis.prepared, prior.analysis.study.name
     working = _transformed(prepared.working, to_current)
     return ComparisonImages(
-        f"prior of {prior.examination.date}" if prior.examination.date else f"prior: {study_name}",
+        f"prior of {shown_day(prior.examination.date)}"
+        if prior.examination.date
+        else f"prior: {study_name}",
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _transformed(prepared.native, to_current)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from lesionlens.base.dates import shown_day
 from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -99,14 +100,14 @@ class FollowupSection:
         return tuple(
             self.texts("fu_examination", n=number)
             if self.dates_hidden or not point.date
-            else point.date
+            else shown_day(point.date)
             for number, point in enumerate(self.comparison.points, start=1)
         )
 
     @property
     def _prior(self) -> str:
-        date, shown = self.comparison.points[-2].date, self.dates[-2]
-        return self.texts("fu_which", date=date) if date and date == shown else shown
+        is_dated = self.comparison.points[-2].date and not self.dates_hidden
+        return self.texts("fu_which", date=self.dates[-2]) if is_dated else self.dates[-2]
 
     @property
     def aligned(self) -> str:

@@ -34,6 +34,7 @@ from lesionlens.imaging.reading.dicom.documents import predecessor_documents
 from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.segment_candidates import (
+    core_notices,
     identified_components,
     measure_components,
     overlap_notices,
@@ -94,6 +95,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     findings = renumbered(measured, stated)
     notices = (
         *selection_notices,
+        *([] if own_segments else core_notices(lesions)),
         *identity_notices(objects, study, prepared, len(segments)),
         *overlap_notices(lesions),
         *attention_notices,
@@ -191,7 +193,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 def _versions(ds: Dataset) -> dict[str, str]:
     """Return the release that wrote an object, if it states one; else what reads it here."""
     release = ds.get("SoftwareVersions")
-    if ds.get("Manufacturer") == MANUFACTURER and isinstance(release, str) and release:
+    if ds.get("Manufacturer") == codes.MANUFACTURER and isinstance(release, str) and release:
         return {"lesionlens": release}
     return versions()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from lesionlens.analysis.followup.patient import (
     input_rows,
 )
 from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
+from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.journal import PREFIX, recover
@@ -107,10 +108,10 @@ def latest_result_before(
         for saved in matches
         if not any(other.examination.is_after(saved.examination) for other in matches)
     ]
-    if len({saved.examination.study_uid for saved in latest}) > 1:
-        day = latest[0].examination.date
+    if not _are_one_examination(latest):
         raise UnusableInputError(
-            found=f"several examinations of {day} there, whose order is unknown",
+            found=f"several examinations of {shown_day(latest[0].examination.date)} there, whose "
+            "order is unknown",
             expected="one that is the latest before this one",
             next_step="Name its result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
@@ -118,6 +119,20 @@ def latest_result_before(
     return max(
         (saved.result for saved in latest), key=lambda path: (_last_decision(path), str(path))
     )
+
+
+def _are_one_examination(results: Sequence[_SavedExamination]) -> bool:
+    """Return whether results are of one study, or without UIDs each has files of another one."""
+    if len({saved.examination.study_uid for saved in results}) > 1:
+        return False
+    if results[0].examination.study_uid is not None:
+        return True
+    first, *others = (_input_digests(saved.result) for saved in results)
+    return all(not first or not digests or first & digests for digests in others)
+
+
+def _input_digests(result: Path) -> frozenset[str]:
+    return frozenset(str(row.get("sha256")) for row in input_rows(result))
 
 
 def _earlier_examinations(
@@ -128,7 +143,7 @@ def _earlier_examinations(
         examination = examination_of_result(result)
         is_same_study = examination.study_uid is not None and examination.study_uid == now.study_uid
         is_earlier = not is_same_study and examination.is_after(now) is False
-        if is_earlier and digests.isdisjoint(str(row.get("sha256")) for row in input_rows(result)):
+        if is_earlier and digests.isdisjoint(_input_digests(result)):
             yield _SavedExamination(examination, result)
 
 

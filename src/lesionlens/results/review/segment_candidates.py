@@ -34,7 +34,7 @@ def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list
         notices.append(f"No segment is labelled as a lesion: {len(lesions)} used as candidates")
     skipped = [s.label for s in segments if s not in lesions]
     if skipped:
-        notices.append(f"Segments of anatomy were omitted: {', '.join(skipped)[:200]}")
+        notices.append(f"Segments not used as candidates: {', '.join(skipped)[:200]}")
     if any(s.resampled for s in lesions):
         notices.append("The Segmentation is on another grid than the reference: it was resampled")
     lost_labels = [s.label for s in lesions if not s.mask.any()]
@@ -50,6 +50,16 @@ def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list
             "Is it of this study?"
         )
     return lesions, notices
+
+
+def core_notices(segments: list[ReadSegment]) -> list[str]:
+    """Return a notice if another program's segments show the tumour core and no more."""
+    if not segments or min(s.part for s in segments) < Part.CORE:
+        return []
+    return [
+        "No segment shows oedema or the whole tumour: the volume of the whole tumour is that of "
+        "the core"
+    ]
 
 
 def overlap_notices(segments: list[ReadSegment]) -> list[str]:

@@ -40,6 +40,8 @@ LESION = re.compile(
 CAVITY = re.compile(r"(resection|surgical|operative).?cavity")
 _SHORT_CAVITY = re.compile(r"\brc\b")
 """The cavity's name in BraTS 2024; anatomy may have it too."""
+_EXCLUDED = re.compile(r"\b(?:without|excluding|except|minus|w/o)\b.*|\bno\s+\w+")
+"""What a name says that a segment does not contain: "tumor core without edema"."""
 ANATOMY = frozenset({"123037004", "T-D0050"})
 """Category "Anatomical Structure" (SCT, SRT) of organs."""
 _LESION_CATEGORIES = frozenset({"49755003", "M-01000"})
@@ -246,7 +248,7 @@ def _segment(
         _code(item, f"SegmentedProperty{n}CodeSequence") for n in ("Category", "Type")
     )
     name = str(item.get("SegmentLabel", ""))
-    text = f"{name} {type_name}".lower().replace("_", " ")
+    text = " ".join(map(_asserted, (name, type_name)))
     part = _BY_CODE.get(type_code) or next(
         (p for pattern, p in _BY_NAME if pattern.search(text)), None
     )
@@ -277,6 +279,17 @@ def _kind_of(category: str, type_code: str, text: str) -> SegmentKind:
     if category in _LESION_CATEGORIES or LESION.search(text):
         return SegmentKind.LESION
     return SegmentKind.ANATOMY if is_anatomy else SegmentKind.UNKNOWN
+
+
+def _asserted(name: str) -> str:
+    """Return a name in lower case, without what it says is not contained.
+
+    Examples
+    --------
+    >>> _asserted("Tumor_core (no edema)"), _asserted("Tumour, without resection cavity")
+    ('tumor core ()', 'tumour, ')
+    """
+    return _EXCLUDED.sub("", name.lower().replace("_", " "))
 
 
 def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]:

@@ -15,8 +15,9 @@ from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError, is_refusal, os_reason
 from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.manifest import rows_in
 from lesionlens.base.labels import REFERENCE_ORDER, Source
-from lesionlens.base.provenance import joint_sha256
+from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.records.study import Study, StudyKind
@@ -35,6 +36,7 @@ RESULT = "findings.json"
 OTHER_RESULT = "its result is of other images: analyse the study again"
 NO_DATE = "its date in the list is not written YYYY-MM-DD, and was not compared with the images"
 OTHER_IMAGES = "its images are not those that were read or signed"
+_CHANGED = f"its {RESULT} was changed since it was written, and is not counted"
 _UNREADABLE = f"its {RESULT} cannot be read"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
@@ -321,10 +323,13 @@ def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:
 def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:
     """Return the outcome of an analysis as its result states it now, after any review.
 
-    None if the result cannot be read.
+    None if the result cannot be read. If it was changed by hand, the outcome says so instead.
     """
     try:
         fields = read_json(result / RESULT)
+        digest = rows_in(read_json(result / "run.json")).get(RESULT)
+        if digest is not None and digest != sha256_of(result / RESULT):
+            return replace(outcome, message=_CHANGED)
         n_other = sum(bool(row.get("apart")) for row in fields["candidates"])
         count, message = len(fields["candidates"]), str(fields["conclusion"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):

@@ -59,7 +59,8 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         raise ResourceError(
             found=f"that the warning for the panel could not be saved ({error.strerror or error})",
             expected="free space and write permission in your data folder",
-            next_step="Free some space and run it again; the page is written",
+            next_step="Free some space, or set HOME or XDG_DATA_HOME to a folder that can be "
+            "written, and run it again; the page is written",
         ) from error
 
 

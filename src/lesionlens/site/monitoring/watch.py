@@ -67,7 +67,7 @@ def watch(
         agreement=statistics.agreement(studies),
         calibration=calibration,
         drifts=drifts,
-        baseline=f"the first {counted(baseline_weeks, 'week')} "
+        baseline=f"the first {counted(baseline_weeks, 'week')}, from {studies[0].day} "
         f"({counted(len(first), 'study', 'studies')})",
         violated_rules=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
         not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),

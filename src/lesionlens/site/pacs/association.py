@@ -27,6 +27,7 @@ MAX_CONTEXTS = 127
 PENDING = (0xFF00, 0xFF01)
 """Statuses of a response that others follow."""
 _ABORT_WAIT_SECONDS = 2.0
+_ABORT_INTERVAL_SECONDS = 0.2
 _PROBE_SECONDS = 3.0
 
 # Queries contain patient names, which pynetdicom would write to a log.
@@ -99,28 +100,29 @@ class Peer:
         handlers: Sequence[Any],
         stop: Cancel,
     ) -> Any:
-        entity, connected = AE(self.server.title), set[Any]()
-        remember = evt.EVT_CONN_OPEN, lambda event: connected.add(event.assoc)
+        entity, requested = AE(self.server.title), set[Any]()
+        remember = evt.EVT_REQUESTED, lambda event: requested.add(event.assoc)
         entity.connection_timeout = CONNECT_SECONDS
         entity.acse_timeout = CONNECT_SECONDS
         entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
         try:
-            assoc = entity.associate(
-                self.host,
-                self.port,
-                contexts=[*contexts, build_context(Verification)],
-                ae_title=self.title,
-                max_pdu=MAX_PDU_BYTES,
-                ext_neg=list(roles),
-                tls_args=self._tls,
-                evt_handlers=[*handlers, *AS_REQUESTOR, remember],
-            )
+            with on_cancel(stop, partial(_stop_connecting, requested)):
+                assoc = entity.associate(
+                    self.host,
+                    self.port,
+                    contexts=[*contexts, build_context(Verification)],
+                    ae_title=self.title,
+                    max_pdu=MAX_PDU_BYTES,
+                    ext_neg=list(roles),
+                    tls_args=self._tls,
+                    evt_handlers=[*handlers, *AS_REQUESTOR, remember],
+                )
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no valid host name
             raise unreachable(
                 self.address, "its host is unknown here", "Check host and network"
             ) from error
         except BaseException:  # Ctrl+C: their threads would keep the process alive
-            for assoc in {*entity.active_associations, *connected}:
+            for assoc in {*entity.active_associations, *requested}:
                 abort_association(assoc)
             raise
         if assoc.is_established:
@@ -219,6 +221,13 @@ def _was_rejected(assoc: Any) -> bool:
         return False
     assoc.acceptor.primitive = pdu
     return True
+
+
+def _stop_connecting(requested: set[Any], finished: threading.Event) -> None:
+    """Abort associations that are being opened; one may not have begun to connect yet."""
+    while not finished.wait(_ABORT_INTERVAL_SECONDS):
+        for assoc in tuple(requested):
+            abort_association(assoc)
 
 
 def _interrupt(assoc: Any, finished: threading.Event) -> None:

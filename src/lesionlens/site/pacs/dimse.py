@@ -95,7 +95,14 @@ class DimsePacs(Pacs):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
                     raise self._peer.connection_lost(n_before + count)
-                if status.Status in PENDING and item is not None:
+                if status.Status in PENDING and item is None:
+                    raise unreachable(
+                        self.address,
+                        "a match that cannot be decoded",
+                        "Narrow the search, so that it leaves that study out, and tell the "
+                        "archive's administrator",
+                    )
+                if status.Status in PENDING:
                     count += 1
                     if count > limit:
                         assoc.abort()  # further matches are not needed

@@ -91,6 +91,11 @@ _TLS_REASONS = (
     ),
     (("unexpected eof", "eof occurred", "closed (eof)"), *HUNG_UP),
     (
+        ("protocol version", "unsupported protocol", "no protocols available"),
+        "it and this machine have no version of TLS in common",
+        "Ask its administrator to allow TLS 1.2 or later",
+    ),
+    (
         ("wrong version number", "record layer failure", "http request"),
         "it does not speak TLS at this port",
         "Check the port, or use dicom://, or http:// on this machine only",

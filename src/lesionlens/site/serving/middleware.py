@@ -25,6 +25,7 @@ IDLE_S = 60.0
 SLOWEST_BYTES_S = 2**13
 """Minimum average rate; after `IDLE_S` a body must be at least this fast."""
 SMALL_BYTES = 2**20
+_PIECE_BYTES = 2**18
 _POLL_S = 0.05  # interval of checks for free memory
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
@@ -173,9 +174,18 @@ class _Call:
             await self.send_anyway(message)
 
     async def send_anyway(self, message: Message) -> None:
-        """Send a chunk of a response."""
+        """Send a chunk of a response in pieces, each once the client has read most of the others.
+
+        A response that is written at once counts as sent: over TLS it would be cut when its
+        connection has been idle for the time between requests.
+        """
         self.status = message.get("status", self.status)
-        await self._send(message)
+        body = message.get("body", b"")
+        last_start = max(len(body) - 1, 0) // _PIECE_BYTES * _PIECE_BYTES
+        for start in range(0, last_start, _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            await self._send({**message, "body": piece, "more_body": True})
+        await self._send({**message, "body": body[last_start:]} if last_start else message)
 
 
 def _log(scope: Scope, call: _Call, seconds: float) -> None:

@@ -28,7 +28,7 @@ from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import holds_files, is_of_other_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.sources import fetched
+from lesionlens.site.worklist.sources import fetched, is_deleted_copy
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Keys of notes: the study being read, the one being analysed, the source of studies of which
@@ -201,15 +201,15 @@ def local_study(
 ) -> StudyEntry:
     """Return a study that is local and described, updating the list.
 
-    A study that is only in the archive is fetched. `same_patient`: whether a person confirmed that
-    all its files are of one patient.
+    A study that is only in the archive is fetched, also if its fetched copy was deleted.
+    `same_patient`: whether a person confirmed that all its files are of one patient.
 
     Raises
     ------
     UnusableInputError
         The study has no folder, and the list no archive.
     """
-    if not entry.place:
+    if not entry.place or is_deleted_copy(entry, database.folder):
         archive = _archive_of(database, entry.name)
         if archive is None:
             raise UnusableInputError(

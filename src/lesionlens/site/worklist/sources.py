@@ -114,7 +114,7 @@ def fetched(
     UnusableInputError
         The path of the list's folder cannot be stored, or the study cannot be fetched.
     """
-    target = folder / "studies" / entry.study_uid
+    target = _copy_of(entry, folder)
     _storable(folder.name, entry if is_writable(str(target.resolve())) else None)
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
@@ -131,3 +131,14 @@ def fetched(
             if not target.is_dir():  # else the window or the background process fetched it first
                 raise
     return replace(entry, place=str(target.resolve()))
+
+
+def is_deleted_copy(entry: StudyEntry, folder: Path) -> bool:
+    """Return whether a study was fetched into a list's folder, and its copy is gone."""
+    copy = _copy_of(entry, folder).resolve()
+    return bool(entry.study_uid) and entry.place == str(copy) and not reachable.exists(copy)
+
+
+def _copy_of(entry: StudyEntry, folder: Path) -> Path:
+    """Return where the files of an archive's study are stored."""
+    return folder / "studies" / entry.study_uid

@@ -224,3 +224,15 @@ def test_examinations_of_other_series_are_two(study, head, tmp_path):
     assert not is_same_examination(named(study, "1.2"), named(other, "1.3"))
     assert is_same_examination(named(study, "1.2"), named(other, "1.2"))
     assert not is_same_examination(study, named(other, "1.3"))
+
+
+def test_results_of_two_datasets_with_one_subject_are_not_taken_for_one_examination(tmp_path):
+    """Either was compared: of another patient, as each BIDS dataset has its own subject 1."""
+    for number, dataset in enumerate(("a", "b")):
+        _result_of(tmp_path / "out" / dataset / "sub-01_ses-1", f"{number}{number}")
+    now = Examination(Patient("sub-01"), "2")
+    with pytest.raises(UnusableInputError, match="several examinations of ses-1 there"):
+        latest_result_before(tmp_path / "out", now)
+    _result_of(tmp_path / "one" / "sub-01_ses-1", "11")
+    _result_of(tmp_path / "one" / "again" / "sub-01_ses-1", "11")
+    assert latest_result_before(tmp_path / "one", now).name == "sub-01_ses-1"

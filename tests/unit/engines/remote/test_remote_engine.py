@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -313,6 +314,8 @@ def test_http_to_another_machine_is_refused_unless_allowed():
     assert ServerAddress("http://192.0.2.1:8000", plain_http=True).name == "192.0.2.1:8000"
     with pytest.raises(UnusableInputError, match="address"):
         ServerAddress("ftp://127.0.0.1")
+    with pytest.raises(UnusableInputError, match="omit --server-ca"):
+        ServerAddress("http://127.0.0.1:8000", ca=Path("authority.pem"))
 
 
 @pytest.mark.parametrize(

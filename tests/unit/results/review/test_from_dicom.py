@@ -980,6 +980,18 @@ def test_anatomy_beside_a_lesion_is_not_taken(analysed, tmp_path):
     assert any("brain" in text for text in again.run.notices)
 
 
+@pytest.mark.parametrize(("name", "is_core"), [("Tumor core", True), ("Tumor", False)])
+def test_a_segmentation_of_the_core_alone_is_said_not_to_show_the_whole_tumour(
+    analysed, tmp_path, name, is_core
+):
+    analysis = analysed()
+    segments = [_segment(1, name, codes.SCT.Neoplasm)]
+    masks = [analysis.volumes.labels.data > 0]
+    _other(analysis, segments, masks, tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    assert any("is that of the core" in text for text in again.run.notices) == is_core
+
+
 def test_segments_that_do_not_say_what_they_are_are_taken_as_drawn(analysed, tmp_path):
     """As 3D Slicer writes them: tissue, Segment_1 and Segment_2."""
     analysis = analysed()

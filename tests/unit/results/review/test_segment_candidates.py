@@ -90,12 +90,12 @@ def test_lesions_are_the_segments_labelled_so_or_else_all_that_are_no_anatomy():
     assert select_lesions([lesion]) == ([lesion], [])
     found, notices = select_lesions([lesion, unknown, organ])
     assert found == [lesion]
-    assert notices == ["Segments of anatomy were omitted: Segment_2, tumour-free liver"]
+    assert notices == ["Segments not used as candidates: Segment_2, tumour-free liver"]
     found, notices = select_lesions([unknown, organ])
     assert found == [unknown]
     assert notices == [
         "No segment is labelled as a lesion: 1 used as candidates",
-        "Segments of anatomy were omitted: tumour-free liver",
+        "Segments not used as candidates: tumour-free liver",
     ]
     found, notices = select_lesions([plain_organ])
     assert found == [plain_organ]

@@ -79,6 +79,9 @@ def test_a_segment_without_codes_is_read_as_drawn():
         ("NETC", Part.CORE),
         ("ET", Part.ENHANCING),
         ("Enhancing tumor and edema", Part.OEDEMA),
+        ("tumor core without edema", Part.CORE),
+        ("Enhancing_tumor_(no_necrosis)", Part.ENHANCING),
+        ("Tumor excluding resection cavity", Part.WHOLE),
     ],
 )
 def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
@@ -97,6 +100,7 @@ def test_anatomy_is_no_lesion_unless_it_is_named_one():
     assert read("Brain", "123037004").kind is SegmentKind.ANATOMY
     assert read("Brain metastasis", "123037004").kind is SegmentKind.LESION
     assert read("Brain", "49755003").kind is SegmentKind.LESION
+    assert read("Brain without tumour", "123037004").kind is SegmentKind.ANATOMY
 
 
 @pytest.mark.parametrize(

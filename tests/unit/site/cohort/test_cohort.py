@@ -525,6 +525,23 @@ def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_pa
     assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 1
 
 
+def test_a_resumed_table_does_not_count_what_was_changed_by_hand(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU)
+    path = out / "a" / "findings.json"
+    with edited_json(out / "a" / "run.json") as content:
+        content["files"] = [{"file": path.name, "sha256": sha256_of(path)}]
+    with edited_json(path) as content:
+        content["candidates"] *= 3
+    for _ in range(2):
+        first = run_cohort(Cohort(studies, out, resume=True), CPU).outcomes[0]
+        assert (first.name, first.candidates) == ("a", 1)
+        assert (
+            first.message
+            == "its findings.json was changed since it was written, and is not counted"
+        )
+
+
 def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
     """Of two candidates, one is listed apart."""
 
@@ -729,6 +746,12 @@ def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, st
     change_listed_table(out / "a")
     notes = batch_command(studies, out, workers=1, resume=True).notes
     assert any(note.startswith("Candidates of a are not in cohort.csv") for note in notes)
+
+
+def test_batch_says_on_how_many_studies_an_option_for_dicom_had_no_effect(quick, studies, tmp_path):
+    chosen = ExportOptions(also=frozenset({Extra.CONTOURS}))
+    notes = batch_command(studies, tmp_path / "out", workers=1, export_options=chosen).notes
+    assert "--also had no effect on 2 of 2 results: without DICOM objects" in notes
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from pynetdicom.sop_class import Verification
 from tests.helpers.ports import free_port
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import CancelledError, ResourceError
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import association, retrieve
 from lesionlens.site.pacs.association import AS_REQUESTOR
 from lesionlens.site.pacs.connect import connect
@@ -109,6 +111,22 @@ def test_a_value_that_cannot_be_read_costs_no_match():
     assert (found.patient_id, found.instances) == ("P1", None)
 
 
+def test_a_match_that_cannot_be_decoded_is_named(monkeypatch):
+    """It was a "status 0xff00 to the query"."""
+
+    def undecodable(*_):
+        raise ValueError
+
+    def find(_):
+        yield 0xFF00, match()
+        yield 0x0000, None
+
+    with archive(FindModel, find=find) as address:
+        monkeypatch.setattr("pynetdicom.association.decode", undecodable)
+        with pytest.raises(ResourceError, match="a match that cannot be decoded"):
+            connect(Server(address)).find(StudyQuery())
+
+
 def test_an_archive_that_does_not_know_the_local_title_is_named_with_it():
     with archive(FindModel, known=["OTHER"]) as address, pytest.raises(ResourceError) as caught:
         connect(Server(address)).find(StudyQuery())
@@ -151,6 +169,23 @@ def test_ctrl_c_while_an_archive_is_slow_to_accept_is_no_failure(monkeypatch):
     (dul,) = begun
     dul.join(5)
     assert not dul.is_alive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full queue refuses connections elsewhere")
+def test_a_cancelled_connection_is_not_waited_for():
+    """It took the 10 s of a connection that is not answered."""
+    cancelled = threading.Event()
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than its queue takes: further ones are not answered
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        threading.Timer(0.5, cancelled.set).start()
+        address, start = f"dicom://ARCHIVE@127.0.0.1:{full.getsockname()[1]}", time.monotonic()
+        with pytest.raises(CancelledError):
+            connect(Server(address)).find(StudyQuery(), context=RunContext(cancel=cancelled))
+    assert time.monotonic() - start < 8
 
 
 def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):

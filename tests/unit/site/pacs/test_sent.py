@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom import documents
-from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
+from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents, sent_objects
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.send_result import files_to_send, send_result
@@ -128,6 +128,17 @@ def test_a_note_without_a_report_names_nothing_and_goes_on(result, content):
     assert sent_documents(result) == ()
     assert send_result(Shelf(), result, ADDRESS)[1] == ()
     assert len(sent_documents(result)) == 1
+
+
+def test_a_damaged_row_hides_no_other_object_that_was_sent(result):
+    """All were forgotten, so that none of them was rejected."""
+    send_result(Shelf(), result, ADDRESS)
+    known = sent_objects(result, ADDRESS, bool)
+    assert known
+    record = json.loads((result / SENT).read_text())
+    record["objects"][1:1] = [{"to": 5}, None, {"to": ADDRESS, "description": "x"}]
+    (result / SENT).write_text(json.dumps(record))
+    assert sent_objects(result, ADDRESS, bool) == known
 
 
 @pytest.mark.parametrize("uid", [None, 5, ["1.2.3"], "../1", "1.2\n"])

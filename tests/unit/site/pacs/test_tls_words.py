@@ -182,6 +182,8 @@ def _hanging_up(*, abrupt: bool) -> Iterator[int]:
         ("certificate verify failed: Hostname mismatch, not valid for 'x'", "name"),
         ("certificate verify failed: certificate has expired", "clock"),
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "port"),
+        ("[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version", "TLS 1.2"),
+        ("[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol", "TLS 1.2"),
     ],
 )
 def test_each_failure_of_tls_has_its_own_advice(words, advice):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import socket
@@ -219,6 +220,26 @@ def test_a_client_that_reads_nothing_of_a_response_is_disconnected(
             time.sleep(next(pauses, 0.0))
         assert (n_received > len(content)) is (pause_s < listen.UNREAD_S)
         assert "Exception" not in caplog.text
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**18, 2**18 + 1, 2**20])
+def test_a_response_is_sent_in_pieces_so_that_it_ends_when_it_has_been_read(size):
+    """Over TLS a client that needed more than 105 s for a response got a part of it."""
+    body, sent = bytes(range(256)) * (size // 256) + bytes(size % 256), []
+
+    async def send(message):
+        sent.append(message)
+
+    call = middleware._Call({"path": "/v1/x"}, None, send, None)
+    asyncio.run(call.send({"type": "http.response.start", "status": 200, "headers": []}))
+    asyncio.run(call.send({"type": "http.response.body", "body": body}))
+    start, *pieces = sent
+    assert start["status"] == 200
+    assert b"".join(piece["body"] for piece in pieces) == body
+    assert max(len(piece["body"]) for piece in pieces) <= 2**18
+    assert [piece.get("more_body", False) for piece in pieces] == [True] * (len(pieces) - 1) + [
+        False
+    ]
 
 
 @pytest.mark.parametrize("requested", ["bytes=a", "bytes=9-"])

@@ -533,6 +533,9 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     (entry,) = database.entries()
     assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
     assert entry.sequences == ("t1c",)
+    moved = Path(entry.place).rename(tmp_path / "deleted")
+    archive.get = lambda uid, target, **_: moved.rename(target)
+    assert Path(local_study(database, entry, SILENT).place).is_dir()
     database.close()
 
 

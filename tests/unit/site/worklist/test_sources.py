@@ -100,6 +100,18 @@ def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monk
     assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no such name elsewhere")
+def test_no_study_is_fetched_into_a_list_whose_path_it_cannot_store(
+    files, entry, tmp_path, monkeypatch
+):
+    """The database was called unreadable after the download, with the advice to move it away."""
+    monkeypatch.setattr(sources, "connect", lambda _: Archive(files))
+    folder = tmp_path / os.fsdecode(b"list\xff")
+    with pytest.raises(UnusableInputError, match="Rename the folder"):
+        sources.fetched(entry, Server(), folder, context=SILENT)
+    assert not folder.exists()
+
+
 def test_a_study_of_two_patients_is_fetched_once_a_person_confirmed_that_it_is_one(
     files, entry, tmp_path, monkeypatch
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
@@ -155,20 +156,18 @@ def sent_objects(
     Parameters
     ----------
     result : Path
-        The result folder; a damaged record counts as empty.
+        The result folder; damaged rows of its record are skipped.
     address : str
         The archive's; a slash at its end makes no difference.
     matches : callable
         Filter on the description of the object's series.
     """
-    try:
-        documents = {
-            Document(**{field.name: str(row[field.name]) for field in fields(Document)}): None
-            for row in _rows(result / SENT, "objects")
-            if row["to"].rstrip("/") == address.rstrip("/") and matches(str(row["description"]))
-        }
-    except (LookupError, TypeError, AttributeError):
-        return ()
+    documents: dict[Document, None] = {}
+    for row in _rows(result / SENT, "objects"):
+        with suppress(LookupError, TypeError, AttributeError):
+            if row["to"].rstrip("/") == address.rstrip("/") and matches(str(row["description"])):
+                values = {field.name: str(row[field.name]) for field in fields(Document)}
+                documents[Document(**values)] = None
     return tuple(documents)
 
 

@@ -62,6 +62,8 @@ _IMAGE_KEYWORDS = (
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs")
+"""How files begin that stand for those of git-annex and Git LFS; the longest last."""
 _TAGS = [*_KEYWORDS, GE_COMPONENT, PHILIPS_SCALE]
 _NEEDED_TAGS = frozenset(int(Tag(tag)) for tag in _TAGS)
 
@@ -192,7 +194,7 @@ class Scan:
     nifti_files: int = 0
     unusable_files: list[Path] = field(default_factory=list)
     """Files that are empty, damaged or beyond the limits of `bounded`, and links to files that do
-    not exist, as in a DataLad dataset whose files were not fetched."""
+    not exist or pointers to them, as in a dataset of DataLad or Git LFS that was not fetched."""
 
     @property
     def lost(self) -> int:
@@ -287,12 +289,19 @@ def _header(path: Path) -> Any:
     return read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
+def _lacks_content(path: Path) -> bool:
+    """Return whether a file is empty, or stands for one of git-annex or Git LFS not yet fetched."""
+    with path.open("rb") as stream:
+        head = stream.read(len(_POINTERS[-1]))
+    return not head or head.startswith(_POINTERS)
+
+
 def _read_file(path: Path, content: Scan) -> None:
     """Read one header and classify it as slice, other type or problem."""
     try:
         header = _header(path)
         if header is None:
-            if not path.stat().st_size and not path.name.startswith("."):
+            if not path.name.startswith(".") and _lacks_content(path):
                 content.unusable_files.append(path)
             return
         _classify(path, header, content)

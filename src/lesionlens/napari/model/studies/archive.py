@@ -242,7 +242,7 @@ class ArchiveSession(ScreenHolder):
         self._set(studies=tuple(reversed(studies)), chosen=None)
         if not studies:
             return "No study matches. Try a part of the name, or more days."
-        cut = ": narrow the search to see the others" if len(studies) == LIMIT else ""
+        cut = ": narrow the search if one is missing" if len(studies) == LIMIT else ""
         return f"{counted(len(studies), 'study', 'studies')}{cut}."
 
     @override

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.analysis.followup.compare import ORDER_UNKNOWN, PATIENT_UNKNOWN
+from lesionlens.base.dates import shown_day
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -76,7 +77,7 @@ def title_of(analysis: Analysis) -> str:
     comparison = analysis.followup
     if comparison is None:
         return ""
-    since = comparison.points[-2].date or "the earlier examination"
+    since = shown_day(comparison.points[-2].date) or "the earlier examination"
     return f"Since {since}; registered by {comparison.alignment.sequence}"
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError, is_full_disk
 from lesionlens.base.files.nifti_names import is_nifti_name
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
@@ -105,13 +105,46 @@ def study_of(
         if path.is_file():
             unpack(path, scratch_folder)
             path = _only_folder(scratch_folder)
-        return open_study(path, context=context)
+        return _open_folder(path, context)
     if sequence is not None:
         return open_study(path, named={_parse_sequence(sequence): path}, context=context)
     try:
         return open_study(path, context=context)
     except NothingRecognisedError as error:
         return _as_likeliest(path, error, context)
+
+
+def _open_folder(path: Path, context: RunContext) -> Study:
+    """Open a folder as a study; advice that names options becomes one that a client can follow."""
+    try:
+        return open_study(path, context=context)
+    except UnusableInputError as error:
+        if error.in_window == error.next_step:
+            raise
+        raise UnusableInputError(
+            found=error.found,
+            expected=error.expected,
+            next_step="Send the images of one examination of one patient, with each NIfTI file "
+            f"named by its sequence: {', '.join(MrSequence)}",
+        ) from error
+
+
+def for_client(notices: Iterable[str]) -> list[str]:
+    """Return notices with advice that a client can follow in place of options.
+
+    Examples
+    --------
+    >>> for_client([f"If that is wrong, {naming_advice(MrSequence.T2)}."])
+    ['If that is wrong, send the file with T2 in its name.']
+    """
+    texts = []
+    for notice in notices:
+        text = notice
+        for sequence in MrSequence:
+            advice = f"send the file with {sequence.display_name} in its name"
+            text = text.replace(naming_advice(sequence), advice)
+        texts.append(text)
+    return texts
 
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:

@@ -20,7 +20,7 @@ from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import NOT_DICOM, DicomExporter
 from lesionlens.results.lens import Lens
 from lesionlens.site.serving.job_queue import Job
-from lesionlens.site.serving.monailabel.images import study_of
+from lesionlens.site.serving.monailabel.images import for_client, study_of
 
 LABELS = {label.name.lower(): int(label) for label in TUMOUR_LABELS}
 
@@ -99,7 +99,7 @@ def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> In
         "label_names": {label.name.lower(): int(label) for label in analysis.labels},
         "latencies": {"total": round(seconds, 2)},
         "findings": findings,
-        "notices": [*analysis.warnings],
+        "notices": for_client(analysis.warnings),
         "device": analysis.run.device,
     }
     if output is RequestedOutput.JSON:

@@ -36,7 +36,7 @@ from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.results import prompted
 from lesionlens.results.export import nifti
-from lesionlens.site.serving.monailabel.images import study_of
+from lesionlens.site.serving.monailabel.images import for_client, study_of
 from lesionlens.site.serving.monailabel.inference import (
     Inference,
     InferenceRequest,
@@ -177,7 +177,7 @@ class PromptInference(Inference):
             "latencies": {"total": round(time.perf_counter() - start, 2)},
             "prompts": rounds[-1].as_json(),
             "made_by": result.made_by,
-            "notices": [*study.notices],
+            "notices": for_client(study.notices),
             "device": request.engine.info.device,
         }
         if request.output is RequestedOutput.JSON:

@@ -45,6 +45,18 @@ def test_a_sequence_that_an_archive_or_a_folder_cannot_use_is_refused(study, arc
             study_of(image, {"sequence": "t1"}, scratch, SILENT)
 
 
+def test_a_folder_of_several_studies_is_refused_without_options_of_the_command_line(
+    make_study, tmp_path, scratch
+):
+    """`/infer` advised --study, which no client has."""
+    for name in ("a", "b"):
+        make_study(name=f"both/{name}", sequences={"flair"})
+    with pytest.raises(UnusableInputError, match="2 studies") as refused:
+        study_of(tmp_path / "both", {}, scratch, SILENT)
+    assert "--" not in str(refused.value)
+    assert "one examination" in refused.value.next_step
+
+
 @pytest.mark.parametrize(
     ("name", "advice"), [("flair.nii", "Split it"), ("case.nii", "an archive with one for each")]
 )

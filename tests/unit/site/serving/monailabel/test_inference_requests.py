@@ -16,7 +16,7 @@ pytest.importorskip("fastapi")
 from tests.helpers.local_server import QuickEngine, becomes_true, serving
 from tests.helpers.stale_share import make_stale
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region, naming_advice
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import failed_check
 from lesionlens.imaging.reading.readers import open_study
@@ -152,7 +152,8 @@ def bytes_of(prompted_studies):
 
 def test_prompts_state_what_is_doubtful_about_the_images_as_an_analysis_does(server, monkeypatch):
     """That an image was taken for its likeliest sequence was stated by the analysis alone."""
-    doubts = "It was taken for T1c.", "It looks like another sequence."
+    advice = naming_advice(MrSequence.T2)  # of which a client can follow no part
+    doubts = f"Not certain: {advice}.", "It looks like another sequence."
     opened, checked = interactive.study_of, interactive.prepare
     monkeypatch.setattr(
         interactive, "study_of", lambda *given: replace(opened(*given), notices=doubts[:1])
@@ -163,7 +164,8 @@ def test_prompts_state_what_is_doubtful_about_the_images_as_an_analysis_does(ser
     )
     url = f"{server.url}/infer/dim-points?image=one&output=json"
     answer = requests.post(url, data={"params": json.dumps(POINTS)}, timeout=60)
-    assert set(doubts) <= set(answer.json()["notices"])
+    notices = answer.json()["notices"]
+    assert {"Not certain: send the file with T2 in its name.", doubts[1]} <= {*notices}
 
 
 def test_a_segmentation_of_no_dicom_study_is_refused_before_the_analysis(server, monkeypatch):
