@@ -26,6 +26,7 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.qt.latest_request import RequestKey
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
@@ -799,9 +800,9 @@ def test_a_stroke_during_the_answer_stays(missed, qtbot):
 def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
     """No prompt was answered for the rest of the session."""
     go_on = Event()
-    missed.latest_request.submit("first", lambda _: go_on.wait(60), lambda _: None)
+    missed.latest_request.submit(RequestKey("first"), lambda _: go_on.wait(60), lambda _: None)
     ask(missed, RIGHT)
-    missed.latest_request.submit("latest", lambda _: None, lambda _: None)
+    missed.latest_request.submit(RequestKey("latest"), lambda _: None, lambda _: None)
     go_on.set()
     answered(missed, qtbot)
     qtbot.waitUntil(lambda: not missed.latest_request.running, timeout=60_000)

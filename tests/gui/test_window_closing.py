@@ -14,7 +14,7 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewAct
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import main_window
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.site.worklist.read_session import ReadSession
 
@@ -126,7 +126,7 @@ def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
 
     window = QObject()
     assert Jobs(Mock(), window).start("work", task, Mock())
-    LatestRequest(Mock(), window).submit("key", task, Mock())
+    LatestRequest(Mock(), window).submit(RequestKey("key"), task, Mock())
     began.wait(10)
     window.deleteLater()
     QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
