@@ -347,7 +347,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
             context.cancel.wait(0.01)
 
     loaded.jobs.start("Analysing", task, lambda _: None)
-    begun.wait(2)
+    assert begun.wait(PATIENCE_MS / 1000)
     control(loaded.run, "Cancel").click()
     assert loaded.session.state.activity.stopping
     wait(qtbot, loaded)
@@ -784,7 +784,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     go_on = threading.Event()
 
     def lens(study, options, *, context, first):
-        go_on.wait(10)
+        go_on.wait(PATIENCE_MS / 1000)
         return result
 
     monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
@@ -1147,7 +1147,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
 
     def slow(*given):
         threads.append(threading.current_thread())
-        go_on.wait(20)
+        go_on.wait(PATIENCE_MS / 1000)
         return outline_of(*given)
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", slow)
@@ -1186,7 +1186,7 @@ def test_what_was_pressed_during_a_measurement_that_fails_is_named_as_ignored(
     go_on = threading.Event()
 
     def fail(*_):
-        go_on.wait(20)
+        go_on.wait(PATIENCE_MS / 1000)
         raise ResourceError(found="no memory", expected="some", next_step="Close other programs")
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", fail)

@@ -109,7 +109,7 @@ def test_what_a_thread_was_given_is_freed_on_the_main_thread(start, qapp, qtbot)
 
     def task_of(receiver):
         def task():
-            go_on.wait(10)
+            go_on.wait(PATIENCE_MS / 1000)
             return repr(receiver)
 
         return task

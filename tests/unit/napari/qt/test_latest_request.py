@@ -66,7 +66,7 @@ def test_a_slow_request_says_that_it_waits_until_it_is_answered(qtbot, monkeypat
     show_wait = partial(NetworkRequests._show_wait, acts)
     requests = LatestRequest(acts.session)
     requests.submit(RequestKey("first"), "a task", print, on_slow=show_wait)
-    qtbot.waitUntil(lambda: "Waiting for the network" in acts.session.state.message)
+    qtbot.waitUntil(lambda: "Waiting for the network" in acts.session.state.message, timeout=60_000)
     requests._on_finished(1, None)
     assert acts.session.state.message == ""
     acts.session.notify("Saved.")
