@@ -1408,6 +1408,17 @@ def test_a_probe_that_fails_silently_replaces_no_map_that_waits(reviewed, qtbot,
     assert reviewed.session.state.problem is None
 
 
+def test_no_image_of_an_opened_study_is_set_to_be_shown_or_hidden_as_it_is(panel, analysis):
+    """napari places every text on its canvas anew each time, whether anything changes or not."""
+    set_anew = []
+    for data in layers_of(analysis.study, SILENT):
+        layer = Layer.create(*data)
+        layer.events.visible.connect(lambda event: set_anew.append(event.source.name))
+        panel.viewer.layers.append(layer)
+    assert [layer.name for layer in panel.viewer.layers if layer.visible] == ["T1c"]
+    assert not set_anew
+
+
 def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
     forgotten = []
     engine = SimpleNamespace(forget=lambda: forgotten.append(loaded.session.state.study))
