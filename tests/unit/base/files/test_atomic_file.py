@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path):
     users = tmp_path / ".new.notes.txt"
     for path in (abandoned, at_work, users):
         path.write_bytes(b"half")
-    two_days_ago = time.time() - 2 * 86_400
+    two_days_ago = at_work.stat().st_mtime - 2 * 86_400
     for path in (abandoned, users):
         os.utime(path, (two_days_ago, two_days_ago))
     write_atomically(tmp_path / "versions.json", "{}")
