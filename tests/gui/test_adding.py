@@ -260,7 +260,7 @@ def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbo
     acts.adder.add_split_point(LEFT)
     at_rest(qtbot, canvas())
     canvas().setFocus()
-    qtbot.waitUntil(canvas().hasFocus, timeout=10_000)
+    qtbot.waitUntil(canvas().hasFocus, timeout=PATIENCE_MS)
     qtbot.keyClick(canvas(), Qt.Key.Key_Escape)
     assert (missed.session.state.tools.points, layer.mode) == (None, "paint")
     assert not acts.adder.add_split_point(RIGHT)

@@ -16,7 +16,7 @@ pytest.importorskip("dicomweb_client")
 
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QMessageBox
-from tests.gui.window import control, question, reads, wait
+from tests.gui.window import PATIENCE_MS, control, question, reads, wait
 from tests.helpers.file_search import files_below
 from tests.phantoms.headers import NOBODY
 
@@ -148,7 +148,7 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert not control(dialog, "Retrieve and open").isEnabled()
     dialog.table.selectRow(0)
     control(dialog, "Retrieve and open").click()
-    qtbot.waitUntil(lambda: not (dialog.jobs.running or panel.jobs.running), timeout=30000)
+    qtbot.waitUntil(lambda: not (dialog.jobs.running or panel.jobs.running), timeout=PATIENCE_MS)
     assert peer.asked[1][:2] == ("get", "1.2.4")
     assert (tmp_path / "studies" / "2026-01-05 1.2.4").is_dir()
     assert {layer.name for layer in panel.viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
@@ -179,7 +179,7 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     dialog.table.selectRow(0)
     peer.go_on.clear()
     control(dialog, "Retrieve and open").click()
-    qtbot.waitUntil(control(dialog, "Cancel").isVisible, timeout=5000)
+    qtbot.waitUntil(control(dialog, "Cancel").isVisible, timeout=PATIENCE_MS)
     assert not control(dialog, "Search").isEnabled()
     control(dialog, "Cancel").click()
     wait(qtbot, dialog)

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import FakeResult
-from tests.gui.window import wait
+from tests.gui.window import PATIENCE_MS, wait
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
@@ -62,7 +62,7 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     loaded.commands.run("next_doubtful")
     assert loaded.session.state.choices.overlay is Overlay.CONTOUR, "gone to and not shown"
     assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
-    qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=120_000)
+    qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=PATIENCE_MS)
     before = np.count_nonzero(doubted.findings.components == 1)
     loaded.viewer.dims.ndisplay = 3
     loaded.commands.run("leave_out")
@@ -80,7 +80,7 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     event = loaded.session.state.review.of(shown.findings.candidates[0].tracking_uid)
     assert event.state is ReviewState.EDITED
     assert "doubtful part" in event.reason
-    qtbot.waitUntil(lambda: max(dotted(loaded), default=0) == 0, timeout=120_000)
+    qtbot.waitUntil(lambda: max(dotted(loaded), default=0) == 0, timeout=PATIENCE_MS)
     loaded.commands.run("undo")
     settled(loaded, qtbot)
     assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful

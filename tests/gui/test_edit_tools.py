@@ -8,6 +8,7 @@ import pytest
 from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from tests.gui.window import PATIENCE_MS
 from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.napari.model.choices.tools import Limit
@@ -81,13 +82,13 @@ def test_enter_in_a_number_of_the_range_enters_it_and_leaves_the_field(drawing, 
     field = getattr(drawing.candidates.tools, name)
     drawing.window().show()
     drawing.window().activateWindow()
-    qtbot.waitUntil(field.isVisible, timeout=10_000)
+    qtbot.waitUntil(field.isVisible, timeout=PATIENCE_MS)
     field.setFocus()
-    qtbot.waitUntil(field.hasFocus, timeout=10_000)
+    qtbot.waitUntil(field.hasFocus, timeout=PATIENCE_MS)
     field.selectAll()
     qtbot.keyClicks(field, "0.5")
     qtbot.keyClick(field, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: not field.hasFocus(), timeout=10_000)
+    qtbot.waitUntil(lambda: not field.hasFocus(), timeout=PATIENCE_MS)
     assert getattr(drawing.session.state.tools, name) == 0.5
     assert drawing.session.state.editing == 1, "the outline is still drawn"
     assert not takes_text(QApplication.focusWidget())

@@ -8,6 +8,7 @@ from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
+from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEY_COMMANDS
@@ -68,7 +69,7 @@ def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
 
 def settled_in(panel, qtbot):
     panel.window().show()
-    qtbot.waitUntil(lambda: panel.drops is not None)
+    qtbot.waitUntil(lambda: panel.drops is not None, timeout=PATIENCE_MS)
     panel.session.go_to_candidate(1)
 
 
@@ -118,11 +119,11 @@ def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot)
     QApplication.instance().focusChanged.emit(None, target)
     qtbot.keyPress(target, Qt.Key.Key_F2)
     qtbot.keyRelease(target, Qt.Key.Key_F2)  # as X11 begins a repeat
-    qtbot.waitUntil(lambda: not prompting.active, timeout=10_000)
+    qtbot.waitUntil(lambda: not prompting.active, timeout=PATIENCE_MS)
     QApplication.sendEvent(target, repeated(Qt.Key.Key_F2))
     assert prompting.active
     qtbot.keyRelease(target, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not prompting.active, timeout=10_000)
+    qtbot.waitUntil(lambda: not prompting.active, timeout=PATIENCE_MS)
 
 
 def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
@@ -148,7 +149,7 @@ def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
 
 def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     reviewed.window().show()
-    qtbot.waitUntil(lambda: reviewed.drops is not None)
+    qtbot.waitUntil(lambda: reviewed.drops is not None, timeout=PATIENCE_MS)
     reviewed.commands.run("type_reason")
     assert "Go to a candidate first" in reviewed.session.state.message
     field, table = reviewed.candidates.reason, reviewed.candidates.table
@@ -174,16 +175,19 @@ def test_the_key_of_the_reason_shows_the_field(reviewed, qtbot, expanded):
     window, block = reviewed.window(), reviewed.candidates
     window.show()
     window.resize(1000, 500)
-    qtbot.waitUntil(lambda: reviewed.drops is not None)
+    qtbot.waitUntil(lambda: reviewed.drops is not None, timeout=PATIENCE_MS)
     reviewed.session.go_to_candidate(1)
     block.heading.setChecked(expanded)
     bar = reviewed._scroll.verticalScrollBar()
-    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    qtbot.waitUntil(lambda: bar.maximum() > 0, timeout=PATIENCE_MS)
     qtbot.wait(50)
     bar.setValue(0)
     assert block.reason.visibleRegion().isEmpty()
     reviewed.commands.run("type_reason")
-    qtbot.waitUntil(lambda: block.reason.visibleRegion().boundingRect() == block.reason.rect())
+    qtbot.waitUntil(
+        lambda: block.reason.visibleRegion().boundingRect() == block.reason.rect(),
+        timeout=PATIENCE_MS,
+    )
     window.hide()
 
 
@@ -205,7 +209,7 @@ def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
     settled_in(panel, qtbot)
     field, last = panel.candidates.reason, panel.candidates.tools.limit
     last.setFocus()
-    qtbot.waitUntil(lambda: QApplication.focusWidget() is last, timeout=10_000)
+    qtbot.waitUntil(lambda: QApplication.focusWidget() is last, timeout=PATIENCE_MS)
     panel.candidates.tools.hide()  # the field is the next control
     assert not field.hasFocus()
     assert not field.lineEdit().hasFocus()

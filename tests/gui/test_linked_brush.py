@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
+from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -156,7 +157,7 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     erased = changed(edited)
     assert len(erased)
     edited.commands.run("edit_outline")
-    qtbot.waitUntil(lambda: edited.session.state.editing is None, timeout=20_000)
+    qtbot.waitUntil(lambda: edited.session.state.editing is None, timeout=PATIENCE_MS)
     found = edited.session.state.analysis
     i, j, k = np.rint(found.prepared.native.to_voxel(erased.mean(axis=0))).astype(int)
     assert found.findings.components[i, j, k] == 0

@@ -7,6 +7,7 @@ import pytest
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QApplication
 from tests.gui.test_adding import edit_layer
+from tests.gui.window import PATIENCE_MS
 
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -52,7 +53,7 @@ def test_what_napari_makes_of_an_image_is_never_the_image(shown, qtbot, act):
     before = shown.views._layers.voxels_by_sequence()
     images = {sequence: shown.layers.image_layer(sequence) for sequence in before}
     act(layers)
-    qtbot.waitUntil(lambda: set(images.values()) <= set(layers), timeout=60_000)
+    qtbot.waitUntil(lambda: set(images.values()) <= set(layers), timeout=PATIENCE_MS)
     assert {sequence: shown.layers.image_layer(sequence) for sequence in images} == images
     after = shown.views._layers.voxels_by_sequence()
     for sequence, (data, grid) in before.items():

@@ -126,7 +126,7 @@ def test_held_under_key_repeat_it_does_not_flicker(reviewed, qtbot, marked):
         QApplication.sendEvent(canvas, key(press, Qt.Key.Key_H, repeat=marked))
     assert seen == [True]
     QApplication.sendEvent(canvas, key(release, Qt.Key.Key_H, repeat=False))
-    qtbot.waitUntil(lambda: seen == [True, False], timeout=10_000)
+    qtbot.waitUntil(lambda: seen == [True, False], timeout=PATIENCE_MS)
 
 
 def test_a_held_key_stays_held_when_another_is_pressed_with_it(missed, qtbot):
@@ -139,7 +139,7 @@ def test_a_held_key_stays_held_when_another_is_pressed_with_it(missed, qtbot):
     qtbot.wait(300)
     assert missed.actions_.prompting.active
     qtbot.keyRelease(native, key_2, Qt.KeyboardModifier.ShiftModifier)
-    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=PATIENCE_MS)
 
 
 def test_what_is_held_ends_when_the_focus_goes_elsewhere(reviewed, qtbot):
@@ -282,14 +282,18 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     window = reviewed.window()
     try:
         settings.font_size = 14
-        qtbot.waitUntil(lambda: reviewed.dock_layout._held_width is None, timeout=10_000)
+        qtbot.waitUntil(lambda: reviewed.dock_layout._held_width is None, timeout=PATIENCE_MS)
         reviewed.session.go_to_candidate(1)
         reviewed.session.choose_overlay(Overlay.MAP)
         window.resize(1280, 800)
         window.show()
-        qtbot.waitUntil(lambda: window.centralWidget().width() >= 0.6 * window.width())
+        qtbot.waitUntil(
+            lambda: window.centralWidget().width() >= 0.6 * window.width(), timeout=PATIENCE_MS
+        )
         window.resize(1280, 800)  # while napari's docks were there, it could not be as narrow
-        qtbot.waitUntil(lambda: window.centralWidget().width() >= 0.6 * window.width())
+        qtbot.waitUntil(
+            lambda: window.centralWidget().width() >= 0.6 * window.width(), timeout=PATIENCE_MS
+        )
         inner = reviewed.study.parentWidget()
         assert window.width() == 1280
         assert inner.minimumSizeHint().width() <= reviewed.minimumWidth() - 14
@@ -353,7 +357,7 @@ def test_tab_reaches_analyse_in_five_steps_from_the_picture(loaded, qtbot, layou
     window = settled_in(loaded, qtbot).window()
     window.show()
     window.activateWindow()
-    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=PATIENCE_MS)
     loaded.actions_.show_layout(layout)
     if layout is Layout.SINGLE:
         loaded.views.canvas.setFocus()
@@ -373,7 +377,7 @@ def test_where_the_keys_go_is_seen(reviewed, qtbot):
     window = settled_in(reviewed, qtbot).window()
     window.show()
     window.activateWindow()
-    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=PATIENCE_MS)
     for name in ("Open", "T1c", "Analyse", "contour", "Keys", "Accept"):
         widget = control(reviewed, name)
         widget.clearFocus()
@@ -392,7 +396,7 @@ def test_a_study_that_was_opened_by_a_button_leaves_the_keys_with_the_picture(
     window = settled_in(panel, qtbot).window()
     window.show()
     window.activateWindow()
-    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=20_000)
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is window, timeout=PATIENCE_MS)
     panel.empty.findChildren(QPushButton)[0].setFocus()  # goes when the study is there
     assert panel.actions_.open(make_study())
     wait(qtbot, panel)
@@ -424,13 +428,13 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
     try:
         window.resize(1900, 800)
         window.show()
-        qtbot.waitUntil(lists[0].isVisible, timeout=10_000)
+        qtbot.waitUntil(lists[0].isVisible, timeout=PATIENCE_MS)
         window.resize(1800, 800)
-        qtbot.waitUntil(lambda: window.width() == 1800, timeout=10_000)
+        qtbot.waitUntil(lambda: window.width() == 1800, timeout=PATIENCE_MS)
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
         room = reviewed.dock_layout
-        qtbot.waitUntil(lambda: room._held_width is None, timeout=10_000)
+        qtbot.waitUntil(lambda: room._held_width is None, timeout=PATIENCE_MS)
         assert window.width() == 1800
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table
@@ -440,7 +444,7 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
             assert table.columnWidth(column) >= max(wide)
         assert table.rowHeight(0) >= table.fontMetrics().height()
         settings.font_size = before
-        qtbot.waitUntil(lambda: reviewed.width() < 400, timeout=10_000)
+        qtbot.waitUntil(lambda: reviewed.width() < 400, timeout=PATIENCE_MS)
     finally:
         settings.font_size = before
         window.hide()
@@ -458,7 +462,8 @@ def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed, qtbot):
     plain = table.rowHeight(0)
     header.resizeSection(1, wide // 2 + 20)
     qtbot.waitUntil(
-        lambda: table.rowHeight(0) > max(plain, 2 * table.fontMetrics().height()), timeout=10_000
+        lambda: table.rowHeight(0) > max(plain, 2 * table.fontMetrics().height()),
+        timeout=PATIENCE_MS,
     )
     assert table.height() >= table.rowHeight(0) + header.height()
 
@@ -509,13 +514,13 @@ def test_a_window_that_grew_by_the_panel_ends_where_its_screen_does(loaded, qtbo
     screen = window.screen().availableGeometry()
     window.resize(screen.width() + 200, 500)
     window.move(screen.left() + 100, screen.top())
-    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
+    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=PATIENCE_MS)
     middle = window.centralWidget()
     middle.setMinimumWidth(screen.width() + 100)  # as a new dock that wants more than it needs
-    qtbot.waitUntil(lambda: window.width() > screen.width(), timeout=10_000)
+    qtbot.waitUntil(lambda: window.width() > screen.width(), timeout=PATIENCE_MS)
     qtbot.wait(2 * dock_layout._FONT_SETTLE_MS)
     middle.setMinimumWidth(0)
-    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
+    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=PATIENCE_MS)
 
 
 def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
@@ -526,13 +531,13 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     controls, layers = names["layer controls"], names["layer list"]
     window.resize(1100, 700)
     window.show()
-    qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=10_000)
+    qtbot.waitUntil(lambda: controls.isHidden() and layers.isHidden(), timeout=PATIENCE_MS)
     QApplication.processEvents()
     window.resize(1200, 700)
     assert window.width() == 1200
     reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
-    qtbot.waitUntil(controls.isVisible, timeout=10_000)
+    qtbot.waitUntil(controls.isVisible, timeout=PATIENCE_MS)
     assert not layers.isVisible()
     assert window.width() == 1200
     assert reviewed.width() >= reviewed.minimumWidth()
@@ -551,13 +556,15 @@ def test_controls_come_back_for_every_outline_and_stay_if_the_reader_showed_them
     controls = names["layer controls"]
     window.resize(1100, 700)
     window.show()
-    qtbot.waitUntil(lambda: controls.isHidden() and names["layer list"].isHidden(), timeout=10_000)
+    qtbot.waitUntil(
+        lambda: controls.isHidden() and names["layer list"].isHidden(), timeout=PATIENCE_MS
+    )
     QApplication.processEvents()
     names[shown].show()
     reviewed.session.go_to_candidate(1)
     for _ in range(2):
         reviewed.commands.run("edit_outline")
-        qtbot.waitUntil(controls.isVisible, timeout=10_000)
+        qtbot.waitUntil(controls.isVisible, timeout=PATIENCE_MS)
         reviewed.commands.run("discard_edit")
         assert controls.isVisible() is (shown == "layer controls")
     assert names[shown].isVisible()
@@ -570,10 +577,10 @@ def test_napari_s_controls_do_not_push_the_panel_off_a_small_screen(reviewed, qt
     names = {d.windowTitle(): d for d in window.findChildren(QDockWidget)}
     window.resize(1000, 560)
     window.show()
-    qtbot.waitUntil(names["layer controls"].isHidden, timeout=10_000)
+    qtbot.waitUntil(names["layer controls"].isHidden, timeout=PATIENCE_MS)
     QApplication.processEvents()
     window.resize(790, 560)
-    qtbot.waitUntil(lambda: window.width() == 790, timeout=10_000)
+    qtbot.waitUntil(lambda: window.width() == 790, timeout=PATIENCE_MS)
     small = SimpleNamespace(availableGeometry=lambda: QRect(0, 0, 800, 600))
     monkeypatch.setattr(type(window), "screen", lambda _: small)
     reviewed.session.go_to_candidate(1)
@@ -631,7 +638,7 @@ def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
     QApplication.processEvents()
     reviewed.commands.run("next_candidate")
     table = reviewed.candidates.table
-    qtbot.waitUntil(lambda: table.visibleRegion().boundingRect().height() > 40, timeout=5000)
+    qtbot.waitUntil(lambda: table.visibleRegion().boundingRect().height() > 40, timeout=PATIENCE_MS)
 
 
 @pytest.mark.slow
@@ -659,5 +666,5 @@ def test_a_menus_command_runs_once_the_menu_is_off_the_screen(reviewed, qtbot):
     before = names()
     adds.trigger()
     assert names() == before
-    qtbot.waitUntil(lambda: len(names() - before) > 2)
+    qtbot.waitUntil(lambda: len(names() - before) > 2, timeout=PATIENCE_MS)
     assert "Added as layers, a copy: probability_wt" in reviewed.session.state.message

@@ -34,7 +34,7 @@ def held_back(monkeypatch, module, name, gate):
     fails, plain = [], getattr(module, name)
 
     def wait_and_read(*given, **options):
-        gate.wait(30)
+        gate.wait(PATIENCE_MS / 1000)
         if fails:
             raise fails.pop()
         return plain(*given, **options)
@@ -540,7 +540,7 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     shown = canvas()
     at_rest(qtbot, shown)
     QCursor.setPos(shown.mapToGlobal(shown.rect().center()))
-    qtbot.waitUntil(lambda: QApplication.widgetAt(QCursor.pos()) is shown, timeout=60_000)
+    qtbot.waitUntil(lambda: QApplication.widgetAt(QCursor.pos()) is shown, timeout=PATIENCE_MS)
     panel.session.open(analysis.study)
     for data in layers_of(analysis.study, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
@@ -566,14 +566,14 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
     plain = opened_study.reopen_result
 
     def wait_and_reopen(*given):
-        gate.wait(30)
+        gate.wait(PATIENCE_MS / 1000)
         return plain(*given)
 
     monkeypatch.setattr(opened_study, "reopen_result", wait_and_reopen)
     monkeypatch.setattr(worklist_controller.WorklistController, "read_next", lambda _: None)
     assert listed.controller.open(listed.list_folder)
     listed.controller.open_row(listed.model.rows[0])
-    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=PATIENCE_MS)
     assert panel.jobs.running
     assert panel.session.state.analysis is None
     assert [layer.name for layer in panel.viewer.layers]
@@ -778,7 +778,9 @@ def test_what_is_refused_while_a_job_runs_leaves_it_on_the_screen(panel, listed,
     gate.set()
     wait(qtbot, panel)
     gate.clear()
-    assert listed.controller.jobs.start("Scanning", lambda _: gate.wait(30), lambda _: None)
+    assert listed.controller.jobs.start(
+        "Scanning", lambda _: gate.wait(PATIENCE_MS / 1000), lambda _: None
+    )
     assert not listed.controller.open(listed.list_folder.parent)
     assert listed.session.state.problem.title == "There is no list"
     assert listed.session.state.activity is not None

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from napari.utils.colormaps.standardize_color import transform_color
+from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -39,7 +40,7 @@ def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, q
     before = ComparisonImages("prior of 2024-03-01", "prior", {})
     shown.session.choose_views(compared=before)
     shown.commands.run("next_other")
-    qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
+    qtbot.waitUntil(lambda: compared(shown) is not before, timeout=PATIENCE_MS)
     now = compared(shown)
     assert (now.description, now.registration) == ("ADC (ep2d_ADC)", "placed by its header")
     assert shown.session.state.choices.views.layout is Layout.PRIOR
@@ -59,7 +60,7 @@ def test_another_series_is_chosen_in_its_menu(shown, qtbot):
     assert texts[0].startswith("T1c - T1")
     assert texts[1].endswith(": A&&B")
     menu.actions()[1].trigger()
-    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=PATIENCE_MS)
     assert compared(shown).description == "A&B"
     menu.actions()[1].trigger()
     assert compared(shown) is None
@@ -79,7 +80,7 @@ def test_what_cannot_be_shown_beside_says_why(reviewed):
 def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot):
     shown.actions_.show_layout(Layout.PLANES)
     shown.commands.run("show_subtraction")
-    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=PATIENCE_MS)
     assert compared(shown).description == "T1c - T1"
     button = shown.views.toolbar.layouts[Layout.PRIOR]
     assert button.text() == "beside", "nothing of an earlier examination is shown"
@@ -100,7 +101,7 @@ def test_the_subtraction_names_the_slices_that_it_was_computed_from(shown, qtbot
     thick = replace(t1c.grid, affine=t1c.grid.affine @ np.diag([*edges, 1.0]))
     monkeypatch.setitem(study.series, MrSequence.T1C, replace(t1c, grid=thick))
     shown.commands.run("show_subtraction")
-    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=PATIENCE_MS)
     assert set(compared(shown).resampled.values()) == {"interpolated from 5 mm slices"}
 
 
@@ -249,7 +250,7 @@ def test_the_brush_draws_on_no_other_image(shown, qtbot):
     """Its ring was there, and a stroke moved the crosshair."""
     before = compared(shown)
     shown.commands.run("next_other")
-    qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
+    qtbot.waitUntil(lambda: compared(shown) is not before, timeout=PATIENCE_MS)
     shown.session.go_to_candidate(1)
     shown.session.begin_edit()
     linked = shown.views.linked

@@ -40,6 +40,7 @@ from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.checks import early_name_check
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
@@ -59,6 +60,7 @@ from lesionlens.napari.model.wording.candidates import Fact
 from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIOUS_RESULT
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
+from lesionlens.napari.qt.latest_request import RequestKey
 from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
@@ -345,7 +347,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
             context.cancel.wait(0.01)
 
     loaded.jobs.start("Analysing", task, lambda _: None)
-    begun.wait(2)
+    assert begun.wait(PATIENCE_MS / 1000)
     control(loaded.run, "Cancel").click()
     assert loaded.session.state.activity.stopping
     wait(qtbot, loaded)
@@ -782,7 +784,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     go_on = threading.Event()
 
     def lens(study, options, *, context, first):
-        go_on.wait(10)
+        go_on.wait(PATIENCE_MS / 1000)
         return result
 
     monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
@@ -1079,7 +1081,10 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
 def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
     go_on, answers = threading.Event(), []
     for n in range(4):
-        reviewed.latest_request.submit(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
+        key = RequestKey("number", n)
+        reviewed.latest_request.submit(
+            key, lambda *_, n=n: go_on.wait(PATIENCE_MS / 1000) and n, answers.append
+        )
     go_on.set()
     qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     assert answers == [0, 3]
@@ -1142,7 +1147,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
 
     def slow(*given):
         threads.append(threading.current_thread())
-        go_on.wait(20)
+        go_on.wait(PATIENCE_MS / 1000)
         return outline_of(*given)
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", slow)
@@ -1181,7 +1186,7 @@ def test_what_was_pressed_during_a_measurement_that_fails_is_named_as_ignored(
     go_on = threading.Event()
 
     def fail(*_):
-        go_on.wait(20)
+        go_on.wait(PATIENCE_MS / 1000)
         raise ResourceError(found="no memory", expected="some", next_step="Close other programs")
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", fail)
@@ -1363,18 +1368,55 @@ def test_what_was_withdrawn_while_the_dialog_was_open_is_not_withdrawn_again(rev
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     reviewed, qtbot, monkeypatch
 ):
-    asked = []
+    """The failure was gone before it could be read once the names of the study were checked."""
+    asked, let_go = [], threading.Event()
 
     def refuse(*layer_choice):
         asked.append(layer_choice)
         raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
+    def check(*_, **__):
+        assert let_go.wait(PATIENCE_MS / 1000)
+        return ()
+
+    monkeypatch.setattr(early_name_check, "exchanged_before_registration", check)
     monkeypatch.setattr("lesionlens.napari.model.overlays.on_demand.layer_attention_raw", refuse)
+    name_check = reviewed.actions_.opener.name_check
+    qtbot.waitUntil(lambda: name_check.running, timeout=PATIENCE_MS)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
-    qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
+    let_go.set()
+    qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)
+    assert "no layer" in reviewed.session.state.problem.found
     assert reviewed.session.state.choices.layer is None
     assert len(asked) == 1
+
+
+def test_a_probe_that_fails_silently_replaces_no_map_that_waits(reviewed, qtbot, monkeypatch):
+    """The pointer left the brain meanwhile: the chosen layer was not shown until the next act."""
+    let_go, outside = threading.Event(), reviewed.session.state.analysis.volumes.labels.grid
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.latest_request.submit(
+        RequestKey("first"), lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None
+    )
+    reviewed.session.choose_layer(0)
+    assert reviewed.actions_.probe(tuple(outside.to_mm((0, 0, 0))), moving=True)
+    let_go.set()
+    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.overlays.layer_choice is not None
+    assert reviewed.session.state.problem is None
+
+
+def test_no_image_of_an_opened_study_is_set_to_be_shown_or_hidden_as_it_is(panel, analysis):
+    """napari places every text on its canvas anew each time, whether anything changes or not."""
+    set_anew = []
+    for data in layers_of(analysis.study, SILENT):
+        layer = Layer.create(*data)
+        layer.events.visible.connect(lambda event: set_anew.append(event.source.name))
+        panel.viewer.layers.append(layer)
+    assert [layer.name for layer in panel.viewer.layers if layer.visible] == ["T1c"]
+    assert not set_anew
 
 
 def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QApplication, QToolButton
-from tests.gui.window import control, question, reads, wait
+from tests.gui.window import PATIENCE_MS, control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -73,7 +73,9 @@ def start_comparing(reviewed, analysis, monkeypatch):
 
 def test_the_prior_stands_beside_this_examination(compared, qtbot):
     panel, _ = compared
-    qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
+    qtbot.waitUntil(
+        lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
+    )
     state = panel.session.state
     assert state.choices.views.layout is Layout.PRIOR
     assert [tile.prior for tile in tiles_of(state, Layout.PRIOR)] == [True, False]
@@ -101,7 +103,9 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
 ):
     """It was outlined in the open study, where the lesion of then need not be."""
     panel, _ = compared
-    qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
+    qtbot.waitUntil(
+        lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
+    )
     linked, acts = panel.views.linked, []
     linked.lesion_requested.connect(acts.append)
     linked.prompted.connect(acts.append)
@@ -133,7 +137,7 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
     assert linked.brush_mm(now) is None, "the pointer sets points of a split"
     panel.session.end_edit()
     panel.viewer.window.show()
-    qtbot.waitUntil(linked.isVisible, timeout=60_000)
+    qtbot.waitUntil(linked.isVisible, timeout=PATIENCE_MS)
     for view in linked.tiles:  # for the keys, too, the pointer is on no slice there
         monkeypatch.setattr(QApplication, "widgetAt", lambda _, under=view: under)
         assert panel.views.update_pointer() is (view.tile is now)
@@ -154,7 +158,9 @@ def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
         "lesionlens.napari.controllers.comparing.reader_log.recover_review", recovered
     )
     panel, _ = start_comparing()
-    qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
+    qtbot.waitUntil(
+        lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
+    )
     before, now = panel.session.state.analysis.followup.points
     assert [one.state for one in before.lesions] == [ReviewState.REJECTED, ReviewState.UNREVIEWED]
     assert {one.state for one in now.lesions} == {ReviewState.UNREVIEWED}
@@ -328,7 +334,7 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
         lambda *_: answers.pop(0),
     )
     assert reviewed.actions_.compare(analysis.study.root)
-    qtbot.waitUntil(lambda: not answers and not reviewed.jobs.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not answers and not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert asked == [None, tmp_path]
     assert reviewed.session.state.problem is None
     assert reviewed.session.state.activity is None
@@ -363,7 +369,7 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
     assert asked == [False]
     assert reviewed.actions_.compare(tmp_path)
     control(question(qtbot, reviewed), "It is one patient").click()
-    qtbot.waitUntil(lambda: len(asked) == 3 and not reviewed.jobs.running, timeout=60_000)
+    qtbot.waitUntil(lambda: len(asked) == 3 and not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert asked == [False, False, True]
     assert reviewed.session.state.problem.found == "gone on"
 
@@ -383,5 +389,5 @@ def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
     assert panel.session.state.problem is None
     assert "until you confirm that it is one patient" in panel.session.state.message
     control(box, "It is one patient").click()
-    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=PATIENCE_MS)
     assert any("a person confirmed" in text for text in panel.session.state.study.notices)

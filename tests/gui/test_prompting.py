@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget
 from scipy import ndimage
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.test_adding import edit_layer, rows, settled
-from tests.gui.window import canvas, control, reads
+from tests.gui.window import PATIENCE_MS, canvas, control, reads
 from tests.helpers import stored_drafts
 
 from lesionlens.analysis.findings import edit_tools
@@ -26,12 +26,13 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.qt.latest_request import RequestKey
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
 def answered(panel, qtbot):
     questions = panel.actions_.prompting.latest_request
-    qtbot.waitUntil(lambda: not questions.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not questions.running, timeout=PATIENCE_MS)
 
 
 def point(panel, qtbot, at_mm, belongs=True, kind=PromptKind.POINT):
@@ -468,7 +469,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     qtbot.keyPress(view, Qt.Key.Key_F2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
-    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds))
+    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=PATIENCE_MS)
     assert missed.actions_.prompting.active
     layer = edit_layer(missed)
     assert layer.mode == "pan_zoom"
@@ -482,7 +483,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert len(missed.actions_.editor.rounds) == 2
     assert (drawn(missed) != before).any()
     qtbot.keyRelease(native, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=PATIENCE_MS)
     assert layer.mode == "paint"
 
 
@@ -538,7 +539,7 @@ def test_the_second_window_takes_prompts_too(missed, qtbot):
     at = QPoint(view.width() // 2, view.height() // 2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
     answered(missed, qtbot)
-    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=60_000)
+    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=PATIENCE_MS)
     assert len(rows(missed)) == 1, "an outline begins, no lesion is added"
 
 
@@ -558,7 +559,7 @@ def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(miss
     assert camera.zoom == before
     assert len(missed.actions_.editor.rounds) == 2
     qtbot.keyRelease(native, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=PATIENCE_MS)
     missed.commands.run("discard_edit")
     qtbot.mouseDClick(native, Qt.MouseButton.LeftButton, pos=at)
     qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=at)
@@ -589,18 +590,18 @@ def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     ]
     window.resize(1100, 700)
     window.show()
-    qtbot.waitUntil(controls.isHidden, timeout=10_000)
+    qtbot.waitUntil(controls.isHidden, timeout=PATIENCE_MS)
     look_at(missed, RIGHT)
     native = canvas()
     qtbot.keyPress(native, Qt.Key.Key_F2)
     at = QPoint(native.width() // 2, native.height() // 2)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     answered(missed, qtbot)
-    qtbot.waitUntil(lambda: missed.session.state.editing is not None)
+    qtbot.waitUntil(lambda: missed.session.state.editing is not None, timeout=PATIENCE_MS)
     qtbot.wait(100)
     assert controls.isHidden()
     qtbot.keyRelease(native, Qt.Key.Key_F2)
-    qtbot.waitUntil(controls.isVisible, timeout=10_000)
+    qtbot.waitUntil(controls.isVisible, timeout=PATIENCE_MS)
 
 
 def ask(panel, at_mm, belongs=True):
@@ -799,12 +800,14 @@ def test_a_stroke_during_the_answer_stays(missed, qtbot):
 def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
     """No prompt was answered for the rest of the session."""
     go_on = Event()
-    missed.latest_request.submit("first", lambda _: go_on.wait(60), lambda _: None)
+    missed.latest_request.submit(
+        RequestKey("first"), lambda _: go_on.wait(PATIENCE_MS / 1000), lambda _: None
+    )
     ask(missed, RIGHT)
-    missed.latest_request.submit("latest", lambda _: None, lambda _: None)
+    missed.latest_request.submit(RequestKey("latest"), lambda _: None, lambda _: None)
     go_on.set()
     answered(missed, qtbot)
-    qtbot.waitUntil(lambda: not missed.latest_request.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not missed.latest_request.running, timeout=PATIENCE_MS)
     assert drawn(missed).any()
     point(missed, qtbot, (RIGHT[0], RIGHT[1] + 8, RIGHT[2]), belongs=False)
     assert len(missed.actions_.editor.rounds) == 2

@@ -15,7 +15,17 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import answer, at_rest, control, question, read, reads, sign, wait
+from tests.gui.window import (
+    PATIENCE_MS,
+    answer,
+    at_rest,
+    control,
+    question,
+    read,
+    reads,
+    sign,
+    wait,
+)
 from tests.helpers.analysed_head import without_right
 from tests.phantoms.headers import PatientIdentity
 
@@ -205,7 +215,7 @@ def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
     assert listed.session.row(("a", 0)).state is StudyState.IN_REVIEW
     panel.commands.run("next_study")
     panel.commands.run("next_study")  # while the one before it still opens
-    qtbot.waitUntil(lambda: listed.session.state.current == ("c", 0), timeout=60_000)
+    qtbot.waitUntil(lambda: listed.session.state.current == ("c", 0), timeout=PATIENCE_MS)
     wait(qtbot, panel)
     assert panel.session.state.analysis is None
     panel.commands.run("next_study")
@@ -254,7 +264,7 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     assert day.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=PATIENCE_MS)
     held, analysis = [], panel.session.state.analysis
 
     def lens(*_, **__):
@@ -266,7 +276,7 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     assert held == [None]
-    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=PATIENCE_MS)
 
 
 def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, listed, one, qtbot):
@@ -276,7 +286,7 @@ def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, li
     assert controller.open(listed.list_folder)
     controller.open_row(listed.model.rows[1])
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=PATIENCE_MS)
     assert next_study._prefetched.opened.result(60).result is None
     (listed.list_folder / "c").symlink_to(one / "result")
     controller._poll_database()
@@ -295,12 +305,12 @@ def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, m
     monkeypatch.setattr(next_study, "read_entry", read_entry)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._next_study.is_held, timeout=60_000)
+    qtbot.waitUntil(lambda: day._next_study.is_held, timeout=PATIENCE_MS)
     study = panel.session.state.study
     panel.commands.run("next_study")
     panel.actions_.stop()
     try:
-        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20_000)
+        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     finally:
         is_read.set()
     assert panel.session.state.study is study
@@ -322,7 +332,7 @@ def test_a_result_that_waits_for_the_study_read_in_advance_is_stored_after_closi
     day.store_result(panel.session.state.analysis, Preferences())
     listed.release()
     is_read.set()
-    qtbot.waitUntil(lambda: stored == ["a"], timeout=60_000)
+    qtbot.waitUntil(lambda: stored == ["a"], timeout=PATIENCE_MS)
 
 
 def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):
@@ -503,11 +513,11 @@ def test_keys_are_commands_again_after_enter_in_the_confidence(panel, unaided, q
     panel.window().show()
     panel.window().activateWindow()
     field.setFocus()
-    qtbot.waitUntil(field.hasFocus, timeout=10_000)
+    qtbot.waitUntil(field.hasFocus, timeout=PATIENCE_MS)
     field.selectAll()
     qtbot.keyClicks(field, "80")
     qtbot.keyClick(field, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: not field.hasFocus())
+    qtbot.waitUntil(lambda: not field.hasFocus(), timeout=PATIENCE_MS)
     assert acts.read_controller.marking.confidence == 80
     assert not takes_text(QApplication.focusWidget())
 
@@ -667,7 +677,7 @@ def test_an_outline_drawn_as_the_list_is_closed_is_kept_in_it(panel, listed, qtb
     layer.brush_size = 5
     layer.paint(tuple(np.rint(layer.world_to_data(np.add(LEFT, [0, 40.0, 0]))).astype(int)), 3)
     listed.release()
-    qtbot.waitUntil(lambda: panel.session.state.study is None, timeout=60_000)
+    qtbot.waitUntil(lambda: panel.session.state.study is None, timeout=PATIENCE_MS)
     with closing(open_worklist_database(listed.list_folder)) as database:
         (found,) = (one for one in database.reads() if one.key.study == "a")
     (verdict,) = found.verdicts
@@ -697,7 +707,7 @@ def test_a_panel_that_is_closed_takes_its_worklist_with_it(panel, qtbot, listed)
     wait(qtbot, panel)
     panel.parentWidget().destroyOnClose()  # the cross in its title
     assert worklist.session.database is None
-    qtbot.waitUntil(lambda: WORKLIST not in docked)
+    qtbot.waitUntil(lambda: WORKLIST not in docked, timeout=PATIENCE_MS)
     again = open_panel(panel.viewer)
     open_worklist()
     assert docked[WORKLIST].controller.actions is again.actions_

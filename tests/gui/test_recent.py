@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 from tests.gui.conftest import FakeResult
-from tests.gui.window import control, wait
+from tests.gui.window import PATIENCE_MS, control, wait
 from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.labels import Label, ReviewState
@@ -26,7 +26,9 @@ def test_the_list_is_there_again_after_a_crash(panel, listed, qtbot):
     again = WorklistDock(
         panel.viewer, panel.actions_, panel.commands
     )  # as another process would make it
-    qtbot.waitUntil(lambda: again.session.state.folder == listed.list_folder.resolve())
+    qtbot.waitUntil(
+        lambda: again.session.state.folder == listed.list_folder.resolve(), timeout=PATIENCE_MS
+    )
     assert len(again.model.rows) == len(listed.model.rows) > 0
     again.release()
     again.deleteLater()
@@ -117,7 +119,7 @@ def test_a_result_of_another_study_is_not_offered_while_a_job_runs(
     monkeypatch.setattr("lesionlens.napari.controllers.actions.study_of_other", lambda *_: "other")
     loaded.actions_.reopen(tmp_path / "result")
     (box,) = loaded.findChildren(QMessageBox)
-    loaded.jobs.start("Analysing", lambda _: let_go.wait(60), lambda _: None)
+    loaded.jobs.start("Analysing", lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None)
     control(box, "Close and open").click()
     loaded.actions_.reopen(tmp_path / "result")
     assert not any(box.isVisible() for box in loaded.findChildren(QMessageBox))

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
-from tests.gui.window import control, reads, wait
+from tests.gui.window import PATIENCE_MS, control, reads, wait
 
 from lesionlens.analysis.evaluation.agreement import Disagreement
 from lesionlens.base.labels import Label, Region, ReviewState, Source
@@ -63,7 +63,7 @@ def test_a_result_of_the_other_side_says_so(reviewed, qtbot, tmp_path):
     wait(qtbot, reviewed)
     sides = {c.id: c.location.side for c in analysis.findings.candidates}
     words = f"All on the {sides[1]} here, all on the {sides[2]} there: one of them may be mirrored"
-    qtbot.waitUntil(lambda: words in reads(reviewed.second))
+    qtbot.waitUntil(lambda: words in reads(reviewed.second), timeout=PATIENCE_MS)
 
 
 def test_a_mask_from_the_result_of_another_study_says_so(reviewed, analysis, qtbot, tmp_path):

@@ -14,7 +14,7 @@ from tests.gui.window import PATIENCE_MS
 from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.qt.jobs import Jobs
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.threads import start_thread, submit
 from lesionlens.napari.qt.waiting import run_while_painting
 
@@ -46,9 +46,8 @@ def as_job(task, parent, qtbot):
 
 
 def as_request(task, parent, qtbot):
-    session = SimpleNamespace(clear_problem=lambda _: None)
-    requests = LatestRequest(session, parent)
-    requests.submit("key", lambda _: task(), lambda _: None)
+    requests = LatestRequest(SimpleNamespace(), parent)
+    requests.submit(RequestKey("key"), lambda _: task(), lambda _: None)
     return lambda: not requests.running
 
 
@@ -110,7 +109,7 @@ def test_what_a_thread_was_given_is_freed_on_the_main_thread(start, qapp, qtbot)
 
     def task_of(receiver):
         def task():
-            go_on.wait(10)
+            go_on.wait(PATIENCE_MS / 1000)
             return repr(receiver)
 
         return task

@@ -25,7 +25,7 @@ from qtpy.QtGui import (
     QWheelEvent,
 )
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
-from tests.gui.window import canvas, wait
+from tests.gui.window import PATIENCE_MS, canvas, wait
 
 from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base.grid import Grid
@@ -409,7 +409,7 @@ def test_a_study_hung_with_another_sequence_first_shows_that(
     layers = panel.viewer.layers
     if route == "the window":
         assert panel.actions_.open(analysis.study.root)
-        qtbot.waitUntil(lambda: not panel.jobs.running and len(layers) == 4, timeout=20_000)
+        qtbot.waitUntil(lambda: not panel.jobs.running and len(layers) == 4, timeout=PATIENCE_MS)
         assert layers.selection.active.name == "FLAIR"
     else:
         for data in layers_of(analysis.study, SILENT):
@@ -462,7 +462,7 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.actions_.scroll_looped()
     assert drawn(shown, view).image.number == 1
     shown.actions_.toggle_cine()
-    qtbot.waitUntil(lambda: drawn(shown, view).image.number > 3, timeout=20_000)
+    qtbot.waitUntil(lambda: drawn(shown, view).image.number > 3, timeout=PATIENCE_MS)
     shown.actions_.toggle_cine()
 
 
@@ -486,7 +486,10 @@ def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
         viewer.layers.append(Layer.create(*data))
     panel = open_panel(viewer)
     viewer.window._qt_window.show()
-    qtbot.waitUntil(lambda: panel.views.toolbar is not None and panel.views.toolbar.isVisible())
+    qtbot.waitUntil(
+        lambda: panel.views.toolbar is not None and panel.views.toolbar.isVisible(),
+        timeout=PATIENCE_MS,
+    )
     assert panel.views.bar.isVisible()
     assert panel.session.state.study is not None
 
@@ -735,7 +738,9 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     assert f"{kept.longest_axial_diameter_mm:.0f} ×" in QApplication.clipboard().text()
     shown.commands.run("undo")
     before = first.longest_axial_diameter_mm
-    qtbot.waitUntil(lambda: shown.session.candidate().longest_axial_diameter_mm == before)
+    qtbot.waitUntil(
+        lambda: shown.session.candidate().longest_axial_diameter_mm == before, timeout=PATIENCE_MS
+    )
     shown.actions_.toggle_rulers()
     assert drawn(shown, view).rulers == ()
 
@@ -959,11 +964,11 @@ def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtb
     toolbar, window = shown.views.toolbar, shown.window()
     docks = [d for d in window.findChildren(QDockWidget) if d.windowTitle().startswith("layer ")]
     window.resize(1000, 560)
-    qtbot.waitUntil(lambda: all(dock.isHidden() for dock in docks), timeout=10_000)
+    qtbot.waitUntil(lambda: all(dock.isHidden() for dock in docks), timeout=PATIENCE_MS)
     QApplication.processEvents()
     assert window.minimumSizeHint().width() <= 760
     window.resize(760, 560)
-    qtbot.waitUntil(lambda: not toolbar.overflow.isHidden(), timeout=10_000)
+    qtbot.waitUntil(lambda: not toolbar.overflow.isHidden(), timeout=PATIENCE_MS)
     buttons = (*toolbar.layouts.values(), *toolbar.windows.values(), *toolbar.switches.values())
     row = [one for one in (*buttons, toolbar.measure, toolbar.overflow) if not one.isHidden()]
     assert all(one.geometry().right() < toolbar.width() for one in row)
@@ -978,7 +983,7 @@ def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtb
     again = {act.text(): act for act in toolbar.overflow.menu().actions()}
     assert not again[toolbar.switches["toggle_names"].toolTip()].isChecked()
     window.resize(1500, 800)
-    qtbot.waitUntil(toolbar.overflow.isHidden, timeout=10_000)
+    qtbot.waitUntil(toolbar.overflow.isHidden, timeout=PATIENCE_MS)
     assert all(not one.isHidden() for one in toolbar.switches.values())
 
 
@@ -1097,14 +1102,14 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
     window.show()
     for height in (500, 900):
         window.resize(1100, height)
-        qtbot.waitUntil(lambda h=height: abs(viewer.canvas.size[0] - h) < 200, timeout=10_000)
+        qtbot.waitUntil(lambda h=height: abs(viewer.canvas.size[0] - h) < 200, timeout=PATIENCE_MS)
         zoom = viewer.scene.camera.zoom
         viewer.reset_view()
         assert viewer.scene.camera.zoom == pytest.approx(zoom)
         loaded.views.fit()
     viewer.scene.camera.zoom = zoom = 2 * viewer.scene.camera.zoom
     window.resize(1100, 500)
-    qtbot.waitUntil(lambda: viewer.canvas.size[0] < 600, timeout=10_000)
+    qtbot.waitUntil(lambda: viewer.canvas.size[0] < 600, timeout=PATIENCE_MS)
     assert viewer.scene.camera.zoom == pytest.approx(zoom)
 
 
@@ -1115,7 +1120,7 @@ def resized_to(reviewed, qtbot):
 
     def resize(height):
         window.resize(1600 if height > 500 else 900, height)
-        qtbot.waitUntil(lambda: abs(canvas.size[0] - height) < 200, timeout=10_000)
+        qtbot.waitUntil(lambda: abs(canvas.size[0] - height) < 200, timeout=PATIENCE_MS)
 
     return resize
 
@@ -1205,7 +1210,10 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
 
 def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
     shown.commands.run("measure_length")
-    qtbot.waitUntil(lambda: shown.views.linked is not None and bool(shown.views.linked.tiles))
+    qtbot.waitUntil(
+        lambda: shown.views.linked is not None and bool(shown.views.linked.tiles),
+        timeout=PATIENCE_MS,
+    )
     tile = shown.views.linked.tiles[0]
     middle = tile.rect().center()
 
@@ -1265,7 +1273,7 @@ def test_an_image_of_the_open_study_that_is_deleted_in_napari_comes_back(shown, 
         layers.clear()
     else:
         layers.remove(layers["T1c"])
-    qtbot.waitUntil(lambda: len(layers) == len(before), timeout=60_000)
+    qtbot.waitUntil(lambda: len(layers) == len(before), timeout=PATIENCE_MS)
     assert sorted(layer.name for layer in layers) == sorted(names)
     assert set(layers) == set(before)
     assert [layer.name for layer in layers if layer.visible] == ["T1c"]
@@ -1420,12 +1428,12 @@ def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(show
     view = beside.view.tiles[0]
     shown.actions_.dialogs.confirm("Close the study?", "Close", lambda: None)
     (box,) = shown.findChildren(QMessageBox)
-    qtbot.waitUntil(box.isVisible, timeout=60_000)
+    qtbot.waitUntil(box.isVisible, timeout=PATIENCE_MS)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
     assert not beside.isEnabled()
     assert shown.actions_.viewpoint.current == before
     box.reject()
-    qtbot.waitUntil(beside.isEnabled, timeout=60_000)
+    qtbot.waitUntil(beside.isEnabled, timeout=PATIENCE_MS)
     assert beside.focusWidget() is beside.view, "it takes keys again before it is clicked"
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
     assert shown.actions_.viewpoint.current != before

@@ -8,13 +8,13 @@ from unittest.mock import Mock
 import pytest
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
 from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
-from tests.gui.window import read, wait
+from tests.gui.window import PATIENCE_MS, read, wait
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewAct
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import main_window
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.site.worklist.read_session import ReadSession
 
@@ -120,23 +120,23 @@ def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
     began, ended = threading.Barrier(3), []
 
     def task(context):
-        began.wait(10)
-        ended.append(context.cancel.wait(10))
+        began.wait(PATIENCE_MS / 1000)
+        ended.append(context.cancel.wait(PATIENCE_MS / 1000))
         raise RuntimeError("the source of a signal is gone")
 
     window = QObject()
     assert Jobs(Mock(), window).start("work", task, Mock())
-    LatestRequest(Mock(), window).submit("key", task, Mock())
-    began.wait(10)
+    LatestRequest(Mock(), window).submit(RequestKey("key"), task, Mock())
+    began.wait(PATIENCE_MS / 1000)
     window.deleteLater()
     QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
-    qtbot.waitUntil(lambda: ended == [True, True], timeout=10_000)
+    qtbot.waitUntil(lambda: ended == [True, True], timeout=PATIENCE_MS)
     assert not caplog.records
 
 
 def test_the_analysis_ahead_stops_with_its_window_though_napari_goes_on(panel, listed, qtbot):
     """Another window was open: the process went on until napari ended."""
-    qtbot.waitUntil(lambda: listed.findChild(WindowClosing) is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: listed.findChild(WindowClosing) is not None, timeout=PATIENCE_MS)
     stdin = Mock()
     listed.controller.ahead._process = Mock(stdin=stdin)
     listed.findChild(WindowClosing).closing.emit()

@@ -53,7 +53,7 @@ def at_rest(qtbot, widget):
         seen.append((corner.x(), corner.y(), widget.width(), widget.height()))
         return len(seen) >= STILL and len(set(seen[-STILL:])) == 1
 
-    qtbot.waitUntil(still, timeout=60_000)
+    qtbot.waitUntil(still, timeout=PATIENCE_MS)
 
 
 def read(dock, name, reader="A. Reader", **more):

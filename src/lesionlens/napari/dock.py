@@ -208,8 +208,10 @@ class LesionLens(Panel):
         scene = self.model.board.scene
         if scene.sequence is None:
             return
-        layer.visible = metadata["sequence"] == scene.sequence.value
-        if layer.visible:
+        is_shown = metadata["sequence"] == scene.sequence.value
+        if layer.visible != is_shown:  # napari updates all overlays of its canvas at each value set
+            layer.visible = is_shown
+        if is_shown:
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
             self.views.single.show_plane(scene.choices.plane)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,10 +29,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         processes left in the folder are deleted after a day.
     """
     access.make_folder(path.parent)
-    _delete_abandoned(path.parent)
     temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name[-_MAX_LETTERS:]}")
     try:
         temporary.touch(0o600)
+        _delete_abandoned(path.parent, now=temporary.stat().st_mtime)
         yield temporary
         access.restrict(temporary)
         flush(temporary)
@@ -51,9 +50,12 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _delete_abandoned(folder: Path) -> None:
-    """Delete temporary files that were abandoned a day ago by killed processes."""
-    oldest = time.time() - _ABANDONED_AFTER_S
+def _delete_abandoned(folder: Path, *, now: float) -> None:
+    """Delete temporary files that were abandoned a day ago by killed processes.
+
+    `now` is the time of a new file in the folder: the clock of a file server may be wrong.
+    """
+    oldest = now - _ABANDONED_AFTER_S
     for temporary in folder.glob(f".new.{'[0-9a-f]' * 12}.*"):
         with suppress(OSError):  # deleted by another process, or owned by another user
             if temporary.lstat().st_mtime < oldest:

@@ -47,7 +47,7 @@ from lesionlens.napari.model.wording import reads
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, missing_drawing
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.threads import start_thread
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
@@ -280,7 +280,7 @@ class Actions(
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
-            self.latest_request.submit("units", lambda *_: read_units(), install_units)
+            self.latest_request.submit(RequestKey("units"), lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
         is_daemon = bool(read_preferences().server)
         start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
@@ -313,7 +313,7 @@ class Actions(
             return models_of(address)
 
         self.latest_request.submit(
-            ("models", address),
+            RequestKey("models", address),
             task,
             lambda names: on_names(preferences.server, names),
             lambda _: on_names(preferences.server, ()),

@@ -17,7 +17,7 @@ from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import FOCUS, missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
 _ADDED = "The network did not flag this candidate: there is no score that could change without it."
@@ -71,12 +71,13 @@ class NetworkRequests(MarkActs):
                 self.session.decline(response)
             else:
                 self.session.probe((i, j, k), replace(overlays, probe=response))
+            self.session.clear_problem(QUESTION)
 
         def on_error(error: BaseException) -> None:
             if self.session.result is result and not moving:
                 self.session.refused(problem_of(error, QUESTION))
 
-        key, on_slow = (id(result), i, j, k), self._show_wait
+        key, on_slow = RequestKey("probe", (id(result), i, j, k)), self._show_wait
         self.latest_request.submit(key, task, on_result, on_error, on_slow=on_slow)
         return True
 
@@ -113,6 +114,7 @@ class NetworkRequests(MarkActs):
             overlays = self.session.state.overlays
             if self.session.result is result and overlays is not None:
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
+                self.session.clear_problem(QUESTION)
 
         def on_error(error: BaseException) -> None:
             choices = self.session.state.choices
@@ -121,7 +123,7 @@ class NetworkRequests(MarkActs):
                 self.session.choose_layer(None)
                 self.session.refused(problem_of(error, QUESTION))
 
-        key, on_slow = (id(result), layer_choice), self._show_wait
+        key, on_slow = RequestKey("layer", (id(result), layer_choice)), self._show_wait
         self.latest_request.submit(key, task, on_result, on_error, on_slow=on_slow)
 
     def ask_without(self) -> bool:

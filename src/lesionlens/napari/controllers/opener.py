@@ -19,7 +19,7 @@ from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.model.acts.session import OPENING, QUESTION, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import results_in
 
@@ -98,7 +98,7 @@ class Opener:
             if self.session.state.study is study:
                 self.session.refused(problem_of(error, QUESTION))
 
-        self.name_check.submit(id(study), task, on_result, on_error)
+        self.name_check.submit(RequestKey("names", id(study)), task, on_result, on_error)
 
     def handle_error(
         self, request: Request, error: BaseException, then: Callable[[], object] | None = None

@@ -40,7 +40,7 @@ from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
-from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 
 _CONTRADICTION = "This contradicts an earlier prompt here: the last one counts."
 _FIRST = "Preparing the first prompt: the next ones are answered at once."
@@ -238,7 +238,7 @@ class Prompting:
         if self._prepared_result is None or self._prepared_result() is not result:
             self.session.notify(_FIRST)
         self.latest_request.submit(
-            (id(result), "prompt", time.monotonic()), task, on_result, on_error
+            RequestKey("prompt", time.monotonic()), task, on_result, on_error
         )
 
     def _proceed(self) -> None:

@@ -1,4 +1,4 @@
-"""Short requests in their own thread, of which only the latest waiting one is processed.
+"""Short requests in their own thread, of which only the latest waiting one of a kind is processed.
 
 For requests of about a tenth of a second that are repeated while a pointer or choice moves: without
 progress or cancellation, and independent of `jobs`.
@@ -24,8 +24,17 @@ from lesionlens.napari.qt.jobs import (
 from lesionlens.napari.qt.threads import start_thread
 
 
+class RequestKey(NamedTuple):
+    """What is requested."""
+
+    kind: str
+    """Name of the kind: a waiting request is replaced by a later one of its kind only."""
+    subject: Hashable = None
+    """Distinguishes the requests of a kind."""
+
+
 class _PendingTask(NamedTuple):
-    key: Hashable
+    key: RequestKey
     task: Task
     on_result: Callable[[Any], None]
     on_error: Callable[[BaseException], None]
@@ -36,7 +45,7 @@ _SLOW_MS = 2000
 
 
 class LatestRequest(QObject):
-    """Processes one request at a time, then the latest one made meanwhile.
+    """Processes one request at a time, then the latest one of each kind made meanwhile.
 
     If `parent` is deleted, the running request is cancelled.
     """
@@ -45,7 +54,7 @@ class LatestRequest(QObject):
         super().__init__(parent)
         self._session = session
         self._running_task: _PendingTask | None = None
-        self._waiting_task: _PendingTask | None = None
+        self._waiting_tasks: dict[str, _PendingTask] = {}
         self._messenger: Messenger | None = None
         self._cancel = cancel_if_deleted(self)[0]
 
@@ -56,7 +65,7 @@ class LatestRequest(QObject):
 
     def submit(
         self,
-        key: Hashable,
+        key: RequestKey,
         task: Task,
         on_result: Callable[[Any], None],
         on_error: Callable[[BaseException], None] | None = None,
@@ -67,8 +76,8 @@ class LatestRequest(QObject):
 
         Parameters
         ----------
-        key : hashable
-            Key of the request; one that is already running is not repeated.
+        key : RequestKey
+            Kind and subject of the request; one that is already running is not repeated.
         task : callable
             As for `Jobs.start`; runs in a thread.
         on_result : callable
@@ -80,19 +89,19 @@ class LatestRequest(QObject):
             that is stopped, and False at the response.
         """
         request = _PendingTask(key, task, on_result, on_error or self._fail, on_slow)
+        self._waiting_tasks.pop(key.kind, None)
         if self._running_task is None:
             self._start(request)
-        elif self._running_task.key == key:
-            self._waiting_task = None
-        else:
-            self._waiting_task = request
+        elif self._running_task.key != key:
+            self._waiting_tasks[key.kind] = request
 
     def abandon(self) -> None:
-        """Cancel the running request and discard the waiting one: the window is being closed."""
+        """Cancel the running request and discard the waiting ones: the window is being closed."""
         self._cancel.set()
         if self._messenger is not None:
             self._messenger.finished.disconnect(self._on_finished)
-        self._messenger = self._running_task = self._waiting_task = None
+        self._messenger = self._running_task = None
+        self._waiting_tasks.clear()
 
     def _start(self, request: _PendingTask) -> None:
         self._running_task = request
@@ -116,13 +125,11 @@ class LatestRequest(QObject):
         try:
             if error is None:
                 request.on_result(value)
-                self._session.clear_problem(QUESTION)
             else:
                 request.on_error(error)
         finally:
-            waiting, self._waiting_task = self._waiting_task, None
-            if waiting is not None and self._running_task is None:
-                self._start(waiting)
+            if self._waiting_tasks and self._running_task is None:
+                self._start(self._waiting_tasks.pop(next(iter(self._waiting_tasks))))
 
     def _fail(self, error: BaseException) -> None:
         self._session.refused(problem_of(error, QUESTION))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lesionlens.base.files.atomic_file import atomic_file, write_atomically
+from lesionlens.base.files.atomic_file import atomic_file, write_atomically, write_together
 
 
 def test_a_file_takes_the_place_of_the_earlier_one_in_a_folder_that_is_made(tmp_path):
@@ -67,8 +67,18 @@ def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path):
     users = tmp_path / ".new.notes.txt"
     for path in (abandoned, at_work, users):
         path.write_bytes(b"half")
-    two_days_ago = time.time() - 2 * 86_400
+    two_days_ago = at_work.stat().st_mtime - 2 * 86_400
     for path in (abandoned, users):
         os.utime(path, (two_days_ago, two_days_ago))
     write_atomically(tmp_path / "versions.json", "{}")
     assert {p.name for p in tmp_path.iterdir()} == {at_work.name, users.name, "versions.json"}
+
+
+def test_files_are_written_together_where_the_file_servers_clock_is_days_behind(
+    tmp_path, monkeypatch
+):
+    """Each new file was taken for an abandoned one by the next, and none was written."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3 * 86_400)
+    write_together({tmp_path / "a.csv": "1", tmp_path / "b.csv": "2"})
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.csv": "1", "b.csv": "2"}

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,10 +237,8 @@ def test_cancel_ends_the_question_here_and_there(study):
             if stage == "looking":
                 stop.set()
 
-        began = time.monotonic()
         with pytest.raises(CancelledError):
             predict(engine, study, context=RunContext(progress=report, cancel=stop))
-        assert time.monotonic() - began < 10
         assert "looking" in reported
         hold.set()
         assert predict(engine, study).probability  # and the next is served

@@ -74,7 +74,7 @@ def test_the_end_of_the_application_waits_until_partial_output_is_deleted():
     silent = SimpleNamespace(emit=lambda *_: None)
     messenger = SimpleNamespace(progressed=silent, finished=silent)
     threading.Thread(target=work, args=(task, messenger, threading.Event()), daemon=True).start()
-    begun.wait(10)
+    assert begun.wait(60)
     end_all()
     assert ended == ["deleted"]
 

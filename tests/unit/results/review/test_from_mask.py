@@ -38,6 +38,7 @@ from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import prepare_and_reopen, reopen_folder
 
+pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (30.0, -40.0, 12.0)
 
 

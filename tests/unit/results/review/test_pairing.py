@@ -38,6 +38,7 @@ from lesionlens.results.review.reopen import (
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 HEAD = make_patient(spacing_mm=4.0)
+pytestmark = pytest.mark.usefixtures("coarse")
 MIRRORED = np.diag((-1.0, 1.0, 1.0, 1.0))
 
 

@@ -73,6 +73,7 @@ def test_decisions_are_found_again_after_the_files_are_renamed(reviewed, earlier
     )
     key, folder = reader_log.read_key_of_study(reviewed.study, "A. Reader"), reader_log.own_folder()
     name = store.analysis_keys(first.run)[-1 if earlier else 0]
+    assert (name != store.analysis_key(first.run)) is earlier
     with closing(open_worklist_database(folder)) as database:
         read_session = ReadSession(database, key)
         read_session.continue_from(name, Review())

@@ -109,6 +109,13 @@ def test_what_is_left_out_is_the_part_and_nothing_else(doubted):
     left[outline.box] = outline.labels > 0
     mine = doubted.findings.components == part.candidate
     np.testing.assert_array_equal(left, mine & (doubted.volumes.doubtful.data != part.number))
+    both = doubted.volumes.doubtful.data.copy()
+    both[mine & (both == 0)] = 9  # another part of the same candidate
+    numbers = Volume(both, doubted.volumes.labels.grid)
+    again = without_doubtful(
+        replace(doubted, volumes=replace(doubted.volumes, doubtful=numbers)), part
+    )
+    np.testing.assert_array_equal(again.labels, outline.labels)
     everything = np.full(left.shape, part.number, np.uint16)
     whole = Volume(everything, doubted.volumes.labels.grid)
     all_of_it = replace(doubted, volumes=replace(doubted.volumes, doubtful=whole))
