@@ -83,7 +83,11 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
 @pytest.mark.parametrize("way", ["added", "threshold"])
 def test_a_reason_typed_after_the_decision_is_kept_whatever_takes_the_focus(reviewed, qtbot, way):
     """Only a reason of the candidate in focus was stored; the others were lost on closing."""
-    session, acts, saved = reviewed.session, reviewed.actions_, reviewed.session.result.analysis
+    session, acts, saved = (
+        reviewed.session,
+        reviewed.actions_,
+        reviewed.session.state.result.analysis,
+    )
     session.go_to_candidate(1)
     reviewed.commands.run("reject")
     uid = session.candidate().tracking_uid

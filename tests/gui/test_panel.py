@@ -857,7 +857,7 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
     uid = reviewed.session.candidate().tracking_uid
     reviewed.commands.run("accept")
     reviewed.session.type_reason("typed late")
-    shown, other = reviewed.session.result.analysis, replace(analysis.study, name="another")
+    shown, other = reviewed.session.state.result.analysis, replace(analysis.study, name="another")
     for data in layers_of(other, SILENT):
         current_viewer().layers.append(Layer.create(*data))
     assert reviewed.session.state.study is other

@@ -80,7 +80,7 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     assert len(missed.actions_.editor.rounds) == 1
     missed.commands.run("redo")
     np.testing.assert_array_equal(drawn(missed), second)
-    result = missed.session.result
+    result = missed.session.state.result
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
@@ -494,7 +494,7 @@ def test_prompts_before_done_are_there_after_a_kill_and_go_on_into_the_review(mi
     rounds, analysis = [*editor.rounds], missed.session.state.analysis
     assert len(rounds) == 2
     missed.session.end_edit()  # what a kill leaves: the file, and nothing said
-    missed.actions_.show_result(missed.session.result, missed.session.state.overlays)
+    missed.actions_.show_result(missed.session.state.result, missed.session.state.overlays)
     missed.commands.run("edit_outline")
     assert editor.rounds == rounds
     point(missed, qtbot, (RIGHT[0], RIGHT[1] - 6, RIGHT[2]), belongs=False)
@@ -638,7 +638,9 @@ def test_preparing_is_announced_once_a_study_also_where_an_edit_is_continued(mis
     assert "Preparing the first prompt" not in reads(missed)
     answered(missed, qtbot)
     analysis = missed.session.state.analysis
-    missed.session.result = FakeResult(analysis)  # as after a restart, with the rounds of the draft
+    missed.session._set(
+        result=FakeResult(analysis)
+    )  # as after a restart, with the rounds of the draft
     assert missed.actions_.editor.rounds
     ask(missed, beside(RIGHT))
     assert "Preparing the first prompt" in reads(missed)
@@ -845,7 +847,7 @@ def brush(panel, at_mm, label, half=1):
 def reopened(panel):
     """What a kill leaves: the file, and nothing said."""
     panel.session.end_edit()
-    panel.actions_.show_result(panel.session.result, panel.session.state.overlays)
+    panel.actions_.show_result(panel.session.state.result, panel.session.state.overlays)
     panel.commands.run("edit_outline")
 
 

@@ -160,7 +160,7 @@ def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(
     monkeypatch.setattr(reopening.study_locations, "recall", lambda _: found)
     asked = []
     monkeypatch.setattr(reviewed.actions_.opener, "open", lambda request, _: asked.append(request))
-    uid, shown = drawn_on(reviewed), reviewed.session.result.analysis
+    uid, shown = drawn_on(reviewed), reviewed.session.state.result.analysis
     reviewed.actions_.reopen(tmp_path / "result")
     (box,) = reviewed.findChildren(QMessageBox)
     control(box, "Close and open").click()

@@ -126,7 +126,7 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
     assert not reviewed.session.state.activity.stopping
     go_on.set()
     wait(qtbot, reviewed)
-    assert reviewed.session.result is result
+    assert reviewed.session.state.result is result
 
 
 def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
@@ -146,7 +146,7 @@ def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
         reviewed.commands.run("analyse")
         reviewed.commands.run("analyse")
         wait(qtbot, reviewed)
-        assert reviewed.session.result is new
+        assert reviewed.session.state.result is new
         assert reviewed.session.state.review.events
         assert "saved with your next decision" in reads(reviewed)
     reviewed.commands.run("undo")

@@ -327,7 +327,7 @@ class Actions(
         state = self.session.state
         if state.analysis is None:
             return False
-        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        analysis, preferences = state.analysis, read_preferences()
         lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
             return self.session.decline(_LIST_RESULT)

@@ -58,7 +58,7 @@ class LesionAdder:
 
     def _add(self, point_mm: Point) -> bool:
         state, uid = self.session.state, new_tracking_uid()
-        analysis, overlays, result = state.analysis, state.overlays, self.session.result
+        analysis, overlays, result = state.analysis, state.overlays, state.result
         if analysis is None or overlays is None or result is None:
             return self.session.decline(f"{why_not_added(state)}.")
         prepared, reader = analysis.prepared, self.review_controller.reader

@@ -46,7 +46,7 @@ class NetworkRequests(MarkActs):
 
         With `moving`, positions that cannot be probed are skipped silently.
         """
-        state, result = self.session.state, self.session.result
+        state, result = self.session.state, self.session.state.result
         if state.analysis is None or state.overlays is None or result is None:
             hidden = self.read_controller.closed
             reason = _HIDDEN if hidden else f"{missing_analysis_reason(state, 'probe')}."
@@ -64,7 +64,7 @@ class NetworkRequests(MarkActs):
 
         def on_result(response: Any) -> None:
             overlays = self.session.state.overlays
-            if self.session.result is not result or overlays is None:
+            if self.session.state.result is not result or overlays is None:
                 return
             if isinstance(response, str):
                 self.end_probe()
@@ -73,7 +73,7 @@ class NetworkRequests(MarkActs):
                 self.session.probe((i, j, k), replace(overlays, probe=response))
 
         def on_error(error: BaseException) -> None:
-            if self.session.result is result and not moving:
+            if self.session.state.result is result and not moving:
                 self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = (id(result), i, j, k), self._show_wait
@@ -101,7 +101,7 @@ class NetworkRequests(MarkActs):
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Compute the attention of one layer or head, and show it when it arrives."""
-        state, result = self.session.state, self.session.result
+        state, result = self.session.state, self.session.state.result
         if state.analysis is None or result is None:
             return
         prepared = state.analysis.prepared
@@ -111,13 +111,13 @@ class NetworkRequests(MarkActs):
 
         def on_result(view: Any) -> None:
             overlays = self.session.state.overlays
-            if self.session.result is result and overlays is not None:
+            if self.session.state.result is result and overlays is not None:
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
         def on_error(error: BaseException) -> None:
             choices = self.session.state.choices
             is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
-            if self.session.result is result and is_chosen:
+            if self.session.state.result is result and is_chosen:
                 self.session.choose_layer(None)
                 self.session.refused(problem_of(error, QUESTION))
 
@@ -127,7 +127,7 @@ class NetworkRequests(MarkActs):
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus occluded."""
         state, candidate = self.session.state, self.session.candidate()
-        result = self.session.result
+        result = self.session.state.result
         if candidate is None or result is None:
             missing = state.analysis is None
             reason = missing_analysis_reason(state, "occlude a candidate") if missing else FOCUS
@@ -139,7 +139,7 @@ class NetworkRequests(MarkActs):
             return str(result.what_if(candidate.id, context=context).text)
 
         def on_result(summary: str) -> None:
-            if self.session.result is result:
+            if self.session.state.result is result:
                 self.session.show_occluded_result(candidate.id, summary)
                 self.session.notify(f"Without candidate {candidate.id}: {summary}")
 

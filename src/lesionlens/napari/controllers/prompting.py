@@ -196,7 +196,7 @@ class Prompting:
         if self._answering_outline is not None or not self._queue:
             return
         queued, editor = self._queue.pop(0), self.review_controller.editor
-        edited, result = editor.drawn(), self.session.result
+        edited, result = editor.drawn(), self.session.state.result
         analysis = self.session.state.analysis
         if edited is None or result is None or analysis is None:
             self._queue.clear()

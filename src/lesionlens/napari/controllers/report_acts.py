@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from typing_extensions import override
@@ -41,11 +40,11 @@ class ReportActs(SignActs):
         if state.analysis is None:
             self.session.decline("There is no result to describe in a sentence yet.")
             return
-        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        preferences = read_preferences()
         template_path = preferences.sentence_template
         try:
             template = read_template(Path(template_path)) if template_path else ""
-            sentences = Sentences(analysis, preferences.sentence_language, template)
+            sentences = Sentences(state.analysis, preferences.sentence_language, template)
             text = sentences.of_study() if whole or candidate is None else sentences.of(candidate)
         except LesionLensError as error:
             self.session.decline(str(error))
@@ -73,8 +72,8 @@ class ReportActs(SignActs):
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""
-        analysis, review = self.session.state.analysis, self.session.state.review
-        return None if analysis is None else replace(analysis, review=review).compared
+        analysis = self.session.state.analysis
+        return None if analysis is None else analysis.compared
 
     def sign_response(
         self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str

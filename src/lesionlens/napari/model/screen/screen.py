@@ -204,8 +204,8 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
         draft_text=draft_text(state, analysis),
         outline_text=outline_text(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
-        can_undo=state.can_undo,
-        can_redo=state.can_redo,
+        can_undo=state.log.can_undo,
+        can_redo=state.log.can_redo,
         signature=shown_signature(state, analysis),
         scene=_scene(state, rows, focus),
     )

@@ -102,8 +102,12 @@ class StateHolder(JobReports):
             return
         if "message" in changes:
             changes = {"declined": False} | changes
-        self._state = replace(old, **changes)
-        self.changed.emit(old, self._state)
+        self._replace(replace(old, **changes))
+
+    def _replace(self, state: State) -> None:
+        """Replace the whole state."""
+        old, self._state = self._state, state
+        self.changed.emit(old, state)
 
     def _choose(self, **changes: Any) -> None:
         """Change choices and clear the previous message."""

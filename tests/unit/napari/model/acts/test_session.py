@@ -326,7 +326,10 @@ def test_a_decision_without_focus_does_nothing(session):
 
 def test_contribution_maps_follow_each_other_and_then_comes_the_attention(session):
     maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
-    session._set(second_opinions=(SecondOpinion.GRADIENTS, *maps))
+    shares = {opinion.sequence: None for opinion in maps}
+    volumes = SimpleNamespace(evidence=SimpleNamespace(shares=shares))
+    analysis = SimpleNamespace(volumes=volumes)
+    session._set(result=SimpleNamespace(analysis=analysis, trace=None, engine=object()))
     acts, shown = ViewActs(session), []
     for _ in range(4):
         acts.next_evidence()
@@ -365,7 +368,7 @@ def test_another_study_starts_anew(session, analysis):
     session.open(replace(analysis.study, name="another"))
     assert session.state.analysis is None
     assert session.state.choices == replace(Choices(), sequence=MrSequence.T1C)
-    assert session.result is None
+    assert session.state.result is None
 
 
 def test_a_closed_study_leaves_the_preferences_and_no_study_to_come_back(analysis):
