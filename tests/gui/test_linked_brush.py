@@ -150,7 +150,7 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
 
     edited.commands.run("undo")
     layer_of(edited).brush_size = 6
-    before = edited.session.candidate()
+    before = edited.session.state.focused
     layer_of(edited).mode = "erase"
     stroke(qtbot, edited.views.linked.tiles[0], edited.actions_.viewpoint.current.point_mm)
     erased = changed(edited)

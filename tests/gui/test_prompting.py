@@ -707,7 +707,7 @@ def test_the_next_candidate_is_shown_once_the_prompts_are_answered(reviewed, qtb
     answered(reviewed, qtbot)
     settled(reviewed, qtbot)
     assert reviewed.session.state.editing is None
-    assert reviewed.session.candidate().tracking_uid == other
+    assert reviewed.session.state.focused.tracking_uid == other
     reviewed.commands.run("reject")
     states = [reviewed.session.state.review.state_of(uid) for uid in (prompted, other)]
     assert states == [ReviewState.EDITED, ReviewState.REJECTED]
@@ -723,12 +723,12 @@ def test_a_row_clicked_during_an_answer_is_shown_afterwards_unless_the_edit_is_d
     reviewed.commands.run("discard_edit")
     assert "is shown once" not in reads(reviewed)
     answered(reviewed, qtbot)
-    assert reviewed.session.candidate().id == left
+    assert reviewed.session.state.focused.id == left
     ask(reviewed, LEFT, belongs=False)
     reviewed.actions_.go_to_candidate(right)
     answered(reviewed, qtbot)
     settled(reviewed, qtbot)
-    assert reviewed.session.candidate().tracking_uid == other
+    assert reviewed.session.state.focused.tracking_uid == other
 
 
 def test_a_refused_prompt_holds_the_reader_where_it_is_seen(reviewed, qtbot):

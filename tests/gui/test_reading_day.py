@@ -399,7 +399,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert acts.read_controller.withheld is not None
     assert session.state.analysis is None
     assert session.state.overlays is None
-    assert session.listed() == ()
+    assert session.state.listed == ()
     names = {layer.name.lower() for layer in panel.viewer.layers}
     assert not names & {"candidates", "attention", "uncertainty"}
     assert not panel.candidates.isVisibleTo(panel)

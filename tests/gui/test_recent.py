@@ -146,7 +146,7 @@ def drawn_on(panel):
     panel.commands.run("edit_outline")
     editor = panel.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
-    return panel.session.candidate().tracking_uid
+    return panel.session.state.focused.tracking_uid
 
 
 def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(

@@ -223,12 +223,12 @@ def test_what_is_copied_while_an_outline_is_drawn_has_what_is_drawn(drawing, qtb
     """The sentence had the size from before the edit, beside an outline of another size."""
     copied = []
     drawing.actions_.dialogs.copy_text = copied.append
-    before = drawing.session.candidate().volume_ml[Region.WT]
+    before = drawing.session.state.focused.volume_ml[Region.WT]
     erase(drawing)
     drawing.commands.run(name)
     settled(drawing, qtbot)
     assert drawing.session.state.editing is None
-    after = drawing.session.candidate().volume_ml[Region.WT]
+    after = drawing.session.state.focused.volume_ml[Region.WT]
     assert after < before
     if name == "add_layers":
         layer = drawing.viewer.layers["segmentation"]

@@ -278,7 +278,7 @@ def test_a_response_to_a_comparison_that_was_replaced_is_not_signed(compared, an
 def test_strokes_are_kept_before_a_response_is_assessed(compared, qtbot):
     """Signing it ended the edit, and its strokes were gone."""
     compared.session.go_to_candidate(1)
-    uid = compared.session.candidate().tracking_uid
+    uid = compared.session.state.focused.tracking_uid
     compared.commands.run("edit_outline")
     editor = compared.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))

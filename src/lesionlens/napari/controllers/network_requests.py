@@ -126,7 +126,7 @@ class NetworkRequests(MarkActs):
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus occluded."""
-        state, candidate = self.session.state, self.session.candidate()
+        state, candidate = self.session.state, self.session.state.focused
         result = self.session.state.result
         if candidate is None or result is None:
             missing = state.analysis is None

@@ -36,7 +36,7 @@ class ReportActs(SignActs):
         self.leave_for(lambda: self._copy_sentence(whole=whole))
 
     def _copy_sentence(self, *, whole: bool) -> None:
-        state, candidate = self.session.state, self.session.candidate()
+        state, candidate = self.session.state, self.session.state.focused
         if state.analysis is None:
             self.session.decline("There is no result to describe in a sentence yet.")
             return
@@ -121,7 +121,7 @@ class ReportActs(SignActs):
     @override
     def keep_rulers(self) -> None:
         """Store the diameters dragged by the reader."""
-        dragged, candidate = self.views.dragged, self.session.candidate()
+        dragged, candidate = self.views.dragged, self.session.state.focused
         if dragged is None:
             return
         self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept

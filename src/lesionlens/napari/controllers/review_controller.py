@@ -212,9 +212,8 @@ class ReviewController:
         """Store typed reasons; False, with a message, once if no decision has taken one."""
         self.store_reason()
         state = self.session.state
-        candidates = () if state.analysis is None else state.analysis.findings.candidates
         reasons: dict[int, str] = {}
-        for candidate in candidates:
+        for candidate in state.candidates:
             typed = state.typed.get(candidate.tracking_uid, "").strip()
             last = state.review.of(candidate.tracking_uid)
             if typed and (last is None or typed not in (last.reason or "")):
@@ -260,7 +259,7 @@ class ReviewController:
         return self._save_outline(edited, act)
 
     def _save_outline(self, edited: EditedLabels, act: Callable[[], bool]) -> bool:
-        candidate, analysis = self.session.edited(), self.session.state.analysis
+        candidate, analysis = self.session.state.edited, self.session.state.analysis
         uid, assisted = self.session.state.edited_uid, self.editor.assisted
         prompts = tuple(self.editor.rounds)
         if analysis is None:
@@ -372,9 +371,8 @@ class ReviewController:
 
     def _go_to_any(self, tracking_uids: list[str]) -> None:
         """Go to the last of these candidates that exists, unless one of them is in focus."""
-        analysis, focus = self.session.state.analysis, self.session.candidate()
-        candidates = () if analysis is None else analysis.findings.candidates
-        existing = {c.tracking_uid for c in candidates}.intersection(tracking_uids)
+        state, focus = self.session.state, self.session.state.focused
+        existing = {c.tracking_uid for c in state.candidates}.intersection(tracking_uids)
         if existing and (focus is None or focus.tracking_uid not in existing):
             self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in existing))
 

@@ -36,7 +36,6 @@ from lesionlens.napari.model.state.state import (
     Query,
     Request,
     State,
-    listed_ids,
     without_preliminary,
 )
 from lesionlens.results.review.log import ReviewLog
@@ -215,10 +214,8 @@ class ReviewSession(Choosing):
         bool
             False if it is not listed, with a message if it is below the threshold.
         """
-        if candidate_id not in listed_ids(self._state):
-            analysis = self._state.analysis
-            candidates = () if analysis is None else analysis.findings.candidates
-            if any(c.id == candidate_id for c in candidates):
+        if candidate_id not in self._state.listed_ids:
+            if any(c.id == candidate_id for c in self._state.candidates):
                 self.decline(_UNLISTED.format(candidate_id))
             return False
         self._choose(candidate=candidate_id)
@@ -228,10 +225,8 @@ class ReviewSession(Choosing):
 
     def _visit(self, candidate_id: int) -> None:
         """Move the views to a final or preliminary candidate."""
-        analysis, preliminary = self._state.analysis, self._state.preliminary
-        findings = preliminary if analysis is None else analysis.findings
-        candidates = () if findings is None else findings.candidates
-        candidate = next((c for c in candidates if c.id == candidate_id), None)
+        listed = (*self._state.listed, *self._state.listed_preliminary)
+        candidate = next((c for c in listed if c.id == candidate_id), None)
         if candidate is not None:
             self.happened.emit(PositionVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 
@@ -242,7 +237,7 @@ class ReviewSession(Choosing):
 
     def step(self, by: int) -> None:
         """Go forward or back by a number of candidates, cyclically."""
-        ids = listed_ids(self._state)
+        ids = self._state.listed_ids
         if ids:
             current, edge = self._state.choices.candidate, 0 if by > 0 else -1
             index = (ids.index(current) + by) % len(ids) if current in ids else edge
@@ -273,7 +268,7 @@ class ReviewSession(Choosing):
 
     def type_reason(self, reason: str) -> None:
         """Keep the typed reason of the candidate in focus until it is decided."""
-        candidate = self.candidate()
+        candidate = self._state.focused
         if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
             self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
 
@@ -315,7 +310,7 @@ class ReviewSession(Choosing):
 
     def decide(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
-        candidate, analysis = self.candidate(), self._state.analysis
+        candidate, analysis = self._state.focused, self._state.analysis
         if candidate is not None and analysis is not None:
             reason, log = self.reason_for(candidate, state), self.log()
             log.decide(candidate.tracking_uid, state, reader=self.reader, reason=reason)
@@ -325,7 +320,7 @@ class ReviewSession(Choosing):
 
     def repeats(self, state: ReviewState) -> bool:
         """Whether a decision on the candidate in focus would change nothing since the last act."""
-        candidate, log = self.candidate(), self.log()
+        candidate, log = self._state.focused, self.log()
         if candidate is None or not log.review.events:
             return False
         reason = self.reason_for(candidate, state)

@@ -280,8 +280,8 @@ class ViewActs(MeasureActs):
         current = self.doubtful_here()
         start = -1 if step > 0 else 0
         number = ((start if current is None else parts.index(current)) + step) % len(parts)
-        listed_ids = {candidate.id for candidate in self.session.listed()}
-        if parts[number].candidate in listed_ids - {self.session.state.choices.candidate}:
+        state = self.session.state
+        if parts[number].candidate in {*state.listed_ids} - {state.choices.candidate}:
             self.leave_for(lambda: self._show_doubtful(parts, number))
         else:
             self._show_doubtful(parts, number)
@@ -289,7 +289,7 @@ class ViewActs(MeasureActs):
     def _show_doubtful(self, parts: Sequence[DoubtfulPart], number: int) -> None:
         """Go to a doubtful part, and to its candidate if that is listed; show its contour."""
         part = parts[number]
-        if part.candidate in {candidate.id for candidate in self.session.listed()}:
+        if part.candidate in self.session.state.listed_ids:
             self.session.go_to_candidate(part.candidate)
         self.go_to_point(part.centroid_mm)
         if self.session.state.choices.overlay is Overlay.OFF:
@@ -333,7 +333,8 @@ class ViewActs(MeasureActs):
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""
-        state, candidate = self.session.state, self.session.candidate()
+        state = self.session.state
+        candidate = state.focused
         if self.is_drawing():
             return
         if self.views.rulers and self.shown_layout() is not Layout.SINGLE:
@@ -367,7 +368,7 @@ class ViewActs(MeasureActs):
 
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
         """Show rulers while they are dragged."""
-        candidate = self.session.candidate()
+        candidate = self.session.state.focused
         if candidate is not None:
             self.session.choose_views(dragged=DraggedRulers(candidate.id, rulers))
 

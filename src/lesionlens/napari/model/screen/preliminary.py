@@ -14,7 +14,7 @@ from lesionlens.napari.model.screen.screen import (
     ShownCandidate,
     ShownOutline,
 )
-from lesionlens.napari.model.state.state import State, listed_preliminary
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import score_text, volume_text
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
@@ -32,7 +32,7 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
     if state.preliminary is None or state.analysis is not None:
         return screen
     choices = state.choices
-    rows = listed_preliminary(state.preliminary, choices.threshold)
+    rows = state.listed_preliminary
     focus = next((c for c in rows if c.id == choices.candidate), None)
     outline = ShownOutline(
         visible=choices.overlay is not Overlay.OFF and not choices.hidden,

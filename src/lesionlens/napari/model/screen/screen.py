@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
@@ -29,7 +28,6 @@ from lesionlens.napari.model.state.state import (
     Problem,
     State,
     compared_now,
-    listed,
     shown_sequence,
 )
 from lesionlens.napari.model.wording.candidates import (
@@ -184,20 +182,17 @@ def resolve(state: State) -> Screen:
 
 def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
     """Add what a result shows."""
-    rows = listed(analysis, state.choices.threshold)
-    focus = next((c for c in rows if c.id == state.choices.candidate), None)
+    focus = state.focused
     return replace(
         screen,
         analysed=True,
         can_export=state.activity is None,
-        candidates=_rows(rows, state, analysis, focus),
+        candidates=_rows(state, analysis),
         conclusion=analysis.findings.conclusion,
         cavity=cavity_text(analysis),
         considered=analysis.findings.considered,
-        threshold=shown_threshold(
-            state, analysis, n_below=len(analysis.findings.candidates) - len(rows)
-        ),
-        maps=shown_map_choices(state, analysis, focus),
+        threshold=shown_threshold(state, analysis),
+        maps=shown_map_choices(state, analysis),
         focus=shown_focus(state, analysis, focus),
         editing=state.editing is not None,
         tools=state.tools,
@@ -207,12 +202,12 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
         can_undo=state.log.can_undo,
         can_redo=state.log.can_redo,
         signature=shown_signature(state, analysis),
-        scene=_scene(state, rows, focus),
+        scene=_scene(state),
     )
 
 
-def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
-    choices = state.choices
+def _scene(state: State) -> ShownScene:
+    choices, focus = state.choices, state.focused
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
@@ -220,7 +215,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             region=choices.region,
             colours=tuple(
                 (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
-                for c in rows
+                for c in state.listed
                 if c.id != state.editing
             ),
             boxed=None if focus is None or state.editing is not None else focus.id,
@@ -229,18 +224,16 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
             else state.editing or None,
             cavity=state.editing != DRAWN_CAVITY,
         ),
-        maps=map_layers(state, focus, next(iter(rows), None)),
+        maps=map_layers(state),
         choices=choices,
         compared=compared_now(state),
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
 
 
-def _rows(
-    listed: Sequence[Candidate], state: State, analysis: Analysis, focus: Candidate | None
-) -> tuple[ShownCandidate, ...]:
+def _rows(state: State, analysis: Analysis) -> tuple[ShownCandidate, ...]:
     """Return the rows of the table; a heading precedes the candidates that are listed apart."""
-    has_t1c = analysis.prepared.has_t1c
+    listed, focus, has_t1c = state.listed, state.focused, analysis.prepared.has_t1c
     rows = [_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in listed]
     first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)
     if first is not None:

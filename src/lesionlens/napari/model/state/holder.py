@@ -9,9 +9,8 @@ from typing import Any
 from psygnal import Signal
 from typing_extensions import override
 
-from lesionlens.base.records.findings import Candidate
 from lesionlens.napari.model.choices.choices import Choices
-from lesionlens.napari.model.state.state import Activity, Problem, State, listed
+from lesionlens.napari.model.state.state import Activity, Problem, State
 
 
 class JobReports(ABC):
@@ -114,18 +113,6 @@ class StateHolder(JobReports):
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
             self._set(choices=choices, message="")
-
-    def listed(self) -> tuple[Candidate, ...]:
-        """Return the candidates at or above the threshold."""
-        analysis = self._state.analysis
-        if analysis is None:
-            return ()
-        return listed(analysis, self._state.choices.threshold)
-
-    def candidate(self) -> Candidate | None:
-        """Return the candidate in focus."""
-        focused_id = self._state.choices.candidate
-        return next((c for c in self.listed() if c.id == focused_id), None)
 
     def notify(self, message: str) -> None:
         """Show a message."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 ANALYSING = "Analysing"
 """Name of the analysis' job."""
 _NO_REVIEW = Review()
+_HALF_PERCENT = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +140,6 @@ class Edit:
     """Whether it continues the strokes of an earlier session."""
 
 
-def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates with at least this score, rounded to whole percents as shown.
-
-    Candidates added by a reader have no score and are always listed. Candidates that are listed
-    apart come last.
-    """
-    minimum = threshold - 0.005
-    candidates = [c for c in analysis.findings.candidates if c.score is None or c.score >= minimum]
-    return tuple(sorted(candidates, key=lambda candidate: candidate.apart))
-
-
-def listed_preliminary(
-    preliminary: PreliminaryFindings | None, threshold: float
-) -> tuple[PreliminaryCandidate, ...]:
-    """Return the preliminary candidates with at least this score, as in `listed`."""
-    if preliminary is None:
-        return ()
-    return tuple(c for c in preliminary.candidates if c.score >= threshold - 0.005)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """State of the window."""
@@ -206,6 +187,45 @@ class State:
         return _NO_REVIEW if self.analysis is None else self.analysis.review
 
     @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates of the analysis; empty without one."""
+        return () if self.analysis is None else self.analysis.findings.candidates
+
+    @property
+    def listed(self) -> tuple[Candidate, ...]:
+        """The candidates at or above the threshold, both rounded to whole percents as shown.
+
+        Candidates added by a reader have no score and are always listed. Candidates that are listed
+        apart come last.
+        """
+        minimum = self.choices.threshold - _HALF_PERCENT
+        listed = [c for c in self.candidates if c.score is None or c.score >= minimum]
+        return tuple(sorted(listed, key=lambda candidate: candidate.apart))
+
+    @property
+    def listed_preliminary(self) -> tuple[PreliminaryCandidate, ...]:
+        """The preliminary candidates at or above the threshold; empty once there is an analysis."""
+        if self.preliminary is None or self.analysis is not None:
+            return ()
+        minimum = self.choices.threshold - _HALF_PERCENT
+        return tuple(c for c in self.preliminary.candidates if c.score >= minimum)
+
+    @property
+    def listed_ids(self) -> list[int]:
+        """Ids of the listed candidates, of preliminary ones before the analysis."""
+        return [candidate.id for candidate in self.listed or self.listed_preliminary]
+
+    @property
+    def focused(self) -> Candidate | None:
+        """The candidate in focus; None unless it is listed."""
+        return next((c for c in self.listed if c.id == self.choices.candidate), None)
+
+    @property
+    def edited(self) -> Candidate | None:
+        """The candidate whose outline is being drawn; None for a new one and the cavity."""
+        return next((c for c in self.candidates if c.id == self.editing), None)
+
+    @property
     def attention_layers(self) -> tuple[tuple[str, int], ...]:
         """Name and number of heads of each layer that can be shown, coarse to fine."""
         trace = None if self.result is None else self.result.trace
@@ -251,14 +271,6 @@ class State:
         """Return the typed reason for a candidate, else that of the last decision."""
         event = self.review.of(tracking_uid)
         return self.typed.get(tracking_uid, (event.reason if event else None) or "")
-
-
-def listed_ids(state: State) -> list[int]:
-    """Return the ids of listed candidates, preliminary ones before the analysis."""
-    threshold = state.choices.threshold
-    if state.analysis is not None:
-        return [c.id for c in listed(state.analysis, threshold)]
-    return [c.id for c in listed_preliminary(state.preliminary, threshold)]
 
 
 def without_preliminary(state: State, default_overlay: Overlay) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def test_the_threshold_hides_and_says_how_many(session):
     shown = screen(session)
     assert [row.id for row in shown.candidates] == [1]
     assert shown.threshold.n_below == 1
-    assert session.candidate() is None
+    assert session.state.focused is None
     assert [label for label, _ in shown.scene.outline.colours] == [1]
 
 
@@ -200,7 +200,7 @@ def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session)
 def test_a_reason_that_is_typed_while_an_outline_is_measured_is_kept(session):
     """The field was emptied below the reader's fingers, and the rest of the word was the reason."""
     session.step(1)
-    candidate, log = session.candidate(), session.log()
+    candidate, log = session.state.focused, session.log()
     session.type_reason("ves")
     log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reason="ves")
     session.type_reason("vessel")

@@ -54,7 +54,7 @@ def test_views_and_panel_follow_from_one_state(session):
     model = view_model_of(session.state)
     assert {tile.sequence for tile in model.board.tiles} == set(session.state.study.series)
     assert model.board.scene is model.screen.scene
-    assert model.board.scene.focus.point_mm == session.candidate().centroid_mm
+    assert model.board.scene.focus.point_mm == session.state.focused.centroid_mm
     shown = session.state.study.series[MrSequence.T1C]
     assert model.board.series[MrSequence.T1C] == shown.description
 
@@ -106,7 +106,7 @@ def test_going_to_the_same_candidate_again_happens_again(session):
     session.happened.connect(seen.append)
     session.go_to_candidate(2)
     session.go_to_candidate(2)
-    two = session.candidate()
+    two = session.state.focused
     assert seen == [PositionVisited(two.centroid_mm, two.bounding_box_mm)] * 2
 
 
