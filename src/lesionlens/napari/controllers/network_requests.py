@@ -86,13 +86,10 @@ class NetworkRequests(MarkActs):
             self.session.decline(reason)
         return False
 
-    def notify_if_server_refused(self) -> bool:
-        """Whether the server that was entered cannot be used, and that is shown; notifies if so."""
+    def server_obstacle(self) -> str:
+        """Return that the server that was entered cannot be used, while that is shown; else ""."""
         problem = self.session.state.problem
-        is_refused = problem is not None and problem.cause == SERVER
-        if is_refused:
-            self.session.decline(_SERVER_REFUSED)
-        return is_refused
+        return _SERVER_REFUSED if problem is not None and problem.cause == SERVER else ""
 
     def _show_wait(self, waits: bool) -> None:  # noqa: FBT001 -- a callback
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""

@@ -299,9 +299,8 @@ class WorklistController:
             self.actions.session.suspend()
             self.actions.jobs.stop()
             return True
-        if self.actions.jobs.running:
-            return self.actions.session.decline(self.actions.jobs.busy_reason)
-
+        if self.actions.session.refuses(self.actions.jobs.busy_reason):
+            return False
         self._opening = row
         self.session.set_opening_row(row)
         self.actions.session.suspend()

@@ -70,7 +70,9 @@ class Jobs(QObject):
 
     @property
     def busy_reason(self) -> str:
-        """The reason, for the reader, why no other task can be started now."""
+        """The reason, for the reader, why no task can be started now; empty if one can."""
+        if not self.running:
+            return ""
         return _STOPPING if self._cancel.is_set() else _BUSY
 
     def start(
@@ -102,8 +104,8 @@ class Jobs(QObject):
         bool
             False if another job is running; nothing is started then, and the session shows why.
         """
-        if self.running:
-            return self._session.decline(self.busy_reason)
+        if self._session.refuses(self.busy_reason):
+            return False
         self._cancel = self._newest[0] = threading.Event()
         self._on_result, self._on_error = on_result, on_error
         messenger = Messenger()

@@ -49,9 +49,7 @@ class Editing(StateHolder):
     def _begin(self, edit: Edit) -> None:
         if self._state.overlays is None:
             return
-        unfinished = "" if edit.continues_draft else unfinished_drawing(self._state)
-        if unfinished:
-            self.decline(unfinished)
+        if not edit.continues_draft and self.refuses(unfinished_drawing(self._state)):
             return
         self._set(edit=edit, choices=replace(self._state.choices, hidden=False))
 

@@ -29,10 +29,7 @@ class MeasureActs:
 
     def is_drawing(self) -> bool:
         """Whether an outline is being drawn, which keeps the image; notifies if so."""
-        drawing = self.session.state.editing is not None
-        if drawing:
-            self.session.decline(DRAWING)
-        return drawing
+        return self.session.refuses("" if self.session.state.editing is None else DRAWING)
 
     def choose_measure(self, kind: MeasureKind) -> None:
         """Select a measuring tool for the linked views, or deselect it."""

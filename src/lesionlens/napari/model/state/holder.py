@@ -54,6 +54,10 @@ class JobReports(ABC):
         self._set(message=reason)
         return False
 
+    def refuses(self, reason: str) -> bool:
+        """Whether there is a reason not to do an act, which is shown; empty if there is none."""
+        return bool(reason) and not self.decline(reason)
+
     def clear_problem(self, cause: str) -> None:
         """Hide a failure whose cause no longer exists."""
         if self.state.problem is not None and self.state.problem.cause == cause:
