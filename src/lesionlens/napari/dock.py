@@ -277,7 +277,6 @@ class LesionLens(Panel):
         linked.probe_requested.connect(self.actions_.probe)
         linked.lesion_requested.connect(self.actions_.add_lesion_at)
         linked.prompted.connect(prompting.add_gesture)
-        linked.refused.connect(self.session.decline)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane

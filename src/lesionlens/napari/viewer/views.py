@@ -182,8 +182,8 @@ class Views(QObject):
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view."""
-        if self._is_linked and self.linked is not None:
-            self.linked.go_to(point_mm, box_mm)
+        if self._shown_board is not None:
+            self._shown_board.go_to(point_mm, box_mm)
             return
         self.single.go_to(point_mm, box_mm)
         if self._second_view is not None:
@@ -193,17 +193,16 @@ class Views(QObject):
         """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
         if self._second_view is not None and self._second_view.in_sight(plane, points_mm):
             return True
-        if self.linked is not None and self._is_linked:
-            return self.linked.in_sight(plane, points_mm)
+        if self._shown_board is not None:
+            return self._shown_board.in_sight(plane, points_mm)
         return self._scene.choices.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""
         self.single.fit()
-        if self.linked is not None and self._is_linked:
-            self.linked.fit()
-        elif self._second_view is not None:
-            self._second_view.fit()
+        linked = self._shown_board or self._second_view
+        if linked is not None:
+            linked.fit()
 
     @property
     def _second_view(self) -> BoardView | None:
@@ -216,7 +215,7 @@ class Views(QObject):
 
         Tab then leads to the panel. A text field being edited keeps the focus.
         """
-        visible = self.linked if self._is_linked else self.canvas
+        visible = self._shown_board or self.canvas
         if visible is not None:
             if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
                 visible.setFocus()
@@ -256,8 +255,13 @@ class Views(QObject):
     # --- layout -----------------------------------------------------------------
 
     @property
+    def _shown_board(self) -> BoardView | None:
+        """The linked views, if they are shown in place of napari's canvas."""
+        return None if self.linked is None or self.linked.isHidden() else self.linked
+
+    @property
     def _is_linked(self) -> bool:
-        return self.linked is not None and not self.linked.isHidden()
+        return self._shown_board is not None
 
     def _update_layout(self) -> None:
         """Show the linked views if the layout has any, else napari's canvas."""
@@ -318,16 +322,10 @@ class Views(QObject):
 
     def _board_view(self, parent: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._viewpoint, self._layers.limits, parent)
+        view = BoardView(self._acts, self._layers.limits, parent)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
-        view.ends.ruler_dragged.connect(self._acts.drag_rulers)
-        view.ends.ruler_released.connect(self._acts.keep_rulers)
-        view.ends.measure_started.connect(self._acts.begin_measure)
-        view.ends.measure_moved.connect(self._acts.move_measure)
-        view.ends.measure_ended.connect(self._acts.end_measure)
-        view.ends.point_dropped.connect(self._acts.drop_point)
         self.board_created.emit(view)
         return view
 
@@ -405,8 +403,8 @@ class Views(QObject):
         return send_pointer_move((canvas, *tiles))
 
     def _on_reset(self) -> None:
-        if self.linked is not None and self._is_linked and not self._is_turning:
-            self.linked.fit()
+        if self._shown_board is not None and not self._is_turning:
+            self._shown_board.fit()
 
     # --- voxels and brightness ------------------------------------------------------------
 

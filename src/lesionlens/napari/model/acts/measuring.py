@@ -44,11 +44,7 @@ class MeasureActs:
             self.session.choose_views(measuring=kind, measures=measures, layout=views.layout.linked)
             self.session.notify(_INSTRUCTIONS[kind])
 
-    def begin_measure(
-        self,
-        point: Point,
-        last_visible: bool = True,  # noqa: FBT001, FBT002 -- a slot
-    ) -> None:
+    def begin_measure(self, point: Point, *, last_visible: bool = True) -> None:
         """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
         views = self.views
         if views.measuring is None:

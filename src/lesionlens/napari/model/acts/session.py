@@ -225,8 +225,8 @@ class ReviewSession(Choosing):
 
     def _visit(self, candidate_id: int) -> None:
         """Move the views to a final or preliminary candidate."""
-        listed = (*self._state.listed, *self._state.listed_preliminary)
-        candidate = next((c for c in listed if c.id == candidate_id), None)
+        shown = self._state.shown_candidates
+        candidate = next((c for c in shown if c.id == candidate_id), None)
         if candidate is not None:
             self.happened.emit(PositionVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 

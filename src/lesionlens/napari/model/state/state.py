@@ -211,9 +211,14 @@ class State:
         return tuple(c for c in self.preliminary.candidates if c.score >= minimum)
 
     @property
+    def shown_candidates(self) -> tuple[Candidate | PreliminaryCandidate, ...]:
+        """The listed candidates, before the analysis preliminary ones."""
+        return self.listed or self.listed_preliminary
+
+    @property
     def listed_ids(self) -> list[int]:
-        """Ids of the listed candidates, of preliminary ones before the analysis."""
-        return [candidate.id for candidate in self.listed or self.listed_preliminary]
+        """Ids of the shown candidates."""
+        return [candidate.id for candidate in self.shown_candidates]
 
     @property
     def focused(self) -> Candidate | None:

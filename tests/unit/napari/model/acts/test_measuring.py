@@ -87,7 +87,7 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
 
 
 def click(acts, at, seen=True):
-    acts.begin_measure(at, seen)
+    acts.begin_measure(at, last_visible=seen)
     acts.end_measure()
 
 
