@@ -272,17 +272,18 @@ def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, 
     look_at(missed, RIGHT)
     view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
     gestures = []
-    mouse, linked = missed.gestures._prompt_mouse, missed.views.linked
+    prompting, linked = missed.actions_.prompting, missed.views.linked
+    add_gesture = prompting.add_gesture
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mouse, "_on_gesture", gestures.append)
-        linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
+        patch.setattr(prompting, "add_gesture", gestures.append)
+        linked.prompted.disconnect(add_gesture)
         linked.prompted.connect(gestures.append)
         missed.actions_.prompting.set_active(held=True)
         middle = QPoint(view.width() // 2, view.height() // 2)
         qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=middle)
         qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle + QPoint(40, 30))
         linked.prompted.disconnect(gestures.append)
-        linked.prompted.connect(missed.actions_.prompting.add_gesture)
+        linked.prompted.connect(add_gesture)
     missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert gesture.kind is PromptKind.SCRIBBLE

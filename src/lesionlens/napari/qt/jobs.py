@@ -104,8 +104,8 @@ class Jobs(QObject):
         bool
             False if another job is running; nothing is started then, and the session shows why.
         """
-        if self._session.refuses(self.busy_reason):
-            return False
+        if self.running:
+            return self._session.decline(self.busy_reason)
         self._cancel = self._newest[0] = threading.Event()
         self._on_result, self._on_error = on_result, on_error
         messenger = Messenger()
