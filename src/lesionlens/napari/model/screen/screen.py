@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
+from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
@@ -47,6 +49,11 @@ from lesionlens.napari.model.wording.edits import (
     why_not_merged,
 )
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
+
+_PRELIMINARY = (
+    "Preliminary: from a first, coarser pass while the analysis runs. You can go to it but not "
+    "decide on it yet."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +180,22 @@ def resolve(state: State) -> Screen:
         screen,
         study=shown_study(state, study),
         can_analyse=bool(study.series) and state.activity is None,
+        scene=_scene(state),
     )
     if state.analysis is not None:
         return _with_analysis(screen, state, state.analysis)
-    scene = replace(screen.scene, sequence=shown_sequence(state), compared=compared_now(state))
-    return replace(screen, scene=scene)
+    return screen if state.preliminary is None else _with_preliminary(screen, state)
+
+
+def _with_preliminary(screen: Screen, state: State) -> Screen:
+    """Add preliminary candidates while the analysis runs: rows without decisions."""
+    rows = state.listed_preliminary
+    return replace(
+        screen,
+        preliminary=True,
+        candidates=tuple(_preliminary_row(c, focus=c.id == state.choices.candidate) for c in rows),
+        conclusion=f"{counted(len(rows), 'preliminary candidate')} · still analysing",
+    )
 
 
 def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
@@ -202,26 +220,29 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
         can_undo=state.log.can_undo,
         can_redo=state.log.can_redo,
         signature=shown_signature(state, analysis),
-        scene=_scene(state),
     )
 
 
 def _scene(state: State) -> ShownScene:
-    choices, focus = state.choices, state.focused
+    choices, focused = state.choices, state.focused
+    focus = next((c for c in state.shown_candidates if c.id == choices.candidate), None)
+    is_preliminary = state.analysis is None and state.preliminary is not None
+    shows_overlay = choices.overlay is not Overlay.OFF and not choices.hidden
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
-            visible=choices.overlay is not Overlay.OFF and not choices.hidden,
-            region=choices.region,
+            visible=shows_overlay and (is_preliminary or state.analysis is not None),
+            region=Region.WT if state.analysis is None else choices.region,
             colours=tuple(
-                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
-                for c in state.listed
+                (c.id, STATE_COLOURS[_review_state(state, c)])
+                for c in state.shown_candidates
                 if c.id != state.editing
             ),
             boxed=None if focus is None or state.editing is not None else focus.id,
-            original=focus.id
-            if focus is not None and redrawn(state, focus)
+            original=focused.id
+            if focused is not None and redrawn(state, focused)
             else state.editing or None,
+            preliminary=is_preliminary,
             cavity=state.editing != DRAWN_CAVITY,
         ),
         maps=map_layers(state),
@@ -229,6 +250,13 @@ def _scene(state: State) -> ShownScene:
         compared=compared_now(state),
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
+
+
+def _review_state(state: State, candidate: Candidate | PreliminaryCandidate) -> ReviewState:
+    """Return the decision on a candidate; none on a preliminary one."""
+    if isinstance(candidate, PreliminaryCandidate):
+        return ReviewState.UNREVIEWED
+    return state.review.state_of(candidate.tracking_uid)
 
 
 def _rows(state: State, analysis: Analysis) -> tuple[ShownCandidate, ...]:
@@ -256,4 +284,17 @@ def _row(candidate: Candidate, state: State, *, has_t1c: bool, focus: bool) -> S
         state=review,
         focus=focus,
         details=details(candidate, review, has_t1c=has_t1c) + f"\n{text}",
+    )
+
+
+def _preliminary_row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
+    return ShownCandidate(
+        id=candidate.id,
+        location="preliminary",
+        size="–",
+        volume=volume_text(candidate.volume_ml),
+        score=score_text(candidate.score),
+        state=ReviewState.UNREVIEWED,
+        focus=focus,
+        details=_PRELIMINARY,
     )
