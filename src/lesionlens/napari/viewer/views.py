@@ -19,8 +19,9 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process.memory import existing_objects_excluded
+from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import OrientedVolume
@@ -44,6 +45,7 @@ from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
 _CINE_MS = 83
 """Milliseconds a slice: twelve slices a second."""
+_COLLECTION_MS = 500
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""
 
@@ -65,6 +67,8 @@ class Views(QObject):
     """The pointer moved over a linked view; `viewer.cursor` has its position."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
+    overlays_changed = Signal()
+    """The image may need a different fraction of the window."""
     board_created = Signal(object)
     """Linked views were created, of this window or the second one."""
 
@@ -99,6 +103,7 @@ class Views(QObject):
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_window)
         self._applied_scene = self._scene = ShownScene()
         self._idle_timer = once_idle(self.settle, self, _IDLE_MS)
+        self._collection = once_idle(collect_and_freeze, self)
         viewpoint.changed.connect(self._on_viewpoint)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)
@@ -106,16 +111,35 @@ class Views(QObject):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def set_up(self) -> None:
-        """Set napari's canvas to radiological convention when a study is opened."""
-        self.single.set_up()
-        self._mouse.listen()
-
     def set_wheel(self, *, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl+wheel scroll, or the reverse."""
         self._mouse.wheel_zooms = zooms
         for view in self._boards():
             view.wheel_zooms = zooms
+
+    def paint(self, before: ViewModel, model: ViewModel) -> None:
+        """Paint the differences between two models on the layers and views."""
+        if model.study is not before.study:
+            self._keep_position(
+                lambda: self._layers.remove_other_studies(model.study, model.suspended_study)
+            )
+            if model.study is not None:
+                self.single.set_up()
+                self._mouse.listen()
+        if model.overlays is not before.overlays:
+            self._show_overlays(before, model)
+        elif model.study is not before.study is not None:
+            self._collection.start(_COLLECTION_MS)
+        self.show(model)
+
+    def _show_overlays(self, before: ViewModel, model: ViewModel) -> None:
+        is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
+        self._keep_position(lambda: self._layers.show_overlays(model.overlays, model.study))
+        self.overlays_changed.emit()
+        if before.overlays is None or model.overlays is None:
+            self._collection.start(0)
+        if is_empty:
+            self.fit()
 
     def show(self, model: ViewModel) -> None:
         """Show a model in the chosen views."""
@@ -370,7 +394,7 @@ class Views(QObject):
         self._is_moving = False
         self._draw_lines()
 
-    def keep_position(self, change: Callable[[], object]) -> None:
+    def _keep_position(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
         self._is_moving = True
         with existing_objects_excluded():

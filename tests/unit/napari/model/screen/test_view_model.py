@@ -22,16 +22,12 @@ from lesionlens.napari.model.state.events import PositionVisited, WindowPresetCh
 from lesionlens.napari.model.state.state import Edit, State
 from lesionlens.napari.model.wording.edits import outline_text
 
-HANDED_MODELS = ("widgets", "viewer", "painter.py")
+HANDED_MODELS = ("widgets", "viewer")
 
 
 def files():
     root = Path(lesionlens.napari.__file__).parent
-    return [
-        path
-        for name in HANDED_MODELS
-        for path in ([root / name] if name.endswith(".py") else files_below(root / name, "*.py"))
-    ]
+    return [path for name in HANDED_MODELS for path in files_below(root / name, "*.py")]
 
 
 def test_what_paints_is_handed_models_and_never_the_state():
