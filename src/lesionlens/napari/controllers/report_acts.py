@@ -68,7 +68,8 @@ class ReportActs(SignActs):
         self._response_study = state.study
         notices = () if state.analysis is None else state.analysis.run.notices
         reader = self.review_controller.reader or ""
-        self.dialogs.ask_response(comparison, notices, state.identity, reader)
+        sign = self.sign_response
+        self.dialogs.ask_response(comparison, notices, state.identity, reader, sign)
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""

@@ -101,10 +101,8 @@ class Panel(QWidget):
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
         self.signing, self.read_owner = SignDialog(self), ReadOwnerDialog(self)
-        dialogs = self._dialogs()
-        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, dialogs)
-        self.response = ResponseDialog(self, self.actions_.sign_response)
-        dialogs.ask_response = self.response.ask
+        self.response = ResponseDialog(self)
+        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, self._dialogs())
         self.commands = Commands(BY_NAME, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
@@ -120,6 +118,7 @@ class Panel(QWidget):
             ask_patient=partial(confirm_patient, self),
             ask_signature=self.signing.ask,
             ask_owner=self.read_owner.ask,
+            ask_response=self.response.ask,
             copy_text=QApplication.clipboard().setText,
             type_reason=self.type_reason,
             show_archive=self.show_archive,
@@ -272,7 +271,7 @@ class Panel(QWidget):
     def show_archive(self) -> None:
         """Show the archive's dialog; no request is sent yet."""
         if self.archive is None:
-            self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
+            self.archive = PacsDialog(self, self.actions_)
         self.archive.show()
         self.archive.raise_()
 
