@@ -29,7 +29,6 @@ from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.dialogs import Dialogs
-from lesionlens.napari.controllers.read_texts import analyse_button_text
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
@@ -137,9 +136,8 @@ class Panel(QWidget):
         self.assign = AssignmentEditor(acts.assign_sequences)
         self.quality = QualityBlock()
         self.preparation = PreparationBlock(acts)
-        self.run = RunBlock(partial(run, "analyse"), acts.stop)
+        self.run = RunBlock(partial(run, "analyse"), acts)
         self.read_block = ReadBlock(acts)
-        acts.read_controller.current.changed.connect(self._show_closed)
         self.candidates = CandidateBlock(acts, run)
         self.considered = ConsideredBlock(acts.go_to_point)
         self.followup = FollowupBlock(acts.go_to_candidate)
@@ -222,7 +220,6 @@ class Panel(QWidget):
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(model.query)
-        self._show_closed()
         self.run.show_screen(screen)
         self.message.show_screen(screen, self.run)
         self.candidates.show_screen(screen)
@@ -238,9 +235,6 @@ class Panel(QWidget):
         if not self.actions_.read_controller.closed:
             return screen
         return replace(screen, decision_obstacle=_HIDDEN, not_added=_HIDDEN, not_merged=_HIDDEN)
-
-    def _show_closed(self) -> None:
-        self.run.show_closed(analyse_button_text(self.actions_.read_controller))
 
     def _ask(self, query: Query | None) -> None:
         """Ask for the study, or for the sequences of its series."""
