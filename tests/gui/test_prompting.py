@@ -273,17 +273,16 @@ def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, 
     view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
     gestures = []
     prompting, linked = missed.actions_.prompting, missed.views.linked
-    add_gesture = prompting.add_gesture
+    linked.prompted.disconnect(prompting.add_gesture)
+    linked.prompted.connect(gestures.append)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompting, "add_gesture", gestures.append)
-        linked.prompted.disconnect(add_gesture)
-        linked.prompted.connect(gestures.append)
-        missed.actions_.prompting.set_active(held=True)
+        prompting.set_active(held=True)
         middle = QPoint(view.width() // 2, view.height() // 2)
         qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=middle)
         qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle + QPoint(40, 30))
-        linked.prompted.disconnect(gestures.append)
-        linked.prompted.connect(add_gesture)
+    linked.prompted.disconnect(gestures.append)
+    linked.prompted.connect(prompting.add_gesture)
     missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert gesture.kind is PromptKind.SCRIBBLE
