@@ -22,6 +22,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.response import Response, Steroids
+from lesionlens.napari.controllers.sign_acts import STUDY_CHANGED
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences, read_preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
@@ -253,13 +254,14 @@ def test_no_signature_is_withdrawn_by_nobody(compared):
 
 def test_another_study_takes_no_signature(compared):
     compared.commands.run("assess_response")
-    compared.actions_._response_study = None
+    compared.session.close()
     dialog = compared.response
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     boxes["Your category"].setCurrentText("SD")
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     dialog.accept()
     assert compared.session.state.review.responses == ()
+    assert compared.session.state.message == STUDY_CHANGED
 
 
 def test_a_response_to_a_comparison_that_was_replaced_is_not_signed(compared, analysis):

@@ -15,8 +15,8 @@ from lesionlens.napari.model.state.identity import StudyIdentity
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
 
-SignResponse = Callable[[ResponseDraft, Comparison, Response, str], object]
-"""Takes the draft, its comparison, the reader's category and name."""
+SignResponse = Callable[[ResponseDraft, Response, str], object]
+"""Takes the draft, the reader's category and name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -25,8 +26,6 @@ _DIAMETER_LEFT = (
 
 class ReportActs(SignActs):
     """Acts on signatures, sentences, response and diameters."""
-
-    _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
         """Copy the candidate in focus as a sentence; else, or if `whole`, the study.
@@ -65,10 +64,9 @@ class ReportActs(SignActs):
             return
         if not self.review_controller.may_sign_response():
             return
-        self._response_study = state.study
         notices = () if state.analysis is None else state.analysis.run.notices
         reader = self.review_controller.reader or ""
-        sign = self.sign_response
+        sign = partial(self._sign_response, state.study, comparison)
         self.dialogs.ask_response(comparison, notices, state.identity, reader, sign)
 
     def _comparison(self) -> Comparison | None:
@@ -76,11 +74,16 @@ class ReportActs(SignActs):
         analysis = self.session.state.analysis
         return None if analysis is None else analysis.compared
 
-    def sign_response(
-        self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str
+    def _sign_response(
+        self,
+        study: Study | None,
+        comparison: Comparison,
+        draft: ResponseDraft,
+        category: Response,
+        reader: str,
     ) -> None:
         """Store the response, unless study or comparison changed; a name is kept as in `sign`."""
-        if self._response_study is not self.session.state.study:
+        if self.session.state.study is not study:
             self.session.decline(STUDY_CHANGED)
             return
         if not self.review_controller.may_sign_response():

@@ -176,4 +176,4 @@ class ResponseDialog(Dialog):
         category = self._chosen()
         if category is not None and self._comparison is not None and self._may_sign():
             super().accept()
-            self._sign(self._draft, self._comparison, category, self._reader.text().strip())
+            self._sign(self._draft, category, self._reader.text().strip())
