@@ -46,6 +46,7 @@ from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 _CINE_MS = 83
 """Milliseconds a slice: twelve slices a second."""
 _COLLECTION_MS = 500
+"""Delay of the garbage collection after a study without overlays was closed."""
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""
 

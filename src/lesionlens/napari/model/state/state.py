@@ -151,7 +151,7 @@ class State:
     analysis: Analysis | None = None
     """The analysis of the result, with the reader's review and outlines."""
     log: ReviewLog = field(default_factory=ReviewLog)
-    """The log of that review; acts change a copy (`StateHolder.log`)."""
+    """The log of that review; acts change a copy (`ReviewSession.log`)."""
     overlays: Overlays | None = None
     choices: Choices = field(default_factory=Choices)
     preliminary: PreliminaryFindings | None = None
