@@ -15,7 +15,17 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import answer, at_rest, control, question, read, reads, sign, wait
+from tests.gui.window import (
+    PATIENCE_MS,
+    answer,
+    at_rest,
+    control,
+    question,
+    read,
+    reads,
+    sign,
+    wait,
+)
 from tests.helpers.analysed_head import without_right
 from tests.phantoms.headers import PatientIdentity
 
@@ -826,8 +836,8 @@ def test_a_lists_result_of_other_series_is_not_opened_for_those_that_were_chosen
     assert panel.session.state.problem is None
     assert panel.session.state.analysis is None
     assert panel.actions_.reopen(listed.list_folder / "a")  # with the series that were analysed
-    wait(qtbot, panel)
-    assert panel.session.state.analysis is not None
+    # three jobs, with idle times between
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert listed.session.state.current == ("a", 0)
     panel.commands.run("next_candidate")
     panel.commands.run("accept")
