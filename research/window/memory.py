@@ -66,7 +66,7 @@ def read_study(panel: LesionLens, root: Path, result: Path | None) -> int:
     for name in ("four_views", "three_planes", "three_planes"):
         panel.commands.run(name)
         wait_for(lambda: False, at_most_s=0.2)
-    candidate = session.candidate()
+    candidate = session.state.focused
     if candidate is not None:
         acts.probe(candidate.centroid_mm)
         wait_for(idle)

@@ -110,7 +110,7 @@ def reading_steps(
             panel.commands.run(name)
             yield after(0.5)
         meter.stage = "probe"
-        candidate = session.candidate()
+        candidate = session.state.focused
         if candidate is not None:
             acts.probe(candidate.centroid_mm)
             yield idle

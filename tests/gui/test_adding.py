@@ -609,13 +609,13 @@ def test_a_result_that_arrives_while_an_outline_is_drawn_waits_for_it(missed, an
     assert missed.session.state.message.startswith("The result is shown once the outline is done")
     np.testing.assert_array_equal(edit_layer(missed).data, drawn)
     missed.commands.run("finish_outline")
-    qtbot.waitUntil(lambda: missed.session.result is other, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: missed.session.state.result is other, timeout=PATIENCE_MS)
     settled(missed, qtbot)
     assert [row.source for row in rows(missed)] == [Source.NETWORK, Source.READER]
     missed.commands.run("draw_lesion")
     missed.actions_.show_result(again := another_network(analysis), overlays_of(again.analysis))
     missed.commands.run("discard_edit")
-    qtbot.waitUntil(lambda: missed.session.result is again, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: missed.session.state.result is again, timeout=PATIENCE_MS)
 
 
 def test_a_result_that_waits_is_not_shown_on_another_study(missed, analysis, qtbot):
@@ -624,4 +624,4 @@ def test_a_result_that_waits_is_not_shown_on_another_study(missed, analysis, qtb
     missed.actions_.show_result(other, overlays_of(other.analysis))
     missed.actions_.close()
     qtbot.waitUntil(lambda: "was discarded" in missed.session.state.message, timeout=PATIENCE_MS)
-    assert missed.session.state.study is missed.session.result is None
+    assert missed.session.state.study is missed.session.state.result is None

@@ -66,7 +66,7 @@ def test_undo_pressed_in_quick_succession_undoes_each_time(focused):
     undo = control(focused, "Undo")
     click(undo)
     second_click(undo)
-    uid = focused.session.candidate().tracking_uid
+    uid = focused.session.state.focused.tracking_uid
     assert focused.session.state.review.state_of(uid).value == "accepted"
 
 

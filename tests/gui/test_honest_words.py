@@ -83,10 +83,14 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
 @pytest.mark.parametrize("way", ["added", "threshold"])
 def test_a_reason_typed_after_the_decision_is_kept_whatever_takes_the_focus(reviewed, qtbot, way):
     """Only a reason of the candidate in focus was stored; the others were lost on closing."""
-    session, acts, saved = reviewed.session, reviewed.actions_, reviewed.session.result.analysis
+    session, acts, saved = (
+        reviewed.session,
+        reviewed.actions_,
+        reviewed.session.state.result.analysis,
+    )
     session.go_to_candidate(1)
     reviewed.commands.run("reject")
-    uid = session.candidate().tracking_uid
+    uid = session.state.focused.tracking_uid
     type_into(reviewed, qtbot, "artefact")
     if way == "added":
         acts.add_lesion_at((0.0, 20.0, 30.0))
@@ -140,7 +144,7 @@ def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbo
     session.go_to_candidate(1)
     type_into(reviewed, qtbot, "ring")
     reviewed.commands.run("accept")
-    candidate = session.candidate()
+    candidate = session.state.focused
     assert session.reason_for(candidate, ReviewState.EDITED) == "ring"
     type_into(reviewed, qtbot, "margin")
     assert session.reason_for(candidate, ReviewState.EDITED) == "ring; margin"

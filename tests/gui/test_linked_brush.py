@@ -14,10 +14,11 @@ from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame, OrientedVolume
-from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.viewer.board_view import BoardView
 
@@ -151,7 +152,7 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
 
     edited.commands.run("undo")
     layer_of(edited).brush_size = 6
-    before = edited.session.candidate()
+    before = edited.session.state.focused
     layer_of(edited).mode = "erase"
     stroke(qtbot, edited.views.linked.tiles[0], edited.actions_.viewpoint.current.point_mm)
     erased = changed(edited)
@@ -339,9 +340,10 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     affine[:3, 2] *= 5.0
     thick, other = Grid((40, 40, 8), affine), Grid((60, 60, 60), np.eye(4))
-    frame, viewpoint = Frame.acquired(thick), SharedViewpoint()
+    frame, acts = Frame.acquired(thick), ViewActs(ReviewSession())
+    viewpoint = acts.viewpoint
     assert frame.tilted
-    view = BoardView(viewpoint, lambda _: (0.0, 1.0), parent)
+    view = BoardView(acts, lambda _: (0.0, 1.0), parent)
     view.set_pictures(
         {
             sequence: OrientedVolume.of(np.zeros(grid.shape, np.float32), grid)

@@ -645,7 +645,7 @@ def test_an_analysis_made_in_the_window_is_there_when_its_study_is_opened_again(
     )  # it is stored; the list polls once more
     panel.session.step(1)
     panel.commands.run("accept")
-    uid = panel.session.candidate().tracking_uid
+    uid = panel.session.state.focused.tracking_uid
     panel.commands.run("previous_study")
     wait(qtbot, panel)
     panel.commands.run("next_study")

@@ -150,7 +150,7 @@ def test_intensities_of_a_region_are_named_after_the_image_they_are_of(doubled):
     panel, linked, adc, t1c = doubled
     acts = panel.actions_
     acts.choose_measure(MeasureKind.REGION)
-    x, y, z = panel.session.candidate().centroid_mm
+    x, y, z = panel.session.state.focused.centroid_mm
     acts.begin_measure((x - 4.0, y - 4.0, z))
     acts.move_measure(0, 1, (x + 4.0, y + 4.0, z))
     acts.end_measure()

@@ -263,7 +263,7 @@ def test_a_decision_pressed_twice_is_undone_by_one_undo(reviewed):
     accept.click()
     assert len(reviewed.session.state.review.events) == 1
     reviewed.commands.run("undo")
-    uid = reviewed.session.candidate().tracking_uid
+    uid = reviewed.session.state.focused.tracking_uid
     assert reviewed.session.state.review.state_of(uid) is ReviewState.UNREVIEWED
     accept.click()
     reviewed.session.type_reason("rim")
@@ -390,7 +390,7 @@ def test_what_a_reader_added_is_not_offered_to_be_masked(reviewed, qtbot):
     """It failed, and advised to choose one of the listed candidates."""
     reviewed.actions_.add_lesion_at((0.0, 20.0, 30.0))
     wait(qtbot, reviewed)
-    assert reviewed.session.candidate().id == 3
+    assert reviewed.session.state.focused.id == 3
     assert not control(reviewed, "without it?").isVisibleTo(reviewed)
     reviewed.commands.run("ask_without")
     assert "did not flag this candidate" in reviewed.session.state.message
@@ -856,10 +856,10 @@ def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):
 
 def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
     reviewed.session.go_to_candidate(1)
-    uid = reviewed.session.candidate().tracking_uid
+    uid = reviewed.session.state.focused.tracking_uid
     reviewed.commands.run("accept")
     reviewed.session.type_reason("typed late")
-    shown, other = reviewed.session.result.analysis, replace(analysis.study, name="another")
+    shown, other = reviewed.session.state.result.analysis, replace(analysis.study, name="another")
     for data in layers_of(other, SILENT):
         current_viewer().layers.append(Layer.create(*data))
     assert reviewed.session.state.study is other
@@ -870,7 +870,7 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
 def test_a_reason_that_is_typed_as_it_was_makes_no_decision(reviewed, monkeypatch):
     """Another reader's decision became that of the reader who had looked at its reason."""
     reviewed.session.go_to_candidate(1)
-    uid = reviewed.session.candidate().tracking_uid
+    uid = reviewed.session.state.focused.tracking_uid
     monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
     reviewed.session.type_reason("vessel")
     reviewed.commands.run("reject")
@@ -1036,7 +1036,7 @@ def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     reviewed.session.go_to_candidate(2)
     box = reviewed.attention.layer_chooser.layer
     layer = current_viewer().layers["Attention · whole tumour"]
-    peak = reviewed.session.candidate().peak_mm
+    peak = reviewed.session.state.focused.peak_mm
     for words, place in (("Grad-CAM", RIGHT), ("rollout", peak)):
         box.setCurrentIndex(box.findText(words))
         box.activated.emit(box.currentIndex())

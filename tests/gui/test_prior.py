@@ -213,9 +213,9 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     session.type_reason("touches the falx")
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
-    session.offer(OutlineDraft(session.candidate().tracking_uid, drawn))
+    session.offer(OutlineDraft(session.state.focused.tracking_uid, drawn))
     wait(qtbot, panel)
-    after = session.candidate()
+    after = session.state.focused
     assert after.tracking_uid == "2.25.2"
     assert session.state.reason_of(after.tracking_uid) == "touches the falx"
     session.go_to_candidate(1)

@@ -81,7 +81,7 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     assert len(missed.actions_.editor.rounds) == 1
     missed.commands.run("redo")
     np.testing.assert_array_equal(drawn(missed), second)
-    result = missed.session.result
+    result = missed.session.state.result
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
@@ -273,17 +273,17 @@ def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, 
     look_at(missed, RIGHT)
     view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
     gestures = []
-    mouse, linked = missed.gestures._prompt_mouse, missed.views.linked
+    prompting, linked = missed.actions_.prompting, missed.views.linked
+    linked.prompted.disconnect(prompting.add_gesture)
+    linked.prompted.connect(gestures.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mouse, "_on_gesture", gestures.append)
-        linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
-        linked.prompted.connect(gestures.append)
-        missed.actions_.prompting.set_active(held=True)
+        patch.setattr(prompting, "add_gesture", gestures.append)
+        prompting.set_active(held=True)
         middle = QPoint(view.width() // 2, view.height() // 2)
         qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=middle)
         qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle + QPoint(40, 30))
-        linked.prompted.disconnect(gestures.append)
-        linked.prompted.connect(missed.actions_.prompting.add_gesture)
+    linked.prompted.disconnect(gestures.append)
+    linked.prompted.connect(prompting.add_gesture)
     missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert gesture.kind is PromptKind.SCRIBBLE
@@ -495,7 +495,7 @@ def test_prompts_before_done_are_there_after_a_kill_and_go_on_into_the_review(mi
     rounds, analysis = [*editor.rounds], missed.session.state.analysis
     assert len(rounds) == 2
     missed.session.end_edit()  # what a kill leaves: the file, and nothing said
-    missed.actions_.show_result(missed.session.result, missed.session.state.overlays)
+    missed.actions_.show_result(missed.session.state.result, missed.session.state.overlays)
     missed.commands.run("edit_outline")
     assert editor.rounds == rounds
     point(missed, qtbot, (RIGHT[0], RIGHT[1] - 6, RIGHT[2]), belongs=False)
@@ -639,7 +639,9 @@ def test_preparing_is_announced_once_a_study_also_where_an_edit_is_continued(mis
     assert "Preparing the first prompt" not in reads(missed)
     answered(missed, qtbot)
     analysis = missed.session.state.analysis
-    missed.session.result = FakeResult(analysis)  # as after a restart, with the rounds of the draft
+    missed.session._set(
+        result=FakeResult(analysis)
+    )  # as after a restart, with the rounds of the draft
     assert missed.actions_.editor.rounds
     ask(missed, beside(RIGHT))
     assert "Preparing the first prompt" in reads(missed)
@@ -706,7 +708,7 @@ def test_the_next_candidate_is_shown_once_the_prompts_are_answered(reviewed, qtb
     answered(reviewed, qtbot)
     settled(reviewed, qtbot)
     assert reviewed.session.state.editing is None
-    assert reviewed.session.candidate().tracking_uid == other
+    assert reviewed.session.state.focused.tracking_uid == other
     reviewed.commands.run("reject")
     states = [reviewed.session.state.review.state_of(uid) for uid in (prompted, other)]
     assert states == [ReviewState.EDITED, ReviewState.REJECTED]
@@ -722,12 +724,12 @@ def test_a_row_clicked_during_an_answer_is_shown_afterwards_unless_the_edit_is_d
     reviewed.commands.run("discard_edit")
     assert "is shown once" not in reads(reviewed)
     answered(reviewed, qtbot)
-    assert reviewed.session.candidate().id == left
+    assert reviewed.session.state.focused.id == left
     ask(reviewed, LEFT, belongs=False)
     reviewed.actions_.go_to_candidate(right)
     answered(reviewed, qtbot)
     settled(reviewed, qtbot)
-    assert reviewed.session.candidate().tracking_uid == other
+    assert reviewed.session.state.focused.tracking_uid == other
 
 
 def test_a_refused_prompt_holds_the_reader_where_it_is_seen(reviewed, qtbot):
@@ -848,7 +850,7 @@ def brush(panel, at_mm, label, half=1):
 def reopened(panel):
     """What a kill leaves: the file, and nothing said."""
     panel.session.end_edit()
-    panel.actions_.show_result(panel.session.result, panel.session.state.overlays)
+    panel.actions_.show_result(panel.session.state.result, panel.session.state.overlays)
     panel.commands.run("edit_outline")
 
 

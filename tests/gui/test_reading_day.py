@@ -409,7 +409,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert acts.read_controller.withheld is not None
     assert session.state.analysis is None
     assert session.state.overlays is None
-    assert session.listed() == ()
+    assert session.state.listed == ()
     names = {layer.name.lower() for layer in panel.viewer.layers}
     assert not names & {"candidates", "attention", "uncertainty"}
     assert not panel.candidates.isVisibleTo(panel)
@@ -836,8 +836,8 @@ def test_a_lists_result_of_other_series_is_not_opened_for_those_that_were_chosen
     assert panel.session.state.problem is None
     assert panel.session.state.analysis is None
     assert panel.actions_.reopen(listed.list_folder / "a")  # with the series that were analysed
-    wait(qtbot, panel)
-    assert panel.session.state.analysis is not None
+    # three jobs, with idle times between
+    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert listed.session.state.current == ("a", 0)
     panel.commands.run("next_candidate")
     panel.commands.run("accept")

@@ -148,7 +148,7 @@ def drawn_on(panel):
     panel.commands.run("edit_outline")
     editor = panel.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
-    return panel.session.candidate().tracking_uid
+    return panel.session.state.focused.tracking_uid
 
 
 def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(
@@ -162,7 +162,7 @@ def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(
     monkeypatch.setattr(reopening.study_locations, "recall", lambda _: found)
     asked = []
     monkeypatch.setattr(reviewed.actions_.opener, "open", lambda request, _: asked.append(request))
-    uid, shown = drawn_on(reviewed), reviewed.session.result.analysis
+    uid, shown = drawn_on(reviewed), reviewed.session.state.result.analysis
     reviewed.actions_.reopen(tmp_path / "result")
     (box,) = reviewed.findChildren(QMessageBox)
     control(box, "Close and open").click()

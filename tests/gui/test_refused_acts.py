@@ -126,7 +126,7 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
     assert not reviewed.session.state.activity.stopping
     go_on.set()
     wait(qtbot, reviewed)
-    assert reviewed.session.result is result
+    assert reviewed.session.state.result is result
 
 
 def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
@@ -146,7 +146,7 @@ def test_unsaved_decisions_that_a_new_result_continues_need_not_be_made_again(
         reviewed.commands.run("analyse")
         reviewed.commands.run("analyse")
         wait(qtbot, reviewed)
-        assert reviewed.session.result is new
+        assert reviewed.session.state.result is new
         assert reviewed.session.state.review.events
         assert "saved with your next decision" in reads(reviewed)
     reviewed.commands.run("undo")
@@ -223,12 +223,12 @@ def test_what_is_copied_while_an_outline_is_drawn_has_what_is_drawn(drawing, qtb
     """The sentence had the size from before the edit, beside an outline of another size."""
     copied = []
     drawing.actions_.dialogs.copy_text = copied.append
-    before = drawing.session.candidate().volume_ml[Region.WT]
+    before = drawing.session.state.focused.volume_ml[Region.WT]
     erase(drawing)
     drawing.commands.run(name)
     settled(drawing, qtbot)
     assert drawing.session.state.editing is None
-    after = drawing.session.candidate().volume_ml[Region.WT]
+    after = drawing.session.state.focused.volume_ml[Region.WT]
     assert after < before
     if name == "add_layers":
         layer = drawing.viewer.layers["segmentation"]

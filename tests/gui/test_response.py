@@ -22,6 +22,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.response import Response, Steroids
+from lesionlens.napari.controllers.sign_acts import STUDY_CHANGED
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences, read_preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
@@ -176,8 +177,9 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     found = compared.session.state.analysis.followup
     between = replace(found.points[0], date="2025-03-01")
     found = replace(found, points=(found.points[0], between, found.points[1]))
-    dialog = compared.response
-    dialog.ask(found, (), compared.session.state.identity, "A. Reader")
+    dialog, signed = compared.response, []
+    identity = compared.session.state.identity
+    dialog.ask(found, (), identity, "A. Reader", lambda *draft: signed.append(draft))
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen")
     boxes["Ihre Kategorie"].setCurrentText("SD")
@@ -188,7 +190,7 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     assert dialog._proposed.text() == "Kein Vorschlag: bitte einen anderen Nadir wählen"
     assert not sign.isEnabled()
     dialog.accept()
-    assert not compared.session.state.review.responses
+    assert not signed
     boxes["Nadir (Progress)"].setCurrentText("2025-03-01")
     assert sign.isEnabled()
     dialog.reject()
@@ -253,13 +255,14 @@ def test_no_signature_is_withdrawn_by_nobody(compared):
 
 def test_another_study_takes_no_signature(compared):
     compared.commands.run("assess_response")
-    compared.actions_._response_study = None
+    compared.session.close()
     dialog = compared.response
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     boxes["Your category"].setCurrentText("SD")
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     dialog.accept()
     assert compared.session.state.review.responses == ()
+    assert compared.session.state.message == STUDY_CHANGED
 
 
 def test_a_response_to_a_comparison_that_was_replaced_is_not_signed(compared, analysis):
@@ -278,7 +281,7 @@ def test_a_response_to_a_comparison_that_was_replaced_is_not_signed(compared, an
 def test_strokes_are_kept_before_a_response_is_assessed(compared, qtbot):
     """Signing it ended the edit, and its strokes were gone."""
     compared.session.go_to_candidate(1)
-    uid = compared.session.candidate().tracking_uid
+    uid = compared.session.state.focused.tracking_uid
     compared.commands.run("edit_outline")
     editor = compared.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))

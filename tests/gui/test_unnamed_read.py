@@ -347,7 +347,7 @@ def test_what_another_reader_decides_on_the_open_study_is_found_again_under_that
     name["reader"] = "B. Reader"
     reviewed.session.step(1)
     reviewed.commands.run("reject")
-    analysis, reads_ = reviewed.session.result.analysis, reviewed.actions_.read_controller
+    analysis, reads_ = reviewed.session.state.result.analysis, reviewed.actions_.read_controller
     decided = [("A. Reader", ReviewState.ACCEPTED), ("B. Reader", ReviewState.REJECTED)]
     found, _ = reads_.decision_log.recovered(analysis)
     assert [(e.reader, e.state) for e in found.events] == decided

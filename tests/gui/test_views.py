@@ -739,7 +739,8 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     shown.commands.run("undo")
     before = first.longest_axial_diameter_mm
     qtbot.waitUntil(
-        lambda: shown.session.candidate().longest_axial_diameter_mm == before, timeout=PATIENCE_MS
+        lambda: shown.session.state.focused.longest_axial_diameter_mm == before,
+        timeout=PATIENCE_MS,
     )
     shown.actions_.toggle_rulers()
     assert drawn(shown, view).rulers == ()
@@ -767,7 +768,7 @@ def test_only_the_diameter_that_was_dragged_is_by_hand(shown, analysis, qtbot):
     shown.actions_.drag_rulers((moved, across))
     shown.actions_.keep_rulers()
     wait(qtbot, shown)
-    kept = rulers_of(shown.session.state.analysis, shown.session.candidate())
+    kept = rulers_of(shown.session.state.analysis, shown.session.state.focused)
     assert [ruler.moved for ruler in kept] == [True, False]
 
 
@@ -1411,7 +1412,7 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
     np.testing.assert_allclose(place.centre_mm, middle, atol=grid.spacing_mm.max())
     assert place.zoom == pytest.approx(view.fit_zoom())
     shown.session.step(1)
-    at = shown.session.candidate().centroid_mm
+    at = shown.session.state.focused.centroid_mm
     np.testing.assert_allclose(shown.actions_.viewpoint.current.centre_mm, at)
 
 

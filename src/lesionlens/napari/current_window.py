@@ -25,9 +25,8 @@ def ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
     """
 
     def ask(panel: LesionLens) -> None:
-        if panel.jobs.running:  # the study could not be opened after the decision either
-            panel.session.decline(panel.jobs.busy_reason)
-        else:
+        # during a job the study could not be opened after the decision either
+        if not panel.session.refuses(panel.jobs.busy_reason):
             panel.actions_.opener.handle_error(Request.of(paths), error)
 
     return _in_panel(ask)

@@ -34,7 +34,6 @@ from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent_paths
-from lesionlens.napari.painter import WindowPainter
 from lesionlens.napari.preferences import check_enabled, preference_events, read_preferences
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, drop_targets
@@ -102,8 +101,7 @@ class LesionLens(Panel):
         marking = self.actions_.read_controller.marking
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
         self.actions_.second.in_sight = self.views.in_sight
-        docks_due = once_idle(self._lay_out_docks, self)
-        self.painter = WindowPainter(viewer, self.layers, self.views, self, docks_due.start)
+        self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEY_COMMANDS
@@ -156,7 +154,7 @@ class LesionLens(Panel):
             )
         if model.board is before.board:  # only the progress of a job changed
             return
-        self.painter.paint(before, model)
+        self.views.paint(before, model)
 
     def _finish(self, before: ViewModel, model: ViewModel) -> None:
         """Paint the panel, then start the jobs that the view model requires."""
@@ -291,7 +289,6 @@ class LesionLens(Panel):
         linked.probe_requested.connect(self.actions_.probe)
         linked.lesion_requested.connect(self.actions_.add_lesion_at)
         linked.prompted.connect(prompting.add_gesture)
-        linked.refused.connect(self.session.decline)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane

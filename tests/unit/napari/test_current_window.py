@@ -16,7 +16,8 @@ from lesionlens.napari.model.state.state import Request
 def test_a_running_job_keeps_its_progress_when_napari_itself_has_a_question(monkeypatch, running):
     """The line with *Cancel* went, and the study that was chosen could not be opened."""
     panel, paths = Mock(), (Path("study"),)
-    panel.jobs.running = running
+    panel.jobs.busy_reason = "A job is still running." if running else ""
+    panel.session.refuses.side_effect = bool
     monkeypatch.setattr(current_window, "_viewer", Mock())
     monkeypatch.setattr(current_window, "open_panel", lambda _: panel)
     monkeypatch.setattr(current_window, "when_idle", lambda act: act())
@@ -24,6 +25,6 @@ def test_a_running_job_keeps_its_progress_when_napari_itself_has_a_question(monk
     assert current_window.ask_in_panel(paths, error)
     if running:
         panel.actions_.opener.handle_error.assert_not_called()
-        panel.session.decline.assert_called_once_with(panel.jobs.busy_reason)
+        panel.session.refuses.assert_called_once_with(panel.jobs.busy_reason)
     else:
         panel.actions_.opener.handle_error.assert_called_once_with(Request.of(paths), error)

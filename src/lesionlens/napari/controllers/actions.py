@@ -141,7 +141,7 @@ class Actions(
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
-        if self._notify_if_running():
+        if self.session.refuses(self.jobs.busy_reason):
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
         if mask and self.session.state.study is not None:
@@ -162,7 +162,7 @@ class Actions(
 
     def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
-        if study is None or (not locally and self.notify_if_server_refused()):
+        if study is None or (not locally and self.session.refuses(self.server_obstacle())):
             return False
         preferences = read_preferences()
         if locally:
@@ -327,7 +327,7 @@ class Actions(
         state = self.session.state
         if state.analysis is None:
             return False
-        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        analysis, preferences = state.analysis, read_preferences()
         lacking = missing_drawing(state)
         if self.read_controller.is_list_result(folder, analysis):
             return self.session.decline(_LIST_RESULT)
@@ -375,7 +375,7 @@ class Actions(
             return self.leave_study(
                 lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
             )
-        if self._notify_if_running():
+        if self.session.refuses(self.jobs.busy_reason):
             return False
         question = (
             f"This result belongs to {other_study}. Close the open study, and open that one with "
@@ -383,7 +383,7 @@ class Actions(
         )
 
         def close_and_reopen() -> bool:
-            if self._notify_if_running():
+            if self.session.refuses(self.jobs.busy_reason):
                 return False
             self.session.close()
             return self.reopen(path)
@@ -391,18 +391,12 @@ class Actions(
         self.dialogs.confirm(question, "Close and open", lambda: self.leave_study(close_and_reopen))
         return False
 
-    def _notify_if_running(self) -> bool:
-        """Whether a job is running, so that no study can be opened; notifies if so."""
-        if self.jobs.running:
-            self.session.decline(self.jobs.busy_reason)
-        return self.jobs.running
-
     def ask_prior(self) -> None:
         """Ask for an earlier result to compare with, also while this study's result is withheld."""
         state = self.session.state
         if state.analysis is None and self.read_controller.withheld is None:
             self.session.decline(f"{missing_analysis_reason(state, 'compare')}.")
-        elif not self._notify_if_running():
+        elif not self.session.refuses(self.jobs.busy_reason):
             title = "Compare with the result, or the latest result of the patient, in this folder"
             self.dialogs.ask_path(self.compare, title)
 

@@ -10,7 +10,11 @@ from napari.components import ViewerModel
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.viewer.prompt_mouse import PromptMouse, foreign_tool_idle, has_foreign_tool
+from lesionlens.napari.controllers.prompt_mouse import (
+    PromptMouse,
+    foreign_tool_idle,
+    has_foreign_tool,
+)
 
 _NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 
@@ -22,14 +26,7 @@ class CanvasGestures:
         self._viewer, self._acts = viewer, acts
         viewer.mouse_drag_callbacks.insert(0, self._on_click)
         viewer.mouse_move_callbacks.append(self.probe_pointer)
-        prompting = acts.prompting
-        self._prompt_mouse = PromptMouse(
-            viewer,
-            lambda: prompting.active,
-            lambda: prompting.excluding,
-            lambda: prompting.session.state.study,
-            prompting.add_gesture,
-        )
+        self._prompt_mouse = PromptMouse(viewer, acts.prompting)
 
     def release(self) -> None:
         """Disconnect from the pointer."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.napari.model.state.identity import StudyIdentity
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
+
+SignResponse = Callable[[ResponseDraft, Response, str], object]
+"""Takes the draft, the reader's category and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Dialogs:
     """Calls back with the reader's name, or with the reason of a withdrawal."""
     ask_owner: Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
     """Takes the time of an unnamed reader's last act, ISO 8601, UTC; None: stays unnamed."""
+    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str, SignResponse], object]
+    """Shows the draft of a response to a comparison, for a reader who may sign it."""
     copy_text: Callable[[str], object]
     """Puts a text on the clipboard."""
     type_reason: Callable[[], object]
@@ -64,8 +70,3 @@ class Dialogs:
     show_archive: Callable[[], object]
     show_worklist: Callable[[], object]
     show_keys: Callable[[], object]
-    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str], object] = field(
-        init=False
-    )
-    """Shows the draft of a response to a comparison, for a reader; set when there are acts to sign
-    it."""

@@ -58,7 +58,7 @@ class LesionAdder:
 
     def _add(self, point_mm: Point) -> bool:
         state, uid = self.session.state, new_tracking_uid()
-        analysis, overlays, result = state.analysis, state.overlays, self.session.result
+        analysis, overlays, result = state.analysis, state.overlays, state.result
         if analysis is None or overlays is None or result is None:
             return self.session.decline(f"{why_not_added(state)}.")
         prepared, reader = analysis.prepared, self.review_controller.reader
@@ -118,7 +118,7 @@ class LesionAdder:
         return self.review_controller.after_edit(lambda: self._merge(other))
 
     def _merge(self, other: int | None) -> bool:
-        analysis, focused = self.session.state.analysis, self.session.candidate()
+        analysis, focused = self.session.state.analysis, self.session.state.focused
         if analysis is None or focused is None:
             return self.session.decline(f"{why_not_merged(self.session.state)}.")
         partner = self._merge_partner(focused, other)
@@ -158,7 +158,7 @@ class LesionAdder:
 
     def _merge_partner(self, focused: Candidate, other: int | None) -> Candidate | None:
         """Return the listed candidate of an id, by default the one nearest to the focused one."""
-        others = [candidate for candidate in self.session.listed() if candidate.id != focused.id]
+        others = [candidate for candidate in self.session.state.listed if candidate is not focused]
         by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
         return next((c for c in by_distance if other in (None, c.id)), None)
 
@@ -173,7 +173,7 @@ class LesionAdder:
         if part is None:
             return self.session.decline(_NO_LONGER_DOUBTFUL)
         candidate = next(
-            (listed for listed in self.session.listed() if listed.id == part.candidate), None
+            (listed for listed in self.session.state.listed if listed.id == part.candidate), None
         )
         if analysis is None or candidate is None:
             return self.session.decline("Go to a doubtful part of a listed candidate first.")
@@ -297,7 +297,7 @@ class LesionAdder:
         )
 
     def _split(self, cut: Callable[[Labels, Grid], NDArray[np.bool_]]) -> None:
-        edited, candidate = self._edited_labels(), self.session.edited()
+        edited, candidate = self._edited_labels(), self.session.state.edited
         analysis, overlays = self.session.state.analysis, self.session.state.overlays
         if edited is None or analysis is None or overlays is None:
             return

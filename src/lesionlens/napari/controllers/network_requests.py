@@ -46,7 +46,7 @@ class NetworkRequests(MarkActs):
 
         With `moving`, positions that cannot be probed are skipped silently.
         """
-        state, result = self.session.state, self.session.result
+        state, result = self.session.state, self.session.state.result
         if state.analysis is None or state.overlays is None or result is None:
             hidden = self.read_controller.closed
             reason = _HIDDEN if hidden else f"{missing_analysis_reason(state, 'probe')}."
@@ -64,7 +64,7 @@ class NetworkRequests(MarkActs):
 
         def on_result(response: Any) -> None:
             overlays = self.session.state.overlays
-            if self.session.result is not result or overlays is None:
+            if self.session.state.result is not result or overlays is None:
                 return
             if isinstance(response, str):
                 self.end_probe()
@@ -74,7 +74,7 @@ class NetworkRequests(MarkActs):
             self.session.clear_problem(QUESTION)
 
         def on_error(error: BaseException) -> None:
-            if self.session.result is result and not moving:
+            if self.session.state.result is result and not moving:
                 self.session.refused(problem_of(error, QUESTION))
 
         key, on_slow = RequestKey("probe", (id(result), i, j, k)), self._show_wait
@@ -87,13 +87,10 @@ class NetworkRequests(MarkActs):
             self.session.decline(reason)
         return False
 
-    def notify_if_server_refused(self) -> bool:
-        """Whether the server that was entered cannot be used, and that is shown; notifies if so."""
+    def server_obstacle(self) -> str:
+        """Return that the server that was entered cannot be used, while that is shown; else ""."""
         problem = self.session.state.problem
-        is_refused = problem is not None and problem.cause == SERVER
-        if is_refused:
-            self.session.decline(_SERVER_REFUSED)
-        return is_refused
+        return _SERVER_REFUSED if problem is not None and problem.cause == SERVER else ""
 
     def _show_wait(self, waits: bool) -> None:  # noqa: FBT001 -- a callback
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""
@@ -102,7 +99,7 @@ class NetworkRequests(MarkActs):
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Compute the attention of one layer or head, and show it when it arrives."""
-        state, result = self.session.state, self.session.result
+        state, result = self.session.state, self.session.state.result
         if state.analysis is None or result is None:
             return
         prepared = state.analysis.prepared
@@ -112,14 +109,14 @@ class NetworkRequests(MarkActs):
 
         def on_result(view: Any) -> None:
             overlays = self.session.state.overlays
-            if self.session.result is result and overlays is not None:
+            if self.session.state.result is result and overlays is not None:
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
                 self.session.clear_problem(QUESTION)
 
         def on_error(error: BaseException) -> None:
             choices = self.session.state.choices
             is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
-            if self.session.result is result and is_chosen:
+            if self.session.state.result is result and is_chosen:
                 self.session.choose_layer(None)
                 self.session.refused(problem_of(error, QUESTION))
 
@@ -128,8 +125,8 @@ class NetworkRequests(MarkActs):
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus occluded."""
-        state, candidate = self.session.state, self.session.candidate()
-        result = self.session.result
+        state, candidate = self.session.state, self.session.state.focused
+        result = self.session.state.result
         if candidate is None or result is None:
             missing = state.analysis is None
             reason = missing_analysis_reason(state, "occlude a candidate") if missing else FOCUS
@@ -141,7 +138,7 @@ class NetworkRequests(MarkActs):
             return str(result.what_if(candidate.id, context=context).text)
 
         def on_result(summary: str) -> None:
-            if self.session.result is result:
+            if self.session.state.result is result:
                 self.session.show_occluded_result(candidate.id, summary)
                 self.session.notify(f"Without candidate {candidate.id}: {summary}")
 

@@ -20,40 +20,25 @@ _SIGNED_WHILE_DRAWING = (
 
 
 class Obstacles:
-    """Checks of one window; each notifies the reader of what it finds."""
+    """Checks of one window; each returns the reason that is to be shown, empty if there is none."""
 
     def __init__(self, session: ReviewSession, log: DecisionLog) -> None:
         self._session, self._log = session, log
 
-    def notify_if_signed(self) -> bool:
-        """Whether the study is signed, here or in another window."""
+    def signed(self) -> str:
+        """Return that the study is signed, here or in another window."""
         state = self._session.state
         if state.review.signed is not None:
-            self._session.decline(f"{SIGNED}.")
-        elif state.analysis is not None and self._log.decided_elsewhere(
-            state.analysis, signed=True
-        ):
-            is_drawing = state.editing is not None
-            self._session.decline(_SIGNED_WHILE_DRAWING if is_drawing else _SIGNED_ELSEWHERE)
-        else:
-            return False
-        return True
+            return f"{SIGNED}."
+        if state.analysis is None or not self._log.decided_elsewhere(state.analysis, signed=True):
+            return ""
+        return _SIGNED_ELSEWHERE if state.editing is None else _SIGNED_WHILE_DRAWING
 
-    def notify_if_decided_elsewhere(self) -> bool:
-        """Whether another window decided on the study since, which may not be signed."""
-        analysis = self._session.state.analysis
-        unseen = analysis is not None and self._log.decided_elsewhere(analysis)
-        if unseen:
-            self._session.decline(_DECIDED_ELSEWHERE)
-        return unseen
+    def unsettled(self) -> str:
+        """Return what must be settled before a signature: strokes, or another window's decisions.
 
-    def notify_if_unfinished(self) -> bool:
-        """Whether interrupted strokes are offered, which began from the outlines shown.
-
-        Continued after another change of outlines, they would undo it; after a signature, they
-        could not be kept.
+        Interrupted strokes could not be kept once the study is signed.
         """
-        message = unfinished_drawing(self._session.state)
-        if message:
-            self._session.decline(message)
-        return bool(message)
+        state = self._session.state
+        unseen = state.analysis is not None and self._log.decided_elsewhere(state.analysis)
+        return unfinished_drawing(state) or (_DECIDED_ELSEWHERE if unseen else "")

@@ -196,7 +196,7 @@ class Prompting:
         if self._answering_outline is not None or not self._queue:
             return
         queued, editor = self._queue.pop(0), self.review_controller.editor
-        edited, result = editor.drawn(), self.session.result
+        edited, result = editor.drawn(), self.session.state.result
         analysis = self.session.state.analysis
         if edited is None or result is None or analysis is None:
             self._queue.clear()
@@ -361,7 +361,7 @@ class Prompting:
         overlays = self.session.state.overlays
         if overlays is None:
             return 0
-        listed = {candidate.id for candidate in self.session.listed()}
+        listed = set(self.session.state.listed_ids)
         voxel = overlays.grid.nearest_voxel(gesture.path_mm[0])
         box = tuple(
             slice(max(0, i - _NEIGHBOUR_VOX), max(0, i + _NEIGHBOUR_VOX + 1)) for i in voxel
@@ -373,7 +373,7 @@ class Prompting:
 
         It is the shown one in a candidate that was flagged, elsewhere only if it is a part.
         """
-        region, candidate = self.session.state.choices.region, self.session.edited()
+        region, candidate = self.session.state.choices.region, self.session.state.edited
         if self.session.state.editing == DRAWN_CAVITY:
             return None
         flagged = candidate is not None and candidate.source is not Source.READER

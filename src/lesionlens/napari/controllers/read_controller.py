@@ -104,10 +104,8 @@ class ReadController:
 
     def set_other_aside(self, reader: str) -> str:
         """Save other decisions of a reader who continues the shown ones; return a notice, or ""."""
-        analysis, review = self.session.state.analysis, self.session.state.review
-        if analysis is None:
-            return ""
-        return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
+        analysis = self.session.state.analysis
+        return "" if analysis is None else self.decision_log.set_other_aside(analysis, reader)
 
     @property
     def logs_what_is_shown(self) -> bool:
@@ -188,7 +186,7 @@ class ReadController:
         self._record_findings_shown(new)
         if (old.analysis is None) is not (new.analysis is None):
             self.current.changed.emit()
-        previous_result, self._shown_result = self._shown_result, self.session.result
+        previous_result, self._shown_result = self._shown_result, self.session.state.result
         is_other_result = previous_result is not self._shown_result
         if is_other_result:
             is_continued = new.review.continues(old.review)
@@ -212,7 +210,7 @@ class ReadController:
             suspended, self._suspended = self._suspended, _SuspendedRead()
             if new.study is suspended.study:
                 self._expected, self._withheld = suspended.expected, suspended.withheld
-                self._shown_result = self.session.result
+                self._shown_result = self.session.state.result
             elif new.request is not None and new.request.in_place_of is suspended.study:
                 self._expected = self._expected or suspended.expected
             expected, self._expected = self._expected, None

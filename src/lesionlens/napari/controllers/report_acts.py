@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -27,8 +27,6 @@ _DIAMETER_LEFT = (
 class ReportActs(SignActs):
     """Acts on signatures, sentences, response and diameters."""
 
-    _response_study: Study | None = None
-
     def copy_sentence(self, *, whole: bool = False) -> None:
         """Copy the candidate in focus as a sentence; else, or if `whole`, the study.
 
@@ -37,15 +35,15 @@ class ReportActs(SignActs):
         self.leave_for(lambda: self._copy_sentence(whole=whole))
 
     def _copy_sentence(self, *, whole: bool) -> None:
-        state, candidate = self.session.state, self.session.candidate()
+        state, candidate = self.session.state, self.session.state.focused
         if state.analysis is None:
             self.session.decline("There is no result to describe in a sentence yet.")
             return
-        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        preferences = read_preferences()
         template_path = preferences.sentence_template
         try:
             template = read_template(Path(template_path)) if template_path else ""
-            sentences = Sentences(analysis, preferences.sentence_language, template)
+            sentences = Sentences(state.analysis, preferences.sentence_language, template)
             text = sentences.of_study() if whole or candidate is None else sentences.of(candidate)
         except LesionLensError as error:
             self.session.decline(str(error))
@@ -66,21 +64,26 @@ class ReportActs(SignActs):
             return
         if not self.review_controller.may_sign_response():
             return
-        self._response_study = state.study
         notices = () if state.analysis is None else state.analysis.run.notices
         reader = self.review_controller.reader or ""
-        self.dialogs.ask_response(comparison, notices, state.identity, reader)
+        sign = partial(self._sign_response, state.study, comparison)
+        self.dialogs.ask_response(comparison, notices, state.identity, reader, sign)
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""
-        analysis, review = self.session.state.analysis, self.session.state.review
-        return None if analysis is None else replace(analysis, review=review).compared
+        analysis = self.session.state.analysis
+        return None if analysis is None else analysis.compared
 
-    def sign_response(
-        self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str
+    def _sign_response(
+        self,
+        study: Study | None,
+        comparison: Comparison,
+        draft: ResponseDraft,
+        category: Response,
+        reader: str,
     ) -> None:
         """Store the response, unless study or comparison changed; a name is kept as in `sign`."""
-        if self._response_study is not self.session.state.study:
+        if self.session.state.study is not study:
             self.session.decline(STUDY_CHANGED)
             return
         if not self.review_controller.may_sign_response():
@@ -122,7 +125,7 @@ class ReportActs(SignActs):
     @override
     def keep_rulers(self) -> None:
         """Store the diameters dragged by the reader."""
-        dragged, candidate = self.views.dragged, self.session.candidate()
+        dragged, candidate = self.views.dragged, self.session.state.focused
         if dragged is None:
             return
         self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept

@@ -18,7 +18,7 @@ from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
-from lesionlens.napari.model.wording.edits import decision_obstacle
+from lesionlens.napari.model.wording.edits import decision_obstacle, unfinished_drawing
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
@@ -82,7 +82,7 @@ class ReviewController:
         if decision_obstacle(self.session.state):
             self.notify_obstacle()
             return False
-        if self._obstacles.notify_if_signed():
+        if self.session.refuses(self._obstacles.signed()):
             return False
         if self.session.repeats(state) and self._read_controller.logs_what_is_shown:
             self.session.clear_candidate_problems()
@@ -112,7 +112,7 @@ class ReviewController:
             numbers = ", ".join(str(candidate.id) for candidate in undecided)
             self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
-        if self._obstacles.notify_if_unfinished() or self._obstacles.notify_if_decided_elsewhere():
+        if self.session.refuses(self._obstacles.unsettled()):
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -156,7 +156,7 @@ class ReviewController:
         """Store the diameters placed by a reader, after an outline being drawn."""
 
         def place() -> bool:
-            if self._obstacles.notify_if_signed():
+            if self.session.refuses(self._obstacles.signed()):
                 return False
             reader = self.reader
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
@@ -166,12 +166,7 @@ class ReviewController:
 
     def may_sign_response(self) -> bool:
         """Whether a response can be signed now; notifies if not."""
-        return not (
-            self._notify_if_blocked()
-            or self._obstacles.notify_if_signed()
-            or self._obstacles.notify_if_unfinished()
-            or self._obstacles.notify_if_decided_elsewhere()
-        )
+        return not (self._refuses_change() or self.session.refuses(self._obstacles.unsettled()))
 
     def sign_response(self, signed: SignedResponse) -> bool:
         """Store a signed response; False, with a message, if that is not possible now."""
@@ -198,7 +193,7 @@ class ReviewController:
             and event.state is not ReviewState.UNREVIEWED
             and (reason := self.session.reason_for(candidate, event.state)) != event.reason
         ]
-        if not decided or self._notify_if_blocked() or self._obstacles.notify_if_signed():
+        if not decided or self._refuses_change():
             return
         reader = self.reader
 
@@ -212,9 +207,8 @@ class ReviewController:
         """Store typed reasons; False, with a message, once if no decision has taken one."""
         self.store_reason()
         state = self.session.state
-        candidates = () if state.analysis is None else state.analysis.findings.candidates
         reasons: dict[int, str] = {}
-        for candidate in candidates:
+        for candidate in state.candidates:
             typed = state.typed.get(candidate.tracking_uid, "").strip()
             last = state.review.of(candidate.tracking_uid)
             if typed and (last is None or typed not in (last.reason or "")):
@@ -231,7 +225,7 @@ class ReviewController:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._notify_if_blocked() or self._obstacles.notify_if_signed():
+        elif self._refuses_change():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -260,7 +254,7 @@ class ReviewController:
         return self._save_outline(edited, act)
 
     def _save_outline(self, edited: EditedLabels, act: Callable[[], bool]) -> bool:
-        candidate, analysis = self.session.edited(), self.session.state.analysis
+        candidate, analysis = self.session.state.edited, self.session.state.analysis
         uid, assisted = self.session.state.edited_uid, self.editor.assisted
         prompts = tuple(self.editor.rounds)
         if analysis is None:
@@ -294,7 +288,7 @@ class ReviewController:
         """Change outlines in a thread: `record` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None or self._notify_if_blocked() or self._obstacles.notify_if_signed():
+        if analysis is None or self._refuses_change():
             return False
 
         def task(context: RunContext) -> Reviewed:
@@ -348,7 +342,7 @@ class ReviewController:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._notify_if_blocked() or analysis is None or self._obstacles.notify_if_signed():
+        if self._refuses_change() or analysis is None:
             return
         if state.editing is not None:
             self.session.decline("" if stroke() else no_stroke)  # "" clears the last such message
@@ -372,9 +366,8 @@ class ReviewController:
 
     def _go_to_any(self, tracking_uids: list[str]) -> None:
         """Go to the last of these candidates that exists, unless one of them is in focus."""
-        analysis, focus = self.session.state.analysis, self.session.candidate()
-        candidates = () if analysis is None else analysis.findings.candidates
-        existing = {c.tracking_uid for c in candidates}.intersection(tracking_uids)
+        state, focus = self.session.state, self.session.state.focused
+        existing = {c.tracking_uid for c in state.candidates}.intersection(tracking_uids)
         if existing and (focus is None or focus.tracking_uid not in existing):
             self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in existing))
 
@@ -387,8 +380,8 @@ class ReviewController:
     ) -> bool:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
         was_editing = self.session.state.editing is not None
-        if self._obstacles.notify_if_unfinished():
-            return False
+        if self.session.refuses(unfinished_drawing(self.session.state)):
+            return False  # continued afterwards, the strokes would undo this change
 
         def on_result(updated: Reviewed) -> None:
             self._set_busy(busy=False)
@@ -417,6 +410,10 @@ class ReviewController:
         self._has_refused = False
         self._set_busy(busy=True)
         return True
+
+    def _refuses_change(self) -> bool:
+        """Whether decisions are blocked, or the study is signed, here or elsewhere; notifies."""
+        return self._notify_if_blocked() or self.session.refuses(self._obstacles.signed())
 
     def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""

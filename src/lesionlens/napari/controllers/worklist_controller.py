@@ -6,8 +6,9 @@ from collections.abc import Callable
 from concurrent import futures
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from napari.layers import Layer
 from qtpy.QtCore import QObject, QTimer
 
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
@@ -65,19 +66,10 @@ _MEMORY_RELEASE_MS = 900
 
 
 class WorklistController:
-    """Opens studies of a list, and analyses the others ahead in a separate process.
+    """Opens studies of a list, and analyses the others ahead in a separate process."""
 
-    `show` adds layer data to the viewer.
-    """
-
-    def __init__(
-        self,
-        session: WorklistSession,
-        actions: Actions,
-        show: Callable[[Any], object],
-        parent: QObject,
-    ) -> None:
-        self.session, self.actions, self._show = session, actions, show
+    def __init__(self, session: WorklistSession, actions: Actions, parent: QObject) -> None:
+        self.session, self.actions = session, actions
         self.jobs = Jobs(session, parent)
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
         self._next_study = NextStudy(self._pool)
@@ -299,9 +291,8 @@ class WorklistController:
             self.actions.session.suspend()
             self.actions.jobs.stop()
             return True
-        if self.actions.jobs.running:
-            return self.actions.session.decline(self.actions.jobs.busy_reason)
-
+        if self.actions.session.refuses(self.actions.jobs.busy_reason):
+            return False
         self._opening = row
         self.session.set_opening_row(row)
         self.actions.session.suspend()
@@ -401,8 +392,8 @@ class WorklistController:
         uid = entry.study_uid or None
         request = Request((opened.path,), study_uid=uid, same_patient=opened.same_patient)
         self.actions.session.open(opened.study, request, identity)
-        for layer in opened.layers:
-            self._show(layer)
+        for data in opened.layers:
+            self.actions.viewer.layers.append(Layer.create(*data))
 
     def _result_of(self, row: WorklistRow) -> Path:
         folder = self.session.state.folder

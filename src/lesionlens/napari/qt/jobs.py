@@ -70,7 +70,9 @@ class Jobs(QObject):
 
     @property
     def busy_reason(self) -> str:
-        """The reason, for the reader, why no other task can be started now."""
+        """The reason, for the reader, why no task can be started now; empty if one can."""
+        if not self.running:
+            return ""
         return _STOPPING if self._cancel.is_set() else _BUSY
 
     def start(

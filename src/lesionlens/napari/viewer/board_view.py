@@ -14,11 +14,12 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
 from lesionlens.napari.model.geometry.planes import Plane, intensity_text
 from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.strokes import Slab
-from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
@@ -46,15 +47,13 @@ class BoardView(QWidget):
     """A lesion is to be added: RAS+ mm."""
     prompted = Signal(object)
     """The reader made a prompt: a `Gesture`."""
-    refused = Signal(str)
-    """An act of the pointer was refused: the reason."""
     pointed = Signal(object)
     """The pointer is over a point of the open study: RAS+ mm."""
     window_dragged = Signal(object, float, float)
     """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
-        self, viewpoint: SharedViewpoint, limits_of: Callable[[MrSequence], Limits], parent: QWidget
+        self, acts: ViewActs, limits_of: Callable[[MrSequence], Limits], parent: QWidget
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
@@ -68,14 +67,14 @@ class BoardView(QWidget):
         """Whether prompts exclude unless Alt is held."""
         self.brush: Brush | None = None
         """Handles the pointer while an outline is drawn."""
-        self._viewpoint, self._limits_of = viewpoint, limits_of
+        self._acts, self._viewpoint, self._limits_of = acts, acts.viewpoint, limits_of
         self.board = Board()
         self._maximised: int | None = None
         self._artist = TilePainter({})
         self._comparison_view: ComparedImages | None = None
         self._fitted = True
         self._wheel_steps = WheelSteps()
-        self.ends = EndDragger(lambda: self.board, self)
+        self._ends = EndDragger(lambda: self.board, acts)
         self._hover: tuple[Tile, Point] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
@@ -83,7 +82,7 @@ class BoardView(QWidget):
         grid.setSpacing(2)
         self._grid = grid
         self.setStyleSheet("#lesionlens_board { background: #303440; }")
-        viewpoint.changed.connect(self._on_viewpoint)
+        self._viewpoint.changed.connect(self._on_viewpoint)
 
     def release(self) -> None:
         """Disconnect from the viewpoint."""
@@ -110,7 +109,7 @@ class BoardView(QWidget):
     def forget(self) -> None:
         """Release a closed study."""
         self.board, self._hover = Board(), None
-        self.ends.forget()
+        self._ends.forget()
         for view in self.tiles:
             view.forget_prompt()
         self._artist = TilePainter({})
@@ -282,10 +281,8 @@ class BoardView(QWidget):
         return comparison is not None and not comparison.compared.other_image
 
     def _refused_in(self, tile: Tile) -> bool:
-        is_refused = self.shows_other_examination(tile)
-        if is_refused:
-            self.refused.emit(_OTHER_EXAMINATION)
-        return is_refused
+        is_other = self.shows_other_examination(tile)
+        return self._acts.session.refuses(_OTHER_EXAMINATION if is_other else "")
 
     def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
@@ -355,13 +352,13 @@ class BoardView(QWidget):
         if drawing is None:
             return False
         rulers = self._artist.rulers(self.board)
-        return self.ends.drag(drawing, rulers, position, point, pixels_per_mm=self.zoom())
+        return self._ends.drag(drawing, rulers, position, point, pixels_per_mm=self.zoom())
 
     def released(self) -> None:
         """Release a ruler, a measurement or the brush."""
         if self.brush is not None:
             self.brush.lift()
-        self.ends.release()
+        self._ends.release()
 
     def _point_at(self, tile: Tile, position: tuple[float, float]) -> Point:
         frame = self.board.frame
@@ -426,7 +423,7 @@ class BoardView(QWidget):
 
     def double_clicked(self, tile: Tile) -> None:
         """Show this view alone, or all views again; its first click began no measurement."""
-        self.ends.point_dropped.emit()
+        self._acts.drop_point()
         if len(self.board.tiles) < 2:
             return
         keys = [(other.sequence, other.plane, other.prior) for other in self.board.tiles]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from qtpy.QtCore import QObject, Signal
 
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.gestures import STILL_PX
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler
@@ -29,23 +29,11 @@ class _DraggedEnd(NamedTuple):
     point_index: int
 
 
-class EndDragger(QObject):
-    """The dragged end, with signals for its movement."""
+class EndDragger:
+    """The dragged end, whose movement is an act on rulers or measurements."""
 
-    ruler_dragged = Signal(object)
-    """An end of a ruler was moved: the candidate's current rulers."""
-    ruler_released = Signal()
-    measure_started = Signal(object, bool)
-    """A measurement begins at a point: RAS+ mm; whether the last one is visible here."""
-    measure_moved = Signal(int, int, object)
-    """A measurement point was moved: measurement, point, RAS+ mm."""
-    measure_ended = Signal()
-    point_dropped = Signal()
-    """A click that began a measurement was the first of a double click."""
-
-    def __init__(self, board: Callable[[], Board], parent: QObject) -> None:
-        super().__init__(parent)
-        self._board = board
+    def __init__(self, board: Callable[[], Board], acts: ViewActs) -> None:
+        self._board, self._acts = board, acts
         self._pressing = False
         self._dragged_end: _DraggedEnd | None = None
         self._candidate: int | None = None
@@ -54,7 +42,7 @@ class EndDragger(QObject):
         """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
     def forget(self) -> None:
-        """Release without a signal."""
+        """Release without an act."""
         self._dragged_end = None
 
     def drag(
@@ -96,12 +84,12 @@ class EndDragger(QObject):
         if not self._is_drawn(drawing, self._dragged_end):
             return True
         if is_measure:
-            self.measure_moved.emit(index, point_index, point)
+            self._acts.move_measure(index, point_index, point)
         elif self._grab_position is None:  # a click alone places nothing
             through = self._board().frame.normal(Plane.AXIAL)
             moved_rulers = list(rulers)
             moved_rulers[index] = moved_rulers[index].with_end(point_index, point, through)
-            self.ruler_dragged.emit(tuple(moved_rulers))
+            self._acts.drag_rulers(tuple(moved_rulers))
         return True
 
     def _is_drawn(self, drawing: Drawing, end: _DraggedEnd) -> bool:
@@ -117,9 +105,8 @@ class EndDragger(QObject):
         if views.measuring is None:
             return None
         last_index = len(views.measures) - 1
-        self.measure_started.emit(
-            point, any(measure.index == last_index for measure in drawing.measures)
-        )
+        last_visible = any(measure.index == last_index for measure in drawing.measures)
+        self._acts.begin_measure(point, last_visible=last_visible)
         measures = self._board().views.measures  # with the new one
         index, point_index = len(measures) - 1, len(measures[-1].points) - 1
         return _DraggedEnd(is_measure=True, line_index=index, point_index=point_index)
@@ -128,7 +115,7 @@ class EndDragger(QObject):
         """End the drag."""
         if self._dragged_end is not None:
             is_measure = self._dragged_end.is_measure
-            (self.measure_ended if is_measure else self.ruler_released).emit()
+            (self._acts.end_measure if is_measure else self._acts.keep_rulers)()
         self._dragged_end, self._pressing = None, False
 
 

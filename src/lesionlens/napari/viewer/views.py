@@ -19,8 +19,9 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process.memory import existing_objects_excluded
+from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import OrientedVolume
@@ -44,6 +45,8 @@ from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
 _CINE_MS = 83
 """Milliseconds a slice: twelve slices a second."""
+_COLLECTION_MS = 500
+"""Delay of the garbage collection after a study without overlays was closed."""
 _IDLE_MS = 150
 """Idle time of linked views before napari's hidden canvas is updated."""
 
@@ -65,6 +68,8 @@ class Views(QObject):
     """The pointer moved over a linked view; `viewer.cursor` has its position."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
+    overlays_changed = Signal()
+    """The image may need a different fraction of the window."""
     board_created = Signal(object)
     """Linked views were created, of this window or the second one."""
 
@@ -99,6 +104,7 @@ class Views(QObject):
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_window)
         self._applied_scene = self._scene = ShownScene()
         self._idle_timer = once_idle(self.settle, self, _IDLE_MS)
+        self._collection = once_idle(collect_and_freeze, self)
         viewpoint.changed.connect(self._on_viewpoint)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)
@@ -106,16 +112,35 @@ class Views(QObject):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def set_up(self) -> None:
-        """Set napari's canvas to radiological convention when a study is opened."""
-        self.single.set_up()
-        self._mouse.listen()
-
     def set_wheel(self, *, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl+wheel scroll, or the reverse."""
         self._mouse.wheel_zooms = zooms
         for view in self._boards():
             view.wheel_zooms = zooms
+
+    def paint(self, before: ViewModel, model: ViewModel) -> None:
+        """Paint the differences between two models on the layers and views."""
+        if model.study is not before.study:
+            self._keep_position(
+                lambda: self._layers.remove_other_studies(model.study, model.suspended_study)
+            )
+            if model.study is not None:
+                self.single.set_up()
+                self._mouse.listen()
+        if model.overlays is not before.overlays:
+            self._show_overlays(before, model)
+        elif model.study is not before.study is not None:
+            self._collection.start(_COLLECTION_MS)
+        self.show(model)
+
+    def _show_overlays(self, before: ViewModel, model: ViewModel) -> None:
+        is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
+        self._keep_position(lambda: self._layers.show_overlays(model.overlays, model.study))
+        self.overlays_changed.emit()
+        if before.overlays is None or model.overlays is None:
+            self._collection.start(0)
+        if is_empty:
+            self.fit()
 
     def show(self, model: ViewModel) -> None:
         """Show a model in the chosen views."""
@@ -182,8 +207,8 @@ class Views(QObject):
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view."""
-        if self._is_linked and self.linked is not None:
-            self.linked.go_to(point_mm, box_mm)
+        if self._shown_board is not None:
+            self._shown_board.go_to(point_mm, box_mm)
             return
         self.single.go_to(point_mm, box_mm)
         if self._second_view is not None:
@@ -193,17 +218,16 @@ class Views(QObject):
         """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
         if self._second_view is not None and self._second_view.in_sight(plane, points_mm):
             return True
-        if self.linked is not None and self._is_linked:
-            return self.linked.in_sight(plane, points_mm)
+        if self._shown_board is not None:
+            return self._shown_board.in_sight(plane, points_mm)
         return self._scene.choices.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""
         self.single.fit()
-        if self.linked is not None and self._is_linked:
-            self.linked.fit()
-        elif self._second_view is not None:
-            self._second_view.fit()
+        linked = self._shown_board or self._second_view
+        if linked is not None:
+            linked.fit()
 
     @property
     def _second_view(self) -> BoardView | None:
@@ -216,7 +240,7 @@ class Views(QObject):
 
         Tab then leads to the panel. A text field being edited keeps the focus.
         """
-        visible = self.linked if self._is_linked else self.canvas
+        visible = self._shown_board or self.canvas
         if visible is not None:
             if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
                 visible.setFocus()
@@ -256,8 +280,13 @@ class Views(QObject):
     # --- layout -----------------------------------------------------------------
 
     @property
+    def _shown_board(self) -> BoardView | None:
+        """The linked views, if they are shown in place of napari's canvas."""
+        return None if self.linked is None or self.linked.isHidden() else self.linked
+
+    @property
     def _is_linked(self) -> bool:
-        return self.linked is not None and not self.linked.isHidden()
+        return self._shown_board is not None
 
     def _update_layout(self) -> None:
         """Show the linked views if the layout has any, else napari's canvas."""
@@ -318,16 +347,10 @@ class Views(QObject):
 
     def _board_view(self, parent: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._viewpoint, self._layers.limits, parent)
+        view = BoardView(self._acts, self._layers.limits, parent)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
-        view.ends.ruler_dragged.connect(self._acts.drag_rulers)
-        view.ends.ruler_released.connect(self._acts.keep_rulers)
-        view.ends.measure_started.connect(self._acts.begin_measure)
-        view.ends.measure_moved.connect(self._acts.move_measure)
-        view.ends.measure_ended.connect(self._acts.end_measure)
-        view.ends.point_dropped.connect(self._acts.drop_point)
         self.board_created.emit(view)
         return view
 
@@ -372,7 +395,7 @@ class Views(QObject):
         self._is_moving = False
         self._draw_lines()
 
-    def keep_position(self, change: Callable[[], object]) -> None:
+    def _keep_position(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
         self._is_moving = True
         with existing_objects_excluded():
@@ -405,8 +428,8 @@ class Views(QObject):
         return send_pointer_move((canvas, *tiles))
 
     def _on_reset(self) -> None:
-        if self.linked is not None and self._is_linked and not self._is_turning:
-            self.linked.fit()
+        if self._shown_board is not None and not self._is_turning:
+            self._shown_board.fit()
 
     # --- voxels and brightness ------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.state.identity import identity_of_result
 from lesionlens.napari.model.studies import archive
@@ -49,10 +50,8 @@ class PacsDialog(Dialog):
 
     Parameters
     ----------
-    open_study : callable
-        Opens a folder in the window; returns False if another job is running.
-    exported : callable
-        Returns the folder of the last export, or None.
+    acts : Actions
+        Open a study that was retrieved; know the folder of the last export.
     make_list : callable or None
         Makes a worklist of the studies found; returns False if cancelled. None if studies are
         opened one at a time.
@@ -61,17 +60,16 @@ class PacsDialog(Dialog):
     def __init__(
         self,
         parent: QWidget,
-        open_study: Callable[[Path], bool],
-        exported: Callable[[], Path | None],
+        acts: Actions,
         make_list: Callable[[tuple[FoundStudy, ...], Server], bool] | None = None,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens")
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(QSize(760, 560).boundedTo(self.screen().availableSize() * 0.9))
-        self._exported, self._make_list = exported, make_list
+        self._acts, self._make_list = acts, make_list
         ask_patient = partial(confirm_patient, self)
-        self.controller = ArchiveController(open_study, ask_patient, self)
+        self.controller = ArchiveController(acts.open, ask_patient, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
         self._screen = self.session.screen
         self._build()
@@ -166,7 +164,7 @@ class PacsDialog(Dialog):
 
     def ask_send(self) -> None:
         """Ask for a result, and send it once the user agrees."""
-        start = str(self._exported() or Path())
+        start = str(self._acts.exported or Path())
         ask_path(self, self.send, "Send the result in this folder", start=start)
 
     def send(self, result: Path) -> None:

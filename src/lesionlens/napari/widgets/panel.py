@@ -29,7 +29,6 @@ from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.dialogs import Dialogs
-from lesionlens.napari.controllers.read_texts import analyse_button_text
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
@@ -101,10 +100,8 @@ class Panel(QWidget):
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
         self.signing, self.read_owner = SignDialog(self), ReadOwnerDialog(self)
-        dialogs = self._dialogs()
-        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, dialogs)
-        self.response = ResponseDialog(self, self.actions_.sign_response)
-        dialogs.ask_response = self.response.ask
+        self.response = ResponseDialog(self)
+        self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, self._dialogs())
         self.commands = Commands(BY_NAME, self.actions_, self._screen_now, session.decline)
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
@@ -120,6 +117,7 @@ class Panel(QWidget):
             ask_patient=partial(confirm_patient, self),
             ask_signature=self.signing.ask,
             ask_owner=self.read_owner.ask,
+            ask_response=self.response.ask,
             copy_text=QApplication.clipboard().setText,
             type_reason=self.type_reason,
             show_archive=self.show_archive,
@@ -138,9 +136,8 @@ class Panel(QWidget):
         self.assign = AssignmentEditor(acts.assign_sequences)
         self.quality = QualityBlock()
         self.preparation = PreparationBlock(acts)
-        self.run = RunBlock(partial(run, "analyse"), acts.stop)
+        self.run = RunBlock(partial(run, "analyse"), acts)
         self.read_block = ReadBlock(acts)
-        acts.read_controller.current.changed.connect(self._show_closed)
         self.candidates = CandidateBlock(acts, run)
         self.considered = ConsideredBlock(acts.go_to_point)
         self.followup = FollowupBlock(acts.go_to_candidate)
@@ -223,7 +220,6 @@ class Panel(QWidget):
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(model.query)
-        self._show_closed()
         self.run.show_screen(screen)
         self.message.show_screen(screen, self.run)
         self.candidates.show_screen(screen)
@@ -239,9 +235,6 @@ class Panel(QWidget):
         if not self.actions_.read_controller.closed:
             return screen
         return replace(screen, decision_obstacle=_HIDDEN, not_added=_HIDDEN, not_merged=_HIDDEN)
-
-    def _show_closed(self) -> None:
-        self.run.show_closed(analyse_button_text(self.actions_.read_controller))
 
     def _ask(self, query: Query | None) -> None:
         """Ask for the study, or for the sequences of its series."""
@@ -272,7 +265,7 @@ class Panel(QWidget):
     def show_archive(self) -> None:
         """Show the archive's dialog; no request is sent yet."""
         if self.archive is None:
-            self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
+            self.archive = PacsDialog(self, self.actions_)
         self.archive.show()
         self.archive.raise_()
 

@@ -5,8 +5,6 @@ All of it is in the language of the report, into which the signed response goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
@@ -30,27 +28,25 @@ from lesionlens.base.records.response import (
     ResponseDraft,
     Steroids,
 )
+from lesionlens.napari.controllers.dialogs import SignResponse
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import Dialog, label
 from lesionlens.results.export.report_texts import ReportTexts, load
 
-Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
 ANOTHER_NADIR = "another nadir"
 """What a draft misses whose nadir is before its baseline."""
 
 
 class ResponseDialog(Dialog):
-    """Updates the draft at each change; the reader chooses and signs the category.
+    """Updates the draft at each change; the reader chooses and signs the category."""
 
-    `sign` takes the draft, the comparison, the reader's category and name.
-    """
-
-    def __init__(self, parent: QWidget, sign: Sign) -> None:
+    def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(560)
-        self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
+        self._sign: SignResponse = lambda *_: None
+        self._draft = ResponseDraft(ResponseChoices(), None, (), None)
         self._comparison: Comparison | None = None
         self._notices: tuple[str, ...] = ()
         self._baseline, self._nadir = QComboBox(), QComboBox()
@@ -115,9 +111,10 @@ class ResponseDialog(Dialog):
         notices: tuple[str, ...],
         identity: StudyIdentity,
         reader: str,
+        sign: SignResponse,
     ) -> None:
         """Show the draft of a comparison; `notices` are those of its analysis."""
-        self._comparison, self._notices = None, notices
+        self._comparison, self._notices, self._sign = None, notices, sign
         self._translate(load(read_preferences().sentence_language))
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._identity.setText(identity.text)
@@ -179,4 +176,4 @@ class ResponseDialog(Dialog):
         category = self._chosen()
         if category is not None and self._comparison is not None and self._may_sign():
             super().accept()
-            self._sign(self._draft, self._comparison, category, self._reader.text().strip())
+            self._sign(self._draft, category, self._reader.text().strip())

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication, QFrame, QWidget
 
+from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.read_texts import analyse_button_text
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.widgets.parts import (
@@ -74,13 +76,13 @@ class JobProgress(QObject):
 class RunBlock(QWidget):
     """One line: the button, or the running job with progress, seconds and Cancel."""
 
-    def __init__(self, analyse: Callable[[], object], cancel: Callable[[], object]) -> None:
+    def __init__(self, analyse: Callable[[], object], acts: Actions) -> None:
         super().__init__()
         self._analyse = push_button("Analyse", analyse, role="primary")
-        self._progress = JobProgress(cancel, self, staged=True)
+        self._progress = JobProgress(acts.stop, self, staged=True)
         stack(self, self._analyse, self._progress.line, self._progress.bar, spacing=4)
-        self._unaided_text: str | None = None
-        self._screen = Screen()
+        self._screen, self._controller = Screen(), acts.read_controller
+        self._controller.current.changed.connect(self._show_button)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops."""
@@ -93,18 +95,9 @@ class RunBlock(QWidget):
         self._progress.show_activity(screen.activity)
         self.setVisible(screen.activity is not None or bool(screen.study.title))
 
-    def show_closed(self, text: str | None) -> None:
-        """Set the text of the button during an unaided read.
-
-        Empty: no analysis is needed; None: no unaided read.
-        """
-        if text != self._unaided_text:
-            self._unaided_text = text
-            self._show_button()
-
     def _show_button(self) -> None:
         """Highlight the button, unless the reader's own read comes first."""
-        screen, closed = self._screen, self._unaided_text
+        screen, closed = self._screen, analyse_button_text(self._controller)
         running, opened = screen.activity is not None, bool(screen.study.title)
         self._analyse.setVisible(not running and opened and closed != "")
         self._analyse.setEnabled(screen.can_analyse)

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
 from qtpy.QtGui import QResizeEvent
@@ -79,7 +78,7 @@ class WorklistDock(QWidget):
         self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._viewer = viewer
         self.session = WorklistSession()
-        self.controller = WorklistController(self.session, actions, self._add_layer, self)
+        self.controller = WorklistController(self.session, actions, self)
         self.archive: PacsDialog | None = None
         self._followed: tuple[object, object, str] = (None, None, "")
         self.model = WorklistModel(self)
@@ -226,12 +225,7 @@ class WorklistDock(QWidget):
     def ask_archive(self) -> None:
         """Open the archive's dialog, which makes a list of the studies found."""
         if self.archive is None:
-            self.archive = PacsDialog(
-                self,
-                self.controller.actions.open,
-                lambda: self.controller.actions.exported,
-                self._list_archived,
-            )
+            self.archive = PacsDialog(self, self.controller.actions, self._list_archived)
         self.archive.show()
         self.archive.raise_()
 
@@ -243,9 +237,6 @@ class WorklistDock(QWidget):
         ask_path(self, partial(self.controller.scan, source), _KEEP_HERE)
 
     # --- acts -----------------------------------------------------------------------------
-
-    def _add_layer(self, data: Any) -> None:
-        self._viewer.layers.append(Layer.create(*data))
 
     def _on_activated(self, index: QModelIndex) -> None:
         if index.isValid():

@@ -115,7 +115,12 @@ def fetched(
         The path of the list's folder cannot be stored, or the study cannot be fetched.
     """
     target = _copy_of(entry, folder)
-    _storable(folder.name, entry if is_writable(str(target.resolve())) else None)
+    if not is_writable(str(target.resolve())):
+        raise UnusableInputError(
+            found="a list in a folder whose path is not UTF-8, which it cannot store",
+            expected="a path that can be stored in the list, for a study of an archive",
+            next_step="Rename the folder, then open the list there",
+        )
     with suppress(OSError):
         target.rmdir()  # an empty folder is no study
     if not target.is_dir():

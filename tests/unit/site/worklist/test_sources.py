@@ -165,14 +165,3 @@ def test_a_study_whose_path_cannot_be_stored_is_refused_by_name(tmp_path, make_s
         tables[source].write_text("study\none\n")
     with pytest.raises(UnusableInputError, match="path is not UTF-8: 'one'"):
         sources.studies_at(tables[source], tmp_path / "list")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_a_study_is_not_fetched_into_a_list_whose_path_cannot_be_stored(
-    files, entry, tmp_path, monkeypatch
-):
-    """The database, which was intact, was called damaged, with the advice to move it away."""
-    folder = tmp_path / os.fsdecode(b"list_\xfc")
-    with pytest.raises(UnusableInputError, match="path is not UTF-8: 'list_"):
-        fetch(Archive(files), entry, folder, monkeypatch)
-    assert not folder.exists()

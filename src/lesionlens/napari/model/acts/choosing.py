@@ -11,7 +11,6 @@ from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.events import SlicesRequested
-from lesionlens.napari.model.state.state import listed_ids
 from lesionlens.napari.model.wording.followup import missing_sequence_text
 
 
@@ -21,7 +20,7 @@ class Choosing(Editing):
     def choose_threshold(self, threshold: float) -> None:
         """List only candidates that score at least this."""
         self._choose(threshold=threshold)
-        if self._state.choices.candidate not in listed_ids(self._state):
+        if self._state.choices.candidate not in self._state.listed_ids:
             self._choose(candidate=None)
 
     def choose_overlay(self, overlay: Overlay) -> None:

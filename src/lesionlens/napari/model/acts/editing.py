@@ -10,7 +10,6 @@ import numpy as np
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
-from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, default_range
@@ -32,7 +31,7 @@ class Editing(StateHolder):
 
     def begin_edit(self) -> bool:
         """Begin to redraw the outline of the candidate in focus; False if none is."""
-        candidate = self.candidate()
+        candidate = self._state.focused
         if candidate is not None:
             self._begin(Edit(candidate.id, candidate.tracking_uid))
         return candidate is not None
@@ -50,9 +49,7 @@ class Editing(StateHolder):
     def _begin(self, edit: Edit) -> None:
         if self._state.overlays is None:
             return
-        unfinished = "" if edit.continues_draft else unfinished_drawing(self._state)
-        if unfinished:
-            self.decline(unfinished)
+        if not edit.continues_draft and self.refuses(unfinished_drawing(self._state)):
             return
         self._set(edit=edit, choices=replace(self._state.choices, hidden=False))
 
@@ -61,13 +58,6 @@ class Editing(StateHolder):
         choices = self._state.choices
         if not choices.overlay_chosen and choices.overlay is Overlay.OFF:
             self._choose(overlay=Overlay.CONTOUR)
-
-    def edited(self) -> Candidate | None:
-        """Return the candidate whose outline is being redrawn; None for a new one."""
-        analysis, number = self._state.analysis, self._state.editing
-        if analysis is None or number is None:
-            return None
-        return next((c for c in analysis.findings.candidates if c.id == number), None)
 
     def end_edit(self) -> None:
         """Discard the edit."""
@@ -103,7 +93,7 @@ class Editing(StateHolder):
         state, draft = self._state, self._state.draft
         if state.analysis is None or draft is None or state.editing is not None:
             return
-        ids_by_uid = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
+        ids_by_uid = {c.tracking_uid: c.id for c in state.candidates}
         number = (ids_by_uid | {CAVITY: DRAWN_CAVITY}).get(draft.tracking_uid, NEW)
         if number > NEW:
             self._choose(candidate=number)

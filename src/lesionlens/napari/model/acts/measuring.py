@@ -29,10 +29,7 @@ class MeasureActs:
 
     def is_drawing(self) -> bool:
         """Whether an outline is being drawn, which keeps the image; notifies if so."""
-        drawing = self.session.state.editing is not None
-        if drawing:
-            self.session.decline(DRAWING)
-        return drawing
+        return self.session.refuses("" if self.session.state.editing is None else DRAWING)
 
     def choose_measure(self, kind: MeasureKind) -> None:
         """Select a measuring tool for the linked views, or deselect it."""
@@ -47,11 +44,7 @@ class MeasureActs:
             self.session.choose_views(measuring=kind, measures=measures, layout=views.layout.linked)
             self.session.notify(_INSTRUCTIONS[kind])
 
-    def begin_measure(
-        self,
-        point: Point,
-        last_visible: bool = True,  # noqa: FBT001, FBT002 -- a slot
-    ) -> None:
+    def begin_measure(self, point: Point, *, last_visible: bool = True) -> None:
         """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
         views = self.views
         if views.measuring is None:

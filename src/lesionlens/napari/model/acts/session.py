@@ -36,8 +36,6 @@ from lesionlens.napari.model.state.state import (
     Query,
     Request,
     State,
-    listed_ids,
-    second_opinions_of,
     without_preliminary,
 )
 from lesionlens.results.review.log import ReviewLog
@@ -64,9 +62,7 @@ class ReviewSession(Choosing):
 
     def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
         self.reader, self.defaults = reader, defaults or Choices()
-        self.result: Result | None = None
-        self._log = ReviewLog()
-        self._suspended: tuple[State, Result | None, ReviewLog] | None = None
+        self._suspended: State | None = None
         super().__init__(self.defaults)
 
     # --- study and analysis ---------------------------------------------------------------
@@ -82,18 +78,18 @@ class ReviewSession(Choosing):
         if study is self._state.study:
             return
         replaced_study = None if request is None else request.in_place_of
-        if suspended is not None and replaced_study is suspended[0].study is not None:
-            listed = suspended[0].identity
+        if suspended is not None and replaced_study is suspended.study is not None:
+            listed = suspended.identity
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
-        self.result, self._log = None, ReviewLog()
-        new_state = State(
-            study=study,
-            identity=identity_of(study, listed),
-            choices=opening(study, first, self.defaults),
-            request=request,
-            activity=self._state.activity,
+        self._replace(
+            State(
+                study=study,
+                identity=identity_of(study, listed),
+                choices=opening(study, first, self.defaults),
+                request=request,
+                activity=self._state.activity,
+            )
         )
-        self._set(**_fields_of(new_state))
 
     def report_exchanged(self, exchanged: tuple[MrSequence, ...]) -> None:
         """Report which sequences of the open study seem to have exchanged names."""
@@ -108,19 +104,17 @@ class ReviewSession(Choosing):
         """Show a result (`.analysis`, `.trace`, `.engine`) with its review, or another one."""
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))
-        review = analysis.review
         if analysis.original is not None or result.analysis.original is not None:
             overlays = redrawn(overlays, analysis)
         same_study = analysis.study is self._state.study
-        trace = result.trace
-        self.result, self._log = result, ReviewLog(review, cached_outline_digests(analysis))
         choices = self._state.choices if same_study else self.defaults
         self._set(
             study=analysis.study,
             identity=self._state.identity if same_study else identity_of(analysis.study),
+            result=result,
             analysis=analysis,
+            log=ReviewLog(review, cached_outline_digests(analysis)),
             overlays=overlays,
-            review=review,
             choices=replace(
                 choices,
                 sequence=(choices.sequence if same_study else None) or analysis.prepared.reference,
@@ -133,15 +127,10 @@ class ReviewSession(Choosing):
             problem=None,
             message="",
             request=self._state.request if same_study else None,
-            can_undo=self._log.can_undo,
-            can_redo=self._log.can_redo,
             probed=None,
             occluded_result=None,
             probability=None,
             **NO_EDIT,
-            attention_layers=() if trace is None else trace.attention_layers,
-            second_opinions=second_opinions_of(result),
-            reopened=result.engine is None,
         )
 
     def _chosen_threshold(self, choices: Choices) -> float:
@@ -152,9 +141,8 @@ class ReviewSession(Choosing):
 
     def close(self) -> None:
         """Return to the empty state."""
-        self.result, self._log = None, ReviewLog()
         self._suspended = None
-        self._set(**_fields_of(State(choices=self.defaults)))
+        self._replace(State(choices=self.defaults))
 
     def suspend(self) -> None:
         """Set the open study aside while another one is opened, so that no act reaches it."""
@@ -162,15 +150,13 @@ class ReviewSession(Choosing):
             choices = self._state.choices
             views = replace(choices.views, swapped=False, dragged=None)
             choices = replace(choices, hidden=False, views=views)  # a key or button is released
-            self._suspended = (replace(self._state, choices=choices), self.result, self._log)
-            self.result, self._log = None, ReviewLog()
-            empty = State(choices=self.defaults, activity=self._state.activity)
-            self._set(**_fields_of(empty))
+            self._suspended = replace(self._state, choices=choices)
+            self._replace(State(choices=self.defaults, activity=self._state.activity))
 
     @property
     def suspended_study(self) -> Study | None:
         """The study set aside, which is restored if no other is opened."""
-        return None if self._suspended is None else self._suspended[0].study
+        return None if self._suspended is None else self._suspended.study
 
     def restore_suspended(self) -> None:
         """Restore the study that was set aside, unless another one was opened."""
@@ -179,8 +165,7 @@ class ReviewSession(Choosing):
             return
         names = ("activity", "problem", "message", "declined")
         retained = {name: getattr(self._state, name) for name in names}
-        state, self.result, self._log = suspended
-        self._set(**_fields_of(state) | retained)
+        self._replace(replace(suspended, **retained))
 
     # --- what runs, what failed -----------------------------------------------------------
 
@@ -229,10 +214,8 @@ class ReviewSession(Choosing):
         bool
             False if it is not listed, with a message if it is below the threshold.
         """
-        if candidate_id not in listed_ids(self._state):
-            analysis = self._state.analysis
-            candidates = () if analysis is None else analysis.findings.candidates
-            if any(c.id == candidate_id for c in candidates):
+        if candidate_id not in self._state.listed_ids:
+            if any(c.id == candidate_id for c in self._state.candidates):
                 self.decline(_UNLISTED.format(candidate_id))
             return False
         self._choose(candidate=candidate_id)
@@ -242,10 +225,8 @@ class ReviewSession(Choosing):
 
     def _visit(self, candidate_id: int) -> None:
         """Move the views to a final or preliminary candidate."""
-        analysis, preliminary = self._state.analysis, self._state.preliminary
-        findings = preliminary if analysis is None else analysis.findings
-        candidates = () if findings is None else findings.candidates
-        candidate = next((c for c in candidates if c.id == candidate_id), None)
+        shown = self._state.shown_candidates
+        candidate = next((c for c in shown if c.id == candidate_id), None)
         if candidate is not None:
             self.happened.emit(PositionVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 
@@ -256,7 +237,7 @@ class ReviewSession(Choosing):
 
     def step(self, by: int) -> None:
         """Go forward or back by a number of candidates, cyclically."""
-        ids = listed_ids(self._state)
+        ids = self._state.listed_ids
         if ids:
             current, edge = self._state.choices.candidate, 0 if by > 0 else -1
             index = (ids.index(current) + by) % len(ids) if current in ids else edge
@@ -287,7 +268,7 @@ class ReviewSession(Choosing):
 
     def type_reason(self, reason: str) -> None:
         """Keep the typed reason of the candidate in focus until it is decided."""
-        candidate = self.candidate()
+        candidate = self._state.focused
         if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
             self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
 
@@ -329,7 +310,7 @@ class ReviewSession(Choosing):
 
     def decide(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
-        candidate, analysis = self.candidate(), self._state.analysis
+        candidate, analysis = self._state.focused, self._state.analysis
         if candidate is not None and analysis is not None:
             reason, log = self.reason_for(candidate, state), self.log()
             log.decide(candidate.tracking_uid, state, reader=self.reader, reason=reason)
@@ -339,7 +320,7 @@ class ReviewSession(Choosing):
 
     def repeats(self, state: ReviewState) -> bool:
         """Whether a decision on the candidate in focus would change nothing since the last act."""
-        candidate, log = self.candidate(), self.log()
+        candidate, log = self._state.focused, self.log()
         if candidate is None or not log.review.events:
             return False
         reason = self.reason_for(candidate, state)
@@ -349,7 +330,7 @@ class ReviewSession(Choosing):
 
     def log(self) -> ReviewLog:
         """Return a copy of the log, whose changes take effect by `settle`."""
-        return self._log.copy()
+        return self._state.log.copy()
 
     def settle(
         self,
@@ -366,7 +347,7 @@ class ReviewSession(Choosing):
         shown = self._state.overlays
         if overlays is not shown and overlays is not None and shown is not None:
             overlays = replace(overlays, probe=shown.probe, layer_choice=shown.layer_choice)
-        self._log, draft = log, self._state.draft
+        draft = self._state.draft
         if draft is not None and draft.tracking_uid in new_uids:
             draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])
         ended = {} if self._state.editing is None else NO_EDIT
@@ -379,12 +360,10 @@ class ReviewSession(Choosing):
                 new_uids.get(uid, uid): reason
                 for uid, reason in self._undecided_reasons(log.review).items()
             },
-            review=log.review,
-            analysis=analysis,
+            analysis=replace(analysis, review=log.review),
+            log=log,
             overlays=overlays,
             **{"draft": draft, **ended},
-            can_undo=log.can_undo,
-            can_redo=log.can_redo,
         )
 
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
@@ -396,7 +375,3 @@ class ReviewSession(Choosing):
             for uid, reason in self._state.typed.items()
             if uid not in taken or reason.strip() not in taken[uid]
         }
-
-
-def _fields_of(state: State) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in State.__dataclass_fields__}

@@ -28,6 +28,7 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_n
 from lesionlens.napari.model.wording.followup import missing_sequence_text
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
+_OFF_SLICE = "Point at the position on a slice of the open study first."
 _NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…"
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
@@ -55,10 +56,7 @@ class ViewActs(MeasureActs):
 
     def points_at_slice(self) -> bool:
         """Whether the pointer is on a slice; notifies if it is not."""
-        on_slice = self.renew_pointer() is not False
-        if not on_slice:
-            self.session.decline("Point at the position on a slice of the open study first.")
-        return on_slice
+        return not self.session.refuses(_OFF_SLICE if self.renew_pointer() is False else "")
 
     # --- layouts --------------------------------------------------------------------------
 
@@ -175,18 +173,12 @@ class ViewActs(MeasureActs):
         """Whether the study has no other sequence to show; notifies if so."""
         study = self.session.state.study
         is_only = study is not None and len(study.series) == 1
-        if is_only:
-            self.session.decline("The study has only one sequence.")
-        return is_only
+        return self.session.refuses("The study has only one sequence." if is_only else "")
 
     def _lacks_comparison(self) -> bool:
         """Whether there is no comparison, or none of the shown sequence; notifies if so."""
-        missing = _NO_PRIOR
-        if self.views.compared is not None:
-            missing = missing_sequence_text(self.session.state)
-        if missing:
-            self.session.decline(missing)
-        return bool(missing)
+        state, is_open = self.session.state, self.views.compared is not None
+        return self.session.refuses(missing_sequence_text(state) if is_open else _NO_PRIOR)
 
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
@@ -280,8 +272,8 @@ class ViewActs(MeasureActs):
         current = self.doubtful_here()
         start = -1 if step > 0 else 0
         number = ((start if current is None else parts.index(current)) + step) % len(parts)
-        listed_ids = {candidate.id for candidate in self.session.listed()}
-        if parts[number].candidate in listed_ids - {self.session.state.choices.candidate}:
+        state = self.session.state
+        if parts[number].candidate in {*state.listed_ids} - {state.choices.candidate}:
             self.leave_for(lambda: self._show_doubtful(parts, number))
         else:
             self._show_doubtful(parts, number)
@@ -289,7 +281,7 @@ class ViewActs(MeasureActs):
     def _show_doubtful(self, parts: Sequence[DoubtfulPart], number: int) -> None:
         """Go to a doubtful part, and to its candidate if that is listed; show its contour."""
         part = parts[number]
-        if part.candidate in {candidate.id for candidate in self.session.listed()}:
+        if part.candidate in self.session.state.listed_ids:
             self.session.go_to_candidate(part.candidate)
         self.go_to_point(part.centroid_mm)
         if self.session.state.choices.overlay is Overlay.OFF:
@@ -333,7 +325,8 @@ class ViewActs(MeasureActs):
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""
-        state, candidate = self.session.state, self.session.candidate()
+        state = self.session.state
+        candidate = state.focused
         if self.is_drawing():
             return
         if self.views.rulers and self.shown_layout() is not Layout.SINGLE:
@@ -367,7 +360,7 @@ class ViewActs(MeasureActs):
 
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
         """Show rulers while they are dragged."""
-        candidate = self.session.candidate()
+        candidate = self.session.state.focused
         if candidate is not None:
             self.session.choose_views(dragged=DraggedRulers(candidate.id, rulers))
 

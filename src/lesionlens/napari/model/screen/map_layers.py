@@ -29,14 +29,12 @@ class MapLayer:
     """The candidate that it is limited to; None for all."""
 
 
-def map_layers(
-    state: State, focus: Candidate | None, first: Candidate | None
-) -> tuple[MapLayer, ...]:
+def map_layers(state: State) -> tuple[MapLayer, ...]:
     """Return the maps, topmost first; none over another image or while an outline is drawn.
 
-    `first` is the candidate from whose peak a rollout starts if none is in focus.
+    A rollout starts from the peak of the candidate in focus, else of the first.
     """
-    choices, overlays = state.choices, state.overlays
+    choices, overlays, focus = state.choices, state.overlays, state.focused
     is_own_image = compared_now(state) is None
     if overlays is None or choices.hidden or state.editing is not None or not is_own_image:
         return ()
@@ -44,7 +42,8 @@ def map_layers(
         return (MapLayer(PROBE, "Probe", overlays.probe),)
     layers = []
     if choices.overlay is Overlay.MAP and not withheld(state):
-        layers += _attention(choices, overlays, focus, _layer_choice(choices, focus or first))
+        start = focus or next(iter(state.listed), None)
+        layers += _attention(choices, overlays, focus, _layer_choice(choices, start))
     shows_uncertainty = choices.uncertainty and choices.overlay is not Overlay.OFF
     if shows_uncertainty and overlays.uncertainty is not None:
         layers.append(MapLayer(UNCERTAINTY, "Uncertainty", overlays.uncertainty))

@@ -148,8 +148,8 @@ def shown_study(state: State, study: Study) -> ShownStudy:
     )
 
 
-def shown_threshold(state: State, analysis: Analysis, n_below: int) -> ShownThreshold:
-    """Return the threshold of a result, of which `n_below` candidates are not listed."""
+def shown_threshold(state: State, analysis: Analysis) -> ShownThreshold:
+    """Return the threshold of a result."""
     value, engine = state.choices.threshold, analysis.run.engine
     point = point_at(engine.operating_points, value)
     return ShownThreshold(
@@ -157,18 +157,18 @@ def shown_threshold(state: State, analysis: Analysis, n_below: int) -> ShownThre
         text=threshold_text(value),
         source=threshold_source(point, engine.floor),
         costs=threshold_costs(point),
-        n_below=n_below,
+        n_below=len(state.candidates) - len(state.listed),
     )
 
 
-def shown_map_choices(state: State, analysis: Analysis, focus: Candidate | None) -> ShownMapChoices:
+def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
     """Return the block of the maps of a result."""
     choices = state.choices
     return ShownMapChoices(
         regions=analysis.prepared.regions,
         attention_layers=state.attention_layers,
         second_opinions=state.second_opinions,
-        alone=choices.only_focused and focus is not None,
+        alone=choices.only_focused and state.focused is not None,
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=Capability.PROBE in analysis.run.engine.capabilities,

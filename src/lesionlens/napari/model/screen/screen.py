@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
+from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
@@ -29,7 +30,6 @@ from lesionlens.napari.model.state.state import (
     Problem,
     State,
     compared_now,
-    listed,
     shown_sequence,
 )
 from lesionlens.napari.model.wording.candidates import (
@@ -49,6 +49,11 @@ from lesionlens.napari.model.wording.edits import (
     why_not_merged,
 )
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
+
+_PRELIMINARY = (
+    "Preliminary: from a first, coarser pass while the analysis runs. You can go to it but not "
+    "decide on it yet."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,72 +180,88 @@ def resolve(state: State) -> Screen:
         screen,
         study=shown_study(state, study),
         can_analyse=bool(study.series) and state.activity is None,
+        scene=_scene(state),
     )
     if state.analysis is not None:
         return _with_analysis(screen, state, state.analysis)
-    scene = replace(screen.scene, sequence=shown_sequence(state), compared=compared_now(state))
-    return replace(screen, scene=scene)
+    return screen if state.preliminary is None else _with_preliminary(screen, state)
+
+
+def _with_preliminary(screen: Screen, state: State) -> Screen:
+    """Add preliminary candidates while the analysis runs: rows without decisions."""
+    rows = state.listed_preliminary
+    return replace(
+        screen,
+        preliminary=True,
+        candidates=tuple(_preliminary_row(c, focus=c.id == state.choices.candidate) for c in rows),
+        conclusion=f"{counted(len(rows), 'preliminary candidate')} · still analysing",
+    )
 
 
 def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
     """Add what a result shows."""
-    rows = listed(analysis, state.choices.threshold)
-    focus = next((c for c in rows if c.id == state.choices.candidate), None)
+    focus = state.focused
     return replace(
         screen,
         analysed=True,
         can_export=state.activity is None,
-        candidates=_rows(rows, state, analysis, focus),
+        candidates=_rows(state, analysis),
         conclusion=analysis.findings.conclusion,
         cavity=cavity_text(analysis),
         considered=analysis.findings.considered,
-        threshold=shown_threshold(
-            state, analysis, n_below=len(analysis.findings.candidates) - len(rows)
-        ),
-        maps=shown_map_choices(state, analysis, focus),
+        threshold=shown_threshold(state, analysis),
+        maps=shown_map_choices(state, analysis),
         focus=shown_focus(state, analysis, focus),
         editing=state.editing is not None,
         tools=state.tools,
         draft_text=draft_text(state, analysis),
         outline_text=outline_text(state, analysis, focus),
         reason="" if focus is None else state.reason_of(focus.tracking_uid),
-        can_undo=state.can_undo,
-        can_redo=state.can_redo,
+        can_undo=state.log.can_undo,
+        can_redo=state.log.can_redo,
         signature=shown_signature(state, analysis),
-        scene=_scene(state, rows, focus),
     )
 
 
-def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
-    choices = state.choices
+def _scene(state: State) -> ShownScene:
+    choices, focused = state.choices, state.focused
+    focus = next((c for c in state.shown_candidates if c.id == choices.candidate), None)
+    is_preliminary = state.analysis is None and state.preliminary is not None
+    shows_overlay = choices.overlay is not Overlay.OFF and not choices.hidden
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(
-            visible=choices.overlay is not Overlay.OFF and not choices.hidden,
-            region=choices.region,
+            visible=shows_overlay and (is_preliminary or state.analysis is not None),
+            region=Region.WT if state.analysis is None else choices.region,
             colours=tuple(
-                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
-                for c in rows
+                (c.id, STATE_COLOURS[_review_state(state, c)])
+                for c in state.shown_candidates
                 if c.id != state.editing
             ),
             boxed=None if focus is None or state.editing is not None else focus.id,
-            original=focus.id
-            if focus is not None and redrawn(state, focus)
+            original=focused.id
+            if focused is not None and redrawn(state, focused)
             else state.editing or None,
+            preliminary=is_preliminary,
             cavity=state.editing != DRAWN_CAVITY,
         ),
-        maps=map_layers(state, focus, next(iter(rows), None)),
+        maps=map_layers(state),
         choices=choices,
         compared=compared_now(state),
         focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
     )
 
 
-def _rows(
-    listed: Sequence[Candidate], state: State, analysis: Analysis, focus: Candidate | None
-) -> tuple[ShownCandidate, ...]:
+def _review_state(state: State, candidate: Candidate | PreliminaryCandidate) -> ReviewState:
+    """Return the decision on a candidate; none on a preliminary one."""
+    if isinstance(candidate, PreliminaryCandidate):
+        return ReviewState.UNREVIEWED
+    return state.review.state_of(candidate.tracking_uid)
+
+
+def _rows(state: State, analysis: Analysis) -> tuple[ShownCandidate, ...]:
     """Return the rows of the table; a heading precedes the candidates that are listed apart."""
-    has_t1c = analysis.prepared.has_t1c
+    listed, focus, has_t1c = state.listed, state.focused, analysis.prepared.has_t1c
     rows = [_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in listed]
     first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)
     if first is not None:
@@ -263,4 +284,17 @@ def _row(candidate: Candidate, state: State, *, has_t1c: bool, focus: bool) -> S
         state=review,
         focus=focus,
         details=details(candidate, review, has_t1c=has_t1c) + f"\n{text}",
+    )
+
+
+def _preliminary_row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
+    return ShownCandidate(
+        id=candidate.id,
+        location="preliminary",
+        size="–",
+        volume=volume_text(candidate.volume_ml),
+        score=score_text(candidate.score),
+        state=ReviewState.UNREVIEWED,
+        focus=focus,
+        details=_PRELIMINARY,
     )

@@ -50,13 +50,10 @@ class View(NamedTuple):
 def box_of(view: View) -> tuple[float, float, float, float] | None:
     """Return the box of the candidate in focus on the screen, if the slice cuts it."""
     board, plane = view.board, view.tile.plane
-    analysis, outline = board.analysis, board.scene.outline
-    findings = board.preliminary if analysis is None else analysis.findings
-    candidates = () if findings is None else findings.candidates
-    candidate = next((c for c in candidates if c.id == outline.boxed), None)
-    if candidate is None or not outline.visible:
+    focus, outline = board.scene.focus, board.scene.outline
+    if focus is None or outline.boxed is None or not outline.visible:
         return None
-    box_corners = corners(*candidate.bounding_box_mm)
+    box_corners = corners(*focus.box_mm)
     depths = board.frame.depth(plane, box_corners)
     if not depths.min() <= view.depth_mm <= depths.max():
         return None

@@ -8,7 +8,6 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.board import Board, board_of
-from lesionlens.napari.model.screen.preliminary import with_preliminary
 from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
 from lesionlens.napari.model.state.state import Activity, Query, State
@@ -49,7 +48,7 @@ class ViewModel:
 
 def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
     """Return the view model of a state; `aside` is the study set aside."""
-    screen = with_preliminary(resolve(state), state)
+    screen = resolve(state)
     return ViewModel(
         screen=screen,
         board=board_of(state, screen.scene),

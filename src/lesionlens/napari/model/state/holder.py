@@ -9,9 +9,8 @@ from typing import Any
 from psygnal import Signal
 from typing_extensions import override
 
-from lesionlens.base.records.findings import Candidate
 from lesionlens.napari.model.choices.choices import Choices
-from lesionlens.napari.model.state.state import Activity, Problem, State, listed
+from lesionlens.napari.model.state.state import Activity, Problem, State
 
 
 class JobReports(ABC):
@@ -54,6 +53,10 @@ class JobReports(ABC):
         """Show the reason why an act was not done; return False, as that act does."""
         self._set(message=reason)
         return False
+
+    def refuses(self, reason: str) -> bool:
+        """Whether there is a reason not to do an act, which is shown; empty if there is none."""
+        return bool(reason) and not self.decline(reason)
 
     def clear_problem(self, cause: str) -> None:
         """Hide a failure whose cause no longer exists."""
@@ -102,26 +105,18 @@ class StateHolder(JobReports):
             return
         if "message" in changes:
             changes = {"declined": False} | changes
-        self._state = replace(old, **changes)
-        self.changed.emit(old, self._state)
+        self._replace(replace(old, **changes))
+
+    def _replace(self, state: State) -> None:
+        """Replace the whole state."""
+        old, self._state = self._state, state
+        self.changed.emit(old, state)
 
     def _choose(self, **changes: Any) -> None:
         """Change choices and clear the previous message."""
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
             self._set(choices=choices, message="")
-
-    def listed(self) -> tuple[Candidate, ...]:
-        """Return the candidates at or above the threshold."""
-        analysis = self._state.analysis
-        if analysis is None:
-            return ()
-        return listed(analysis, self._state.choices.threshold)
-
-    def candidate(self) -> Candidate | None:
-        """Return the candidate in focus."""
-        focused_id = self._state.choices.candidate
-        return next((c for c in self.listed() if c.id == focused_id), None)
 
     def notify(self, message: str) -> None:
         """Show a message."""

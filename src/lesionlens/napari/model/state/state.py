@@ -24,12 +24,15 @@ from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.drafts import OutlineDraft
+from lesionlens.results.review.log import ReviewLog
 
 if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
 ANALYSING = "Analysing"
 """Name of the analysis' job."""
+_NO_REVIEW = Review()
+_HALF_PERCENT = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,35 +140,19 @@ class Edit:
     """Whether it continues the strokes of an earlier session."""
 
 
-def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates with at least this score, rounded to whole percents as shown.
-
-    Candidates added by a reader have no score and are always listed. Candidates that are listed
-    apart come last.
-    """
-    minimum = threshold - 0.005
-    candidates = [c for c in analysis.findings.candidates if c.score is None or c.score >= minimum]
-    return tuple(sorted(candidates, key=lambda candidate: candidate.apart))
-
-
-def listed_preliminary(
-    preliminary: PreliminaryFindings | None, threshold: float
-) -> tuple[PreliminaryCandidate, ...]:
-    """Return the preliminary candidates with at least this score, as in `listed`."""
-    if preliminary is None:
-        return ()
-    return tuple(c for c in preliminary.candidates if c.score >= threshold - 0.005)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
     """State of the window."""
 
     study: Study | None = None
     identity: StudyIdentity = field(default_factory=StudyIdentity)
+    result: Result | None = None
+    """The result as it was made or reopened: its engine and trace, and the network's outlines."""
     analysis: Analysis | None = None
+    """The analysis of the result, with the reader's review and outlines."""
+    log: ReviewLog = field(default_factory=ReviewLog)
+    """The log of that review; acts change a copy (`ReviewSession.log`)."""
     overlays: Overlays | None = None
-    review: Review = field(default_factory=Review)
     choices: Choices = field(default_factory=Choices)
     preliminary: PreliminaryFindings | None = None
     """Preliminary candidates while the analysis runs."""
@@ -179,8 +166,6 @@ class State:
     exchanged: tuple[MrSequence, ...] = ()
     """Sequences of the open study whose names seem exchanged; more than two if unclear how."""
     query: Query | None = None
-    can_undo: bool = False
-    can_redo: bool = False
     probed: tuple[int, int, int] | None = None
     occluded_result: OccludedResult | None = None
     edit: Edit | None = None
@@ -190,16 +175,87 @@ class State:
     """Interrupted strokes of an earlier session."""
     probability: NDArray[np.float32] | None = None
     """Whole-tumour probability on the working grid, once a probability range was requested."""
-    attention_layers: tuple[tuple[str, int], ...] = ()
-    """Name and number of heads of each layer that can be shown, coarse to fine."""
-    second_opinions: tuple[SecondOpinion, ...] = ()
-    reopened: bool = False
-    """Whether the result comes from files, without its engine."""
     second: SecondResult | None = None
     marks: tuple[Point, ...] = ()
     """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
     """Typed reasons without a decision, by tracking UID."""
+
+    @property
+    def review(self) -> Review:
+        """The review of the analysis; empty without one."""
+        return _NO_REVIEW if self.analysis is None else self.analysis.review
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates of the analysis; empty without one."""
+        return () if self.analysis is None else self.analysis.findings.candidates
+
+    @property
+    def listed(self) -> tuple[Candidate, ...]:
+        """The candidates at or above the threshold, both rounded to whole percents as shown.
+
+        Candidates added by a reader have no score and are always listed. Candidates that are listed
+        apart come last.
+        """
+        minimum = self.choices.threshold - _HALF_PERCENT
+        listed = [c for c in self.candidates if c.score is None or c.score >= minimum]
+        return tuple(sorted(listed, key=lambda candidate: candidate.apart))
+
+    @property
+    def listed_preliminary(self) -> tuple[PreliminaryCandidate, ...]:
+        """The preliminary candidates at or above the threshold; empty once there is an analysis."""
+        if self.preliminary is None or self.analysis is not None:
+            return ()
+        minimum = self.choices.threshold - _HALF_PERCENT
+        return tuple(c for c in self.preliminary.candidates if c.score >= minimum)
+
+    @property
+    def shown_candidates(self) -> tuple[Candidate | PreliminaryCandidate, ...]:
+        """The listed candidates, before the analysis preliminary ones."""
+        return self.listed or self.listed_preliminary
+
+    @property
+    def listed_ids(self) -> list[int]:
+        """Ids of the shown candidates."""
+        return [candidate.id for candidate in self.shown_candidates]
+
+    @property
+    def focused(self) -> Candidate | None:
+        """The candidate in focus; None unless it is listed."""
+        return next((c for c in self.listed if c.id == self.choices.candidate), None)
+
+    @property
+    def edited(self) -> Candidate | None:
+        """The candidate whose outline is being drawn; None for a new one and the cavity."""
+        return next((c for c in self.candidates if c.id == self.editing), None)
+
+    @property
+    def attention_layers(self) -> tuple[tuple[str, int], ...]:
+        """Name and number of heads of each layer that can be shown, coarse to fine."""
+        trace = None if self.result is None else self.result.trace
+        return () if trace is None else trace.attention_layers
+
+    @property
+    def second_opinions(self) -> tuple[SecondOpinion, ...]:
+        """The available second opinions; few if the result was reopened.
+
+        With a single sequence there is no contribution map.
+        """
+        if self.result is None:
+            return ()
+        trace, evidence = self.result.trace, self.result.analysis.volumes.evidence
+        sequences = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
+        available = {
+            SecondOpinion.GRADIENTS: not self.reopened,
+            SecondOpinion.ROLLOUT: trace is not None and trace.probe_row is not None,
+        }
+        return tuple(s for s in SecondOpinion if available.get(s, s.sequence in sequences))
+
+    @property
+    def reopened(self) -> bool:
+        """Whether the result comes from files, without its engine."""
+        return self.result is not None and self.result.engine is None
 
     @property
     def editing(self) -> int | None:
@@ -220,14 +276,6 @@ class State:
         """Return the typed reason for a candidate, else that of the last decision."""
         event = self.review.of(tracking_uid)
         return self.typed.get(tracking_uid, (event.reason if event else None) or "")
-
-
-def listed_ids(state: State) -> list[int]:
-    """Return the ids of listed candidates, preliminary ones before the analysis."""
-    threshold = state.choices.threshold
-    if state.analysis is not None:
-        return [c.id for c in listed(state.analysis, threshold)]
-    return [c.id for c in listed_preliminary(state.preliminary, threshold)]
 
 
 def without_preliminary(state: State, default_overlay: Overlay) -> dict[str, Any]:
@@ -274,18 +322,3 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
         return previous
     shown = choices.sequence
     return after(available, shown) if shown in available else shown
-
-
-def second_opinions_of(result: Result) -> tuple[SecondOpinion, ...]:
-    """Return the available second opinions of a result; few if it was reopened.
-
-    With a single sequence there is no contribution map.
-    """
-    has_rollout = result.trace is not None and result.trace.probe_row is not None
-    evidence = result.analysis.volumes.evidence
-    sequences = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
-    available = {
-        SecondOpinion.GRADIENTS: result.engine is not None,
-        SecondOpinion.ROLLOUT: has_rollout,
-    }
-    return tuple(s for s in SecondOpinion if available.get(s, s.sequence in sequences))

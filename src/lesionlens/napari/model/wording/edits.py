@@ -7,7 +7,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW
-from lesionlens.napari.model.state.state import State, listed
+from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import size_text, volume_text
 
 _PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, then {}"
@@ -29,11 +29,9 @@ def decision_obstacle(state: State) -> str:
         return missing_analysis_reason(state, "decide")
     if state.review.signed is not None:
         return SIGNED
-    rows = listed(state.analysis, state.choices.threshold)
-    if not rows:
+    if not state.listed:
         return "No candidate is listed"
-    focused = any(c.id == state.choices.candidate for c in rows)
-    return "" if focused else FOCUS
+    return FOCUS if state.focused is None else ""
 
 
 def why_not_added(state: State) -> str:
@@ -47,7 +45,7 @@ def why_not_merged(state: State) -> str:
     """Return why the candidate in focus cannot be merged; empty if possible."""
     if state.analysis is None:
         return missing_analysis_reason(state, "merge")
-    is_single = len(listed(state.analysis, state.choices.threshold)) < 2
+    is_single = len(state.listed) < 2
     return "There is no other candidate to merge with" if is_single else decision_obstacle(state)
 
 

@@ -87,7 +87,7 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
 
 
 def click(acts, at, seen=True):
-    acts.begin_measure(at, seen)
+    acts.begin_measure(at, last_visible=seen)
     acts.end_measure()
 
 
@@ -130,7 +130,7 @@ def test_the_diameters_of_a_candidate_are_shown_on_their_slice_and_hidden_again(
     views = acts.session.state.choices.views
     assert views.rulers
     assert views.layout is not Layout.SINGLE
-    longest = rulers_of(analysis, acts.session.candidate())[0]
+    longest = rulers_of(analysis, acts.session.state.focused)[0]
     middle = (np.asarray(longest.start) + longest.end) / 2
     np.testing.assert_allclose(acts.viewpoint.current.point_mm, middle)
     acts.toggle_rulers()

@@ -126,7 +126,7 @@ def test_the_threshold_hides_and_says_how_many(session):
     shown = screen(session)
     assert [row.id for row in shown.candidates] == [1]
     assert shown.threshold.n_below == 1
-    assert session.candidate() is None
+    assert session.state.focused is None
     assert [label for label, _ in shown.scene.outline.colours] == [1]
 
 
@@ -200,7 +200,7 @@ def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session)
 def test_a_reason_that_is_typed_while_an_outline_is_measured_is_kept(session):
     """The field was emptied below the reader's fingers, and the rest of the word was the reason."""
     session.step(1)
-    candidate, log = session.candidate(), session.log()
+    candidate, log = session.state.focused, session.log()
     session.type_reason("ves")
     log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reason="ves")
     session.type_reason("vessel")
@@ -361,7 +361,10 @@ def test_a_decision_without_focus_does_nothing(session):
 
 def test_contribution_maps_follow_each_other_and_then_comes_the_attention(session):
     maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
-    session._set(second_opinions=(SecondOpinion.GRADIENTS, *maps))
+    shares = {opinion.sequence: None for opinion in maps}
+    volumes = SimpleNamespace(evidence=SimpleNamespace(shares=shares))
+    analysis = SimpleNamespace(volumes=volumes)
+    session._set(result=SimpleNamespace(analysis=analysis, trace=None, engine=object()))
     acts, shown = ViewActs(session), []
     for _ in range(4):
         acts.next_evidence()
@@ -400,7 +403,7 @@ def test_another_study_starts_anew(session, analysis):
     session.open(replace(analysis.study, name="another"))
     assert session.state.analysis is None
     assert session.state.choices == replace(Choices(), sequence=MrSequence.T1C)
-    assert session.result is None
+    assert session.state.result is None
 
 
 def test_a_closed_study_leaves_the_preferences_and_no_study_to_come_back(analysis):

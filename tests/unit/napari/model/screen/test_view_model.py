@@ -22,16 +22,12 @@ from lesionlens.napari.model.state.events import PositionVisited, WindowPresetCh
 from lesionlens.napari.model.state.state import Edit, State
 from lesionlens.napari.model.wording.edits import outline_text
 
-HANDED_MODELS = ("widgets", "viewer", "painter.py")
+HANDED_MODELS = ("widgets", "viewer")
 
 
 def files():
     root = Path(lesionlens.napari.__file__).parent
-    return [
-        path
-        for name in HANDED_MODELS
-        for path in ([root / name] if name.endswith(".py") else files_below(root / name, "*.py"))
-    ]
+    return [path for name in HANDED_MODELS for path in files_below(root / name, "*.py")]
 
 
 def test_what_paints_is_handed_models_and_never_the_state():
@@ -54,7 +50,7 @@ def test_views_and_panel_follow_from_one_state(session):
     model = view_model_of(session.state)
     assert {tile.sequence for tile in model.board.tiles} == set(session.state.study.series)
     assert model.board.scene is model.screen.scene
-    assert model.board.scene.focus.point_mm == session.candidate().centroid_mm
+    assert model.board.scene.focus.point_mm == session.state.focused.centroid_mm
     shown = session.state.study.series[MrSequence.T1C]
     assert model.board.series[MrSequence.T1C] == shown.description
 
@@ -106,7 +102,7 @@ def test_going_to_the_same_candidate_again_happens_again(session):
     session.happened.connect(seen.append)
     session.go_to_candidate(2)
     session.go_to_candidate(2)
-    two = session.candidate()
+    two = session.state.focused
     assert seen == [PositionVisited(two.centroid_mm, two.bounding_box_mm)] * 2
 
 

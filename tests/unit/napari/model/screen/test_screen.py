@@ -3,7 +3,6 @@
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.preliminary import with_preliminary
 from lesionlens.napari.model.screen.screen import resolve
 
 
@@ -15,7 +14,7 @@ def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.begin("Analysing")
     session.preliminary_arrived(first)
     session.choose_overlay(Overlay.CONTOUR)
-    screen = with_preliminary(resolve(session.state), session.state)
+    screen = resolve(session.state)
     assert screen.preliminary
     assert screen.scene.outline.visible
     waits = (screen.decision_obstacle, screen.not_added, screen.not_merged)
@@ -24,8 +23,7 @@ def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.analysed(result, overlays_of(result.analysis))
     session.begin("Analysing")
     session.preliminary_arrived(first)
-    screen = resolve(session.state)
-    assert with_preliminary(screen, session.state) is screen
+    assert not resolve(session.state).preliminary
     session.ended()
     session.step(1)
     shown = resolve(session.state)

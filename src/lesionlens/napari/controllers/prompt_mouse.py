@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.gestures import (
     STILL_PX,
@@ -35,26 +36,11 @@ _MODIFIER_NAMES = ("Alt", "Shift", "Control")
 class PromptMouse:
     """Handles the left button on napari's canvas.
 
-    Parameters
-    ----------
-    is_prompting : callable
-        Returns whether the pointer makes prompts.
-    excluding : callable
-        Returns whether prompts exclude unless Alt is held.
-    study : callable
-        Returns the open study: a gesture that was begun in another one is dropped.
+    A gesture that was begun in another study is dropped.
     """
 
-    def __init__(
-        self,
-        viewer: ViewerModel,
-        is_prompting: Callable[[], bool],
-        excluding: Callable[[], bool],
-        study: Callable[[], object],
-        on_gesture: Callable[[Gesture], None],
-    ) -> None:
-        self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
-        self._excluding, self._study = excluding, study
+    def __init__(self, viewer: ViewerModel, prompting: Prompting) -> None:
+        self._viewer, self._prompting = viewer, prompting
         self._trail = CanvasStrokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         self._double_click = ReplacedCallbacks(
@@ -70,24 +56,24 @@ class PromptMouse:
 
     def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:
         """Zoom as napari does; while prompting, the second of two quick clicks prompts too."""
-        if not self._is_prompting():
+        if not self._prompting.active:
             for zoom in self._double_click.napari_callbacks:
                 zoom(viewer, event)
         elif event.button == 1 and self._is_2d(event):
-            modifiers = switched(_held(event), excluding=self._excluding())
+            modifiers = switched(_held(event), excluding=self._prompting.excluding)
             point = as_vec3(event.position[-3:])
-            self._on_gesture(gesture_of([point], modifiers, is_drag=False))
+            self._prompting.add_gesture(gesture_of([point], modifiers, is_drag=False))
 
     def _is_2d(self, event: Any) -> bool:
         return self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
 
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
-        if event.button != 1 or not self._is_2d(event) or not self._is_prompting():
+        if event.button != 1 or not self._is_2d(event) or not self._prompting.active:
             return
         with foreign_tool_idle(self._viewer):
             gesture = yield from self._drawn(event)
         if gesture is not None:
-            self._on_gesture(gesture)
+            self._prompting.add_gesture(gesture)
 
     def _drawn(self, event: Any) -> Generator[None, None, Gesture | None]:
         """Follow the pointer until it is released.
@@ -97,15 +83,15 @@ class PromptMouse:
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        study, axes = self._study(), self._axes()
+        study, axes = self._prompting.session.state.study, self._axes()
         _, down, right = axes
 
         def is_shown() -> bool:
-            return study is self._study() and axes == self._axes()
+            return study is self._prompting.session.state.study and axes == self._axes()
 
         start, max_distance = np.asarray(event.pos, float), 0.0
         path = [as_vec3(event.position[-3:])]
-        modifiers = switched(_held(event), excluding=self._excluding())
+        modifiers = switched(_held(event), excluding=self._prompting.excluding)
         try:
             yield
             while is_shown():
