@@ -1307,6 +1307,41 @@ def test_only_decisions_on_candidates_that_the_next_result_lacks_are_mentioned(r
     assert ON_PREVIOUS_RESULT not in state.message
 
 
+def with_only_the_first(analysis, **engine):
+    """The analysis without its second candidate, by another network if one is given."""
+    found, run = analysis.findings, analysis.run
+    components = np.where(found.components == 1, found.components, 0)
+    return replace(
+        analysis,
+        findings=replace(found, candidates=found.candidates[:1], components=components),
+        run=replace(run, engine=replace(run.engine, **engine)),
+    )
+
+
+@pytest.mark.parametrize("engine", [{}, {"weights_sha256": "0" * 64}])
+def test_decisions_on_candidates_that_a_result_between_lacks_are_shown_again(
+    reviewed, result, engine
+):
+    """They were shown only after reopening; until then an export lacked them."""
+    for number in (2, 1):
+        reviewed.session.go_to_candidate(number)
+        reviewed.session.decide(ReviewState.REJECTED)
+    before = reviewed.session.state.review.events
+    other = with_only_the_first(result.analysis, **engine)
+    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
+    reviewed.session.go_to_candidate(1)
+    reviewed.session.decide(ReviewState.ACCEPTED)
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
+    first, second = (row.state for row in reviewed.candidates.model.rows)
+    assert second is ReviewState.REJECTED
+    assert first is (ReviewState.REJECTED if engine else ReviewState.ACCEPTED)
+    assert reviewed.session.state.review.events[: len(before)] == before
+    reviewed.session.go_to_candidate(2)
+    reviewed.session.decide(ReviewState.ACCEPTED)
+    kept = reviewed.actions_.read_controller.decision_log.recovered(result.analysis)[0]
+    assert kept.events == reviewed.session.state.review.events
+
+
 def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed, result):
     """Analysed again with other options, what nobody had seen was accepted and signed."""
     first, second = result.analysis.findings.candidates

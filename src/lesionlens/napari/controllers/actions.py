@@ -212,18 +212,12 @@ class Actions(
         ):
             return
         result, overlays = self.read_controller.limited_to_arm(result, overlays)
-        analysis, review = result.analysis, self.session.state.review
-        uids = {c.tracking_uid for c in analysis.findings.candidates}
-        same_candidates = review.events and review.restricted_to(uids).events == review.events
-        if same_candidates and review.continues(analysis.review):
-            review_to_show, message = review.with_signed(analysis.review), ""
-        else:
-            review_to_show, message = self.read_controller.decision_log.recovered(analysis)
+        review, message = self.read_controller.decision_log.review_of(result.analysis)
 
         def show() -> None:
-            self._show_with_decisions(review_to_show, message, result, overlays, preferences)
+            self._show_with_decisions(review, message, result, overlays, preferences)
 
-        if not message or not self.ask_for_owner(analysis, review_to_show, show, retry):
+        if not message or not self.ask_for_owner(result.analysis, review, show, retry):
             show()
 
     def _waits_for_outline(self, study: Study, show: Callable[[], object]) -> bool:

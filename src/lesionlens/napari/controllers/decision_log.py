@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import Review
 from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
 from lesionlens.napari.model.wording import reads
@@ -49,6 +50,29 @@ class DecisionLog:
         """Decisions in the logs when the analysis was shown."""
         self._continuation = _Continuation()
         self._noted_location: tuple[str, Path] | None = None
+
+    def review_of(self, analysis: Analysis) -> tuple[Review, str]:
+        """Return the review of the next result, and a message if it has decisions from the log.
+
+        The shown review is continued if it applies, unless the log has decisions that the shown
+        result could not have: on candidates that it lacks, or of another network.
+        """
+        state = self._current.session.state
+        shown, previous = state.review, state.analysis
+        uids = {candidate.tracking_uid for candidate in analysis.findings.candidates}
+        applies = (
+            shown.continues(analysis.review) and shown.restricted_to(uids).events == shown.events
+        )
+        if previous is None or not shown.events or not applies:
+            return self.recovered(analysis)
+        is_same_network = store.analysis_key(previous.run) == store.analysis_key(analysis.run)
+        if not is_same_network or not _own_candidates(analysis) <= _own_candidates(previous):
+            logged, message = self.recovered(analysis)
+            logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
+            keeps_shown = shown_events <= logged_events or not is_same_network
+            if keeps_shown and not logged_events <= shown_events:
+                return logged, message
+        return shown.with_signed(analysis.review), ""
 
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
         """Return the review of an analysis, and a message if it has decisions from the log.
@@ -175,3 +199,10 @@ class DecisionLog:
         own_log, self._own_log = self._own_log, None
         self._continuation = replace(self._continuation, log=None)
         close_log(own_log)
+
+
+def _own_candidates(analysis: Analysis) -> frozenset[str]:
+    """Return the result's own tracking UIDs of the candidates that the network found."""
+    new_uids = own_uids(analysis.followup)
+    candidates = (analysis.original or analysis).findings.candidates
+    return frozenset(new_uids.get(one.tracking_uid, one.tracking_uid) for one in candidates)

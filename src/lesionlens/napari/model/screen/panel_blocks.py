@@ -93,6 +93,8 @@ class ShownMapChoices:
     alone: bool = False
     """Whether only the map of the candidate in focus is shown."""
     has_attention: bool = False
+    other_method: str = ""
+    """Method of the maps, if it is not attention; else empty."""
     has_uncertainty: bool = False
     can_probe: bool = False
     reopened: bool = False
@@ -170,6 +172,7 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
         second_opinions=state.second_opinions,
         alone=choices.only_focused and state.focused is not None,
         has_attention=bool(analysis.volumes.attention),
+        other_method=_other_method(analysis),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=Capability.PROBE in analysis.run.engine.capabilities,
         reopened=state.reopened and not analysis.findings.hides_reasons,
@@ -177,6 +180,12 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         probed="" if state.probed is None else probe_text(analysis, state.probed),
     )
+
+
+def _other_method(analysis: Analysis) -> str:
+    """Return the method of maps that their engine does not call attention, such as Grad-CAM."""
+    method = "" if analysis.maps is None else analysis.maps.method
+    return "" if "attention" in method.replace("not attention", "") else method
 
 
 def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.overlays.maps import MapView, Overlays
-from lesionlens.napari.model.screen.map_layers import PROBE, MapLayer
+from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, MapLayer
 from lesionlens.napari.model.screen.screen import Screen
 
 _SECOND_OPINIONS = {
@@ -50,7 +50,10 @@ def _hint(screen: Screen, layer: MapLayer) -> str:
         return layer.view.statistics
     if layer.choice is not None and isinstance(layer.choice.layer, SecondOpinion):
         return _SECOND_OPINIONS[layer.choice.layer]
-    return _usage_hint(screen)
+    usage = _usage_hint(screen)
+    if layer.role == ATTENTION and layer.choice is None and screen.maps.other_method:
+        return f"{screen.maps.other_method}. {usage}".strip()
+    return usage
 
 
 def _usage_hint(screen: Screen) -> str:

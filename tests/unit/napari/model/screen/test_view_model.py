@@ -12,6 +12,7 @@ import lesionlens.napari
 from lesionlens.base.labels import MrSequence, Source
 from lesionlens.base.records.analysis import Original
 from lesionlens.base.records.study import QualityCheck
+from lesionlens.engines.bundle.engine import GRAD_CAM, METHODS
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
@@ -137,3 +138,16 @@ def test_the_networks_outline_is_named_where_there_is_one(session, source):
     words = outline_text(state, replace(analysis, findings=findings), first)
     assert ("White: the network's" in words) is (source is Source.NETWORK)
     assert "2 oedema" in words
+
+
+def test_a_map_that_is_not_attention_is_labelled_with_its_method(session, analysis):
+    """Maps of a bundle without attention, which are Grad-CAM, were shown as attention."""
+    session.choose_overlay(Overlay.MAP)
+    assert "Grad-CAM" not in view_model_of(session.state).map.hint
+    method = METHODS[GRAD_CAM]
+    made = replace(analysis, maps=replace(analysis.maps, method=method))
+    session.analysed(FakeResult(made), overlays_of(made))
+    session.choose_overlay(Overlay.MAP)
+    assert view_model_of(session.state).map.hint.startswith(f"{method}.")
+    session.choose_overlay(Overlay.CONTOUR)
+    assert method not in view_model_of(session.state).map.hint
