@@ -224,10 +224,14 @@ def _was_rejected(assoc: Any) -> bool:
 
 
 def _stop_connecting(requested: set[Any], finished: threading.Event) -> None:
-    """Abort associations that are being opened; one may not have begun to connect yet."""
+    """Abort associations that are being opened; one may not have begun to connect yet.
+
+    Once aborted, pynetdicom ignores the archive's response, but waits for it until its timeout.
+    """
     while not finished.wait(_ABORT_INTERVAL_SECONDS):
         for assoc in tuple(requested):
             abort_association(assoc)
+            assoc.dul.to_user_queue.put(None)
 
 
 def _interrupt(assoc: Any, finished: threading.Event) -> None:

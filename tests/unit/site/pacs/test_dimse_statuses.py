@@ -188,6 +188,17 @@ def test_a_cancelled_connection_is_not_waited_for():
     assert time.monotonic() - start < 8
 
 
+def test_a_cancelled_association_is_not_waited_for():
+    """An archive that is connected, but does not answer, took 10 s."""
+    cancelled = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        threading.Timer(0.5, cancelled.set).start()
+        address, start = f"dicom://ARCHIVE@127.0.0.1:{silent.getsockname()[1]}", time.monotonic()
+        with pytest.raises(CancelledError):
+            connect(Server(address)).find(StudyQuery(), context=RunContext(cancel=cancelled))
+    assert time.monotonic() - start < 8
+
+
 def test_ctrl_c_while_an_association_is_released_leaves_none_of_its_threads(monkeypatch):
     """The one that reads the connection never ended, nor did the command."""
     interrupted = []
