@@ -68,8 +68,10 @@ _LOOSE_AGENT = re.compile(
     r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b|\bw(ith)? con\b|\bc c\b|\bciv\b|"
     r"clariscan|multihance|omniscan|elucirem|vueway|artirem|magnograf|cyclolux|optimark|primovist"
 )
+_PRE = r"\bpr[eé]\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs|gamma|gk\b|chemo|resec|biop))"
+"""Before the agent, not before a treatment."""
 _LOOSE_PRE_CONTRAST = re.compile(
-    r"\bpr[eé]\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|"
+    _PRE + r"|"
     r"\bpr[eé].?(contrast|cont?\b|gad|gd|km|inj)|"
     r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd|inj)|"
     r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b|inj)|unenhanced|contrast.free|"
@@ -80,7 +82,7 @@ _LOOSE_PRE_CONTRAST = re.compile(
 )
 _POST_MINUS_PRE = (
     r"\bpost( ?contrast| ?gad\w*| ?gd)? ((ax|sag|cor|tra)\w* )?(\w*t1\w* )?"
-    r"pr[eé]( ?contrast| ?gad\w*| ?gd|\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs)))"
+    r"(pr[eé] ?(contrast|gad|gd)|" + _PRE + ")"
 )
 """A difference, such as "T1 post - T1 pre"."""
 _NOT_GIVEN = re.compile(
@@ -165,15 +167,15 @@ def _lower(text: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Return a header's undeclared Shift-JIS, read as Latin-1, as text if it has the word 造影.
+    """Return a header's undeclared Shift-JIS, read as Latin-1, as text if it is about contrast.
 
-    Without that word ("contrast") a T1c would be taken for a T1.
+    Without 造影 ("contrast") a T1c would be taken for a T1, without なし ("none") a T1 for a T1c.
     """
     try:
-        decoded = text.encode("latin-1").decode("shift_jis")
+        decoded = text.encode("latin-1").decode("cp932")  # Shift-JIS with the signs of Windows
     except UnicodeError:
         return text
-    return decoded if "造影" in decoded else text
+    return decoded if re.search("造影|なし", decoded) else text
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -194,12 +196,12 @@ def _normalised(text: str) -> str:
 
     Examples
     --------
-    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1+ tra", "T1 s/ GD")]
+    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1+_tra", "T1 s/ GD")]
     ['t1wi without gd', 't1 +c', 't1 +c tra', 't1 sans gd']
     """
     text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
     text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
-    text = re.sub(r"(t1[^\W_]{0,20})\+(?![\w+/])", r"\1 +c ", text)
+    text = re.sub(r"(t1[^\W_]{0,20})\+(?![^\W_]|[-+/])", r"\1 +c ", text)
     text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
     return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
 
