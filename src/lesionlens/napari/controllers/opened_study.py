@@ -19,6 +19,7 @@ from lesionlens.results.review.reopen import is_result, prepare_and_reopen, resu
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.background_analysis import local_study
+from lesionlens.site.worklist.sources import is_to_fetch
 
 if TYPE_CHECKING:
     from lesionlens.napari.model.overlays.maps import Overlays
@@ -67,7 +68,7 @@ def read_entry(
     """
     from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
 
-    if not entry.place:
+    if is_to_fetch(entry, result.parent):
         context.progress("fetch it from the archive", 0.0)
         with existing_worklist_database(result.parent) as database:
             entry = local_study(database, entry, context, same_patient=same_patient)

@@ -46,7 +46,7 @@ from lesionlens.site.database.worklist_database import (
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.background_analysis import record_archive
-from lesionlens.site.worklist.sources import archived, studies_at
+from lesionlens.site.worklist.sources import archived, is_to_fetch, studies_at
 from lesionlens.site.worklist.table import ReaderStudyTables, tables_of
 
 if TYPE_CHECKING:
@@ -349,7 +349,7 @@ class WorklistController:
         if isinstance(error, PatientConflictError) and refused_row is not None:
             self._ask_patient(error, refused_row)
         else:
-            is_archived = refused_row is not None and not refused_row.entry.place
+            is_archived = refused_row is not None and self._is_to_fetch(refused_row)
             problem = problem_of_archived(error) if is_archived else problem_of(error)
             self.actions.session.failed(problem)
 
@@ -395,6 +395,9 @@ class WorklistController:
         for data in opened.layers:
             self.actions.viewer.layers.append(Layer.create(*data))
 
+    def _is_to_fetch(self, row: WorklistRow) -> bool:
+        return is_to_fetch(row.entry, self._result_of(row).parent)
+
     def _result_of(self, row: WorklistRow) -> Path:
         folder = self.session.state.folder
         return (Path() if folder is None else folder) / row.entry.name
@@ -412,7 +415,7 @@ class WorklistController:
         if self.session.database is None or busy or self._next_study.is_held:
             return
         row = None if self.session.state.current is None else self.session.neighbour(1)
-        if row is None or not row.entry.place:
+        if row is None or self._is_to_fetch(row):
             return
         options = read_preferences().preparation
         self._next_study.read(row.entry, self._result_of(row), options)

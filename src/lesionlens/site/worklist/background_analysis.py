@@ -28,7 +28,7 @@ from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import holds_files, is_of_other_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, existing_worklist_database
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.sources import fetched, is_deleted_copy
+from lesionlens.site.worklist.sources import fetched, is_to_fetch
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Keys of notes: the study being read, the one being analysed, the source of studies of which
@@ -209,7 +209,7 @@ def local_study(
     UnusableInputError
         The study has no folder, and the list no archive.
     """
-    if not entry.place or is_deleted_copy(entry, database.folder):
+    if is_to_fetch(entry, database.folder):
         archive = _archive_of(database, entry.name)
         if archive is None:
             raise UnusableInputError(

@@ -138,10 +138,12 @@ def fetched(
     return replace(entry, place=str(target.resolve()))
 
 
-def is_deleted_copy(entry: StudyEntry, folder: Path) -> bool:
-    """Return whether a study was fetched into a list's folder, and its copy is gone."""
+def is_to_fetch(entry: StudyEntry, folder: Path) -> bool:
+    """Return whether a list's study is only in the archive; its fetched copy may be deleted."""
+    if not entry.place or not entry.study_uid:
+        return not entry.place
     copy = _copy_of(entry, folder).resolve()
-    return bool(entry.study_uid) and entry.place == str(copy) and not reachable.exists(copy)
+    return entry.place == str(copy) and not reachable.exists(copy)
 
 
 def _copy_of(entry: StudyEntry, folder: Path) -> Path:
