@@ -122,17 +122,24 @@ def latest_result_before(
 
 
 def _are_one_examination(results: Sequence[_SavedExamination]) -> bool:
-    """Return whether results are of one study, or without UIDs each has files of another one."""
+    """Return whether results are of one study, or without UIDs are linked by files in common.
+
+    A result that names no files contradicts none.
+    """
     if len({saved.examination.study_uid for saved in results}) > 1:
         return False
     if results[0].examination.study_uid is not None:
         return True
-    first, *others = (_input_digests(saved.result) for saved in results)
-    return all(not first or not digests or first & digests for digests in others)
+    separate: list[frozenset[str]] = []
+    for digests in filter(None, (_input_digests(saved.result) for saved in results)):
+        linked = [group for group in separate if group & digests]
+        separate = [group for group in separate if not group & digests]
+        separate.append(digests.union(*linked))
+    return len(separate) <= 1
 
 
 def _input_digests(result: Path) -> frozenset[str]:
-    return frozenset(str(row.get("sha256")) for row in input_rows(result))
+    return frozenset(str(digest) for row in input_rows(result) if (digest := row.get("sha256")))
 
 
 def _earlier_examinations(

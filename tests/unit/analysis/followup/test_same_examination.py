@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 from dataclasses import replace
+from itertools import permutations
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.review import prior
 from lesionlens.results.review.prior import find_prior, latest_result_before
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -236,3 +238,22 @@ def test_results_of_two_datasets_with_one_subject_are_not_taken_for_one_examinat
     _result_of(tmp_path / "one" / "sub-01_ses-1", "11")
     _result_of(tmp_path / "one" / "again" / "sub-01_ses-1", "11")
     assert latest_result_before(tmp_path / "one", now).name == "sub-01_ses-1"
+
+
+@pytest.mark.parametrize("names", [*permutations("abc")])
+def test_results_of_single_series_are_linked_by_one_of_both(names, monkeypatch, tmp_path):
+    """Which of them the disk named first decided whether they were one examination."""
+    inputs = dict(zip("abc", (["11"], ["22"], ["11", "22"]), strict=True))
+    for name, sha256s in inputs.items():
+        _result_of(tmp_path / name / "sub-01_ses-1", "11")
+        rows = [{"file": f"{n}.nii.gz", "sha256": one} for n, one in enumerate(sha256s)]
+        run = tmp_path / name / "sub-01_ses-1" / "run.json"
+        run.write_text(json.dumps({"inputs": rows}))
+    found = [tmp_path / name / "sub-01_ses-1" for name in names]
+    monkeypatch.setattr(prior, "_possible_results", lambda _: iter(found))
+    now = Examination(Patient("sub-01"), "2")
+    assert latest_result_before(tmp_path, now) in found
+    single = [folder for folder in found if folder.parent.name != "c"]
+    monkeypatch.setattr(prior, "_possible_results", lambda _: iter(single))
+    with pytest.raises(UnusableInputError, match="several examinations"):
+        latest_result_before(tmp_path, now)
