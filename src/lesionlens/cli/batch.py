@@ -119,7 +119,9 @@ def _notes_without_dicom(
     count = sum(not (results / name / "dicom").is_dir() for name in analysed)
     if not (names and count):
         return ()
-    return (f"{names} had no effect on {count} of {len(analysed)} results: without DICOM objects",)
+    return (
+        f"{names} had no effect on {count} of {len(analysed)} results, which have no DICOM objects",
+    )
 
 
 def _output(

@@ -61,7 +61,8 @@ def test_a_study_opens_beside_a_broken_reader_which_a_notice_names(
     with_reader(monkeypatch, tmp_path, claim=claim)
     study = open_study(make_study())
     assert study.series
-    assert any("'mine' of crooked 0.7" in notice for notice in study.notices)
+    (notice,) = (notice for notice in study.notices if "'mine' of crooked 0.7" in notice)
+    assert notice.startswith("Reader not used: ")
 
 
 def test_where_nobody_can_read_it_the_broken_reader_is_named(monkeypatch, tmp_path):

@@ -751,7 +751,7 @@ def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, st
 def test_batch_says_on_how_many_studies_an_option_for_dicom_had_no_effect(quick, studies, tmp_path):
     chosen = ExportOptions(also=frozenset({Extra.CONTOURS}))
     notes = batch_command(studies, tmp_path / "out", workers=1, export_options=chosen).notes
-    assert "--also had no effect on 2 of 2 results: without DICOM objects" in notes
+    assert "--also had no effect on 2 of 2 results, which have no DICOM objects" in notes
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
