@@ -329,7 +329,16 @@ def test_a_difference_is_none_of_the_four(description):
     assert from_acquisition(AcquisitionParameters(description=description)).sequence is None
 
 
-@pytest.mark.parametrize("description", ["T1 post, pre-op", "AX T1 POST pre RT"])
+@pytest.mark.parametrize(
+    "description",
+    [
+        "T1 post, pre-op",
+        "AX T1 POST pre RT",
+        "T1 POST PRE-BIOPSY",
+        "T1 post pre-resection",
+        "T1 GD pre chemo",
+    ],
+)
 def test_an_enhanced_scan_before_treatment_is_no_difference(description):
     assert from_acquisition(AcquisitionParameters(description=description)).sequence is T1C
 
