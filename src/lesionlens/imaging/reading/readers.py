@@ -64,7 +64,7 @@ class StudyReader(Protocol):
     name: str
 
     def claims(self, path: Path) -> float:
-        """Return the certainty, from headers alone, that it can read `path`; 0 if it cannot."""
+        """Return the certainty of 0 to 1, from headers alone, that it can read `path`."""
 
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read headers and geometry; voxels are read by `Series.load`."""

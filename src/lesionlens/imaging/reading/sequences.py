@@ -68,10 +68,10 @@ _LOOSE_AGENT = re.compile(
     r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b|\bw(ith)? con\b|\bc c\b|\bciv\b|"
     r"clariscan|multihance|omniscan|elucirem|vueway|artirem|magnograf|cyclolux|optimark|primovist"
 )
-_PRE = r"\bpr[eé]\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs|gamma|gk\b|chemo|resec|biop))"
-"""Before the agent, not before a treatment."""
+_PRE = r"pr[eé]\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs|gamma|gk\b|chem|resec|inter|bio))"
+"""Before the agent, not before a treatment or biopsy."""
 _LOOSE_PRE_CONTRAST = re.compile(
-    _PRE + r"|"
+    rf"\b{_PRE}|"
     r"\bpr[eé].?(contrast|cont?\b|gad|gd|km|inj)|"
     r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd|inj)|"
     r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b|inj)|unenhanced|contrast.free|"
@@ -82,7 +82,7 @@ _LOOSE_PRE_CONTRAST = re.compile(
 )
 _POST_MINUS_PRE = (
     r"\bpost( ?contrast| ?gad\w*| ?gd)? ((ax|sag|cor|tra)\w* )?(\w*t1\w* )?"
-    r"(pr[eé] ?(contrast|gad|gd)|" + _PRE + ")"
+    rf"(pr[eé]( ?contrast| ?gad\w*| ?gd)|{_PRE})"
 )
 """A difference, such as "T1 post - T1 pre"."""
 _NOT_GIVEN = re.compile(

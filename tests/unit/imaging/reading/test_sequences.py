@@ -327,7 +327,14 @@ OTHER_WORDS = {
 
 @pytest.mark.parametrize(
     "description",
-    ["T1 post, pre-op", "AX T1 POST pre RT", "T1 POST PRE-BIOPSY", "T1 MPRAGE POST PRE GK"],
+    [
+        "T1 post, pre-op",
+        "AX T1 POST pre RT",
+        "T1 POST PRE-BIOPSY",
+        "T1 post pre-resection",
+        "T1 GD pre chemo",
+        "T1 MPRAGE POST PRE GK",
+    ],
 )
 def test_an_enhanced_scan_before_treatment_is_no_difference(description):
     assert from_acquisition(AcquisitionParameters(description=description)).sequence is T1C

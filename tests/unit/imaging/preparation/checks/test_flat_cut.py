@@ -59,6 +59,14 @@ def test_a_cut_behind_is_named_so(brain):
     assert "(back, lower)" in found.message
 
 
+@pytest.mark.parametrize("degrees", [0, 12])
+def test_a_field_of_view_that_ends_below_the_vertex_is_named_as_a_cause(brain, degrees):
+    """The notice named removal of the face alone, and said "back" or "front" at random."""
+    found = flat_cut.check(cut(brain, degrees - 90, 0.04, sideways=0.0), EDGE_MM, 1.0)
+    assert "(upper)" in found.message
+    assert "outside the field of view" in found.message
+
+
 def test_a_brain_as_it_is_has_no_notice_turned_or_not(brain):
     assert flat_cut.check(brain, EDGE_MM, 1.0) is None
     for axes in ((0, 1), (0, 2), (1, 2)):
@@ -102,4 +110,12 @@ def test_a_cut_through_every_sequence_fails_the_check_of_coverage(tmp_path, is_c
     checks = prepare(open_study(tmp_path), SILENT, options).quality
     (coverage,) = [check for check in checks if check.check == "coverage"]
     assert coverage.passed is not is_cut, coverage.message
-    assert ("oblique flat face" in coverage.message) is is_cut
+    assert ("flat face of" in coverage.message) is is_cut
+
+
+def test_isolated_voxels_have_no_face():
+    for voxels in ([(5, 5, 5)], [(5, 5, 5), (20, 20, 20)]):
+        mask = np.zeros((24, 24, 24), bool)
+        mask[tuple(np.transpose(voxels))] = True
+        assert flat_cut.flattest_face(mask, EDGE_MM)[0] < 0.1
+        assert flat_cut.check(mask, EDGE_MM, 1.0) is None
