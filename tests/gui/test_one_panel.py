@@ -43,7 +43,7 @@ from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.key_conflicts import clashes
 from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
 from lesionlens.results.export.exporter import save
-from lesionlens.site.database.worklist_database import WorklistDatabase
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 
 
 def settled_in(panel, qtbot):
@@ -259,17 +259,26 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
     assert answers[0] == answers[1]
 
 
-def test_the_folder_of_a_batch_is_no_choice_of_studies(panel, analysis, qtbot, tmp_path: Path):
-    """It offered the results as studies, then asked which sequence an attention map is."""
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_folder_of_results_is_no_choice_of_studies(
+    is_list, panel, analysis, qtbot, tmp_path: Path
+):
+    """It offered the results as studies, then asked which sequence an attention map is.
+
+    Only the folder of a batch can be opened as a list.
+    """
     settled_in(panel, qtbot)
     for name in ("one", "two"):
         save(analysis, tmp_path / "out" / name)
     (tmp_path / "out" / ".hidden").mkdir()
+    if is_list:
+        open_worklist_database(tmp_path / "out").close()
     drop(panel, tmp_path / "out")
     wait(qtbot, panel)
     problem = panel.session.state.problem
     assert problem.found == "2 saved results in 'out', and no images"
-    assert "as a list" in problem.next_step
+    assert problem.next_step.startswith("Open one of its folders")
+    assert ("as a list" in problem.next_step) is is_list
     assert panel.session.state.query is None
     panel.session.dismiss()
 

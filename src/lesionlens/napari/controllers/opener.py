@@ -22,6 +22,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import results_in
+from lesionlens.site.database.worklist_database import is_worklist_folder
 
 if TYPE_CHECKING:
     from lesionlens.imaging.preparation.checks.early_name_check import Scans
@@ -107,7 +108,7 @@ class Opener:
         count = _count_results(request) if isinstance(error, UnusableInputError) else 0
         if count:
             self.session.restore_suspended()
-            self.session.failed(_results_problem(request.paths[0].name, count))
+            self.session.failed(_results_problem(request.paths[0], count))
         elif isinstance(error, SeveralStudiesError) and request.study_uid is None:
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
@@ -174,12 +175,14 @@ def _count_results(request: Request) -> int:
     return len(results) if set(subfolders) == set(results) else 0
 
 
-def _results_problem(name: str, count: int) -> Problem:
-    """Return the problem of opening the folder of a batch as a study."""
+def _results_problem(folder: Path, count: int) -> Problem:
+    """Return the problem of opening a folder of results as a study; that of a batch is a list."""
     return Problem(
         "This folder holds results",
-        found=f"{counted(count, 'saved result')} in {name!r}, and no images",
+        found=f"{counted(count, 'saved result')} in {folder.name!r}, and no images",
         expected="a study, or one result",
-        next_step="Open one of its folders; or all of them as a list: Open…, Worklist…, List ▾",
+        next_step="Open one of its folders; or all of them as a list: Open…, Worklist…, List ▾"
+        if is_worklist_folder(folder)
+        else "Open one of its folders",
         cause=OPENING,
     )
