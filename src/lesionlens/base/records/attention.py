@@ -70,6 +70,11 @@ class AttentionMaps:
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
     """Results of the checks of each map; empty if none were made."""
 
+    @property
+    def is_attention(self) -> bool:
+        """False for maps that their engine does not call attention, such as Grad-CAM."""
+        return "attention" in self.method.replace("not attention", "")
+
     def without_enhancing(self) -> AttentionMaps:
         """Return a copy without the map of the enhancing tumour."""
         return replace(

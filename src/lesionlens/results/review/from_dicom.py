@@ -26,6 +26,7 @@ from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, So
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
@@ -43,7 +44,7 @@ from lesionlens.results.review.segment_candidates import (
     with_surroundings,
 )
 from lesionlens.results.review.segments import ReadSegment, SegmentKind, read_segments
-from lesionlens.results.review.sent_maps import attention_maps
+from lesionlens.results.review.sent_maps import attention_maps, method_of
 from lesionlens.results.review.sent_notices import identity_notices, omission_notices
 from lesionlens.results.review.sent_objects import Objects, find_objects
 from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions, stated_lesions
@@ -106,7 +107,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     analysis = Analysis(
         study=study,
         prepared=prepared,
-        maps=None,
+        maps=_other_maps(objects, attention),
         volumes=_volumes(cavities, components.mask, findings, attention),
         findings=findings,
         run=run,
@@ -127,6 +128,14 @@ def _with_limitations(analysis: Analysis, report: Dataset) -> Analysis:
         if not text.startswith(analysis.warnings)  # a notice on an edit may lack its last figure
     )
     return replace(analysis, run=replace(analysis.run, notices=(*analysis.run.notices, *stated)))
+
+
+def _other_maps(
+    objects: Objects, attention: Mapping[Region, NDArray[np.float32]]
+) -> AttentionMaps | None:
+    """Return the method of maps that are not attention; their values stand on the native grid."""
+    maps = AttentionMaps(maps={}, raw_range={}, method=method_of(objects.maps), layers=())
+    return None if not attention or not maps.method or maps.is_attention else maps
 
 
 def _volumes(

@@ -57,6 +57,14 @@ def attention_maps(
     return attention, [f"Attention maps on another grid than the reference are not shown: {names}"]
 
 
+def method_of(maps: tuple[Dataset, ...]) -> str:
+    """Return the method of the maps as sent, in up to 64 characters; empty if none is stated."""
+    if not maps:
+        return ""
+    mapping = maps[0].SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    return str(mapping.get("LUTExplanation") or "").partition(": ")[2]
+
+
 def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     """Return a map on the grid; None if it has other voxels."""
     shared = ds.SharedFunctionalGroupsSequence[0]

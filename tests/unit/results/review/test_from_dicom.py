@@ -27,6 +27,7 @@ from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
     Alignment,
@@ -1152,3 +1153,21 @@ def test_what_dcmqi_writes_reopens(analysed, tmp_path):
         again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
     np.testing.assert_array_equal(again.findings.components > 0, labels.data > 0)
     assert len(again.findings.candidates) == 2
+
+
+def test_maps_that_are_no_attention_are_not_called_attention_when_reopened(analysed, tmp_path):
+    """Grad-CAM of a bundle came back, and was sent again, as attention."""
+    analysis = analysed()
+    attention = replace(analysis, maps=AttentionMaps({}, {}, "cross-attention of the query", ()))
+    assert _back(attention, tmp_path).maps is None
+    method = "Grad-CAM of the bundle's network at a quarter of its resolution: not attention"
+    sent = replace(analysis, maps=AttentionMaps({}, {}, method, ()))
+    for _ in range(2):
+        folder = _sent(sent, tmp_path)
+        for name in ("attention.dcm", "attention_tc.dcm"):
+            assert "Attention" not in pydicom.dcmread(folder / name).ContentDescription
+        sent = reopen_folder(folder, analysis.study, analysis.prepared)
+        assert sent.maps is not None
+        assert not sent.maps.is_attention
+        assert sent.maps.method == "Grad-CAM of the bundle's network at a quarter of"
+        assert set(sent.volumes.attention) == set(analysis.volumes.attention)

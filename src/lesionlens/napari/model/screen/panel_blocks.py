@@ -184,8 +184,8 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
 
 def _other_method(analysis: Analysis) -> str:
     """Return the method of maps that their engine does not call attention, such as Grad-CAM."""
-    method = "" if analysis.maps is None else analysis.maps.method
-    return "" if "attention" in method.replace("not attention", "") else method
+    maps = analysis.maps
+    return "" if maps is None or maps.is_attention else maps.method
 
 
 def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:

@@ -16,6 +16,7 @@ would all have one colour; 3D Slicer's converter does not support integers eithe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import highdicom
@@ -122,7 +123,9 @@ def frames_of(result: FramedResult, region: Region) -> MapFrames:
 def build_pmap(frames: MapFrames, result: FramedResult) -> highdicom.pm.ParametricMap:
     """Build the Parametric Map of one region."""
     analysis, sources, region = result.analysis, result.sources, frames.region
-    method = analysis.maps.method if analysis.maps is not None else "attention"
+    maps = analysis.maps
+    method = "attention" if maps is None else maps.method
+    shown = "Attention" if maps is None or maps.is_attention else "Features"
     parametric_map = highdicom.pm.ParametricMap(
         source_images=sources.images(frames.source_indices),
         pixel_array=frames.pixels,
@@ -130,7 +133,7 @@ def build_pmap(frames: MapFrames, result: FramedResult) -> highdicom.pm.Parametr
         real_world_value_mappings=[_value_mapping(region, method)],
         voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1)],
         content_label="ATTENTION",
-        content_description="Attention of the network, research use only",
+        content_description=f"{shown} of the network, research use only",
         pixel_measures=_pixel_measures(sources),
         plane_positions=sources.plane_positions(frames.source_indices, frames.first_pixel),
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -187,7 +190,7 @@ def _stored_pixels(parametric_map: Dataset) -> NDArray[np.float32]:
 def _value_mapping(region: Region, method: str) -> RealWorldValueMapping:
     return RealWorldValueMapping(
         lut_label=label_of(region),
-        lut_explanation=f"{region.display_name}: {method}"[:64],
+        lut_explanation=shorten(f"{region.display_name}: {method}", 64, placeholder=""),
         unit=codes.UCUM.NoUnits,
         value_range=(0.0, 1.0),
         slope=1.0,
