@@ -363,7 +363,7 @@ def test_contribution_maps_follow_each_other_and_then_comes_the_attention(sessio
     maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
     shares = {opinion.sequence: None for opinion in maps}
     volumes = SimpleNamespace(evidence=SimpleNamespace(shares=shares))
-    analysis = SimpleNamespace(volumes=volumes)
+    analysis = SimpleNamespace(volumes=volumes, maps=None)
     session._set(result=SimpleNamespace(analysis=analysis, trace=None, engine=object()))
     acts, shown = ViewActs(session), []
     for _ in range(4):
