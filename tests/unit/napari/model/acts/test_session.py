@@ -426,6 +426,18 @@ def test_a_study_is_set_aside_with_the_progress_of_opening_the_next(session):
     assert session.suspended_study is study
 
 
+def test_a_study_that_comes_back_has_its_decisions_which_can_be_undone(session):
+    session.go_to_candidate(1)
+    session.decide(ReviewState.ACCEPTED)
+    before = session.state
+    session.suspend()
+    assert session.log().review.events == ()
+    session.restore_suspended()
+    assert session.state.result is before.result
+    assert session.log().review is session.state.review is before.review
+    assert screen(session).can_undo
+
+
 def test_a_study_that_comes_back_has_no_key_or_button_held(session):
     """H released while the next study was opened: the overlays stayed hidden after its failure."""
     session.go_to_candidate(1)
