@@ -185,8 +185,9 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
 
 def _other_method(analysis: Analysis) -> str:
     """Return the method of maps that their engine does not call attention, such as Grad-CAM."""
-    is_attention = analysis.maps is None or map_name(analysis) == ATTENTION_MAP
-    return "" if is_attention else analysis.maps.method
+    if analysis.maps is None or map_name(analysis) == ATTENTION_MAP:
+        return ""
+    return analysis.maps.method
 
 
 def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:
