@@ -1404,25 +1404,26 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     reviewed, qtbot, monkeypatch
 ):
     """The failure was gone before it could be read once the names of the study were checked."""
-    asked, let_go = [], threading.Event()
+    asked, checked = [], []
 
     def refuse(*layer_choice):
         asked.append(layer_choice)
         raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
-    def check(*_, **__):
-        assert let_go.wait(PATIENCE_MS / 1000)
+    def check(*scans, **_):
+        checked.append(scans)
         return ()
 
-    monkeypatch.setattr(early_name_check, "exchanged_before_registration", check)
     monkeypatch.setattr("lesionlens.napari.model.overlays.on_demand.layer_attention_raw", refuse)
-    name_check = reviewed.actions_.opener.name_check
-    qtbot.waitUntil(lambda: name_check.running, timeout=PATIENCE_MS)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    let_go.set()
+    name_check = reviewed.actions_.opener.name_check
+    qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)  # that of the opening
+    monkeypatch.setattr(early_name_check, "exchanged_before_registration", check)
+    reviewed.actions_.opener.check_names(reviewed.session.state.study, {})
     qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)
+    assert checked
     assert "no layer" in reviewed.session.state.problem.found
     assert reviewed.session.state.choices.layer is None
     assert len(asked) == 1

@@ -383,9 +383,9 @@ def test_an_adopted_outline_says_which_parts_the_second_result_does_not_distingu
     three.commands.run("next_disagreement")  # outlined in the first result alone
     three.commands.run("take_second")
     wait(qtbot, three)
-    assert "distinguish" not in three.session.state.message
+    assert "does not outline" not in three.session.state.message
     three.commands.run("next_disagreement")
     three.commands.run("take_second")
     wait(qtbot, three)
     parts = "tumour core and enhancing tumour"
-    assert f"three_seg.nii.gz does not distinguish {parts}" in three.session.state.message
+    assert f"three_seg.nii.gz does not outline {parts}: paint them" in three.session.state.message

@@ -416,7 +416,7 @@ def test_a_study_hung_with_another_sequence_first_shows_that(
             layers.append(Layer.create(*data))
     assert panel.model.board.scene.sequence is MrSequence.FLAIR
     assert [layer.name for layer in layers if layer.visible] == ["FLAIR"]
-    qtbot.waitUntil(lambda: layers.selection.active.name == "FLAIR", timeout=10_000)
+    qtbot.waitUntil(lambda: layers.selection.active.name == "FLAIR", timeout=PATIENCE_MS)
 
 
 class Shows(QObject):

@@ -192,7 +192,7 @@ def make_analysis(patient: SyntheticPatient, study: Study) -> Analysis:
         maps=AttentionMaps(
             maps=maps,
             raw_range=dict.fromkeys(Region, (0.0, 1.0)),
-            method="smoothed labels of a phantom",
+            method="attention of a phantom: its smoothed labels",
             layers=("none",),
             checks={
                 Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, verdict="passed its checks")

@@ -73,6 +73,7 @@ def scan(
             studies = studies_of(archive, query, context=context)
         else:
             studies = studies_at(Path(source), folder)
+        STOP.record_only()  # from here on the list changes, and keeps what it holds
         with closing(open_worklist_database(folder)) as database:
             new_count = extend(database, studies)
             if archive is not None:

@@ -302,7 +302,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
     """
     refuse_marks(saved, name)
     review, outlines = saved.review, outlines_of(saved)
-    placed = place_outlines(saved.findings, saved.volumes.labels, review)
+    placed = place_outlines(saved.findings, saved.volumes.labels, review, saved.run.omitted)
     is_kept = np.zeros(max(placed.id_by_uid.values(), default=0) + 1, bool)
     for uid, number in placed.id_by_uid.items():
         state = review.state_of(uid)

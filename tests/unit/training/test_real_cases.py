@@ -734,6 +734,22 @@ def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):
         find(tmp_path / "results", studies=place / "studies")
 
 
+def test_an_added_lesion_has_the_number_of_the_table_where_objects_omitted_candidates(
+    reviewed, tmp_path
+):
+    """The message named candidate 3, which is candidate 5 in findings.json and in the window."""
+    place, analysis = reviewed
+    uid, log = new_tracking_uid(), ReviewLog(analysis.review)
+    log.add(Outline(uid, (3, 4, 5), np.full((2, 2, 2), 2, np.uint8)), DrawingMethod.MANUAL)
+    log.decide(uid, ReviewState.DEFERRED)
+    run = dataclasses.replace(analysis.run, omitted=2)
+    save(dataclasses.replace(analysis, run=run, review=log.review), tmp_path / "one")
+    rows = json.loads((tmp_path / "one" / "findings.json").read_text())["candidates"]
+    assert [row["id"] for row in rows] == [1, 2, 5]
+    with pytest.raises(UnusableInputError, match="candidate 5 of case 'one', which is deferred"):
+        find(tmp_path, studies=place / "studies")
+
+
 @pytest.mark.parametrize("redrawn", [False, True])
 def test_the_cavity_of_a_result_is_truth_as_a_reader_left_it(reviewed, tmp_path, redrawn):
     place, analysis = reviewed

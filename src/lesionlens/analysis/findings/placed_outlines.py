@@ -31,7 +31,7 @@ class PlacedOutlines:
 
 
 def place_outlines(
-    findings: Findings, labels: Volume, review: Review, omitted: int = 0
+    findings: Findings, labels: Volume, review: Review, omitted: int
 ) -> PlacedOutlines:
     """Place the outlines of a review.
 

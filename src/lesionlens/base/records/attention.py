@@ -73,7 +73,8 @@ class AttentionMaps:
     @property
     def is_attention(self) -> bool:
         """False for maps that their engine does not call attention, such as Grad-CAM."""
-        return "attention" in self.method.replace("not attention", "")
+        method = self.method.lower().replace("not attention", "")
+        return not self.method or "attention" in method
 
     def without_enhancing(self) -> AttentionMaps:
         """Return a copy without the map of the enhancing tumour."""

@@ -67,11 +67,13 @@ class DecisionLog:
             return self.recovered(analysis)
         is_same_network = store.analysis_key(previous.run) == store.analysis_key(analysis.run)
         if not is_same_network or not _own_candidates(analysis) <= _own_candidates(previous):
+            known = self._logged
             logged, message = self.recovered(analysis)
             logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
-            keeps_shown = shown_events <= logged_events or not is_same_network
-            if keeps_shown and not logged_events <= shown_events:
-                return logged, message
+            if not logged_events <= shown_events:
+                if shown_events <= logged_events or not is_same_network:
+                    return logged, message
+                self._logged = known  # others of the log count as those of another window
         return shown.with_signed(analysis.review), ""
 
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
@@ -204,5 +206,5 @@ class DecisionLog:
 def _own_candidates(analysis: Analysis) -> frozenset[str]:
     """Return the result's own tracking UIDs of the candidates that the network found."""
     new_uids = own_uids(analysis.followup)
-    candidates = (analysis.original or analysis).findings.candidates
+    candidates = analysis.network.findings.candidates
     return frozenset(new_uids.get(one.tracking_uid, one.tracking_uid) for one in candidates)

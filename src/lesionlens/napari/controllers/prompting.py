@@ -95,7 +95,7 @@ class Prompting:
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
     latest_request : LatestRequest
-        Answers prompts in a thread, and nothing else: it drops all but the latest request.
+        Answers prompts in a thread, and nothing else, so that none waits for another request.
     """
 
     def __init__(

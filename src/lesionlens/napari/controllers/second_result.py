@@ -260,10 +260,10 @@ def _candidate_of(analysis: Analysis, part: Disagreement, inside: Any) -> Candid
 
 
 def _undistinguished_text(analysis: Analysis, second: SecondResult) -> str:
-    """Return which parts an adopted outline lacks, as the second result did not segment them."""
-    missing = (r.display_name for r in known_regions(analysis) if r not in second.regions)
-    names = joined_with_and(missing)
-    return f" {second.name} does not distinguish {names}: paint it (Shift+E)." if names else ""
+    """Return which parts an adopted outline lacks, as the second result does not outline them."""
+    missing = [r.display_name for r in known_regions(analysis) if r not in second.regions]
+    names, pronoun = joined_with_and(missing), "it" if len(missing) == 1 else "them"
+    return f" {second.name} does not outline {names}: paint {pronoun} (Shift+E)." if names else ""
 
 
 def _result_name(analysis: Analysis, path: Path) -> str:

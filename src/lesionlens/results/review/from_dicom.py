@@ -135,7 +135,7 @@ def _other_maps(
 ) -> AttentionMaps | None:
     """Return the method of maps that are not attention; their values stand on the native grid."""
     maps = AttentionMaps(maps={}, raw_range={}, method=method_of(objects.maps), layers=())
-    return None if not attention or not maps.method or maps.is_attention else maps
+    return None if not attention or maps.is_attention else maps
 
 
 def _volumes(

@@ -260,7 +260,7 @@ def readers_of(results: Path) -> tuple[str, ...]:
 
 def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedReview:
     review, counts = saved.review, Counter[str]()
-    placed = place_outlines(saved.findings, saved.volumes.labels, review)
+    placed = place_outlines(saved.findings, saved.volumes.labels, review, saved.run.omitted)
     merged_ids = {number for number, o in placed.outline_by_id.items() if o.is_empty}
     for candidate in saved.findings.candidates:
         if candidate.id not in merged_ids:

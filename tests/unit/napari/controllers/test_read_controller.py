@@ -725,6 +725,25 @@ def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own)
         assert not again.decision_log.decided_elsewhere(analysis)
 
 
+def test_no_result_hides_that_another_window_decided_on_it(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """The decisions shown were unsaved; the others, unseen, did not keep the study from signing."""
+    left, right = (candidate.tracking_uid for candidate in analysis.findings.candidates)
+    with shown(without_right(analysis)) as first:
+        with full_disk(monkeypatch):
+            first.session.decide(ReviewState.ACCEPTED)
+        with shown(analysis) as second:
+            second.session.go_to_candidate(2)
+            second.session.decide(ReviewState.REJECTED)
+        review, _ = first.decision_log.review_of(analysis)
+        assert review.state_of(left) is ReviewState.ACCEPTED
+        assert review.of(right) is None
+        assert first.decision_log.decided_elsewhere(analysis, review)
+
+
 def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # noqa: F811
     for turn in (None, listed(tmp_path / "list"), None):
         with shown(analysis, turn) as window:

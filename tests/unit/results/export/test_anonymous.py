@@ -338,6 +338,24 @@ def test_the_stored_steps_of_a_preparation_name_nothing_from_the_study(analysis)
     assert (step.step, step.message) == (StepName.BRAIN, 'in "REMOVED"')
 
 
+def test_checks_and_steps_name_nothing_from_the_study(analysis):
+    """Each sentence of an analysis and of its preparation may quote a series or state a day."""
+    told, cleaned = f'"T1 {NAME}" of 2026-01-05', '"REMOVED" of '
+    check = replace(analysis.findings.quality[0], message=told)
+    step = PreparationStep(StepName.BRAIN, None, done=True, message=told)
+    named = replace(
+        analysis,
+        findings=replace(analysis.findings, quality=(check,)),
+        prepared=replace(analysis.prepared, quality=(check,), steps=(step,)),
+    )
+    made = anonymous(named, NAMES, Options()).analysis
+    records = (*made.findings.quality, *made.prepared.quality, *made.prepared.steps)
+    assert len(records) == 3
+    for record in records:
+        assert record.message.startswith(cleaned)
+        assert "2026-01-05" not in record.message
+
+
 def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
     """Its measurements are compared in the order of their UIDs."""
     signed = replace(analysis.review.responses[-1], measures=measures_of(analysis.compared.points))

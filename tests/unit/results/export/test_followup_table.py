@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +15,8 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import BOTH_SIDES, Location
 from lesionlens.base.records.followup import PRODUCT_LIMITS, Change
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
-from lesionlens.cli.comparison import _percent
-from lesionlens.napari.model.wording.followup import lines_of
+from lesionlens.cli.comparison import _percent, table_of
+from lesionlens.napari.model.wording.followup import lines_of, title_of
 from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
@@ -34,6 +35,22 @@ def test_every_lesion_of_every_examination_is_a_row(found):
     assert {r["volume_ml_et"] for r in rows} == {""}  # unknown is no 0
     assert rows[0]["place"] == "'=left frontal lobe"
     assert rows[0]["state"] == "accepted"
+
+
+def test_a_session_without_a_date_is_displayed_with_its_prefix(found):
+    """The examination of "1" read as that of a day."""
+    labels = ("1", "pre", "")
+    points = tuple(replace(p, date=d) for p, d in zip(found.points, labels, strict=True))
+    chain = replace(found, points=points)
+    section = FollowupSection(chain, load("en"))
+    assert section.dates == ("ses-1", "ses-pre", "examination 3")
+    assert section.aligned.startswith("The examination of ses-pre ")
+    assert title_of(cast("Any", SimpleNamespace(followup=chain))).startswith("Since ses-pre; ")
+    heading, *_ = table_of(cast("Any", SimpleNamespace(compared=chain)))
+    assert "ses-pre" in str(heading)
+    hidden = FollowupSection(chain, load("en"), dates_hidden=True)
+    assert hidden.dates == ("examination 1", "examination 2", "examination 3")
+    assert hidden.aligned.startswith("Examination 2 ")
 
 
 def test_an_examination_without_a_lesion_is_a_row(found):

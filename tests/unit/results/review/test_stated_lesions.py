@@ -9,7 +9,7 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Part, ReadSegment, SegmentKind
-from lesionlens.results.review.stated_lesions import StatedLesions, stated_lesions
+from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions, stated_lesions
 
 
 def segment(uid: str | None = None, **values: object) -> ReadSegment:
@@ -86,3 +86,12 @@ def test_numbers_and_marks_are_those_of_the_report_or_else_of_the_segments():
     of_others = stated(segments, reported, own_segments=False, own_report=False)
     assert [of_others[uid].number for uid in ("1.1", "1.2", "1.3")] == [None] * 3
     assert [lesions[uid].reported for uid in ("1.1", "1.2")] == [None, reported["1.2"]]
+
+
+def test_an_outline_is_redrawn_if_a_reader_took_part_in_the_networks():
+    """An added lesion was outlined by a reader too, and would get an edit that nobody made."""
+    assisted, automatic = DrawingMethod.SEMIAUTOMATIC, DrawingMethod.AUTOMATIC
+    assert StatedLesion(source=Source.NETWORK, method=assisted).is_redrawn
+    assert not StatedLesion(source=Source.NETWORK, method=automatic).is_redrawn
+    for source in (Source.READER, Source.SEGMENTATION):
+        assert not StatedLesion(source=source, method=assisted).is_redrawn

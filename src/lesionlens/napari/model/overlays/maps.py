@@ -21,7 +21,9 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.geometry.slices import MAX_TILT, OrientedVolume, tilt
 
+ATTENTION_MAP, GRAD_CAM_MAP, _OTHER_MAP = "Attention", "Grad-CAM", "Map"
 _UNIFORM_ATTENTION = "times uniform attention over the brain"
+_UNIFORM_MAP = "times a uniform map over the brain"
 UNCERTAIN = (
     "Uncertainty of the network when the study is mirrored and single sequences are left out: 1 - "
     "|2 × mean probability - 1|; 0 is certain, 1 is a probability of one half."
@@ -139,19 +141,30 @@ def outlines_of(analysis: Analysis) -> tuple[NDArray[np.int32], NDArray[np.uint8
 def _attention(analysis: Analysis) -> dict[Region, MapView]:
     """Return attention maps on a logarithmic scale, in multiples of uniform attention.
 
-    A map from 0 to 1 of a reopened result, whose raw range is unknown, is shown unchanged.
+    Maps of another method are on the same scale. A map from 0 to 1 of a reopened result, whose raw
+    range is unknown, is shown unchanged.
     """
     grid, maps = analysis.prepared.working, analysis.maps
+    meanings = {ATTENTION_MAP: _UNIFORM_ATTENTION, GRAD_CAM_MAP: UNIFORM_EVIDENCE}
+    meaning = meanings.get(map_name(analysis), _UNIFORM_MAP)
     views = {}
     for region, volume in analysis.volumes.attention.items():
         if maps is not None and region in maps.maps:
             high = max(maps.raw_range[region][1], FAINT)
-            views[region] = multiples(maps.maps[region] * np.float32(high))
+            views[region] = multiples(maps.maps[region] * np.float32(high), meaning)
         else:
             views[region] = MapView(
                 _linear(volume, grid), 1.0, _FRACTION_TICKS, "of the map's maximum"
             )
     return views
+
+
+def map_name(analysis: Analysis) -> str:
+    """Return the name of a result's maps, by the method that their engine states, if any."""
+    maps = analysis.maps
+    if maps is None or maps.is_attention:
+        return ATTENTION_MAP
+    return GRAD_CAM_MAP if maps.method.startswith(GRAD_CAM_MAP) else _OTHER_MAP
 
 
 def multiples(raw: NDArray[np.float32], meaning: str = _UNIFORM_ATTENTION) -> MapView:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Candidate
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
-from lesionlens.napari.model.overlays.maps import MapView, Overlays
+from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, MapView, Overlays, map_name
 from lesionlens.napari.model.state.state import State, compared_now
 from lesionlens.napari.model.wording.map_checks import withheld
 
@@ -43,7 +43,8 @@ def map_layers(state: State) -> tuple[MapLayer, ...]:
     layers = []
     if choices.overlay is Overlay.MAP and not withheld(state):
         start = focus or next(iter(state.listed), None)
-        layers += _attention(choices, overlays, focus, _layer_choice(choices, start))
+        name = ATTENTION_MAP if state.analysis is None else map_name(state.analysis)
+        layers += _attention(choices, overlays, focus, _layer_choice(choices, start), name)
     shows_uncertainty = choices.uncertainty and choices.overlay is not Overlay.OFF
     if shows_uncertainty and overlays.uncertainty is not None:
         layers.append(MapLayer(UNCERTAINTY, "Uncertainty", overlays.uncertainty))
@@ -51,14 +52,19 @@ def map_layers(state: State) -> tuple[MapLayer, ...]:
 
 
 def _attention(
-    choices: Choices, overlays: Overlays, focus: Candidate | None, choice: LayerChoice | None
+    choices: Choices,
+    overlays: Overlays,
+    focus: Candidate | None,
+    choice: LayerChoice | None,
+    name: str,
 ) -> list[MapLayer]:
-    """Return the attention of the region, or of one layer; empty if there is none."""
+    """Return the region's map called `name`, or that of one layer; empty if there is none."""
     view = overlays.attention_of(choices.region, choice)
     if view is None and choice is None:
         return []
     only = focus.id if choices.only_focused and focus is not None else None
-    title = map_title(choices.region, choice) + ("" if only is None else f" · candidate {only}")
+    part = "" if only is None else f" · candidate {only}"
+    title = map_title(choices.region, choice, name) + part
     return [MapLayer(ATTENTION if view is None else view.role, title, view, choice, only)]
 
 
@@ -70,8 +76,8 @@ def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice 
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 
 
-def map_title(region: Region, layer_choice: LayerChoice | None) -> str:
-    """Return the name of a region's map; layers are counted from 1.
+def map_title(region: Region, layer_choice: LayerChoice | None, name: str = ATTENTION_MAP) -> str:
+    """Return the title of a region's map called `name`; layers are counted from 1.
 
     Examples
     --------
@@ -83,7 +89,7 @@ def map_title(region: Region, layer_choice: LayerChoice | None) -> str:
     'Evidence of FLAIR · whole tumour'
     """
     if layer_choice is None:
-        return f"Attention · {region.display_name}"
+        return f"{name} · {region.display_name}"
     if isinstance(layer_choice.layer, SecondOpinion):
         if layer_choice.layer.sequence is not None:
             return (

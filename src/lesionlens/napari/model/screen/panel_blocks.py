@@ -14,6 +14,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, map_name
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import (
     Bar,
@@ -184,8 +185,9 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
 
 def _other_method(analysis: Analysis) -> str:
     """Return the method of maps that their engine does not call attention, such as Grad-CAM."""
-    maps = analysis.maps
-    return "" if maps is None or maps.is_attention else maps.method
+    if analysis.maps is None or map_name(analysis) == ATTENTION_MAP:
+        return ""
+    return analysis.maps.method
 
 
 def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:
@@ -198,7 +200,7 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
     )
     return ShownFocus(
         title=f"{focus.id} · {focus.location.text}",
-        facts=facts_of(focus),
+        facts=facts_of(focus, map_name(analysis)),
         relevance=bars_of(focus),
         deciding=deciding_text(focus.sequence_relevance),
         no_bars=no_bars_text(focus),

@@ -20,7 +20,7 @@ from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion, after
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
-from lesionlens.napari.model.overlays.maps import Overlays
+from lesionlens.napari.model.overlays.maps import GRAD_CAM_MAP, Overlays, map_name
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.drafts import OutlineDraft
@@ -240,14 +240,16 @@ class State:
     def second_opinions(self) -> tuple[SecondOpinion, ...]:
         """The available second opinions; few if the result was reopened.
 
-        With a single sequence there is no contribution map.
+        With a single sequence there is no contribution map; maps that are Grad-CAM themselves have
+        no second opinion by it.
         """
         if self.result is None:
             return ()
         trace, evidence = self.result.trace, self.result.analysis.volumes.evidence
         sequences = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
+        is_grad_cam = map_name(self.result.analysis) == GRAD_CAM_MAP
         available = {
-            SecondOpinion.GRADIENTS: not self.reopened,
+            SecondOpinion.GRADIENTS: not self.reopened and not is_grad_cam,
             SecondOpinion.ROLLOUT: trace is not None and trace.probe_row is not None,
         }
         return tuple(s for s in SecondOpinion if available.get(s, s.sequence in sequences))

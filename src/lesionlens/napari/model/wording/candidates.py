@@ -22,7 +22,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.text import score_digits
-from lesionlens.napari.model.overlays.maps import UNCERTAIN
+from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP, UNCERTAIN
 from lesionlens.results.export.report_texts import load
 
 
@@ -192,19 +192,20 @@ def considered_text(region: Considered) -> str:
     return f"{region.location.text}, {volume_text(region.volume_ml)}"
 
 
-def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
-    """Return facts that support or question a candidate."""
+def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact, ...]:
+    """Return facts that support or question a candidate; `map_name` is what its map is called."""
     facts: list[Fact] = []
     inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
     if inside is not None:
-        text = "attention peaks inside" if inside else "attention peaks outside"
+        name = map_name if map_name == GRAD_CAM_MAP else map_name.lower()
+        text = f"{name} peaks inside" if inside else f"{name} peaks outside"
         tip = (
-            "Position of the strongest attention. Inside means that the map agrees with the "
-            "outline, not that this is a tumour."
+            "Position of the map's maximum. Inside means that the map agrees with the outline, not "
+            "that this is a tumour."
         )
         facts.append(Fact(text, None if inside else False, tip))
     if mass is not None:
-        tip = "Fraction of the attention nearest to this candidate that lies within it."
+        tip = "Fraction of the map nearest to this candidate that lies within it."
         facts.append(Fact(f"{100 * mass:.0f}% of it inside", None, tip))
     if candidate.uncertainty is not None:
         unsure = candidate.uncertainty >= HIGH_UNCERTAINTY

@@ -363,7 +363,7 @@ def test_contribution_maps_follow_each_other_and_then_comes_the_attention(sessio
     maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
     shares = {opinion.sequence: None for opinion in maps}
     volumes = SimpleNamespace(evidence=SimpleNamespace(shares=shares))
-    analysis = SimpleNamespace(volumes=volumes)
+    analysis = SimpleNamespace(volumes=volumes, maps=None)
     session._set(result=SimpleNamespace(analysis=analysis, trace=None, engine=object()))
     acts, shown = ViewActs(session), []
     for _ in range(4):
@@ -424,6 +424,18 @@ def test_a_study_is_set_aside_with_the_progress_of_opening_the_next(session):
     assert session.state.activity.name == "Opening b"
     assert session.state.study is None
     assert session.suspended_study is study
+
+
+def test_a_study_that_comes_back_has_its_decisions_which_can_be_undone(session):
+    session.go_to_candidate(1)
+    session.decide(ReviewState.ACCEPTED)
+    before = session.state
+    session.suspend()
+    assert session.log().review.events == ()
+    session.restore_suspended()
+    assert session.state.result is before.result
+    assert session.log().review is session.state.review is before.review
+    assert screen(session).can_undo
 
 
 def test_a_study_that_comes_back_has_no_key_or_button_held(session):

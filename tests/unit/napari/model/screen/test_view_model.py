@@ -12,12 +12,12 @@ import lesionlens.napari
 from lesionlens.base.labels import MrSequence, Source
 from lesionlens.base.records.analysis import Original
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.engines.bundle.engine import GRAD_CAM, METHODS
+from lesionlens.engines.bundle.engine import ATTENTION, GRAD_CAM, METHODS
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import Layout, WindowPreset
-from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.maps import map_name, overlays_of
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
 from lesionlens.napari.model.state.state import Edit, State
@@ -140,6 +140,30 @@ def test_the_networks_outline_is_named_where_there_is_one(session, source):
     assert "2 oedema" in words
 
 
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("cross-attention in the last layer", "Attention"),
+        ("", "Attention"),
+        (METHODS[ATTENTION], "Attention"),
+        (METHODS[GRAD_CAM], "Grad-CAM"),
+        ("occlusion", "Map"),
+    ],
+)
+def test_a_map_is_called_by_what_its_engine_states(analysis, method, name):
+    assert map_name(replace(analysis, maps=replace(analysis.maps, method=method))) == name
+    assert map_name(replace(analysis, maps=None)) == "Attention"
+
+
+def test_a_grad_cam_is_not_offered_as_the_second_opinion_on_itself(session, analysis):
+    """The list of layers had the map that was shown once more."""
+    assert SecondOpinion.GRADIENTS in session.state.second_opinions
+    maps = replace(analysis.maps, method=METHODS[GRAD_CAM])
+    made = replace(analysis, maps=maps)
+    session.analysed(FakeResult(made), overlays_of(made))
+    assert SecondOpinion.GRADIENTS not in session.state.second_opinions
+
+
 def test_a_map_that_is_not_attention_is_labelled_with_its_method(session, analysis):
     """Maps of a bundle without attention, which are Grad-CAM, were shown as attention."""
     session.choose_overlay(Overlay.MAP)
@@ -148,6 +172,12 @@ def test_a_map_that_is_not_attention_is_labelled_with_its_method(session, analys
     made = replace(analysis, maps=replace(analysis.maps, method=method))
     session.analysed(FakeResult(made), overlays_of(made))
     session.choose_overlay(Overlay.MAP)
-    assert view_model_of(session.state).map.hint.startswith(f"{method}.")
+    shown = view_model_of(session.state)
+    assert shown.map.hint.startswith(f"{method}.")
+    assert [layer.title for layer in shown.board.scene.maps] == ["Grad-CAM · whole tumour"]
+    assert "attention" not in shown.map.view.meaning
+    session.go_to_candidate(1)
+    facts = view_model_of(session.state).screen.focus.facts
+    assert "Grad-CAM peaks inside" in [fact.text for fact in facts]
     session.choose_overlay(Overlay.CONTOUR)
     assert method not in view_model_of(session.state).map.hint

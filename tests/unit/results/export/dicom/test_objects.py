@@ -53,7 +53,7 @@ from lesionlens.imaging.reading.dicom.documents import (
     record_sent,
 )
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
+from lesionlens.results.export.dicom import frame_encoding, objects, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.framed import FramedResult
@@ -61,7 +61,7 @@ from lesionlens.results.export.dicom.groups import _change_text, _time_point_con
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.reopen import read_result
-from lesionlens.results.review.report_items import iter_items
+from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
@@ -987,12 +987,61 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
     assert "missing frame" in seg.check_seg(FramedResult(other, sources), stored, stored)
 
 
-def test_an_object_that_differs_when_read_back_is_left_out(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(seg, "_differing_part", lambda *_: "voxel")
-    written = DicomExporter().write(make(dicom=True), tmp_path)
-    found = "a voxel in seg.dcm that differs from the result when read back"
-    assert written.left_out["dicom/seg.dcm"] == found
-    assert not (tmp_path / "dicom" / "seg.dcm").exists()
+def _with_another_pixel(ds):
+    ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
+
+
+def _with_another_value(ds):
+    ds.FloatPixelData = np.float32(0.5).tobytes() + ds.FloatPixelData[4:]
+
+
+def _with_another_tracking_uid(ds):
+    uid = next(i for i in iter_items(ds) if i.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID)
+    uid.UID = "2.25.1"
+
+
+def _with_another_image(ds):
+    series = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    image = series.ReferencedSOPSequence[0]
+    shown = next(i for i in ds.ContentSequence if "ReferencedSOPSequence" in i)
+    shown.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = f"{image.ReferencedSOPInstanceUID}.1"
+
+
+def _without_a_contour(ds):
+    del ds.ROIContourSequence[0].ContourSequence[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("seg.dcm", _with_another_pixel),
+        ("attention.dcm", _with_another_value),
+        ("sr.dcm", _with_another_tracking_uid),
+        ("key_objects.dcm", _with_another_image),
+        ("contours.dcm", _without_a_contour),
+        ("key_slices.dcm", _with_another_pixel),
+    ],
+)
+def test_an_object_that_differs_when_read_back_is_left_out(
+    make, tmp_path, monkeypatch, name, change
+):
+    """Each is read from the disk, and compared with the result, not with itself."""
+    written_as_built = objects._save
+
+    def save_changed(dataset, path):
+        written_as_built(dataset, path)
+        if path.name == name:
+            with edited_dicom(path) as stored:
+                change(stored)
+
+    monkeypatch.setattr(objects, "_save", save_changed)
+    analysis = replace(make(dicom=True), options=ExportOptions(also=frozenset(Extra)))
+    written = DicomExporter().write(analysis, tmp_path)
+    needs_segments = {"dicom/sr.dcm"} if name == "seg.dcm" else set()
+    assert set(written.left_out) == {f"dicom/{name}", *needs_segments}
+    assert name in written.left_out[f"dicom/{name}"]
+    assert "differ" in written.left_out[f"dicom/{name}"]
+    assert not (tmp_path / "dicom" / name).exists()
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
