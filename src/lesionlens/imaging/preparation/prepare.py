@@ -29,7 +29,7 @@ from lesionlens.imaging.preparation.checks import (
     displaced,
     equalised,
     exchanged_names,
-    flat_cut,
+    flat_face,
     ghosts,
     lost_signal,
     overflow,
@@ -211,7 +211,7 @@ def _check_coverage(
         quality.cut_out(blank, edge_mm)
         or quality.stripped_off(valid, edge_mm)
         or (surface_gap.check(brain, edge_mm) if upright else None)
-        or flat_cut.check(brain, edge_mm, float(draft.mask.grid.spacing_mm.max()))
+        or flat_face.check(brain, edge_mm, float(draft.mask.grid.spacing_mm.max()))
         or coverage
     )
 

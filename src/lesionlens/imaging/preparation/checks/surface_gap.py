@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.records.study import QualityCheck, failed_check
+from lesionlens.imaging.preparation.checks.quality import SIDES
 
 MIN_ML = 2.0
 """Volume from which a gap is reported.
@@ -80,9 +81,8 @@ def check(brain: Mask, edge_mm: float) -> QualityCheck | None:
     if volume_ml < MIN_ML:
         return None
     place = np.argwhere(labels == 1 + sizes.argmax()).mean(axis=0) - mirror.point
-    side = "right" if place @ mirror.normal > 0 else "left"
-    along = "front" if place[1] > 0 else "back"
-    height = "upper" if place[2] > 0 else "lower"
+    heights = place @ mirror.normal, place[1], place[2]
+    side, along, height = (pair[int(h > 0)] for pair, h in zip(SIDES, heights, strict=True))
     return failed_check(
         "coverage",
         f"About {volume_ml:.0f} ml are missing from the brain's surface ({side}, {along}, "

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.records.study import QualityCheck, failed_check
+from lesionlens.imaging.preparation.checks.quality import SIDES
 
 MIN_CM2 = 20.0
 """Area from which a face is reported, before `CM2_PER_MM`.
@@ -39,7 +40,6 @@ temples are flat, even more so after a craniectomy, and fields of view end below
 _DIRECTIONS, _CANDIDATES, _EVERY = 400, 12, 4
 _MIN_POINTS = 3
 """Minimum number of points that define a plane."""
-_SIDES = (("back", "front"), ("lower", "upper"))
 _MIN_FACING = 0.3
 """Component of a normal from which the face is said to lie on that side."""
 
@@ -59,7 +59,7 @@ def check(brain: Mask, edge_mm: float, slice_mm: float) -> QualityCheck | None:
     area_cm2, normal = flattest_face(brain, edge_mm)
     if area_cm2 < MIN_CM2 + CM2_PER_MM * slice_mm:
         return None
-    facing = zip(_SIDES, normal[1:], strict=True)
+    facing = zip(SIDES[1:], normal[1:], strict=True)
     place = ", ".join(pair[int(n > 0)] for pair, n in facing if abs(n) > _MIN_FACING)
     return failed_check(
         "coverage",
