@@ -81,6 +81,26 @@ def key_name(event: QKeyEvent) -> str:
     return "-".join([*modifiers, key])
 
 
+class HeldKeys:
+    """Tells the repeats of a held key from new presses.
+
+    Under X11 each repeat is a release and a press at the same millisecond, which Qt does not always
+    recognise.
+    """
+
+    def __init__(self) -> None:
+        self._released_ms: dict[int, int] = {}
+
+    def note_release(self, event: QKeyEvent) -> None:
+        """Note when a key was released."""
+        self._released_ms[event.key()] = event.timestamp()
+
+    def is_repeat(self, event: QKeyEvent) -> bool:
+        """Return whether a press repeats a held key."""
+        at_release = 0 < event.timestamp() == self._released_ms.get(event.key())
+        return at_release or bool(event.isAutoRepeat())
+
+
 class Keyboard(QObject):
     """Handles keys of the window that a panel is docked in.
 
@@ -105,7 +125,7 @@ class Keyboard(QObject):
         self._is_left_to_napari = is_left_to_napari
         self._held_acts: dict[int, Callable[[bool], Any]] = {}
         self._release_timers: dict[int, QTimer] = {}
-        self._released_ms: dict[int, int] = {}
+        self._held_keys = HeldKeys()
         self._accepts_repeat = True
         QApplication.instance().focusChanged.connect(self._on_focus_changed)
 
@@ -178,7 +198,7 @@ class Keyboard(QObject):
             self._held_acts[event.key()] = act
             act(True)  # noqa: FBT003 -- see Command.run
             return True
-        is_repeat = self._is_repeat(event)
+        is_repeat = self._held_keys.is_repeat(event)
         if is_repeat and not (command.repeats and self._accepts_repeat):
             return True
         act()
@@ -187,11 +207,6 @@ class Keyboard(QObject):
             when_idle(self._accept_repeat)
         return True
 
-    def _is_repeat(self, event: QKeyEvent) -> bool:
-        """Return whether a press repeats a held key: X11 releases it at the same millisecond."""
-        at_release = 0 < event.timestamp() == self._released_ms.get(event.key())
-        return at_release or bool(event.isAutoRepeat())
-
     def _accept_repeat(self) -> None:
         """Accept the next repeat; those during painting were skipped."""
         self._accepts_repeat = True
@@ -199,7 +214,7 @@ class Keyboard(QObject):
     def _on_release(self, event: QKeyEvent) -> bool:
         """End a held command soon, unless its key is pressed again: the release was a repeat."""
         key = event.key()
-        self._released_ms[key] = event.timestamp()
+        self._held_keys.note_release(event)
         if key not in self._held_acts:
             return False
         if not event.isAutoRepeat():

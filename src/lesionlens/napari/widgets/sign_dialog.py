@@ -9,6 +9,7 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.dialogs import Signature
+from lesionlens.napari.qt.keyboard import HeldKeys
 from lesionlens.napari.widgets.parts import Dialog, label, stack
 
 _NAME, _REASON = "your name", "why the signature is withdrawn"
@@ -77,22 +78,18 @@ class SignDialog(Dialog):
 
 
 class _NameOrReason(QLineEdit):
-    """A field in which a held letter is entered once: the key that opened the dialog may be held.
+    """A field that takes a held letter once: the key that opened the dialog may still be held."""
 
-    Repeats are recognised as by `qt.keyboard`.
-    """
-
-    _released = 0, 0
-    """Key released last, and when, ms."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._held_keys = HeldKeys()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Enter a letter, unless its press repeats a held key."""
-        at_release = event.timestamp() > 0 and self._released == (event.key(), event.timestamp())
-        is_repeat = event.isAutoRepeat() or at_release
-        if not (is_repeat and event.text().isalpha()):
+        if not (self._held_keys.is_repeat(event) and event.text().isalpha()):
             super().keyPressEvent(event)
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        """Note the time: under X11 a held key is pressed again in the same millisecond."""
-        self._released = event.key(), event.timestamp()
+        """Note that a key was released."""
+        self._held_keys.note_release(event)
         super().keyReleaseEvent(event)
