@@ -8,17 +8,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 
 from lesionlens.napari.controllers.editor import OutlineEditor
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review.drafts import OutlineDraft
-
-
-@pytest.fixture
-def session(result):
-    made = ReviewSession()
-    made.open(result.analysis.study)
-    made.analysed(result, overlays_of(result.analysis))
-    return made
 
 
 @pytest.mark.parametrize("is_known", [True, False])
