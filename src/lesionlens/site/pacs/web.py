@@ -180,8 +180,13 @@ class WebPacs(Pacs):
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send by STOW-RS, several files per request."""
+        """Send by STOW-RS, several files per request, each over a new connection.
+
+        An archive may close one after any response, without a word; what is then sent over it
+        is lost.
+        """
         for batch in batches(ledger.remaining):
+            self._session.close()
             with self._session.closed_by(context, "sending"):
                 self._store_batch(batch, ledger)
 

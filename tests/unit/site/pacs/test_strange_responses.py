@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
@@ -194,6 +195,32 @@ def test_what_an_archive_refuses_in_xml_is_refused(sent):
         done = archive.send(files)
     assert [refusal.item.sop_instance for refusal in done.refused] == [uid]
     assert not done.stored
+
+
+def test_a_file_is_not_sent_over_a_connection_that_the_archive_is_closing(sent):
+    """It was lost, time after time, where the archive closes silently after each response."""
+    n_posts, closing_s = 0, 0.2
+    body = b"[]"
+    rest = JSON + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
+            self.wfile.flush()
+            time.sleep(closing_s)
+
+        def do_POST(self):
+            nonlocal n_posts
+            n_posts += 1
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
+
+        def log_message(self, *_):
+            pass
+
+    with serving_requests(Handler) as port, pytest.raises(LesionLensError, match="0 of 1 files"):
+        connect(Server(f"http://127.0.0.1:{port}/dicom-web")).send(files_of(sent)[:1])
+    assert n_posts == len(delivery.WAITS_S) + 1
 
 
 @pytest.mark.parametrize("uid", [None, "../x"])
