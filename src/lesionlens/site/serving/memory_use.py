@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
-from functools import partial
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -63,29 +63,6 @@ def _memory_of(obj: Any) -> tuple[int, int] | None:
     return id(obj), int(obj.nbytes)
 
 
-def _referents(obj: Any) -> list[object]:
-    if isinstance(obj, dict):
-        return [*obj.values()]
-    if isinstance(obj, list | tuple | set | frozenset):
-        return [*obj]
-    if isinstance(obj, MethodType):
-        return [obj.__self__, obj.__func__]
-    if isinstance(obj, FunctionType):
-        return [cell.cell_contents for cell in obj.__closure__ or () if _filled(cell)]
-    referents = [*getattr(obj, "__dict__", {}).values()]
-    if isinstance(obj, partial):
-        referents += [obj.func, *obj.args, *obj.keywords.values()]
-    for cls in type(obj).__mro__:
-        names = cls.__dict__.get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            # Python up to 3.11.2 refuses to read the weak references of a dataclass with slots
-            if name != "__weakref__" and hasattr(obj, name):
-                referents.append(getattr(obj, name))
-    return referents
-
-
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
+def _referents(obj: object) -> list[object]:
+    """Return what an object holds: of a function its closure, not the globals of its module."""
+    return [*(obj.__closure__ or ())] if isinstance(obj, FunctionType) else gc.get_referents(obj)

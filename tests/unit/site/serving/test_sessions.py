@@ -448,21 +448,6 @@ def test_a_variable_that_was_never_set_holds_nothing():
     assert held_bytes(row) == 80
 
 
-def test_a_record_of_python_3_11_2_is_measured():
-    """There a dataclass has the weak references of another class: every analysis failed."""
-
-    class Other:
-        __slots__ = ("__weakref__",)
-
-    class Record:
-        __slots__ = ("__weakref__", "array")
-
-    Record.__weakref__ = Other.__weakref__
-    record = Record()
-    record.array = np.zeros(1000, np.float32)
-    assert held_bytes(record) == 4000
-
-
 def test_the_server_tells_nobody_of_its_requests(make, monkeypatch):
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     app = make_app(make(), Admission())
