@@ -77,7 +77,8 @@ def _token(request: Request, password: Annotated[str, Form()] = "") -> dict[str,
 
 
 @router.get("/auth/token/valid")
-def _valid() -> dict[str, Any]:
+@router.delete("/train/")
+def _nothing() -> dict[str, Any]:
     return {}
 
 
@@ -103,12 +104,11 @@ async def _next_sample(
 @router.post("/train/{model}")
 def _train(model: str = "") -> None:
     del model
-    raise _no_training()
-
-
-@router.delete("/train/")
-def _stop() -> dict[str, Any]:
-    return {}
+    raise NotFoundError(
+        found="a server that does not train",
+        expected="weights that were trained and compared before use",
+        next_step="Train with: lesionlens train; then start the server with --weights FILE",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,11 +294,3 @@ def _can_be_returned(value: Any, depth: int = 0) -> bool:
         parts = [*value, *value.values()] if isinstance(value, dict) else value
         return depth < _MAX_DEPTH and all(_can_be_returned(part, depth + 1) for part in parts)
     return not isinstance(value, str) or is_writable(value)
-
-
-def _no_training() -> NotFoundError:
-    return NotFoundError(
-        found="a server that does not train",
-        expected="weights that were trained and compared before use",
-        next_step="Train with: lesionlens train; then start the server with --weights FILE",
-    )
