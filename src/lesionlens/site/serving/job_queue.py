@@ -66,13 +66,8 @@ class Job:
         """Record the outcome."""
         with self._lock:
             self.response, self.error = response, error
-            self.work = _no_work
+            self.work = lambda _: b""  # releases request and study
             self.version += 1
-
-
-def _no_work(_: Job) -> bytes:
-    """Replace finished work, so that request and study are released."""
-    return b""
 
 
 class JobQueue:
