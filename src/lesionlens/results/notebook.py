@@ -10,7 +10,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.findings import Candidate
-from lesionlens.results.export.tables import columns, flat_row
+from lesionlens.results.export.tables import column_types, flat_row
 from lesionlens.results.review.saved_result import SavedResult
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _MAX_PICTURES = 8
 def to_dataframe(result: Analysis | SavedResult) -> pd.DataFrame:
     """Return one row per candidate, with the columns of findings.csv."""
     rows = (CandidateRow.of(c, result.review) for c in result.findings.candidates)
-    return notebook.data_frame([flat_row(row) for row in rows], list(columns()))
+    return notebook.data_frame([flat_row(row) for row in rows], list(column_types()))
 
 
 def to_html(result: Analysis | SavedResult) -> str:

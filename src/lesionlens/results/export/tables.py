@@ -69,14 +69,11 @@ def display_name_of_series(series: Series) -> str:
 
 
 @cache
-def columns() -> tuple[str, ...]:
-    """Return the columns of findings.csv: the JSON names, nested ones joined by `_`."""
-    return tuple(column_types())
-
-
-@cache
 def column_types() -> MappingProxyType[str, str]:
-    """Return the JSON type of each column: `string`, `number`, `integer` or `boolean`."""
+    """Return the columns of findings.csv, and the JSON type of each, such as `number`.
+
+    They have the JSON names, nested ones joined by `_`.
+    """
     schema = _ROW.json_schema()
     return MappingProxyType(dict(_columns(schema, schema["$defs"])))
 
@@ -100,11 +97,11 @@ def findings_csv(content: FindingsFile) -> str:
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
-    return rows_csv(columns(), map(flat_row, content.candidates))
+    return rows_csv(list(column_types()), map(flat_row, content.candidates))
 
 
 def flat_row(row: CandidateRow) -> dict[str, Any]:
-    """Return a candidate's values by the names of `columns`; None if unknown."""
+    """Return a candidate's values by the names of `column_types`; None if unknown."""
     return dict(_flat(_ROW.dump_python(row, mode="json")))
 
 
