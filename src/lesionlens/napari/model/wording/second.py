@@ -43,7 +43,10 @@ def sides_text(here: str, there: str) -> str:
     """
     if not here or not there or here == there:
         return ""
-    return f"All on the {here} here, all on the {there} there: one of them may be mirrored"
+    return (
+        f"All on the {here} in this result, all on the {there} in the other: one of them may be "
+        "mirrored"
+    )
 
 
 def _agreement_text(row: RegionAgreement) -> str:

@@ -595,7 +595,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
     named = replace(candidate, resemblance=shares)
     assert facts_of(named) == facts_of(candidate)
     last = facts_of(replace(named, apart=True))[-1]
-    assert (last.text, last.good) == ("listed apart by the engine", False)
+    assert (last.text, last.good) == ("listed separately by the engine", False)
     assert "white-matter lesion 70%" in last.tooltip
 
 
