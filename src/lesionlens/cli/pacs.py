@@ -110,7 +110,7 @@ def find(
     )
     archive = connect(access.server(address))
     studies = archive.find(query, context=RunContext(cancel=STOP))
-    truncated = f"{LIMIT} studies are listed, the most for one search: narrow it if one is missing"
+    truncated = f"{LIMIT} studies are listed, the limit for one search: narrow it if one is missing"
     notes = (truncated,) if len(studies) == LIMIT else ()
     if json:
         return CommandOutput.of_json([asdict(study) for study in studies], notes)
@@ -208,7 +208,7 @@ def send(
                 context=context,
             )
         outcome.check()
-    sent_before = f", {outcome.n_present} of them before" if outcome.n_present else ""
+    sent_before = f", {outcome.n_present} of them already there" if outcome.n_present else ""
     return CommandOutput((f"{counted(len(outcome.stored), 'file')} stored{sent_before}",), notices)
 
 
