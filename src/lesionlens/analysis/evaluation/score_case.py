@@ -39,7 +39,7 @@ from lesionlens.imaging.preparation.resampling import resample
 _PROBABILITY_TOLERANCE = 1e-4
 _MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
-_NO_IMAGE = "no image beside the reference: calibration was not measured"
+_NO_IMAGE = "no image next to the reference: calibration was not measured"
 _UNDIVIDED = (
     "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
     "scored. If 1 is the core, name the convention"

@@ -31,23 +31,23 @@ _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
 millimetres, where centroids of regular objects are."""
 NO_T1C = (
-    "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
-    "RANO rule are left empty"
+    "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and RANO "
+    "measurability are left empty"
 )
 _NO_PARTS_NOTICE = (
     "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
-    "the RANO rule are left empty"
+    "RANO measurability are left empty"
 )
 _NO_ENHANCING_NOTICE = (
-    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
-    "empty"
+    "The outlines do not distinguish the enhancing part: its volume and RANO measurability are "
+    "left empty"
 )
 NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
 )
 CUT_BRAIN = (
-    "The brain is cut off in front, behind or above, so that its extent is unknown: no region and "
-    "no appearance of a candidate is named"
+    "The brain is cut off at the front, back or top, so its extent is unknown: no region or "
+    "appearance is named for any candidate"
 )
 
 

@@ -370,7 +370,7 @@ class DoubtfulPart:
         """
         supporting = [sequence.display_name for sequence in self.in_favour]
         if not supporting:
-            reason = "no sequence shows it by itself"
+            reason = "no sequence shows it on its own"
         elif len(supporting) == 1:
             reason = f"{supporting[0]} alone shows it"
         else:

@@ -233,7 +233,7 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
         "score": {"Description": "Score by which candidates are ordered, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, reader (added) or segmentation (opened)"},
-        "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
+        "apart": {"Description": "Whether it is listed separately, as probably not tumour"},
         "prompts": {"Description": "Prompts of a reader that the outline follows"},
     }
     yield _BidsVolume("candidates", "desc-candidates_dseg", sidecar)

@@ -405,7 +405,7 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
     cases = find_cases(tmp_path / "cases")
     for exchanged in (False, True):
         scores = evaluate(tmp_path / "results", cases, lambda _: None)
-        assert [any("exchanged" in p for p in s.problems) for s in scores] == [exchanged] * 2
+        assert [any("swapped" in p for p in s.problems) for s in scores] == [exchanged] * 2
         (tmp_path / "results" / "a").rename(tmp_path / "x")
         (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
         (tmp_path / "x").rename(tmp_path / "results" / "b")

@@ -54,7 +54,7 @@ def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patien
     after = without_t1_hyperintensity(before, replace(prepared, channels=channels))
     assert after.probability is before.probability
     (notice,) = after.notices
-    ml = float(notice.partition(" ml of the enhancing part are bright on T1 already")[0])
+    ml = float(notice.partition(" ml of the enhancing part are already bright on T1")[0])
     assert ml <= len(blood) * prepared.working.voxel_ml
     assert ml > 0.5
 

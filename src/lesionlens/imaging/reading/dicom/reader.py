@@ -127,7 +127,12 @@ def _days_apart_notices(
     if not known_days or (max(known_days.values()) - min(known_days.values())).days <= 1:
         return ()
     listed = ", ".join(f"{s.display_name} {day.isoformat()}" for s, day in known_days.items())
-    return (f"The series were acquired days apart ({listed}): check that they are of one time.",)
+    return (
+        (
+            f"The series were acquired days apart ({listed}): check that they belong to one "
+            "examination."
+        ),
+    )
 
 
 def _no_images_error(content: Scan) -> UnusableInputError:
