@@ -164,7 +164,7 @@ def test_a_new_candidate_beside_another_one_is_pointed_out(reviewed, qtbot):
     edge = np.argwhere(ndimage.binary_dilation(there, iterations=2) & (overlays.components == 0))[0]
     point(reviewed, qtbot, tuple(overlays.grid.to_mm(edge)))
     assert reviewed.session.state.editing == NEW
-    assert f"new candidate, beside {overlays.candidate_at(LEFT)}" in reads(reviewed)
+    assert f"new candidate, separate from {overlays.candidate_at(LEFT)}" in reads(reviewed)
 
 
 @pytest.mark.parametrize("kind", [PromptKind.SCRIBBLE, PromptKind.BOX, PromptKind.LASSO])

@@ -38,8 +38,8 @@ Map = Annotated[
     Path | None,
     typer.Option(
         "--map",
-        help="Table of original and new UIDs and patients (CSV); keep it separate. Default: "
-        "beside your key.",
+        help="Table of original and new UIDs and patients (CSV); keep it separate. Default: next "
+        "to your key.",
         metavar="FILE",
     ),
 ]

@@ -184,7 +184,7 @@ def send(
     if deidentify and supersede:
         raise UnusableInputError(
             found="--supersede with --deidentify",
-            expected="one of them: a de-identified copy is of a study of its own",
+            expected="one of them: a de-identified copy belongs to a separate study",
             next_step="Omit one of them",
         )
     archive = connect(access.server(address))

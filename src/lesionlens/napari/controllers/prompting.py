@@ -62,8 +62,8 @@ _ONLY_PROMPTED = (
     "Only the point itself was added: no similar tissue around it. Scribble or paint more."
 )
 _NEW_BESIDE = (
-    "This is a new candidate, beside {0}. To correct {0} instead: discard this, go to it, then "
-    "Edit (Shift+E)."
+    "This is a new candidate, separate from {0}. To correct {0} instead: discard this, go to it, "
+    "then Edit (Shift+E)."
 )
 _CONTRADICTION_VOX = 1
 _NO_VOXELS = np.zeros((0, 3), np.int64)

@@ -332,7 +332,7 @@ def test_what_is_flagged_outside_a_cut_reference_is_named(cohort, tmp_path, plai
                        (slice(int(np.median(there)), None), True)):  # fmt: skip
         nib.save(image.slicer[:, :, cut], truth)
         (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
-        assert any("of what is flagged lies outside" in p for p in score.problems) is named
+        assert any("of the flagged volume lies outside" in p for p in score.problems) is named
         assert (score.metrics["wt"] == 1) is not named
 
 

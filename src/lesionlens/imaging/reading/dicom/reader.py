@@ -181,8 +181,8 @@ def _confirm_one_patient(patients: Sequence[Patient], options: ReadOptions) -> t
         conflict_among(patients),
         "the images of this folder",
         confirmed=options.same_patient,
-        advice="Give each patient a folder of its own, or name one study with --study UID",
-        in_window="Give each patient a folder of its own",
+        advice="Give each patient a separate folder, or name one study with --study UID",
+        in_window="Give each patient a separate folder",
         patients=patients,
     )
     return (notice,) if notice else ()

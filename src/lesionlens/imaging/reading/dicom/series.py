@@ -319,7 +319,7 @@ def _check_in_line(
         raise GeometryError(
             found=f"slices that are shifted in-plane by up to {shift_mm:.1f} mm",
             expected="slices stacked above each other, or tilted evenly",
-            next_step="Export the series again, each volume of it as a series of its own",
+            next_step="Export the series again, with each volume as a separate series",
         )
 
 

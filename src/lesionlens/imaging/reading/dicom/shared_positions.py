@@ -91,7 +91,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
                 found=f"{len(positions[0])} images at each slice position, and no header that says "
                 "which of them belong to one volume",
                 expected="a time point, stack or acquisition number for each image",
-                next_step="Export the series again, each volume of it as a series of its own",
+                next_step="Export the series again, with each volume as a separate series",
             )
         notice = f"its {len(parts)} volumes (time points or phases) were separated"
         return [SplitVolume(part, [notice]) for part in parts]

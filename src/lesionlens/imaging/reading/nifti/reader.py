@@ -173,7 +173,7 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, named by its path, or by its path within the study",
-        next_step="Check the spelling; the flag of another sequence takes another file",
+        next_step="Check the spelling; each sequence has its own flag",
         in_window="Check that the file is still there",
     )
 

@@ -38,7 +38,7 @@ _ONE_SEQUENCE = (
 )
 _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
 _NO_SUCH_MAP = "The network that made this result has no such map."
-_ALONG_AXES = "Shown along the patient's axes: the diameters lie in no acquired slice."
+_ALONG_AXES = "Shown along the patient's axes: the diameters do not lie in an acquired slice."
 
 
 class ViewActs(MeasureActs):
