@@ -39,7 +39,7 @@ def sides_text(here: str, there: str) -> str:
     Examples
     --------
     >>> sides_text("left", "right")
-    'All on the left here, all on the right there: one of them may be mirrored'
+    'All on the left in this result, all on the right in the other: one of them may be mirrored'
     """
     if not here or not there or here == there:
         return ""
