@@ -299,7 +299,7 @@ def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(sess
     painted[0, 0, 0] = True
     drawn = np.where(outline | painted, np.uint8(2), np.uint8(0))
     session.offer(OutlineDraft("2.25.9", drawn, changed=painted))
-    assert "The drawing of candidate 1 was interrupted" in screen(session).draft_text
+    assert "Drawing candidate 1 was interrupted" in screen(session).draft_text
     session.resume()
     assert session.state.edit.tracking_uid == first.tracking_uid
     assert session.state.edit.candidate == first.id
