@@ -31,16 +31,16 @@ _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
 millimetres, where centroids of regular objects are."""
 NO_T1C = (
-    "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and RANO "
-    "measurability are left empty"
+    "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
+    "RANO rule are left empty"
 )
 _NO_PARTS_NOTICE = (
     "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
-    "RANO measurability are left empty"
+    "the RANO rule are left empty"
 )
 _NO_ENHANCING_NOTICE = (
-    "The outlines do not distinguish the enhancing part: its volume and RANO measurability are "
-    "left empty"
+    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
+    "empty"
 )
 NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"

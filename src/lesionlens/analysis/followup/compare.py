@@ -36,8 +36,8 @@ PATIENT_UNKNOWN = (
     "Neither names nor headers show that the earlier examination is of the same patient: check this"
 )
 ORDER_UNKNOWN = (
-    "Nothing confirms that the earlier examination is really the earlier one: if it is not, "
-    "every change has the wrong sign"
+    "Nothing shows that the earlier examination is the earlier one: if it is not, every change "
+    "has the wrong sign"
 )
 PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
@@ -157,8 +157,8 @@ def _makers_notice(comparison: Comparison) -> str:
         return ""
     names = " / ".join(comparison.makers)
     return (
-        "The compared examinations were outlined by different networks, weights or releases, "
-        f"which may explain part of a change in volume: {names}"
+        "The examinations that are compared were outlined by different networks, weights or "
+        f"releases, and part of a change in volume may come from that: {names}"
     )
 
 

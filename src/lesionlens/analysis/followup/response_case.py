@@ -29,8 +29,8 @@ STEPS = {
     "doubtful": "the registration of the earlier examination is doubtful: check it by eye first",
     "doubtful_then": "the registration of {days} to the examination before is doubtful: check it "
     "by eye first",
-    "order": "nothing confirms that the earlier examination is really the earlier one: if it is "
-    "not, every change has the wrong sign",
+    "order": "nothing shows that the earlier examination is the earlier one: if it is not, every "
+    "change has the wrong sign",
     "makers": "outlined by different networks, weights or releases, which may explain part of a "
     "change: {makers}",
     "blind": "enhancing disease was not assessed on {days}: no T1c",

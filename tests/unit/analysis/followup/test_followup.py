@@ -581,7 +581,7 @@ def test_a_reader_is_told_where_nothing_says_which_examination_is_earlier(
     compared, before, now, laid_before, monkeypatch, prior_date, date
 ):
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
-    told = "Nothing confirms that the earlier examination is really the earlier one"
+    told = "Nothing shows that the earlier examination is the earlier one"
     assert not any(told in one for one in compared.warnings)
     then = Prior(Examination(SOMEBODY, prior_date), before)
     untold = compare(now, Examination(SOMEBODY, date), then)
