@@ -43,8 +43,8 @@ def test_the_search_finds_messages_of_every_kind():
         "The weights were trained on this study ({}): results here are better than on a new one.",
         # from a function of another module
         "part of the file name",  # evidence
-        "{} region(s) were added by the search for small enhancing lesions at finer voxels; the "
-        "attention maps are from another network and may not show them",
+        "{} region(s) were added by the search for small enhancing lesions at higher resolution; "
+        "the attention maps are from another network and may not show them",
         "Is this a brain? The scan shows {}. Check it by eye.",  # by way of a thread
         "find the brain",  # the name of a stage
     ):

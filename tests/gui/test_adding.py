@@ -567,13 +567,13 @@ def test_who_moves_on_while_an_outline_is_measured_decides_on_the_candidate_move
         missed.commands.run("next_candidate")
     else:
         acts.go_to_candidate(second.id)
-    assert "shown once that has ended" in reads(missed)
+    assert "is shown once it finishes" in reads(missed)
     settled(missed, qtbot)
     missed.commands.run("reject")
     review = missed.session.state.review
     assert review.state_of(second.tracking_uid) is ReviewState.REJECTED
     assert review.state_of(first.tracking_uid) is ReviewState.EDITED
-    assert "shown once that has ended" not in reads(missed)
+    assert "is shown once it finishes" not in reads(missed)
 
 
 def test_a_mark_that_the_edit_includes_goes_to_that_candidate(missed, qtbot):
@@ -606,7 +606,9 @@ def test_a_result_that_arrives_while_an_outline_is_drawn_waits_for_it(missed, an
     layer.paint(tuple(np.rint(layer.world_to_data(RIGHT)).astype(int)), 3)
     drawn = np.asarray(layer.data).copy()
     missed.actions_.show_result(other, overlays_of(other.analysis))
-    assert missed.session.state.message.startswith("The result is shown once the outline is done")
+    assert missed.session.state.message.startswith(
+        "The result is shown once the outline is finished"
+    )
     np.testing.assert_array_equal(edit_layer(missed).data, drawn)
     missed.commands.run("finish_outline")
     qtbot.waitUntil(lambda: missed.session.state.result is other, timeout=PATIENCE_MS)

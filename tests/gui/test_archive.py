@@ -550,7 +550,9 @@ def test_a_study_of_a_list_that_is_not_fetched_says_what_to_set_in_the_dialog(
     wait(qtbot, panel)
     problem = panel.session.state.problem
     assert "it does not respond to C-GET" in problem.found
-    assert problem.next_step.startswith("Try C-MOVE under “Fetch by”. The archive's dialog has")
+    assert problem.next_step.startswith(
+        "Try C-MOVE under “Fetch by”. That setting is in the archive's dialog"
+    )
     peer.answer = unreachable(ADDRESS, "its host is unknown here", "Check host and network")
     panel.commands.run("next_study")
     wait(qtbot, panel)

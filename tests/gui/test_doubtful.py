@@ -98,7 +98,7 @@ def test_a_doubtful_part_asked_for_while_an_undo_is_measured_is_shown_afterwards
     loaded.commands.run("undo")
     assert loaded.actions_.review_controller.busy
     loaded.commands.run("next_doubtful")
-    assert "the doubtful part is shown once that has ended" in loaded.session.state.message
+    assert "the doubtful part is shown once it finishes" in loaded.session.state.message
     settled(loaded, qtbot)
     assert loaded.session.state.message.startswith("Doubtful part 1 (1 of 1)")
     assert loaded.actions_.doubtful_here() is not None

@@ -230,7 +230,7 @@ def test_of_several_dropped_results_one_is_asked_for(
     for name in ("one", "two"):
         save(analysis, tmp_path / name)
     drop(window(), tmp_path / "one", tmp_path / "two")
-    assert "drop one of them" in panel.session.state.message
+    assert "drop only one" in panel.session.state.message
     assert not panel.jobs.running
 
 
@@ -360,7 +360,7 @@ def test_where_no_sequence_is_known_the_reader_names_them(
     assert state.study is None
     assert "--" not in state.problem.next_step
     assert panel.assign.isVisibleTo(panel)
-    box = control(panel.assign, "Series that is FLAIR")
+    box = control(panel.assign, "Series to use as FLAIR")
     box.setCurrentIndex(box.findText("scan_b", Qt.MatchFlag.MatchStartsWith))
     control(panel.assign, "Use these").click()
     settled(panel, qtbot)

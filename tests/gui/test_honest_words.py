@@ -186,7 +186,7 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
         show()
         fact = resolve(session.state).maps.verdict
         assert fact.good is None
-        assert "not checked by itself" in fact.text
+        assert "not checked on its own" in fact.text
         back()
 
 

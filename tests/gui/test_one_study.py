@@ -756,7 +756,7 @@ def test_a_result_of_other_series_is_refused_until_the_study_is_opened_again(
         patched.setattr(opened_study, "prepare_and_reopen", of_other_series)
         gate.set()
         wait(qtbot, panel)
-    assert "different series of this study" in panel.session.state.problem.found
+    assert "other series of this study" in panel.session.state.problem.found
     assert panel.session.state.analysis is None
     listed.controller._poll_database()
     assert not panel.jobs.running

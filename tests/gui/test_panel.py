@@ -147,7 +147,7 @@ def test_names_that_are_not_confirmed_get_no_tick_and_unclear_exchanges_no_swap(
     loaded.study.show_screen(
         replace(shown, study=replace(shown.study, exchanged=(t1, t2, flair))), study
     )
-    assert "names of T1, T2 and FLAIR seem exchanged" in reads(loaded.study)
+    assert "names of T1, T2 and FLAIR seem to be swapped" in reads(loaded.study)
     assert "Swap" not in reads(loaded.study)
     assert "T2 ?" in reads(loaded.study)
     loaded.study.show_screen(shown, study)
@@ -546,7 +546,7 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.commands.run("reject")
     wait(qtbot, reviewed)
-    assert "does not contain what you decided since" in reviewed.session.state.message
+    assert "does not contain your decisions since then" in reviewed.session.state.message
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     assert reviewed.session.state.message == "Saved in out."
@@ -561,7 +561,7 @@ def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_ex
     )
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
-    assert "what you decided in another window" in reviewed.session.state.message
+    assert "your decisions in another window" in reviewed.session.state.message
 
 
 def test_decisions_of_another_window_in_the_folder_are_not_reported_to_be_missing(

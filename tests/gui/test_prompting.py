@@ -115,7 +115,7 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     others = (overlays.components > 0) & (overlays.components != reviewed.session.state.editing)
     assert not drawn(reviewed)[others].any()
     point(reviewed, qtbot, [LEFT, RIGHT], kind=PromptKind.SCRIBBLE)
-    assert "Candidate 2 lies there too and stays as it is. To join them" in reads(reviewed)
+    assert "Candidate 2 also lies there and is unchanged. To join them" in reads(reviewed)
     assert not drawn(reviewed)[others].any()
 
 
@@ -164,7 +164,7 @@ def test_a_new_candidate_beside_another_one_is_pointed_out(reviewed, qtbot):
     edge = np.argwhere(ndimage.binary_dilation(there, iterations=2) & (overlays.components == 0))[0]
     point(reviewed, qtbot, tuple(overlays.grid.to_mm(edge)))
     assert reviewed.session.state.editing == NEW
-    assert f"new candidate, beside {overlays.candidate_at(LEFT)}" in reads(reviewed)
+    assert f"new candidate, separate from {overlays.candidate_at(LEFT)}" in reads(reviewed)
 
 
 @pytest.mark.parametrize("kind", [PromptKind.SCRIBBLE, PromptKind.BOX, PromptKind.LASSO])
@@ -825,10 +825,10 @@ def test_a_candidate_below_the_threshold_is_named_and_no_other_one_is_taken_for_
     session.go_to_candidate(shown)
     session.choose_threshold(scores[shown])
     reviewed.actions_.adder.from_mark(at)
-    assert f"Candidate {hidden} is not listed" in reads(reviewed)
+    assert f"Candidate {hidden} is below the threshold" in reads(reviewed)
     session.notify("")
     point(reviewed, qtbot, at, belongs=False)
-    assert f"Candidate {hidden} is not listed" in reads(reviewed)
+    assert f"Candidate {hidden} is below the threshold" in reads(reviewed)
     assert session.state.editing is None
     assert session.state.choices.candidate == shown
 
@@ -947,7 +947,7 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0
-    assert "what you painted or erased, also by a tool, is kept" in reads(missed)
+    assert "what you painted or erased, even with a tool, is kept" in reads(missed)
 
 
 def test_an_erased_prompt_is_not_asked_again(missed, qtbot):

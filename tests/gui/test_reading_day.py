@@ -476,12 +476,12 @@ def test_an_unaided_read_that_cannot_be_logged_shows_no_analysis(
     wait(qtbot, panel)
     assert {layer.name for layer in panel.viewer.layers} == {"T1c"}
     problem = panel.session.state.problem
-    assert problem.title == "The read could not begin"
+    assert problem.title == "The read could not be started"
     assert "until then its analysis is not shown" in problem.next_step
     panel.actions_.reopen(one / "result")
     wait(qtbot, panel)
     assert panel.session.state.analysis is None
-    assert "could not begin, so its analysis is not shown" in panel.session.state.message
+    assert "could not be started, so its analysis is not shown" in panel.session.state.message
     panel.actions_.sign()
     assert not panel.signing.isVisible()
     (tmp_path / "own").unlink()

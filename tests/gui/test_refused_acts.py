@@ -334,7 +334,7 @@ def test_a_study_is_signed_when_interrupted_strokes_are_continued_or_discarded(i
         panel.commands.run("accept")
     panel.commands.run("sign")
     assert not panel.signing.isVisible()
-    assert "The drawing of candidate 1 was interrupted: continue it" in reads(panel)
+    assert "Drawing candidate 1 was interrupted: continue it" in reads(panel)
     panel.commands.run("discard_edit")
     panel.commands.run("sign")
     assert panel.signing.isVisible()

@@ -62,7 +62,10 @@ def test_a_result_of_the_other_side_says_so(reviewed, qtbot, tmp_path):
     reviewed.session.decide(ReviewState.REJECTED)
     wait(qtbot, reviewed)
     sides = {c.id: c.location.side for c in analysis.findings.candidates}
-    words = f"All on the {sides[1]} here, all on the {sides[2]} there: one of them may be mirrored"
+    words = (
+        f"All on the {sides[1]} in this result, all on the {sides[2]} in the other: "
+        "one of them may be mirrored"
+    )
     qtbot.waitUntil(lambda: words in reads(reviewed.second), timeout=PATIENCE_MS)
 
 
@@ -351,7 +354,7 @@ def test_a_disagreement_asked_for_while_an_undo_is_measured_is_shown_afterwards(
     else:
         second = three.actions_.second
         second.go_to_disagreement(agreement(three).disagreements[1].point_mm)
-    assert "the disagreement is shown once that has ended" in reads(three)
+    assert "the disagreement is shown once it finishes" in reads(three)
     wait(qtbot, three)
     assert three.session.state.message.startswith("Disagreement ")
     number = int(three.session.state.message.split()[1])

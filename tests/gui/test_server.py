@@ -116,7 +116,7 @@ def test_what_is_no_address_is_refused_and_the_choice_stays(loaded):
         assert read_preferences().server_address is None
         control(loaded.run, "Analyse").click()  # by the click with which the field was left
         assert not loaded.jobs.running, "analysed on this machine, without a word"
-        assert "Nothing was analysed, as the server" in reads(loaded)
+        assert "Nothing was analysed, because the server" in reads(loaded)
     choose(loaded, "https://192.0.2.7:8000")
     assert loaded.session.state.problem is None
     assert read_preferences().server_address == ServerAddress("https://192.0.2.7:8000")

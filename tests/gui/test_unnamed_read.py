@@ -179,7 +179,7 @@ def test_a_read_that_cannot_begin_under_a_name_shows_no_analysis(
     answer(panel, "B. Reader", "Not mine")
     assert panel.session.state.analysis is None
     assert "until then its analysis is not shown" in panel.session.state.problem.next_step
-    assert "could not begin" in panel.session.state.message
+    assert "could not be started" in panel.session.state.message
 
 
 def test_a_name_that_cannot_be_stored_signs_nothing(panel, listed, qtbot, name, tmp_path):

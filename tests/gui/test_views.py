@@ -782,7 +782,7 @@ def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis
     )
     shown.session.go_to_candidate(second.id)
     shown.actions_.keep_rulers()
-    assert f"Candidate {first.id} was left while" in shown.session.state.message
+    assert f"You left candidate {first.id} while" in shown.session.state.message
     assert shown.session.state.choices.views.dragged is None
     assert not shown.session.state.review.events
 

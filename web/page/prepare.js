@@ -196,7 +196,7 @@ async function brainLogit(image, shape, run) {
 function outlined(logit, grid) {
   const positive = (values) => Uint8Array.from(values, (v) => (v > 0 ? 1 : 0));
   const sure = logit.reduce((n, v) => n + (v > 2 ? 1 : 0), 0) * voxelMl(grid);
-  if (sure < 15) throw new Unusable("No brain is seen in these scans. Choose MR scans of a head.");
+  if (sure < 15) throw new Unusable("No brain was found in these scans. Choose MR scans of a head.");
   const part = largest(positive(logit), grid.shape);
   const [a, b] = boundingBox(part, grid.shape);
   const low = a.map((n) => Math.max(n - 2, 0));
@@ -256,11 +256,11 @@ export async function prepare(items, runBrain) {
     return resample(thin.values, thin, grid);
   });
   const others = SEQUENCES.filter((s) => !items[s]).map((s) => WORDS[s]);
-  if (others.length) notices.push(`Missing: ${others.join(", ")}. The answer is less sure.`);
+  if (others.length) notices.push(`Missing: ${others.join(", ")}. The result is less certain.`);
   if (Object.keys(items).length > 1)
     notices.push(
-      "The scans were laid on each other by their headers alone: this page registers nothing. " +
-        "Check by eye that they lie alike.",
+      "The scans were aligned by their headers alone: this page does not register them. " +
+        "Check by eye that they coincide.",
     );
   const present = SEQUENCES.map((s) => Boolean(items[s]));
   return { grid, channels, present, brain, reference, notices };

@@ -250,20 +250,20 @@ def environment_error(error: BaseException) -> LesionLensError | None:
         return ResourceError(
             found="too little memory",
             expected="a few GB of free memory",
-            next_step="Close other programs and try again; what was complete before is kept",
+            next_step="Close other programs and try again; completed output is kept",
         )
     if "can't start new thread" in str(error):
         return ResourceError(
-            found="a limit on threads and processes that is used up",
+            found="an exhausted limit on threads and processes",
             expected="some 50 more",
             next_step="Raise it (ulimit -u; a container's limit of pids), or end other programs; "
-            "what was complete before is kept",
+            "completed output is kept",
         )
     if isinstance(error, OSError):
         return ResourceError(
             found=f"a system error: {os_reason(error)}",
             expected="files that can be read and written",
-            next_step="Check the disk and permissions; what was complete before is kept",
+            next_step="Check the disk and permissions; completed output is kept",
         )
     return missing_package_error(error)
 

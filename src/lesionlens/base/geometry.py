@@ -337,7 +337,7 @@ def check_affine(affine: ArrayLike, *, where: str) -> Affine:
         )
     if not is_valid:
         raise GeometryError(
-            found=f"an orientation matrix that no scan can have in {where}: {matrix.tolist()}",
+            found=f"an impossible orientation matrix in {where}: {matrix.tolist()}",
             expected="a finite (4, 4) affine with voxel edges between 0.001 and 100 mm",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )

@@ -57,7 +57,9 @@ def check_grid(grid: Grid, label: str) -> None:
     offset_mm = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
     if not offset_mm < MAX_CENTRE_MM:
         raise GeometryError(
-            found=f"an origin that puts {label} {offset_mm:.3g} mm away from the scanner's centre",
+            found=(
+                f"an origin that puts {label} {offset_mm:.3g} mm away from the scanner's isocentre"
+            ),
             expected=f"a position within {MAX_CENTRE_MM:.0f} mm",
             next_step="The affine is damaged: convert the scan again from its DICOM files",
         )
@@ -95,7 +97,7 @@ def check_shear(grid: Grid, label: str) -> None:
         angle = float(np.degrees(np.arccos(min(shear, 1.0))))
         raise GeometryError(
             found=f"sheared voxel axes in {label} (two of them at {angle:.0f} degrees)",
-            expected="axes that are orthogonal, at right angles",
+            expected="orthogonal axes",
             next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
         )
 
@@ -158,7 +160,7 @@ def _range(values: NDArray[np.float32], label: str) -> tuple[float, float]:
     if high <= 0 and corner_value(values) == np.float32(high):
         raise UnusableInputError(
             found=f"intensities of {low:g} to {high:g} in {label}, below their background: dark "
-            "where an MR scan is bright, as by a negative scale slope",
+            "where an MR scan is bright, as with a negative scale slope",
             expected="an MR scan on a dark background",
             next_step="Correct the scale slope in the header, or convert the scan again from its "
             "DICOM files",

@@ -148,11 +148,11 @@ def _counts(cohort_run: CohortRun) -> str:
     by_status = {s: sum(o.status is s for o in cohort_run.outcomes) for s in Status}
     parts = [f"{by_status[Status.ANALYSED]} of {len(cohort_run.outcomes)} studies analysed"]
     if cohort_run.n_skipped:
-        parts.append(f"{cohort_run.n_skipped} of them before")
+        parts.append(f"{cohort_run.n_skipped} of them already done")
     if by_status[Status.FAILED]:
         parts.append(f"{by_status[Status.FAILED]} failed")
     if by_status[Status.STOPPED]:
-        parts.append(f"{by_status[Status.STOPPED]} left")
+        parts.append(f"{by_status[Status.STOPPED]} not analysed")
     return ", ".join(parts)
 
 

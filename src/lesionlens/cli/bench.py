@@ -158,7 +158,7 @@ def machine_line(report: Mapping[str, Any]) -> str:
 def summary_line(report: Mapping[str, Any]) -> str:
     """Describe the time of an analysis in one line."""
     return (
-        f"{report['median_seconds']:.2f} s a study (median; warm runs: {report['runs']}), "
+        f"{report['median_seconds']:.2f} s per study (median; warm runs: {report['runs']}), "
         f"{report['cold_seconds']:.2f} s the first time, {report['loading_seconds']:.2f} s to "
         f"load; peak {report['peak_memory_mib']:.0f} MiB"
     )

@@ -111,7 +111,7 @@ def check_without(other: str, dependent: Mapping[str, object]) -> None:
     for option, value in dependent.items():
         if value is not None:
             raise UnusableInputError(
-                found=f"{option} beside {other}",
+                found=f"{option} together with {other}",
                 expected=f"one of them: {option} has no effect with {other}",
                 next_step=f"Leave out {option}",
             )

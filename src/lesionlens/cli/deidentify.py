@@ -30,7 +30,7 @@ class Dates(StrEnum):
 Key = Annotated[
     Path | None,
     typer.Option(
-        help="Secret key of the replacement; created if missing. Default: your own key.",
+        help="Secret key for the replacement values; created if missing. Default: your own key.",
         metavar="FILE",
     ),
 ]
@@ -38,8 +38,8 @@ Map = Annotated[
     Path | None,
     typer.Option(
         "--map",
-        help="Table of original and new UIDs and patients (CSV); keep it separate. Default: "
-        "beside your key.",
+        help="Table of original and new UIDs and patients (CSV); keep it separate. Default: next "
+        "to your key.",
         metavar="FILE",
     ),
 ]
@@ -106,7 +106,7 @@ def deidentify(
         return CommandOutput.of_json(summary)
     lines = (
         f"{counted(outcome.file_count, 'file')} in {plain(str(out))}",
-        f"Map to the originals, to be kept separate: {plain(str(map_path))}",
+        f"Map to the originals (keep it separate): {plain(str(map_path))}",
     )
     return CommandOutput(lines, outcome.notices)
 

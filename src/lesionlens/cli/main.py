@@ -310,8 +310,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     message_lines = str(error).strip().splitlines() or ["no message"]
     return 1, (
         f"Found a defect in LesionLens ({type(error).__name__}: {message_lines[0][:300]}). "
-        "Expected none. Start it again with --debug and report what it prints; what was complete "
-        "before is kept."
+        "Expected none. Run it again with --debug and report the output; completed output is "
+        "kept."
     )
 
 

@@ -19,7 +19,7 @@ def monitor(
     ],
     out: options.Out,
     baseline_weeks: Annotated[
-        int, typer.Option(help="Number of first weeks used as the baseline.", min=1, max=5200)
+        int, typer.Option(help="Number of initial weeks used as the baseline.", min=1, max=5200)
     ] = 4,
     least_acceptance: Annotated[
         float,
@@ -27,7 +27,7 @@ def monitor(
     ] = 0.5,
     most_candidates: Annotated[
         float,
-        typer.Option(help="Stop rule: highest mean of candidates per study in a week.", min=0.0),
+        typer.Option(help="Stop rule: highest weekly mean of candidates per study.", min=0.0),
     ] = 3.0,
     studies: Annotated[
         Path | None,

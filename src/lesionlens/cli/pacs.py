@@ -110,7 +110,7 @@ def find(
     )
     archive = connect(access.server(address))
     studies = archive.find(query, context=RunContext(cancel=STOP))
-    truncated = f"{LIMIT} studies are listed, the most for one search: narrow it if one is missing"
+    truncated = f"{LIMIT} studies are listed, the limit for one search: narrow it if one is missing"
     notes = (truncated,) if len(studies) == LIMIT else ()
     if json:
         return CommandOutput.of_json([asdict(study) for study in studies], notes)
@@ -184,7 +184,7 @@ def send(
     if deidentify and supersede:
         raise UnusableInputError(
             found="--supersede with --deidentify",
-            expected="one of them: a de-identified copy is of a study of its own",
+            expected="one of them: a de-identified copy belongs to a separate study",
             next_step="Omit one of them",
         )
     archive = connect(access.server(address))
@@ -208,7 +208,7 @@ def send(
                 context=context,
             )
         outcome.check()
-    sent_before = f", {outcome.n_present} of them before" if outcome.n_present else ""
+    sent_before = f", {outcome.n_present} of them already there" if outcome.n_present else ""
     return CommandOutput((f"{counted(len(outcome.stored), 'file')} stored{sent_before}",), notices)
 
 

@@ -20,8 +20,8 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
         if protocol is None:
             raise ReadError(
                 found=f"no {FILE} in {folder.name!r}",
-                expected="the protocol of a reader study beside the list",
-                next_step="Write one, see docs/how-to/reading.md",
+                expected="the protocol of a reader study in the list's folder",
+                next_step="Write one; see docs/how-to/reading.md",
             )
         cases = tuple(entry.name for entry in database.entries())
         check_unchanged(protocol, cases, database.reads())

@@ -52,7 +52,7 @@ def response(
         Steroids, typer.Option(help="Steroid dose now, relative to the examination compared with.")
     ] = Steroids.UNKNOWN,
     clinical: Annotated[
-        Clinical, typer.Option(help="Clinical state; worse means without another explanation.")
+        Clinical, typer.Option(help="Clinical status; worse means without another explanation.")
     ] = Clinical.UNKNOWN,
     sign: Annotated[
         str | None, typer.Option(help="Name of the reader who signs the response.", metavar="NAME")

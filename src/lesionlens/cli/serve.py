@@ -79,7 +79,7 @@ def serve(
     heartbeat: Annotated[
         float,
         typer.Option(
-            help="Seconds after which a silent client and its study are discarded.",
+            help="Seconds of inactivity after which a client and its study are discarded.",
             min=1.0,
             max=86_400.0,
         ),

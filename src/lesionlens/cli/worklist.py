@@ -97,8 +97,8 @@ def _archive_notes(studies: Sequence[StudyEntry], patient: str) -> tuple[str, ..
     notes = []
     if len(studies) == LIMIT:
         notes.append(
-            f"{LIMIT} studies of the archive are listed, the most for one search: scan it by "
-            "shorter dates if one is missing"
+            f"{LIMIT} studies of the archive are listed, the limit for one search: scan shorter "
+            "date ranges if one is missing"
         )
     pattern = case_folded(patient).replace("[", "[[]")
     listed = {study.patient for study in studies if patient and study.patient}

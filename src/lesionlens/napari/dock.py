@@ -60,8 +60,7 @@ _LAYER_RESTORED = (
     "A layer of the study had been moved in napari: its position in the patient is restored."
 )
 _STILL_SENDING = (
-    "A result is being sent to the archive: wait until that has ended, or close once more to stop "
-    "it."
+    "A result is being sent to the archive: wait until it finishes, or close again to stop it."
 )
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"

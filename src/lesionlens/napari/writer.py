@@ -83,7 +83,7 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
     in_patient = (has_metadata or has_axis_labels) and len(data.shape) == 3
     if not in_patient and is_nifti_name(path):
         raise UnusableInputError(
-            found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
+            found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not create",
             expected="a LesionLens layer, whose position in the patient is known",
             next_step="Save it with napari's writer, or create it from a study opened here",
         )

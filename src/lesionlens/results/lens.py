@@ -105,8 +105,10 @@ class Lens:
             return
         if choice != EngineChoice():
             raise UnusableInputError(
-                found="a device, weights, bundle, server or precision beside an engine object",
-                expected="the engine alone: it was made with its own",
+                found=(
+                    "a device, weights, bundle, server or precision together with an engine object"
+                ),
+                expected="the engine alone: it already has its own",
                 next_step="Leave them out, or name the engine instead",
             )
         self._choice, self._engine = None, engine

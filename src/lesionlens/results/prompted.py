@@ -210,7 +210,7 @@ def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
         raise UnusableInputError(
             found=f"an outline to start from with {AMBIGUOUS_CAVITY}",
             expected="a mask, or labels of which 3 is enhancing and 4 the resection cavity",
-            next_step="Give the mask of what is meant: whether 4 is a part of it is not known",
+            next_step="Pass a mask of the intended region: it is unknown whether 4 belongs to it",
         )
     return mask if len(numbers) == 1 else np.isin(labels, (region or Region.WT).labels)
 

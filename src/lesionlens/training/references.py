@@ -138,8 +138,8 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
         raise UnusableInputError(
             found=f"case {case.name!r} of patient {case.patient!r} without "
             + ("a reference" if case.reference_path is None else "an image"),
-            expected="a segmentation beside the images of every case; an empty one where there is "
-            "nothing",
+            expected="a segmentation next to the images of every case; an empty one where there "
+            "is nothing",
             next_step="Add it, or move the case out of the folder",
         )
     if case.alternatives:

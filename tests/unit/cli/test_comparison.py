@@ -73,7 +73,7 @@ def test_the_change_of_a_lesion_that_others_merged_into_is_given_with_them():
     changes = (Change(first, merged, (2,)), Change(second, None, (1,)))
     comparison = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
     *_, note = table_of(cast("Any", SimpleNamespace(compared=comparison)))
-    together = "with all that merged or split: 15.0 ml → 16.0 ml, +6.7%"
+    together = "including merged and split regions: 15.0 ml → 16.0 ml, +6.7%"
     assert note == f"Candidate 1: {together}"
 
 

@@ -75,7 +75,7 @@ def test_an_option_that_another_one_makes_void_is_refused(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 2
-    assert f"Found {option} beside {other}." in done.output
+    assert f"Found {option} together with {other}." in done.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,7 +71,7 @@ def test_a_list_of_a_folder_names_what_is_not_in_it(make_study, tmp_path):
     make_study(name="studies/a", sequences={"flair"})
     (tmp_path / "studies" / "read me.txt").write_text("")
     (note,) = worklist.scan(str(tmp_path / "studies"), tmp_path / "list").notes
-    assert note == "Files beside the study folders belong to no study and were skipped: 1"
+    assert note == "Files next to the study folders belong to no study and were skipped: 1"
     table = tmp_path / "studies.csv"
     table.write_text("study,colour\nstudies/a,blue\n")
     (note,) = worklist.scan(str(table), tmp_path / "other").notes

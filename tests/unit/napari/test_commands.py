@@ -129,6 +129,6 @@ def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
 def test_while_something_runs_an_export_waits_for_it():
     export = BY_NAME["export"].unavailable
     measuring = Screen(analysed=True, activity=Activity("Measuring"))
-    assert export(measuring) == "Measuring: wait until it has ended"
+    assert export(measuring) == "Measuring: wait until it finishes"
     assert export(resolve(State())) == "No study is open"
     assert export(Screen(analysed=True, can_export=True)) == ""

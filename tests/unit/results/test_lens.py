@@ -437,7 +437,7 @@ def test_the_run_says_which_of_the_shipped_weights_decided():
 )  # fmt: skip
 def test_an_engine_object_brings_its_own_device_and_weights(beside):
     """Others beside it were ignored without a word."""
-    with pytest.raises(UnusableInputError, match="beside an engine object"):
+    with pytest.raises(UnusableInputError, match="together with an engine object"):
         Lens(engine=Scripted(), **beside)
 
 

@@ -142,7 +142,7 @@ def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> No
         if digest in case_by_digest and digest not in score.inputs:
             score.problems.append(
                 f"its image was analysed for the result of {case_by_digest[digest]}, not for its "
-                "own: were names exchanged?"
+                "own: were names swapped?"
             )
         elif any(has_own) and not is_own:
             score.problems.append(

@@ -39,7 +39,7 @@ from lesionlens.imaging.preparation.resampling import resample
 _PROBABILITY_TOLERANCE = 1e-4
 _MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
-_NO_IMAGE = "no image beside the reference: calibration was not measured"
+_NO_IMAGE = "no image next to the reference: calibration was not measured"
 _UNDIVIDED = (
     "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
     "scored. If 1 is the core, name the convention"
@@ -241,8 +241,8 @@ def _reference_on_grid(
     outside_fraction = fraction_beyond(reference.labels > 0, reference.grid, grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnscorableError(
-            f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: is the "
-            f"reference of other images?"
+            f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: does "
+            "the reference belong to other images?"
         )
     if outside_fraction > MIN_FRACTION_BEYOND:
         score.problems.append(
@@ -269,8 +269,8 @@ def _note_outside(
     outside_fraction = 0.0 if reference is None else fraction_beyond(flagged, grid, reference.grid)
     if outside_fraction > MIN_FRACTION_BEYOND:
         score.problems.append(
-            f"{outside_fraction:.1%} of what is flagged lies outside the reference and counts as "
-            f"false"
+            f"{outside_fraction:.1%} of the flagged volume lies outside the reference and counts "
+            "as false"
         )
 
 

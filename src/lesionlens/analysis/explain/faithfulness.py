@@ -40,7 +40,8 @@ not each to its own region."""
 MIN_MASS_INSIDE = 0.5
 """Minimum share on the native grid, for an engine without perturbed predictions."""
 TOO_COARSE = (
-    "too coarse to judge its position: of a perfect map this coarse, no more would lie inside"
+    "too coarse to judge its position: at this resolution, no more of a perfect map would lie "
+    "inside"
 )
 PURPOSE = "the checks of the attention maps"
 _BLOCK_VOX = 4
@@ -52,12 +53,12 @@ _SEED = 20
 class MapFault(StrEnum):
     """Reasons why a map is not reliable."""
 
-    NOT_SEEN = "the pass that it belongs to hardly detects the flagged region"
+    NOT_SEEN = "the pass that it belongs to barely detects the flagged region"
     PEAK_OUTSIDE = "its peak lies outside the flagged region"
     PARTLY_OUTSIDE = "too much of its attention lies outside the flagged region"
     OTHERS_OUTSIDE = "another region's map of the same layer lies outside that region"
-    TOO_LITTLE = "the voxels that it highlights do not suffice for the network to find the region"
-    CENTRE_AS_MUCH = "the centre of the brain alone shows the network as much"
+    TOO_LITTLE = "the voxels that it highlights are not enough for the network to find the region"
+    CENTRE_AS_MUCH = "the centre of the brain alone is as informative to the network"
 
 
 def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:

@@ -46,8 +46,8 @@ NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
 )
 CUT_BRAIN = (
-    "The brain is cut off in front, behind or above, so that its extent is unknown: no region and "
-    "no appearance of a candidate is named"
+    "The brain is cut off at the front, back or top, so its extent is unknown: no region or "
+    "appearance is named for any candidate"
 )
 
 

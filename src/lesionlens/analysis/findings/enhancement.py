@@ -143,13 +143,14 @@ def _hyperintensity_notices(bright: Mask, removed: Mask, grid: Grid) -> tuple[st
     notices = []
     if removed_ml >= _MIN_ML:
         notices.append(
-            f"{removed_ml:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
-            "fat or protein): not counted as enhancing"
+            f"{removed_ml:.1f} ml that are bright on T1c are already bright on T1 (blood, "
+            "melanin, fat or protein): not counted as enhancing"
         )
     if retained_ml >= _MIN_KEPT_ML:
         notices.append(
-            f"{retained_ml:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, "
-            "fat or protein); they count as enhancing, because the rest of that core enhances"
+            f"{retained_ml:.1f} ml of the enhancing part are already bright on T1 (blood, "
+            "melanin, fat or protein); they count as enhancing, because the rest of that core "
+            "enhances"
         )
     return tuple(notices)
 

@@ -75,8 +75,8 @@ def find(
     if not volume_ml:
         return flagged
     notice = (
-        f"{millilitres(volume_ml)} ml of the tumour core may enhance, but too doubtfully to be "
-        f"outlined: check T1c and the probability of enhancing tumour"
+        f"{millilitres(volume_ml)} ml of the tumour core may enhance, but too uncertainly to be "
+        "outlined: check T1c and the probability of enhancing tumour"
     )
     return replace(flagged, notices=(notice,))
 

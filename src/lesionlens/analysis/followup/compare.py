@@ -36,8 +36,8 @@ PATIENT_UNKNOWN = (
     "Neither names nor headers show that the earlier examination is of the same patient: check this"
 )
 ORDER_UNKNOWN = (
-    "Nothing shows that the earlier examination is the earlier one: if it is not, every change has "
-    "the wrong sign"
+    "Nothing shows that the earlier examination is the earlier one: if it is not, every change "
+    "has the wrong sign"
 )
 PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "

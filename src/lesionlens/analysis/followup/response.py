@@ -408,7 +408,7 @@ def _progressed_by_sum(choices: ResponseChoices) -> _Outcome:
 
 
 def _response_by_sum(sums: _TargetSums) -> _Outcome:
-    """Return response or stable disease; only a response depends on steroids and clinical state."""
+    """Return response or stable disease; only a response depends on steroids, clinical status."""
     case, choices, last = sums.case, sums.case.choices, sums.case.last
     best, line = _best_by_sum(sums)
     lines = (line,) if line else ()
@@ -416,7 +416,7 @@ def _response_by_sum(sums: _TargetSums) -> _Outcome:
         name
         for name, value in (
             ("steroids", choices.steroids),
-            ("the clinical state", choices.clinical),
+            ("the clinical status", choices.clinical),
         )
         if value == "unknown"
     )

@@ -31,12 +31,14 @@ STEPS = {
     "by eye first",
     "order": "nothing shows that the earlier examination is the earlier one: if it is not, every "
     "change has the wrong sign",
-    "makers": "outlined by different networks, weights or releases, part of a change may come from "
-    "that: {makers}",
+    "makers": "outlined by different networks, weights or releases, which may explain part of a "
+    "change: {makers}",
     "blind": "enhancing disease was not assessed on {days}: no T1c",
     "untold": "enhancing disease was not assessed on {days}: an outline does not distinguish it",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",
-    "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
+    "parts": (
+        "the sum is unknown: the diameters of a target were then of another part of the lesion"
+    ),
     "tangled": "the sum is unknown: {place} merged with another region or split",
     "uncounted": "the sum is unknown: {place} counts as tumour at the baseline, not on {days}",
     "rejected_then": "unknown: {place} did not count as tumour on {days}: accept or reject it "
@@ -52,40 +54,38 @@ STEPS = {
     "nadir_first": "the nadir is before the baseline",
     "no_nadir": "the sum is unknown on {days}, which may be the nadir: check it by eye",
     "new": "new: {place}; progression",
-    "new_small": "new: {place}; too small to be measured: to be followed",
+    "new_small": "new: {place}; too small to measure: follow up",
     "since": "not flagged as tumour on {day}: {place}; progression",
-    "since_small": "not flagged as tumour on {day}: {place}; too small to be measured: to be "
-    "followed",
-    "new_part": "new: {place}; the diameters are of its enhancing part: to be followed",
+    "since_small": "not flagged as tumour on {day}: {place}; too small to measure: follow up",
+    "new_part": "new: {place}; the diameters are of its enhancing part: follow up",
     "since_part": "not flagged as tumour on {day}: {place}; the diameters are of its enhancing "
-    "part: to be followed",
-    "other_grown": "not a target: {place}; larger by {mm} mm or more: progression",
-    "enhances": "enhances now and not on {day}: {place}; progression",
-    "enhances_small": "enhances now and not on {day}: {place}; too small to be measured: to be "
-    "followed",
+    "part: follow up",
+    "other_grown": "non-target: {place}; larger by {mm} mm or more: progression",
+    "enhances": "enhances now but not on {day}: {place}; progression",
+    "enhances_small": "enhances now but not on {day}: {place}; too small to measure: follow up",
     "enhances_more": "enhances more than on {day}: {place}; larger by {mm} mm or more: progression",
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
     "other_merged": "{place}: it merged with another region or split, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
     "grown": "not measurable before: {place}; progression",
     "little": "not measurable before: {place}; grown by less than {mm} mm",
-    "worse": "the patient is worse and nothing else explains it: progression",
-    "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
-    "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
+    "worse": "clinical deterioration without another explanation: progression",
+    "fewer": "lower steroid dose: growth may be due to that; repeat at a stable dose",
+    "beyond": "the sum grew beyond the limit, without a lower steroid dose: progression",
     "unmeasured": "without measurable disease no response can be shown: stable at best",
     "minor": "smaller by {change}% or more: it may be a minor response of non-enhancing disease, "
     "which is not proposed here",
     "gone": "nothing of it is flagged now: a reader must confirm this on the images",
-    "more": "more steroids: neither response nor stable disease can be shown",
-    "surgery": "a resection cavity is outlined now and not on {day}: what is gone may have been "
-    "removed; choose a baseline after surgery",
-    "given": "steroids are still given: partial at best",
+    "more": "higher steroid dose: neither response nor stable disease can be shown",
+    "surgery": "a resection cavity is outlined now but not on {day}: missing tumour may have "
+    "been resected; choose a postoperative baseline",
+    "given": "still on steroids: partial response at best",
     "confirm": "to be confirmed after four weeks or more",
     "radiotherapy": "if within 12 weeks of radiotherapy, to be confirmed by another examination",
     "kind_enhancing": "enhancing disease, two targets at most",
     "kind_non-enhancing": "non-enhancing disease, two targets at most",
-    "together": "together: progression of either is progression; partial where one is partial and "
-    "the other stable; where one is complete, as the other",
+    "together": "together: progression if either progresses; partial if one is partial and the "
+    "other stable; if one is complete, the other decides",
 }
 """All lines of the computation; reports in other languages translate them by these texts."""
 

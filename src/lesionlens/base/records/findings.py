@@ -206,8 +206,8 @@ class Candidate:
     diameters_by: Source = Source.NETWORK
     """Whether a reader placed both diameters or they were measured on the outline."""
     apart: bool = False
-    """Whether it is listed apart, as probably not tumour: its class probabilities are within the
-    engine's own bound (`ClassProbabilities.apart`).
+    """Whether it is listed separately, as probably not tumour: its class probabilities are within
+    the engine's own bound (`ClassProbabilities.apart`).
     """
     kind: Appearance | None = None
     """What it looks like by features measured on the images, independent of the engine; None
@@ -366,11 +366,11 @@ class DoubtfulPart:
         >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR, M.T2), (M.T1C,)).reason
         'FLAIR and T2 each show some of it; T1c speaks against it'
         >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).reason
-        'no sequence shows it by itself'
+        'no sequence shows it on its own'
         """
         supporting = [sequence.display_name for sequence in self.in_favour]
         if not supporting:
-            reason = "no sequence shows it by itself"
+            reason = "no sequence shows it on its own"
         elif len(supporting) == 1:
             reason = f"{supporting[0]} alone shows it"
         else:

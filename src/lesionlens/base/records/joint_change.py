@@ -22,9 +22,9 @@ class Unmeasurable(StrEnum):
 _REASONS = {
     Unmeasurable.PROBABILITIES: "a result holds no probabilities",
     Unmeasurable.OUTLINES: "the outlines agree on too little",
-    Unmeasurable.TISSUE: "too little tissue without lesions lies around it",
+    Unmeasurable.TISSUE: "there is too little lesion-free tissue around it",
     Unmeasurable.INTENSITIES: "the intensities of both examinations cannot be matched",
-    Unmeasurable.FAINT: "it hardly differs from the tissue around it",
+    Unmeasurable.FAINT: "it barely differs from the surrounding tissue",
 }
 
 

@@ -165,8 +165,8 @@ class ClassProbabilities:
     grid: Grid
     """Grid of the voxels; axis-aligned RAS+."""
     apart: float = 0.0
-    """Tumour share up to which a candidate is listed apart, as measured by the engine's authors;
-    0 lists none apart."""
+    """Tumour share up to which a candidate is listed separately, as measured by the engine's
+    authors; 0 lists none separately."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Steroids(StrEnum):
 
 
 class Clinical(StrEnum):
-    """The patient's clinical state now compared with the baseline examination."""
+    """The patient's clinical status now compared with the baseline examination."""
 
     UNKNOWN = "unknown"
     BETTER = "better"

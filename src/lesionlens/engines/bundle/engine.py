@@ -367,7 +367,7 @@ class BundleEngine:
         ):
             return logits
         raise UnusableInputError(
-            found="an output of the bundle's network that is not a map of each region",
+            found="an output of the bundle's network without a map for each region",
             expected=f"{len(self._bundle.regions)} volumes of the input's size, as its metadata "
             "says",
             next_step="Use a bundle for plain segmentation",

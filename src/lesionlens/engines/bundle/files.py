@@ -182,7 +182,7 @@ def _not_a_bundle(folder: Path, found: str) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found} in {folder.name}",
         expected="a MONAI bundle: configs/metadata.json, configs/inference.json, models/model.pt",
-        next_step="Give the bundle's own folder, as `python -m monai.bundle download` makes it",
+        next_step="Give the bundle's own folder, as created by `python -m monai.bundle download`",
     )
 
 

@@ -155,7 +155,7 @@ class LensEngine(LensMethod):
             raise unknown_method(
                 method,
                 "grad-cam; attention is in every result",
-                "Ask for grad-cam, or use the attention maps of the result",
+                "Request grad-cam, or use the attention maps of the result",
             )
         with fixed_threads(1):  # as in a prediction, which uses the same input
             network_input = self._fine_cache.input_for(prepared)

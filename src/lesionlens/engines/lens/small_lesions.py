@@ -162,8 +162,8 @@ class SmallLesions:
 def search_notice(count: int) -> str:
     """Return the notice of a result to which the search added `count` lesions."""
     return (
-        f"{count} region(s) were added by the search for small enhancing lesions at finer voxels; "
-        "the attention maps are from another network and may not show them"
+        f"{count} region(s) were added by the search for small enhancing lesions at higher "
+        "resolution; the attention maps are from another network and may not show them"
     )
 
 

@@ -301,7 +301,7 @@ def _check_protocol(body: bytes, address: ServerAddress) -> About:
     server_info = fields_of(body, About, address)
     if server_info["protocol"] != PROTOCOL:
         raise ServerError(
-            found=f"LesionLens {server_info['version']} on {address.name}, which speaks protocol "
+            found=f"LesionLens {server_info['version']} on {address.name}, which uses protocol "
             f"{server_info['protocol']}",
             expected=f"protocol {PROTOCOL}, that of LesionLens {version('lesionlens')} here",
             next_step="Install the same version on both sides",

@@ -128,7 +128,7 @@ class RemoteEngine:
         if server_version == client_version:
             return ()
         return (
-            f"The network ran in LesionLens {server_version} on the server; here it is "
+            f"The network ran in LesionLens {server_version} on the server; this machine has "
             f"{client_version}",
         )
 

@@ -204,5 +204,5 @@ def _not_a_table(path: Path) -> UnusableInputError:
         found=f"{path.name!r}, which is not a table of pseudonyms, or is damaged",
         expected=f"the one that LesionLens wrote, of at most {_MAX_MAP_BYTES // MIB} MiB",
         next_step="Name another file with --map, or move it away: the same key gives the same "
-        "names",
+        "pseudonyms",
     )

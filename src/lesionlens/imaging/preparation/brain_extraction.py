@@ -125,7 +125,7 @@ def _reason_not_a_brain(logit: Floats, image: Floats, grid: Grid) -> str | None:
     component = largest(logit > 0)
     component_ml = grid.volume_ml(component)
     if sure_ml < MIN_SURE_FRACTION * component_ml and is_even(image, component):
-        return f"an object of one even material, {component_ml:.0f} ml"
+        return f"an object of one uniform material, {component_ml:.0f} ml"
     if sure_ml >= max(MIN_ML, MIN_SURE_OF_OBJECT * object_ml):
         return None
     return f"{sure_ml:.0f} of {object_ml:.0f} ml look like brain"
@@ -182,8 +182,8 @@ def _reason_to_check(logit: Floats, component: Mask, volume_ml: float) -> str | 
         return f"it measures {volume_ml:.0f} ml"
     other_fraction = float((logit > 0).sum() - component.sum()) / float(component.sum())
     if other_fraction > 0.1:
-        return f"the network finds brain elsewhere, too ({other_fraction:.0%} as much)"
+        return f"the network also finds brain elsewhere ({other_fraction:.0%} as much)"
     unsure_fraction = float((np.abs(logit[component]) < 1.0).mean())
     if unsure_fraction > 0.2:
-        return f"the network is unsure of {unsure_fraction:.0%} of it"
+        return f"the network is uncertain about {unsure_fraction:.0%} of it"
     return None

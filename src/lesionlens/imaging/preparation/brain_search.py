@@ -65,7 +65,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
             item.stripped = False
         _use_mask(draft, brain)
         return
-    message = "Already skull-stripped: its outline was used."
+    message = "Already skull-stripped: the existing outline was used."
     draft.add_step(StepName.BRAIN, sequence, message, done=False)
     draft.mask = Volume(mask, scan.moved_grid())
     report_dark_tissue(draft)
@@ -89,7 +89,7 @@ def _brain_of_head(
     volume = scan.series.grid.volume_ml(mask)
     description = f"an object of {volume:.0f} ml, {content.brain:.0%} of which look like brain"
     if content.brain < MIN_BRAIN_SHARE and brains.is_even(scan.values, mask):
-        raise _no_brain_error(f"{description}, of one even material", draft)
+        raise _no_brain_error(f"{description}, of one uniform material", draft)
     draft.notices.append(f"Is this a brain? The scan shows {description}. Check it by eye.")
     return None
 
@@ -162,7 +162,7 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
     if outline is None:
         _use_mask(draft, brain)
         return
-    message = "Already skull-stripped, on a background of noise: its outline was used."
+    message = "Already skull-stripped, on a noisy background: the existing outline was used."
     draft.add_step(StepName.BRAIN, draft.reference, message, done=False)
     draft.mask = Volume(outline, scan.moved_grid())
 

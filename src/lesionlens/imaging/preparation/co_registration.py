@@ -138,6 +138,6 @@ def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> N
     )
     if registration.doubtful:
         draft.notices.append(
-            f"The registration of {sequence.display_name} is doubtful (check it by "
-            "eye): the sequences may be of different patients or sessions, or hardly overlap."
+            f"The registration of {sequence.display_name} is doubtful (check it by eye): the "
+            "sequences may be from different patients or sessions, or barely overlap."
         )

@@ -42,9 +42,9 @@ def report_dark_tissue(draft: Draft) -> None:
         if blank.sum() < MIN_BLANK_SHARE * brain.sum():
             continue
         draft.notices.append(
-            f"{sequence.display_name}: {scan.series.grid.volume_ml(blank):.0f} ml of the brain are "
-            f"blank, as after stripping by a threshold. Tumour there may be outlined too small or "
-            f"missed."
+            f"{sequence.display_name}: {scan.series.grid.volume_ml(blank):.0f} ml of the brain "
+            "are blank, as after skull stripping by a threshold. Tumour there may be "
+            "underestimated or missed."
         )
 
 

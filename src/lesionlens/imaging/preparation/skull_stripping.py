@@ -180,5 +180,5 @@ def _failed(name: str, reason: str) -> ResourceError:
     return ResourceError(
         found=f"a failure of {name}: {reason}",
         expected="a brain mask on the image's grid",
-        next_step="Try the program by itself, or use the built-in method",
+        next_step="Try the program on its own, or use the built-in method",
     )

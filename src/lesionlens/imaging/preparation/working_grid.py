@@ -57,10 +57,12 @@ def _correct_shading(draft: Draft) -> None:
         values = draft.images[sequence]
         values[...] = remove_shading(values, shading)
         percent = f"{shading.corrected_fraction:.0%}"
-        text = f"Shading of {shading.ratio:.1f} to 1 within the brain, {percent} of it removed."
+        text = (
+            f"Bias field of {shading.ratio:.1f} to 1 within the brain; {percent} of it was removed."
+        )
         draft.add_step(StepName.BIAS, sequence, text, figure=shading.ratio)
         draft.notices.append(
-            f"{sequence.display_name} is shaded {shading.ratio:.1f} to 1 within the brain, as by a "
-            f"surface coil. {percent} of that was removed; check candidates on the bright side "
-            f"by eye."
+            f"{sequence.display_name} has a bias field of {shading.ratio:.1f} to 1 within the "
+            f"brain, as from a surface coil. {percent} of it was removed; check candidates on the "
+            "bright side by eye."
         )

@@ -24,12 +24,12 @@ from lesionlens.imaging.reading.series_selection import NothingRecognisedError
 from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
 RECALLED = (
-    "Your earlier choice of sequences is used for the series that this study holds; choose again "
-    "to change them."
+    "Your earlier choice of sequences was applied to the series in this study; choose again to "
+    "change it."
 )
 """Notice on a study whose series were chosen by the user earlier."""
 REPORTED = (
-    "The study holds a LesionLens report. A new analysis does not include its decisions: to "
+    "The study contains a LesionLens report. A new analysis does not include its decisions: to "
     "continue that review, reopen the DICOM objects."
 )
 """Notice on a new analysis of a study that has a LesionLens report."""

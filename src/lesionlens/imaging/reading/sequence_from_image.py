@@ -55,7 +55,7 @@ def guess(values: Floats, grid: Grid) -> Guess:
         alternatives = f"{first.display_name} or {second.display_name}"
         reason = f"nothing identifies the sequence; from the image {alternatives}"
         ranked = ((first, probability), (second, probability_of[second]))
-        return Guess(None, f"{reason} ({percent}), too unsure", 0.0, ranked=ranked)
+        return Guess(None, f"{reason} ({percent}), too uncertain", 0.0, ranked=ranked)
     low, high = contrast.fluid
     evidence = (
         f"the image itself, {percent}: grey matter {contrast.grey:.2f}, fluid {low:.2f} to "

@@ -50,7 +50,7 @@ def _certainty(reader: Any, label: str, paths: Sequence[Path]) -> float:
         raise PluginError(
             who=plugins.name_of(reader, label),
             why=f"gave {certainty:g} as its certainty",
-            expected="a number of 0 to 1, 0 for what it cannot read",
+            expected="a number from 0 to 1, 0 for what it cannot read",
         )
     return certainty
 
@@ -109,7 +109,7 @@ def _invalid_parts(study: Study) -> Iterator[tuple[str, str]]:
         if not set(item.nifti_codes) <= _NIFTI_CODES:
             yield f"the NIfTI codes {item.nifti_codes}", "a sform and a qform code of 0 to 5"
         if not 0 <= item.confidence <= 1:
-            yield f"{item.confidence:g} for how sure a sequence is", "0 to 1"
+            yield f"{item.confidence:g} as the confidence of a sequence", "0 to 1"
     for key, series in study.series.items():
         if series.sequence != key:
             yield f"{series.sequence} as the {key}", "each series by its own sequence"

@@ -42,14 +42,15 @@ def identify_by_image(
         guess = sequence_from_image.judge(item)
         if guess.sequence is not None and guess.sequence in assigned:
             guess = Guess(
-                None, f"{guess.sequence.display_name} by {guess.evidence}; there is another", 0.0
+                None,
+                (f"{guess.sequence.display_name} based on {guess.evidence}, but there is another"),
+                0.0,
             )
         if guess.sequence is not None:
             notices.append(
-                "Nothing identifies the sequence of "
-                f"{item.description or item.files[0].name!r}: it was read as "
-                f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
-                f"{naming_advice(guess.sequence)}."
+                f"Nothing identifies the sequence of {item.description or item.files[0].name!r}: "
+                f"it was read as {guess.sequence.display_name} based on {guess.evidence}. If that "
+                f"is wrong, {naming_advice(guess.sequence)}."
             )
         result.append(
             replace(

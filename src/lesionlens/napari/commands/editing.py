@@ -78,7 +78,7 @@ COMMANDS = (
     ),
     Command(
         FINISH,
-        "edit: done; keep what is drawn",
+        "edit: done; keep the outline",
         "Return",
         unavailable=_not_editing,
         run=lambda acts: acts.review_controller.edit_outline(),

@@ -106,7 +106,7 @@ COMMANDS = (
         run=lambda acts: acts.dialogs.type_reason(),
     ),
     Command(
-        "sign", "sign that nothing further was seen, when all candidates are decided", "Shift-A"
+        "sign", "sign that nothing further was seen, once all candidates are decided", "Shift-A"
     ),
     Command("withdraw", "withdraw the signature, with a reason"),
     Command(

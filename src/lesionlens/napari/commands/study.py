@@ -8,7 +8,7 @@ from lesionlens.napari.model.screen.screen import Screen
 
 def _no_result(screen: Screen) -> str:
     if screen.analysed and screen.activity is not None:
-        return f"{screen.activity.name}: wait until it has ended"
+        return f"{screen.activity.name}: wait until it finishes"
     return "" if screen.can_export else no_result(screen) or "There is no result yet"
 
 

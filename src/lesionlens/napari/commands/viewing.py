@@ -20,9 +20,7 @@ _OVERLAYS = (
         run=lambda acts, held: acts.session.hold_hidden(hidden=held),
     ),
     Command("next_overlay", "contour or attention map", "G"),
-    Command(
-        "next_evidence", "contributions of T1, T1c, T2 and FLAIR, one after another", "Control-D"
-    ),
+    Command("next_evidence", "contributions of T1, T1c, T2 and FLAIR, one by one", "Control-D"),
     Command(
         "toggle_first_layer", "attention of the first layer, or of the deciding layers", "Shift-B"
     ),

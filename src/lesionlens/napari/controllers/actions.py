@@ -55,19 +55,20 @@ from lesionlens.results.review.reopen import is_mask, is_result, result_of
 if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
-_DECIDED_SINCE = "It does not contain what you decided since: export again."
+_DECIDED_SINCE = "It does not contain your decisions since then: export again."
 _DECIDED_ELSEWHERE = (
-    "It does not contain what you decided in another window: open the study again, then export."
+    "It does not contain your decisions in another window: open the study again, then export."
 )
 _DRAWN_ELSEWHERE = "You are drawing an outline of this study in another window."
 _DISCARDED = "The result of {} was discarded: its study is no longer open."
-_SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
+_SHOWN_AFTER_OUTLINE = "The result is shown once the outline is finished (Shift+E) or discarded."
 _LIST_RESULT = (
-    "The list has the whole result, which this arm shows in part: choose a folder outside the list."
+    "The list holds the whole result, and this arm shows only part of it: choose a folder "
+    "outside the list."
 )
 _EXPORTING = "Exporting"
 _STILL_EXPORTING = (
-    "The result is being exported: wait until that has ended, or close once more to stop it."
+    "The result is being exported: wait until it finishes, or close again to stop it."
 )
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
@@ -150,7 +151,7 @@ class Actions(
         if result is not None:
             return self.reopen(result)
         if len(paths) > 1 and all(map(is_result, paths)):
-            return self.session.decline("These are several saved results: drop one of them.")
+            return self.session.decline("Several saved results were dropped: drop only one.")
         return self.open(paths if mask else study_paths(paths) or paths)
 
     def analyse(self, *, locally: bool = False) -> bool:

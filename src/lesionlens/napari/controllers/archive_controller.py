@@ -110,7 +110,7 @@ class ArchiveController:
             )
             report.check()
             n_present, objects = report.n_present, counted(len(report.stored), "object")
-            before = f", {n_present} of them there before" if n_present else ""
+            before = f", {n_present} of them already there" if n_present else ""
             summary = f"{objects} stored in {server.address}{before}."
             return "\n".join((summary, *notices))
 

@@ -121,7 +121,7 @@ class ComparingActs(MarkActs):
     def _handle_error(self, path: Path, retry: Callable[[], object], error: BaseException) -> None:
         """Ask for the decision that an error requires; otherwise show it, unless cancelled."""
         if isinstance(error, PriorImagesError):
-            title = "The images of that earlier examination: its folder"
+            title = "Folder with the images of that earlier examination"
             when_idle(lambda: self.dialogs.ask_path(partial(self.compare, path), title))
             self.session.ended(_CHOOSE_IMAGES)
         elif isinstance(error, PatientConflictError):

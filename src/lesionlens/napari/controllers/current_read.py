@@ -108,7 +108,7 @@ class CurrentRead:
             yield
         except LesionLensError as error:
             self.has_failed = True
-            problem = Problem("The read could not begin", error.found, error.expected)
+            problem = Problem("The read could not be started", error.found, error.expected)
             advice = f"{error.in_window}; {reads.OPEN_AGAIN}"
             self.session.refused(replace(problem, next_step=advice, cause=SAVING))
 

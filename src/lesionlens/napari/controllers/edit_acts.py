@@ -24,8 +24,8 @@ _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
 _NO_SLICES = "No slice is shown in 3-D: return to the slices, then interpolate."
 _NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
-_NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
-_NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
+_NO_MARK = "You have not set a mark. Ctrl-click adds a lesion."
+_NO_MARK_YET = "You have not set a mark: Shift+X marks the position under the pointer."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 

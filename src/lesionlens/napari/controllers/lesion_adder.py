@@ -27,7 +27,7 @@ from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
 _NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
-_FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
+_FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split once it is finished."
 _CAVITY_IS_WHOLE = "The resection cavity cannot be split: erase what is not cavity."
 _POINT_HALVES = (
     "Point at one half, then at the other: click, or press Shift+Y with the pointer there; "

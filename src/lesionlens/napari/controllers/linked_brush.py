@@ -15,7 +15,7 @@ from lesionlens.napari.model.screen.drawing import DrawnOutline
 _BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
 )
-_SEQUENCES_ONLY = "Outlines are drawn on the sequences of the study: draw in another view."
+_SEQUENCES_ONLY = "Outlines can be drawn only on the sequences of the study: draw in another view."
 
 
 class LinkedBrush:

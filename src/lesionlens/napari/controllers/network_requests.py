@@ -20,15 +20,15 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
-_ADDED = "The network did not flag this candidate: there is no score that could change without it."
+_ADDED = "The network did not flag this candidate: it has no score that could change."
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved from them, are correct."
 )
 _HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
 _SERVER_REFUSED = (
-    "Nothing was analysed, as the server that you entered cannot be used: correct it, or press "
-    "Back to keep the earlier setting."
+    "Nothing was analysed, because the server that you entered cannot be used: correct it, or "
+    "press Back to keep the earlier setting."
 )
 _WAITING = "Waiting for the network's answer."
 _OFF_IMAGE = "This position is outside the image: point at the brain to probe it."

@@ -7,15 +7,16 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.wording.edits import SIGNED, unfinished_drawing
 
 _DECIDED_ELSEWHERE = (
-    "Another window decided on this study too: open it again to see all, then sign."
+    "Decisions on this study were also made in another window: open it again to see them all, "
+    "then sign."
 )
 _SIGNED_ELSEWHERE = (
-    "Another window signed this study: withdraw the signature there, or open the study again to "
-    "see it."
+    "This study was signed in another window: withdraw the signature there, or open the study "
+    "again to see it."
 )
 _SIGNED_WHILE_DRAWING = (
-    "Another window signed this study: withdraw the signature there, or discard what you are "
-    "drawing and open the study again."
+    "This study was signed in another window: withdraw the signature there, or discard what you "
+    "are drawing and open the study again."
 )
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
 _ARCHIVE_SETTINGS = (
-    "The archive's dialog has that setting (List ▾, New list from an archive): change it there, "
-    "and make the list again in the same folder"
+    "That setting is in the archive's dialog (List ▾, New list from an archive): change it "
+    "there, and make the list again in the same folder"
 )
 
 
@@ -105,7 +105,7 @@ def reopen_result(
     analysed = prepare_and_reopen(result, study, context, options)
     if analysed.study is not study:
         raise ReadError(
-            found="a result of different series of this study from those that are open",
+            found="a result of other series of this study than those that are open",
             expected="the series that were analysed",
             next_step="Close the study and open it again: it opens with the result's series",
         )

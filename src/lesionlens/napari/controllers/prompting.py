@@ -43,7 +43,7 @@ from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 
 _CONTRADICTION = "This contradicts an earlier prompt here: the last one counts."
-_FIRST = "Preparing the first prompt: the next ones are answered at once."
+_FIRST = "Preparing the first prompt: later ones are answered immediately."
 _HELP = (
     "Click: include; with Alt: exclude (F5 switches). Drag: scribble; with Shift: box; with Ctrl: "
     "lasso. Enter: done."
@@ -52,18 +52,18 @@ _HELP_EXCLUDING = "Click: exclude; with Alt: include (F5 switches). Drag: scribb
 _SWITCHED = ("Prompts include again.", "Prompts exclude now: hold F2 and point.")
 _NOTHING = "Nothing changed: the outline already agrees with this prompt."
 _BY_HAND = (
-    "Nothing changed: what you painted or erased, also by a tool, is kept. Point into it, or "
+    "Nothing changed: what you painted or erased, even with a tool, is kept. Point inside it, or "
     "use the brush there."
 )
 _OTHER_CANDIDATE = (
-    "Candidate {} lies there too and stays as it is. To join them: Enter, then merge (Shift+K)."
+    "Candidate {} also lies there and is unchanged. To join them: Enter, then merge (Shift+K)."
 )
 _ONLY_PROMPTED = (
     "Only the point itself was added: no similar tissue around it. Scribble or paint more."
 )
 _NEW_BESIDE = (
-    "This is a new candidate, beside {0}. To correct {0} instead: discard this, go to it, then "
-    "Edit (Shift+E)."
+    "This is a new candidate, separate from {0}. To correct {0} instead: discard this, go to it, "
+    "then Edit (Shift+E)."
 )
 _CONTRADICTION_VOX = 1
 _NO_VOXELS = np.zeros((0, 3), np.int64)

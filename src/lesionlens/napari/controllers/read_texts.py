@@ -24,7 +24,7 @@ def phase_text(controller: ReadController) -> str:
         return f"{session}{f'Unaided: {unaided}. ' if unaided else ''}Decide, then sign."
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
-    analysis = "The analysis is there and" if controller.withheld else "The analysis"
+    analysis = "The analysis is ready and" if controller.withheld else "The analysis"
     shown_before = read_session.shown_before
     disclosure = (
         f" It was not on {shown_before}, which your signature states." if shown_before else ""

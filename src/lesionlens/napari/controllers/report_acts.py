@@ -19,9 +19,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
 
-_DIAMETER_LEFT = (
-    "Candidate {} was left while its diameter was dragged: its diameters are unchanged."
-)
+_DIAMETER_LEFT = "You left candidate {} while dragging its diameter: its diameters are unchanged."
 
 
 class ReportActs(SignActs):

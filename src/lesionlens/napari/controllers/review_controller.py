@@ -28,8 +28,8 @@ from lesionlens.results.review.outline_digests import (
 )
 
 _SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring again"
-_MEASURED = "An outline is being measured: wait until that has ended, then press again."
-_SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once that has ended."
+_MEASURED = "An outline is being measured: wait until it finishes, then press again."
+_SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once it finishes."
 _SHOWN_ONCE_ANSWERED = "A prompt is being answered: the candidate is shown once it is drawn."
 _DELETED = "The layer of the outline was deleted: the edit has ended."
 _OTHER_OUTLINE = (
@@ -37,7 +37,7 @@ _OTHER_OUTLINE = (
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
-PRESS_AGAIN = "What you pressed meanwhile was ignored: press it again."
+PRESS_AGAIN = "What you pressed in the meantime was ignored: press it again."
 PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
 """Messages that are cleared by the answer."""
 
@@ -100,7 +100,7 @@ class ReviewController:
             self.notify_obstacle()
             return ""
         if state.review.signed is not None:
-            self.session.decline(f"Signed already: {state.review.signed}.")
+            self.session.decline(f"Already signed: {state.review.signed}.")
             return ""
         candidates = analysis.findings.candidates
         undecided = [
@@ -218,7 +218,7 @@ class ReviewController:
         self._noticed_reasons = reasons
         numbers = ", ".join(map(str, reasons))
         return self.session.decline(
-            f"Reason without a decision: {numbers}. Decide, or leave once more to discard it."
+            f"Reason without a decision: {numbers}. Decide, or leave again to discard it."
         )
 
     def edit_outline(self) -> None:
@@ -441,9 +441,7 @@ class ReviewController:
         """Go to a place now, or once an outline is measured, as that ends with other views."""
         if self.busy:
             self._pending_moves.append(move)
-            self.session.notify(
-                f"An outline is being measured: {shown} is shown once that has ended."
-            )
+            self.session.notify(f"An outline is being measured: {shown} is shown once it finishes.")
         else:
             move()
 

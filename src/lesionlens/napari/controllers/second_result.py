@@ -42,7 +42,7 @@ _NO_SECOND_RESULT = "There is no second result yet: choose Open…, Second resul
 _DISAGREEMENT = "the disagreement"
 _START = (0, 1)
 _READ_STAGE = "read the second result"
-_AGREE = "Both results agree: no part is outlined in one of them only."
+_AGREE = "Both results agree: no part is outlined in only one of them."
 _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 
 

@@ -29,7 +29,7 @@ _NOT_WITHDRAWN = (
     "The study, its signatures or the reader's name changed while the dialog was open: "
     "nothing was withdrawn."
 )
-_NAMELESS = "Enter your name in the preferences first: a reader withdraws."
+_NAMELESS = "Enter your name in the preferences first: a withdrawal needs a reader's name."
 
 
 class SignActs(MarkActs):

@@ -20,7 +20,7 @@ from lesionlens.napari.preferences import store_reader
 from lesionlens.results.review import drafts
 
 _CONTINUES = "You continue this read as {}."
-_OWN = "Your own read begins, as {}. What the unnamed reader decided stays in the log."
+_OWN = "Your own read begins, as {}. The unnamed reader's decisions stay in the log."
 
 
 class UnnamedReadActs(MarkActs):

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 0.15  # minimum time between two progress reports of a stage
 _BUSY = "A job is still running: wait for it or cancel it, then try again."
-_STOPPING = "The last job is being stopped: wait until its current step has ended, then try again."
+_STOPPING = "The last job is being stopped: wait until its current step finishes, then try again."
 _SHUTDOWN_WAIT_S = 10.0  # maximum wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
 Task = Callable[[RunContext], Any]

@@ -49,7 +49,7 @@ def clashes(viewer: Any) -> tuple[str, ...]:
         if command.name not in (FINISH, CANCEL)
     )
     return tuple(
-        f"{shown_key} is also a key of {_owner(bound[key])}; here it means: {description}."
+        f"{shown_key} is also used by {_owner(bound[key])}; here it means: {description}."
         for key, shown_key, description in own_keys
         if key in bound
     )

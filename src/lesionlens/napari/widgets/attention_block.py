@@ -106,7 +106,7 @@ class AttentionBlock(Section):
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
-                (Overlay.CONTOUR, "contour", "Outlines, box of the one in focus (T)"),
+                (Overlay.CONTOUR, "contour", "Outlines; box around the candidate in focus (T)"),
                 (Overlay.MAP, "map", "Outline and attention map (G)"),
             ]
         )

@@ -42,7 +42,7 @@ from lesionlens.napari.widgets.run_block import JobProgress, ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
-_STILL_SENDING = "A result is being sent: wait until that has ended, or press Cancel to stop it."
+_STILL_SENDING = "A result is being sent: wait until it finishes, or press Cancel to stop it."
 
 
 class PacsDialog(Dialog):

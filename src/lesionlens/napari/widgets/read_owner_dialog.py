@@ -13,8 +13,8 @@ from lesionlens.napari.widgets.parts import Dialog, label, stack
 
 _NAME = "your name"
 _EXPLANATION = (
-    "An unnamed reader marked or decided in this study, last on {} at {} UTC. "
-    "Enter your name, so that your acts and another reader's are not mixed."
+    "An unnamed reader marked or decided in this study, last on {} at {} UTC. Enter your name, "
+    "so that your work is not mixed with another reader's."
 )
 
 

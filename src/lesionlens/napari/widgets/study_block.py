@@ -96,12 +96,12 @@ class StudyBlock(Section):
             advice = "check both before analysing"
             if screen.analysed:
                 advice = "check both, swap them if they are, and analyse again"
-            self._doubt.setText(f"{names} seem to be exchanged: {advice}.")
+            self._doubt.setText(f"{names} seem to be swapped: {advice}.")
             return
         advice = "then analyse again" if screen.analysed else "before you analyse"
         self._doubt.setText(
-            f"The names of {names} seem exchanged, but it is unclear how: compare the images and "
-            f"correct the names under “change…”, {advice}."
+            f"The names of {names} seem to be swapped, but it is unclear how: compare the images "
+            f"and correct the names under “change…”, {advice}."
         )
 
     def _swap_names(self) -> None:
@@ -129,7 +129,7 @@ class AssignmentEditor(QFrame):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self._boxes: dict[MrSequence, QComboBox] = {}
         for sequence in MrSequence:
-            box = combo_box(f"Series that is {sequence.display_name}", letters=10)
+            box = combo_box(f"Series to use as {sequence.display_name}", letters=10)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self._boxes[sequence] = box
             form.addRow(label(sequence.display_name), box)

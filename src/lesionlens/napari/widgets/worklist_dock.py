@@ -91,7 +91,7 @@ class WorklistDock(QWidget):
         self.filter.setAccessibleName("Filter the list")
         self.filter.textChanged.connect(self.session.filter)
         self._open = flat_button("List ▾", menu=self._menu())
-        tip = "Analyse the studies that have no result yet in the background, the next ones first"
+        tip = "Analyse studies without a result in the background, starting with the next ones"
         self._ahead = push_button("Analyse ahead", self.controller.toggle_ahead, tip)
         text = BY_NAME["previous_study"].captioned("◀")
         self._before = push_button(text, partial(commands.run, "previous_study"))

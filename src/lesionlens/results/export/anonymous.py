@@ -41,7 +41,7 @@ from lesionlens.imaging.reading.dicom.bounded import quiet_header
 from lesionlens.results.export.names import names_of, replace_names
 
 PICTURES_OF_THE_HEAD = (
-    "The pictures in this result show slices of the head as scanned: no face was removed from them "
+    "The pictures in this result show slices of the head as scanned; they were not defaced "
     "(Clean Recognizable Visual Features, 113102, was not applied)"
 )
 Rules = Mapping[type[Any], Mapping[str, Callable[[Any], Any]]]

@@ -71,9 +71,9 @@ _MASK = (
 _README = f"""\
 Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOTICE}
 
-label-L_mask      every flagged voxel of what no reader rejected or deferred, without other findings
-                  that are probably not tumour
-dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone),
+label-L_mask      every voxel of candidates that no reader rejected or deferred, without
+                  other findings, which are probably not tumour
+dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (only with T1c),
                   4 resection cavity, which is no part of the tumour
 desc-candidates   which candidate a voxel belongs to
 probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
@@ -194,7 +194,7 @@ def check_dataset(dataset: Path) -> None:
         manifest.check_free(dataset, (bids.DESCRIPTION, *_DATASET_FILES), {})
     elif not any(map(_is_own, _generators(dataset))):
         raise UnusableInputError(
-            found=f"a foreign BIDS dataset in {dataset.name!r}",
+            found=f"a BIDS dataset of another program in {dataset.name!r}",
             expected="a folder that is new, empty or a dataset of LesionLens",
             next_step="Choose another folder with --out, such as derivatives/lesionlens",
             in_window="Choose another folder",
@@ -233,7 +233,7 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
         "score": {"Description": "Score by which candidates are ordered, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, reader (added) or segmentation (opened)"},
-        "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
+        "apart": {"Description": "Whether it is listed separately, as probably not tumour"},
         "prompts": {"Description": "Prompts of a reader that the outline follows"},
     }
     yield _BidsVolume("candidates", "desc-candidates_dseg", sidecar)

@@ -175,7 +175,7 @@ class FollowupSection:
         return "; ".join(filter(None, parts))
 
     def together(self, change: Change) -> str:
-        """Return the volumes of a matched lesion with all that merged or split; empty without."""
+        """Return the volumes of a lesion including merged and split regions; empty without."""
         is_matched = change.kind is ChangeKind.MATCHED
         linked_ml = self.comparison.linked_total_ml(change) if is_matched else None
         if linked_ml is None:

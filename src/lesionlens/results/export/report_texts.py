@@ -261,7 +261,7 @@ class ReportTexts:
         Examples
         --------
         >>> load("en").uncertainty_text(0.24)
-        '0.24 (0 sure, 1 undecided)'
+        '0.24 (0 certain, 1 undecided)'
         """
         return self(
             "unsure" if value < HIGH_UNCERTAINTY else "very_unsure", value=self.number(value, 2)

@@ -136,7 +136,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     labels = _resample_labels(values, numbers, header.grid, grid) if off_grid else values
     if numbers and not labels.any():
         raise ReadError(
-            found=f"{path.name!r}, whose marks all lie outside the "
+            found=f"{path.name!r}, whose labelled voxels all lie outside the "
             f"{prepared.reference.display_name}",
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",

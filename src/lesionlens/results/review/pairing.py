@@ -175,13 +175,15 @@ def _with_series(study: Study, matched: Mapping[MrSequence, Series], saved: Save
         n for n in study.notices if n != RECALLED and not is_about_choice(n, changed_sequences)
     ]
     notices = [
-        f"{sequence.display_name} was not analysed with this result and is left out: analyse the "
+        f"{sequence.display_name} was not part of this analysis and is left out: analyse the "
         "study again to include it"
         for sequence in added
     ]
     if changed:
         names = ", ".join(sequence.display_name for sequence in changed)
-        notices.append(f"The series are those that were analysed, not those chosen since: {names}")
+        notices.append(
+            f"The series used are those that were analysed, not those chosen since: {names}"
+        )
     series = dict(matched)
     for sequence in changed:
         row = saved.sequences.get(sequence)

@@ -104,7 +104,7 @@ def existing_result(path: Path) -> Path:
         raise ReadError(
             found=f"no result in {folder.name!r}",
             expected="a folder with findings.json and run.json, as `analyze` writes it",
-            next_step="Check the path; objects of DICOM alone need the study beside them",
+            next_step="Check the path; DICOM objects alone also need the study",
         )
     return folder
 

@@ -47,7 +47,7 @@ def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list
     if max_beyond > MIN_FRACTION_BEYOND:
         notices.append(
             f"Up to {max_beyond:.1%} of a segment lies outside the reference and is left out. "
-            "Is it of this study?"
+            "Does it belong to this study?"
         )
     return lesions, notices
 

@@ -29,7 +29,8 @@ def identity_notices(
     )
     if empty_count:
         notices.append(
-            f"Segments without a marked pixel (of fractions, at least one half): {empty_count}"
+            "Segments without a marked pixel (in fractional ones, at least one half): "
+            f"{empty_count}"
         )
     if objects.other_count:
         notices.append(f"The newest Segmentation is used, not the others ({objects.other_count})")
@@ -42,7 +43,7 @@ def identity_notices(
         field_names = in_words(f for f in PatientField if f in fields)
         notices.append(
             f"{field_names[0].upper()}{field_names[1:]} differ{'' if len(fields) > 1 else 's'} "
-            "between the DICOM objects and the images. Are they of one patient?"
+            "between the DICOM objects and the images. Do they belong to one patient?"
         )
     images = {f.sop_instance_uid for f in study.series[prepared.reference].files}
     frame, seg = prepared.native.frame_uid, objects.seg

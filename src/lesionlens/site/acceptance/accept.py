@@ -232,9 +232,9 @@ def _provenance_problems(run: Mapping[str, Any], first_run: Mapping[str, Any]) -
         )
     if run and any(run.get(key) != first_run.get(key) for key in _ENGINE_KEYS):
         problems.append(
-            f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of "
-            "the first case: the same command analyses again what another network made, as after "
-            "--fall-back"
+            f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} like that "
+            "of the first case: the same command analyses results of another network again, as "
+            "after --fall-back"
         )
     return problems
 

@@ -181,7 +181,7 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """Return notes on the files of a folder that belong to no study.
 
     Links that lead nowhere are always reported. In a BIDS dataset, which has descriptions beside
-    the subjects, other files are reported only if they are scans beside the sessions of a subject.
+    the subjects, other files are reported only if they are scans next to the sessions of a subject.
     Files beside the studies are not reported if `out`, the folder of the results or of the list, is
     the same folder, as they may be its own.
     """
@@ -195,10 +195,10 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
         notes.append(f"Links that lead nowhere were skipped: {names}. Is a disk not mounted?")
     if bids.is_dataset(studies):
         if scans := bids.scans_beside_sessions(studies):
-            prefix = f"Scans beside the sessions of {abbreviated_list(scans, 5)} belong to no"
+            prefix = f"Scans next to the sessions of {abbreviated_list(scans, 5)} belong to no"
             notes.append(f"{prefix} session and were skipped: move them into one")
     elif studies.resolve() != out.resolve() and (n_loose := _loose_files(studies)):
-        prefix = "Files beside the study folders belong to no study and were skipped"
+        prefix = "Files next to the study folders belong to no study and were skipped"
         notes.append(f"{prefix}: {n_loose}")
     return tuple(notes)
 
@@ -226,7 +226,8 @@ def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str
     }
     return tuple(
         f"The table has results of several {attribute}: {_counts(counter)}. Without --resume all "
-        "studies are analysed again, with --precision float32 alike on all machines"
+        "studies are analysed again; with --precision float32 they are analysed alike on all "
+        "machines"
         for attribute, counter in counters.items()
         if len(counter) > 1
     )

@@ -248,7 +248,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
     'Found that the required package torch is not installed'
     >>> failure(RuntimeError("can't start new thread"))[1].partition(".")[0]
-    'Found a limit on threads and processes that is used up'
+    'Found an exhausted limit on threads and processes'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)

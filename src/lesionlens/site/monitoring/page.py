@@ -19,8 +19,8 @@ from lesionlens.site.monitoring.statistics import (
 LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and the absence "
     "of a shift does not prove that it did not (arXiv 2410.13174): look at cases. Readers saw "
-    "the candidates before they decided, so that missed lesions count only if a reader added them. "
-    "Other findings, probably not tumour, are listed apart and counted nowhere else. "
+    "the candidates before they decided, so that missed lesions count only if a reader added "
+    "them. Other findings, probably not tumour, are listed separately and counted nowhere else. "
     "Contrast, noise and voxels of the images are compared only if the studies were named "
     "(--studies), because results contain no images."
 )

@@ -92,7 +92,9 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             next_step="Name the folder that contains them",
         )
     if n_copies:
-        notices.append(f"Copies of other results here: {n_copies}; each study is counted once")
+        notices.append(
+            f"Copies of other results were found: {n_copies}; each study is counted once"
+        )
     return sorted(studies, key=lambda study: (study.day, study.name)), notices
 
 

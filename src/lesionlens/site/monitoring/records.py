@@ -37,7 +37,7 @@ class MonitoredCandidate:
     prompt_efforts: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
     is_other_finding: bool = False
-    """Whether it is listed apart, as probably not tumour."""
+    """Whether it is listed separately, as probably not tumour."""
 
     @property
     def added(self) -> bool:

@@ -145,7 +145,7 @@ class Peer:
             if self._tls is None:
                 return (
                     "connected, but no association",
-                    "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
+                    "Check that this is a DICOM port, and whether it requires TLS (dicoms://)",
                 )
             error = handshake_error(connection, *self._tls)
         return _tls_advice(error, certificate=bool(self.server.certificate))
@@ -184,8 +184,8 @@ class Peer:
         own_title, port = self.server.title, self.server.port
         return unreachable(
             self.address,
-            "it ended the connection at the first request, as archives do that do not know the "
-            f"local AE title {own_title}",
+            "it ended the connection at the first request, as archives do when they do not know "
+            f"the local AE title {own_title}",
             f"Ask its administrator to enter AE title {own_title} at this machine's address (for "
             f"C-MOVE with port {port}), or give one that it knows with --aet; if it knows "
             f"{own_title}, try again: nothing was kept",
@@ -205,7 +205,7 @@ def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str
     if error is not None and not certificate:
         return HUNG_UP
     return (
-        "connected by TLS, but it hung up before an association",
+        "connected by TLS, but it closed the connection before an association",
         "Ask its administrator whether it requires a client certificate (--cert) and trusts yours, "
         "and whether this is its port for TLS",
     )

@@ -97,7 +97,7 @@ _TLS_REASONS = (
     ),
     (
         ("wrong version number", "record layer failure", "http request"),
-        "it does not speak TLS at this port",
+        "it does not use TLS on this port",
         "Check the port, or use dicom://, or http:// on this machine only",
     ),
 )

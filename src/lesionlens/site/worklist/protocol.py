@@ -157,5 +157,5 @@ def _unusable(found: str) -> ReadError:
     return ReadError(
         found=f"a {FILE} that cannot be used ({found})",
         expected="title, seed, readers; optionally arms, cases, washout_days and require_rating",
-        next_step="Correct it, see docs/how-to/reading.md",
+        next_step="Correct it; see docs/how-to/reading.md",
     )

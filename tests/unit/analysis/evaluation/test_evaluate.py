@@ -332,7 +332,7 @@ def test_what_is_flagged_outside_a_cut_reference_is_named(cohort, tmp_path, plai
                        (slice(int(np.median(there)), None), True)):  # fmt: skip
         nib.save(image.slicer[:, :, cut], truth)
         (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
-        assert any("of what is flagged lies outside" in p for p in score.problems) is named
+        assert any("of the flagged volume lies outside" in p for p in score.problems) is named
         assert (score.metrics["wt"] == 1) is not named
 
 
@@ -405,7 +405,7 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
     cases = find_cases(tmp_path / "cases")
     for exchanged in (False, True):
         scores = evaluate(tmp_path / "results", cases, lambda _: None)
-        assert [any("exchanged" in p for p in s.problems) for s in scores] == [exchanged] * 2
+        assert [any("swapped" in p for p in s.problems) for s in scores] == [exchanged] * 2
         (tmp_path / "results" / "a").rename(tmp_path / "x")
         (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
         (tmp_path / "x").rename(tmp_path / "results" / "b")

@@ -226,7 +226,7 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
     found = checked(map_on(NEEDED), make_prepared, blind)
     assert found.kept is None
     assert found.reliable is False
-    assert "hardly detects" in found.verdict
+    assert "barely detects" in found.verdict
 
 
 def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):

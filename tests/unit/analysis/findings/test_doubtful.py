@@ -126,5 +126,5 @@ def test_a_part_of_an_edited_outline_is_measured_where_it_lies_in_it():
 
 def test_no_sequence_in_favour_is_said_so():
     (part,), _ = found_with(t1=0.0, t1c=0.0, t2=0.0, flair=-0.3)
-    assert part.reason == "no sequence shows it by itself; FLAIR speaks against it"
-    assert replace(part, against=()).reason == "no sequence shows it by itself"
+    assert part.reason == "no sequence shows it on its own; FLAIR speaks against it"
+    assert replace(part, against=()).reason == "no sequence shows it on its own"

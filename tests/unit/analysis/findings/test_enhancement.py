@@ -42,7 +42,7 @@ def test_what_is_as_bright_on_t1_is_no_enhancement(make_prepared, patient):
     after = without_t1_hyperintensity(before, prepared)
     assert not (after.probability[Region.ET] >= 0.5).any()
     np.testing.assert_array_equal(after.probability[Region.TC], before.probability[Region.TC])
-    assert "bright on T1 already" in after.notices[-1]
+    assert "already bright on T1" in after.notices[-1]
 
 
 def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patient):
@@ -54,7 +54,7 @@ def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patien
     after = without_t1_hyperintensity(before, replace(prepared, channels=channels))
     assert after.probability is before.probability
     (notice,) = after.notices
-    ml = float(notice.partition(" ml of the enhancing part are bright on T1 already")[0])
+    ml = float(notice.partition(" ml of the enhancing part are already bright on T1")[0])
     assert ml <= len(blood) * prepared.working.voxel_ml
     assert ml > 0.5
 

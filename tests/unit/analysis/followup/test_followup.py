@@ -302,7 +302,7 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     assert abs(grown.joint.percent - grown.volume_percent) <= grown.joint.plus_minus
     others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
     assert others == [None, None]
-    said = f"one criterion for both examinations: {grown.joint.percent:+.0f}%"
+    said = f"the same criterion at both examinations: {grown.joint.percent:+.0f}%"
     assert said in FollowupSection(compared.followup, load("en")).note(grown)
     assert f"criterion for both {grown.joint.text}" in lines_of(compared)[0][1]
 

@@ -80,7 +80,7 @@ def test_a_target_that_enhances_again_is_progression(fewer: Steroids) -> None:
     found = compared((large, small), (large, lesion("b", 40, 30, 0.0)), (large, small))
     draft = propose(found, replace(ENTERED, steroids=fewer))
     assert draft.category is R.PROGRESSION
-    assert any("enhances now and not on 2025-02-01: place b" in step for step in draft.steps)
+    assert any("enhances now but not on 2025-02-01: place b" in step for step in draft.steps)
     tiny = compared(found.points[0].lesions, found.points[1].lesions, (large, lesion("b", 9, 9)))
     assert propose(tiny, ENTERED).category is R.STABLE
 
@@ -110,7 +110,7 @@ def test_a_target_that_grows_clearly_counts_in_the_sum_alone() -> None:
     large, small = lesion("a", 60, 60), replace(lesion("b", 30, 30), id=2)
     draft = propose(compared((large, small), (large, lesion("b", 36, 36))), ENTERED)
     assert draft.category is R.STABLE  # 4500 → 4896 mm²
-    assert not any("not a target" in step for step in draft.steps)
+    assert not any("non-target" in step for step in draft.steps)
 
 
 NON_ENHANCING = replace(ENTERED, disease=Disease.NON_ENHANCING)
@@ -500,7 +500,7 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     assert new == "Neu: Frontallappen links, 12 × 11 mm; Progress"
     outside = STEPS["tangled"].format(place="outside the brain, left")
     assert "außerhalb des Gehirns links ist mit einer anderen" in german.step(outside)
-    for missing in (("steroids",), ("the clinical state",), ("steroids", "the clinical state")):
+    for missing in (("steroids",), ("the clinical status",), ("steroids", "the clinical status")):
         words = ResponseDraft(ENTERED, None, (), 0, missing).text
         assert german.step(words).startswith("Kein Vorschlag")
     proposed = ResponseDraft(ENTERED, R.STABLE, (), 0).text
@@ -572,7 +572,7 @@ def test_a_measurable_lesion_that_is_no_target_progresses_by_clear_growth(
     found = compared((*TARGETS_OF_THREE, before), (*TARGETS_OF_THREE, after))
     draft = propose(found, ENTERED)
     assert draft.category is category
-    assert any("not a target: place x" in s for s in draft.steps) is (category is R.PROGRESSION)
+    assert any("non-target: place x" in s for s in draft.steps) is (category is R.PROGRESSION)
 
 
 A, SMALLER = lesion("a", 40, 40), lesion("a", 20, 20)

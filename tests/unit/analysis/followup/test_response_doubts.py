@@ -127,7 +127,7 @@ def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:
 def test_a_lesion_too_small_to_be_measured_is_not_shown_as_large_enough() -> None:
     """One of 9.7 mm stood as '12 × 10 mm; too small to be measured'."""
     found = compared((lesion("a", 20, 20),), (lesion("a", 20, 20), lesion("x", 12.3, 9.7)))
-    assert "new: place x, 12.3 × 9.7 mm; too small to be measured: to be followed" in (
+    assert "new: place x, 12.3 × 9.7 mm; too small to measure: follow up" in (
         propose(found, ENTERED).steps
     )
 
@@ -312,7 +312,7 @@ def test_a_merged_lesion_that_enhances_where_none_of_them_did_progresses() -> No
 
 @pytest.mark.parametrize(
     ("size", "category", "words"),
-    [((20, 20), R.PROGRESSION, "progression"), ((8, 8), R.STABLE, "too small to be measured")],
+    [((20, 20), R.PROGRESSION, "progression"), ((8, 8), R.STABLE, "too small to measure")],
 )
 @pytest.mark.parametrize("choices", [ENTERED, MIXED])
 def test_what_began_to_enhance_is_not_said_to_be_new(
@@ -323,7 +323,7 @@ def test_what_began_to_enhance_is_not_said_to_be_new(
     for examinations in ((before, now), (before, before, now), (before, now, now)):
         draft = propose(compared(*examinations), choices)
         line = next(step for step in draft.steps if "place x" in step)
-        assert line.startswith("enhances now and not on 2025-01-01: place x")
+        assert line.startswith("enhances now but not on 2025-01-01: place x")
         assert words in line
         if choices is ENTERED:
             assert draft.category is category

@@ -208,7 +208,7 @@ def test_noise_around_a_stripped_brain_is_no_head(share, signed):
         noisy = np.hypot(noisy, rng.normal(0, deviation, values.shape))
     study = study_of(noisy.astype(np.float32), grid)
     prepared = prepare(study, RunContext(), UNCACHED)
-    assert "Already skull-stripped, on a background of noise: its outline was used." in [
+    assert "Already skull-stripped, on a noisy background: the existing outline was used." in [
         step.message for step in prepared.steps
     ]
     found = resample_mask(prepared.brain, prepared.working, grid)
@@ -263,7 +263,7 @@ def test_a_head_on_a_blank_background_is_no_stripped_brain():
     assert is_stripped(slab, place)
     prepared = prepare(study_of(slab, place), RunContext(), UNCACHED)
     assert [step.message for step in prepared.steps if step.step is StepName.BRAIN] != [
-        "Already skull-stripped: its outline was used."
+        "Already skull-stripped: the existing outline was used."
     ]
     assert dice(resample_mask(prepared.brain, prepared.working, place), cut) > 0.9
 

@@ -48,7 +48,7 @@ def test_scans_beside_the_sessions_of_their_subject_are_named(dataset):
     beside = dataset / "sub-01" / "anat"
     shutil.copytree(dataset / "sub-02" / "anat", beside)
     (words,) = left_out(dataset, dataset / "out")
-    assert words.startswith("Scans beside the sessions of sub-01 belong to no session")
+    assert words.startswith("Scans next to the sessions of sub-01 belong to no session")
     for path in beside.iterdir():
         path.rename(dataset / "sub-01" / path.name)
     assert left_out(dataset, dataset / "out") == (words,)

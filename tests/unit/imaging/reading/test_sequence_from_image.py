@@ -157,7 +157,7 @@ def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances,
     assert (check is not None) is doubted
     if check is not None:
         assert (check.check, check.passed) == ("names", False)
-        assert "called T2 looks like another sequence, T1 most of all" in check.message
+        assert "called T2 looks like another sequence, most likely T1" in check.message
     by_image = replace(named, evidence_kind=EvidenceKind.IMAGE)
     assert single_name.check(by_image, RAMP) is None
 

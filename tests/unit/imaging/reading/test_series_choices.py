@@ -44,7 +44,7 @@ def test_a_choice_of_which_a_part_is_gone_claims_no_more_than_it_gives(make_stud
     again = open_study(folder, recall=True)
     witnesses = {sequence: series.evidence_kind for sequence, series in again.series.items()}
     assert witnesses == {MrSequence.T1C: EvidenceKind.TEXT, T2: EvidenceKind.USER}
-    assert "for the series that this study holds" in again.notices[0]
+    assert "to the series in this study" in again.notices[0]
 
 
 def test_a_flag_wins_over_what_is_remembered(make_study):

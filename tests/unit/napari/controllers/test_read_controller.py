@@ -705,7 +705,7 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         first.session.decide(ReviewState.ACCEPTED)
         second.session.go_to_candidate(2)
         second.session.decide(ReviewState.REJECTED)
-        assert "Another window decided on this study too" in second.session.state.message
+        assert "also made in another window" in second.session.state.message
         assert first.saver.all_saved
         assert second.saver.all_saved
     with shown(analysis) as again:
@@ -715,12 +715,12 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
 def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own):  # noqa: F811
     with shown(analysis) as first, shown(analysis) as second:
         first.session.decide(ReviewState.ACCEPTED)
-        assert not first.session.state.message.startswith("Another window")
+        assert "another window" not in first.session.state.message
         second.session.go_to_candidate(2)
         second.session.decide(ReviewState.REJECTED)
         assert first.decision_log.decided_elsewhere(analysis)
         first.session.decide(ReviewState.REJECTED)
-        assert "Another window decided on this study too" in first.session.state.message
+        assert "also made in another window" in first.session.state.message
     with shown(analysis) as again:
         assert not again.decision_log.decided_elsewhere(analysis)
 
@@ -749,7 +749,7 @@ def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # no
         with shown(analysis, turn) as window:
             for state in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.ACCEPTED):
                 window.session.decide(state)
-                assert "Another window" not in window.session.state.message
+                assert "another window" not in window.session.state.message
             window.session.go_to_candidate(2)
             window.session.decide(ReviewState.ACCEPTED)
             assert not window.decision_log.decided_elsewhere(analysis)
@@ -768,7 +768,7 @@ def test_a_list_hears_of_a_window_without_it_that_decided_first(analysis, own, t
     with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
         second.session.decide(ReviewState.REJECTED)
         first.session.decide(ReviewState.ACCEPTED)
-        assert "Another window decided on this study too" in first.session.state.message
+        assert "also made in another window" in first.session.state.message
         assert first.decision_log.decided_elsewhere(analysis)
 
 
@@ -824,8 +824,8 @@ def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # no
         other._decide(ReviewState.REJECTED)
         other.place_diameters(analysis.findings.candidates[0].tracking_uid, DIAMETERS)
         assert second.session.state.message == (
-            "Another window signed this study: withdraw the signature there, or open the study "
-            "again to see it."
+            "This study was signed in another window: withdraw the signature there, or open the "
+            "study again to see it."
         )
         second.session.begin_edit()
         other.change("Keeping the outline", lambda _: None, lambda: None)
@@ -873,7 +873,7 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
         assert not window.decision_log.decided_elsewhere(analysis)
         window.session.decide(ReviewState.REJECTED)
         assert not window.decision_log.decided_elsewhere(analysis)
-        assert "Another window" not in window.session.state.message
+        assert "another window" not in window.session.state.message
 
 
 def test_what_a_reader_continued_under_a_name_is_restored_as_the_readers_own(
@@ -903,7 +903,7 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
         second.session.go_to_candidate(2)
         second.session.decide(ReviewState.REJECTED)
         assert signing.statement_to_sign() == ""
-        assert "open it again to see all, then sign" in first.session.state.message
+        assert "open it again to see them all, then sign" in first.session.state.message
     with shown(analysis) as again:
         assert decided(again)[-1] is ReviewState.REJECTED
         assert ReviewController(again.session, None, SimpleNamespace(), again).statement_to_sign()
@@ -955,7 +955,7 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         log.sign_response(SIGNED)
         state = window.session.state
         window.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
-        assert "Another window" not in window.session.state.message
+        assert "another window" not in window.session.state.message
         assert not window.decision_log.decided_elsewhere(window.session.state.analysis)
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
         assert signing.statement_to_sign()

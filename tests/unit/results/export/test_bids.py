@@ -249,7 +249,7 @@ def test_what_a_user_added_to_the_dataset_s_own_files_is_kept(analysis, tmp_path
 @pytest.mark.parametrize("generated", [None, {"Name": "LesionLens"}, 3])
 def test_a_description_of_another_form_is_refused(analysis, tmp_path, generated):
     (tmp_path / "dataset_description.json").write_text(json.dumps({"GeneratedBy": generated}))
-    with pytest.raises(UnusableInputError, match="foreign BIDS dataset"):
+    with pytest.raises(UnusableInputError, match="a BIDS dataset of another program"):
         save_bids(analysis, tmp_path)
 
 
@@ -290,7 +290,7 @@ def test_a_subject_that_differs_by_case_alone_is_refused(analysis, tmp_path):
 
 def test_a_dataset_of_others_is_left_alone(analysis, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")}
-    with pytest.raises(UnusableInputError, match="foreign BIDS dataset"):
+    with pytest.raises(UnusableInputError, match="a BIDS dataset of another program"):
         save_bids(analysis, tmp_path / "ds")
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "ds").rglob("*")} == before
 

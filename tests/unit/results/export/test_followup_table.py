@@ -174,8 +174,8 @@ def test_the_panel_states_of_which_examination_the_overlapping_lesions_are(found
     )
     shown = [text.split(": ", 1)[1] for _, text in lines_of(SimpleNamespace(compared=tangled))]
     assert shown == [
-        "4.0 ml → 6.0 ml · +50% · mm² +24.6%; with all that merged or split +50%; "
-        "also overlaps 2 of the earlier examination",
+        "4.0 ml → 6.0 ml · +50% · mm² +24.6%; including merged and split regions +50%; also "
+        "overlaps 2 of the earlier examination",
         "split off, 6.0 ml; overlaps 1 of the earlier examination",
         "merged, was 4.0 ml; overlaps 1 of this one",
     ]

@@ -182,7 +182,7 @@ def test_hostile_texts_stay_texts(make):
 def test_time_and_memory_of_an_analysis_made_elsewhere_are_not_stated_as_zero(make):
     analysis = make()
     opened = replace(analysis, run=replace(analysis.run, stages=(), device="not known"))
-    assert "GiB of memory" in report_html(analysis)
+    assert "peak memory" in report_html(analysis)
     assert "<dt>Device</dt><dd>not known</dd>" in report_html(opened)
     assert "<dt>Stages</dt>" not in report_html(opened)
 
@@ -219,8 +219,8 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert "passed its checks" in passed
     assert "failed its check" not in passed
     words = (
-        "not reliable here: the voxels that it highlights do not suffice for the network to "
-        "find the region"
+        "not reliable here: the voxels that it highlights are not enough for the network to find "
+        "the region"
     )
     shown = {"kept": 0.3, "kept_random": 0.1, "kept_centre": 0.0, "deletion": 0.8}
     failed = MapChecks(True, 0.9, 0.1, **shown, reliable=False, verdict=words)
@@ -230,7 +230,7 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert 'class="att"' not in html
     assert (
         "its most attended voxels keep 30% of the probability when shown alone (random ones: "
-        "10%); 80% remain if they are occluded" in html
+        "10%); 80% remains if they are occluded" in html
     )
     earlier = MapChecks(
         True, 0.9, 0.1, deletion=0.8, reliable=False, verdict="not reliable: as then"
@@ -622,7 +622,10 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
     aside = 'Series "T2 and 1.5 mm" was set aside: only 2 slice(s): not a volume.'
     findings = replace(analysis.findings, quality=(quality.missing(analysis.study.series), noisy))
     stripped = PreparationStep(
-        StepName.BRAIN, None, done=False, message="Already skull-stripped: its outline was used."
+        StepName.BRAIN,
+        None,
+        done=False,
+        message=("Already skull-stripped: the existing outline was used."),
     )
     prepared = replace(analysis.prepared, steps=(stripped,))
     flair = replace(analysis.study.series[MrSequence.FLAIR], detected_by="part of the file name")
@@ -662,8 +665,8 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("Thick slices: T1c 5.0 mm, FLAIR 6.5 mm. Lesions thinner than a slice may be missed.",
          "Dicke Schichten: T1c 5,0 mm, FLAIR 6,5 mm. Läsionen, die dünner als eine Schicht sind, "
          "können übersehen werden."),
-        ("T1c and FLAIR seem exchanged: the image called T1c looks like FLAIR, and the reverse. "
-         "Check which is which before you trust any result.",
+        ("T1c and FLAIR seem to be swapped: the image called T1c looks like FLAIR, and vice "
+         "versa. Check which is which before you trust any result.",
          "T1c und FLAIR scheinen vertauscht: Das Bild, das T1c heißt, sieht aus wie FLAIR, und "
          "umgekehrt. Bitte prüfen, welches Bild welche Sequenz ist, bevor Sie einem Ergebnis "
          "trauen."),
@@ -671,9 +674,9 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "that it is the same patient (--same-patient).",
          "Patienten-ID, Geburtsdatum und Geschlecht: unterschiedlich in den Bildern dieses "
          "Ordners; es wurde von Hand bestätigt, dass es dieselbe Person ist (--same-patient)."),
-        ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was read as T2 by the image "
-         "itself, 93%: grey matter 1.20, fluid 1.50 to 2.00, brightest 2.10 times as bright as "
-         "white matter. If that is wrong, name it with --t2 FILE or in the sequence list of the "
+        ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was read as T2 based on the "
+         "image itself, 93%: grey matter 1.20, fluid 1.50 to 2.00, brightest 2.10 times as bright "
+         "as white matter. If that is wrong, name it with --t2 FILE or in the sequence list of the "
          "panel.",
          "Nichts benennt die Sequenz von 'a 1.5 b.nii': Sie gilt als T2, erkannt an: das Bild "
          "selbst, 93 %: graue Substanz 1,20-mal, Liquor 1,50- bis 2,00-mal, das Hellste 2,10-mal "
@@ -684,13 +687,13 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("hd-bet, because the built-in method's mask was doubtful (it measures 2100 ml): 1400 ml.",
          "hd-bet, weil die Maske des eingebauten Verfahrens zweifelhaft war (sie misst 2100 ml): "
          "1400 ml."),
-        ("nothing identifies the sequence; from the image T1 or T1c (55%), too unsure",
+        ("nothing identifies the sequence; from the image T1 or T1c (55%), too uncertain",
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
         ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),
         ("T1 and T2 (54 files)", "T1 and T2 (54 Dateien)"),
-        ("The names of the files begin with different words (anna, load): check that they are of "
-         "one patient.",
+        ("The names of the files begin with different words (anna, load): check that they belong "
+         "to one patient.",
          "Die Dateinamen beginnen mit verschiedenen Wörtern (anna, load): bitte prüfen, ob sie von "
          "einem Patienten sind."),
         ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),

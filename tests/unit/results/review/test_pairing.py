@@ -135,7 +135,7 @@ def test_a_t1c_that_is_added_later_changes_neither_reference_nor_objects(tmp_pat
         np.asarray(nib.load(result / "candidates.nii.gz").dataobj), voxels
     )
     assert (result / "dicom" / "seg.dcm").is_file()
-    assert any("T1c was not analysed with this result" in note for note in answer.notes)
+    assert any("T1c was not part of this analysis" in note for note in answer.notes)
     again = prepare_and_reopen(result, open_study(study), RunContext())
     assert again.prepared.reference is FLAIR
     assert set(again.study.series) == {T2, FLAIR}
@@ -156,7 +156,7 @@ def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, re
     for sequence, series in first.series.items():
         assert opened.series[sequence].files == series.files
         assert opened.series[sequence].detected_by == series.detected_by
-    told = "The series are those that were analysed, not those chosen since: T1c, T2, FLAIR"
+    told = "The series used are those that were analysed, not those chosen since: T1c, T2, FLAIR"
     assert opened.notices == (told,)
     prepared = prepare(later, RunContext())
     with pytest.raises(ReadError, match="T1c, T2 and FLAIR are open from others"):
@@ -210,7 +210,7 @@ def test_a_second_series_that_seems_better_does_not_replace_the_analysed_one(tmp
     assert later.series[T1C].files[0].name == "a_t1c.nii.gz"
     opened = paired(read_result(result), later)
     assert opened.series[T1C].files[0].name == "b_t1c.nii.gz"
-    told = "The series are those that were analysed, not those chosen since: T1c"
+    told = "The series used are those that were analysed, not those chosen since: T1c"
     assert opened.notices == (told,)
     assert [one.files[0].name for one in opened.set_aside] == ["a_t1c.nii.gz"]
 

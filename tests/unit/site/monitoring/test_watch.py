@@ -404,7 +404,7 @@ def test_copies_of_one_analysis_are_one_study(tmp_path):
     of_files(tmp_path / "other" / "study1", "ef")
     studies, notices = gather(tmp_path)
     assert len(studies) == 3
-    assert notices == ["Copies of other results here: 2; each study is counted once"]
+    assert notices == ["Copies of other results were found: 2; each study is counted once"]
     (week,) = statistics.by_week(studies)
     assert (week.studies, week.candidates, week.accepted, week.rejected) == (3, 3, 3, 1)
     assert statistics.calibration(studies).judged == 2  # of two readers who disagree there is none

@@ -35,7 +35,7 @@ def test_a_study_is_found_fetched_and_sent(orthanc, password, sent, tmp_path):
     assert moved.stdout.startswith(f"{len(files_of(sent))} files")
     back = run("send", orthanc.web, tmp_path / "got", "--user", USER)
     count = len(files_of(sent))
-    assert back.stdout == f"{count} files stored, {count} of them before\n"
+    assert back.stdout == f"{count} files stored, {count} of them already there\n"
     assert PASSWORD not in found.stdout + found.stderr + moved.stderr + back.stderr
 
 

@@ -136,7 +136,7 @@ def test_an_archive_that_hangs_up_after_the_handshake_did_not_refuse_it(
     """Without a certificate it was said to have closed the connection during the handshake."""
     certificate = certificates.client if named else None
     with _hanging_up_after_the_handshake(certificates, required=required) as port:
-        with pytest.raises(ResourceError, match="connected by TLS, but it hung up") as error:
+        with pytest.raises(ResourceError, match="connected by TLS, but it closed") as error:
             _find(
                 f"dicoms://ARCHIVE@localhost:{port}",
                 ca=certificates.authority,

@@ -415,7 +415,7 @@ def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
 
 def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is_not(tmp_path):
     """'3.8 ml of the enhancing part are bright on T1' stood beside a study to be read unaided."""
-    said = ["3.8 ml of the enhancing part are bright on T1 already", "thick slices"]
+    said = ["3.8 ml of the enhancing part are already bright on T1", "thick slices"]
     rows = [{"score": 0.9}, {"score": 0.4, "apart": True}]
     write_saved_result(tmp_path / "a", candidates=rows, warnings=said)
     with closing(open_worklist_database(tmp_path)) as database:

@@ -33,8 +33,9 @@ def check(volumes: Acquired) -> QualityCheck | None:
         return None
     return failed_check(
         "slices",
-        f"Slices that resemble neither neighbour, although these resemble each other: {listed}. "
-        f"They may be corrupted: check candidates there by eye, and look for lesions yourself.",
+        "Slices that resemble neither neighbour, although the neighbours resemble each other: "
+        f"{listed}. They may be corrupted: check candidates there by eye, and look for lesions "
+        "yourself.",
     )
 
 

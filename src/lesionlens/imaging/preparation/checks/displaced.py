@@ -54,14 +54,14 @@ def check(images: Images, brain: Mask, edge_mm: float) -> QualityCheck | None:
         distance = max(listed.values())
         message = (
             f"{names} lie about {distance:.0f} mm apart within the brain: structures do not "
-            "coincide, and outlines and enhancement may be wrong. Register them again, or use the "
-            "scans before they were registered."
+            "coincide, and outlines and enhancement may be wrong. Register them again, or use "
+            "the unregistered scans."
         )
     else:
         names = ", ".join(f"{s.display_name} {distance:.0f} mm" for s, distance in listed.items())
         message = (
             f"Displaced relative to the other sequences: {names}. Outlines and enhancement may be "
-            "wrong. Register the sequences again, or use the scans before they were registered."
+            "wrong. Register the sequences again, or use the unregistered scans."
         )
     return failed_check("registration", message)
 

@@ -106,13 +106,13 @@ def exchange_notice(exchanged: tuple[MrSequence, ...]) -> str:
     """Return the notice about an exchange."""
     if len(exchanged) > 2:
         return (
-            f"The names of {listed(exchanged)} seem exchanged, but it is unclear how. Check which "
-            "is which before you trust any result."
+            f"The names of {listed(exchanged)} seem to be swapped, but it is unclear how. Check "
+            "which is which before you trust any result."
         )
     first, second = (s.display_name for s in exchanged)
     return (
-        f"{first} and {second} seem exchanged: the image called {first} looks like {second}, and "
-        "the reverse. Check which is which before you trust any result."
+        f"{first} and {second} seem to be swapped: the image called {first} looks like {second}, "
+        "and vice versa. Check which is which before you trust any result."
     )
 
 

@@ -63,9 +63,9 @@ def check(brain: Mask, edge_mm: float, slice_mm: float) -> QualityCheck | None:
     place = ", ".join(pair[int(n > 0)] for pair, n in facing if abs(n) > _MIN_FACING)
     return failed_check(
         "coverage",
-        f"The brain ends in a flat face of {area_cm2:.0f} cm2 ({place}): part of it is cut off, as "
-        "by removal of the face, or lies outside the field of view, and was not analysed. Check "
-        "the original scan.",
+        f"The brain ends at a flat plane of {area_cm2:.0f} cm2 ({place}): part of it was cut off, "
+        "as by defacing, or lies outside the field of view, and was not analysed. Check the "
+        "original scan.",
     )
 
 

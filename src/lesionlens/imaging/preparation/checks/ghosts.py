@@ -30,11 +30,11 @@ def check(volumes: Acquired) -> QualityCheck:
     strengths = {s: ghost_strength(values) for s, (values, _) in volumes.items()}
     bad = [s.display_name for s, strength in strengths.items() if strength > GHOST]
     if not bad:
-        return passed_check("ghosts", "No sequence shows ghosts of the head.")
+        return passed_check("ghosts", "No sequence shows ghosting of the head.")
     return failed_check(
         "ghosts",
-        f"Ghosts in {', '.join(bad)}: the head appears again, weaker and shifted, as after "
-        f"flow, motion or interference. Candidates may be such copies: compare the sequences.",
+        f"Ghosting in {', '.join(bad)}: the head appears a second time, fainter and shifted, as "
+        "with flow, motion or interference. Candidates may be ghosts: compare the sequences.",
     )
 
 

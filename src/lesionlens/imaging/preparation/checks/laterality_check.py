@@ -60,16 +60,16 @@ def sides(
     listed = ", ".join(_gain_text(s, order, gains, swapped) for s in order[1:])
     if not swapped:
         message = (
-            f"Left and right agree between the sequences (change of fit if mirrored: {listed})."
+            f"Left and right agree between the sequences (change in fit if mirrored: {listed})."
         )
         return passed_check("sides", message)
     most_swapped = 2 * len(swapped) > len(order)
     names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
     return failed_check(
         "sides",
-        f"{names}: left and right seem swapped, relative to the other sequences "
-        f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
-        f"before you rely on them.",
+        f"{names}: left and right seem swapped, relative to the other sequences (change in fit if "
+        f"mirrored, with {reference.display_name}: {listed}). Check the sides before you rely on "
+        "them.",
     )
 
 

@@ -175,11 +175,11 @@ def check(acquired: Acquired) -> QualityCheck:
     if len(cuts) < len(acquired):
         return failed_check(
             "signal",
-            f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
-            f"beyond it was analysed, if at all, from the other sequences alone.",
+            f"Part of the head is blank: tissue ends at a flat plane in {listed}. The part beyond "
+            "it was analysed, if at all, from the other sequences alone.",
         )
     return failed_check(
         "signal",
-        f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
-        f"beyond it was not imaged and not analysed.",
+        f"Part of the head is blank: tissue ends at a flat plane in {listed}. The part beyond it "
+        "was neither imaged nor analysed.",
     )

@@ -36,9 +36,8 @@ def check(volumes: Acquired) -> QualityCheck | None:
         return None
     return failed_check(
         "saturation",
-        f"Bright tissue continues at the dark end in {joined_with_and(bad)}, as when "
-        "intensities overflow the number type of a file: enhancement and oedema may be missed. "
-        "Convert the scan again.",
+        f"Bright tissue wraps around to dark values in {joined_with_and(bad)}, as after integer "
+        "overflow: enhancement and oedema may be missed. Convert the scan again.",
     )
 
 

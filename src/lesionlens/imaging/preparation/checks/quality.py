@@ -104,8 +104,7 @@ def coverage(brain: Mask, valid: Mapping[MrSequence, Mask], volume_ml: float) ->
     if incomplete:
         return failed_check(
             "coverage",
-            "Part of the brain lies outside of a sequence's field of view: "
-            f"{', '.join(incomplete)}.",
+            f"Part of the brain lies outside the field of view: {', '.join(incomplete)}.",
         )
     if not may_be_whole(volume_ml):
         return failed_check(
@@ -148,8 +147,8 @@ def cut_out(blank: Mask, edge_mm: float) -> QualityCheck | None:
     volume_ml = int(blank.sum()) * edge_mm**3 / 1000
     return failed_check(
         "coverage",
-        f"Blank within the brain in every sequence: {volume_ml:.0f} ml. A tumour may have been "
-        f"removed with the skull, as by a mask of tissue classes.",
+        f"Blank within the brain in every sequence: {volume_ml:.0f} ml. Skull stripping may have "
+        "removed a tumour, as a mask of tissue classes can.",
     )
 
 
@@ -173,8 +172,8 @@ def stripped_off(valid: Mapping[MrSequence, Mask], edge_mm: float) -> QualityChe
         return None
     return failed_check(
         "coverage",
-        f"Blank in one sequence alone, though the others show tissue there: "
-        f"{', '.join(listed)}. A tumour may have been removed with the skull.",
+        f"Blank in one sequence only, although the others show tissue there: {', '.join(listed)}. "
+        "Skull stripping may have removed a tumour.",
     )
 
 
@@ -186,8 +185,8 @@ def cut_off(brain: Mask, edge_mm: float) -> QualityCheck | None:
     listed = ", ".join(f"{side} side ({area:.0f} cm2)" for side, area in flat.items())
     return failed_check(
         "coverage",
-        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
-        f"outside the field of view, and was not analysed.",
+        f"The brain ends at a flat plane on its {listed}: part of it is cut off or lies outside "
+        "the field of view, and was not analysed.",
     )
 
 
@@ -254,14 +253,14 @@ def contrast_agent(channels: Images, brain: Mask) -> QualityCheck | None:
     if lift < MIN_UPTAKE:
         return failed_check(
             "contrast",
-            "Contrast agent is hardly visible in T1c (brightest uptake "
-            f"{lift:.1f} median deviations).",
+            f"Contrast agent is barely visible in T1c (brightest uptake {lift:.1f} median "
+            "deviations).",
         )
     if -drop > MIN_UPTAKE and lift < MIN_TAIL_RATIO * -drop:
         return undecided_check(
             "contrast",
-            "T1c and T1 each have spots that are brighter than in the other, by about as "
-            f"much ({lift:.1f} and {-drop:.1f} median deviations): contrast agent in T1c is not "
+            "T1c and T1 each have spots that are brighter than in the other, by about the same "
+            f"amount ({lift:.1f} and {-drop:.1f} median deviations): contrast agent in T1c is not "
             "confirmed.",
         )
     return passed_check(
@@ -356,14 +355,14 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     turned = [name for name, r in reliable.items() if r.angle_deg > 90]
     if turned:
         message = (
-            f"The headers turn {', '.join(turned)} by half against the reference: registration "
-            f"used the image content. One of them is wrong: check the sides before you rely on "
-            f"them. Moved: {listed}."
+            f"The headers rotate {', '.join(turned)} by half a turn relative to the reference: "
+            "registration used the image content. One of the headers is wrong: check the sides "
+            f"before you rely on them. Moved: {listed}."
         )
     elif far:
         message = (
             f"The headers place {', '.join(far)} far from the reference: registration used the "
-            f"image content. Check that all sequences are of one patient. Moved: {listed}."
+            f"image content. Check that all sequences are from one patient. Moved: {listed}."
         )
     elif doubtful:
         names = ", ".join(doubtful)

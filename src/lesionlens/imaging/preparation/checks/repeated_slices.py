@@ -22,8 +22,8 @@ def check(volumes: Acquired) -> QualityCheck | None:
         return None
     return failed_check(
         "slices",
-        f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
-        f"slices: lesions there are missed, and sizes across slices are wrong.",
+        f"Slices identical to the previous one: {listed}. Copies may replace lost slices: lesions "
+        "there are missed, and through-plane sizes are wrong.",
     )
 
 

@@ -34,6 +34,6 @@ def check(series: Series, values: Floats) -> QualityCheck | None:
     name = series.sequence.display_name
     return failed_check(
         "names",
-        f"The image called {name} looks like another sequence, {likeliest} most of all. "
-        "Check which it is before you trust any result.",
+        f"The image called {name} looks like another sequence, most likely {likeliest}. Check "
+        "which it is before you trust any result.",
     )

@@ -87,7 +87,7 @@ def check(brain: Mask, edge_mm: float) -> QualityCheck | None:
         "coverage",
         f"About {volume_ml:.0f} ml are missing from the brain's surface ({side}, {along}, "
         f"{height}), compared with the other side: skull stripping may have removed a lesion. "
-        f"Check the scan before stripping.",
+        "Check the unstripped scan.",
     )
 
 

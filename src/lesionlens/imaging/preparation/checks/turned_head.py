@@ -122,8 +122,8 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
             return None
     return failed_check(
         "orientation",
-        "The head seems to lie a quarter turn away from what the headers say (axes exchanged), as "
-        "after saving with an arbitrary affine. Check the sides before you rely on them.",
+        "The head seems to be rotated by a quarter turn relative to the headers (axes swapped), "
+        "as after saving with an arbitrary affine. Check the sides before you rely on them.",
     )
 
 
@@ -168,9 +168,9 @@ def half_turn(brain: Mask) -> QualityCheck | None:
         return None
     return failed_check(
         "orientation",
-        f"The head seems to lie half a turn away from what the headers say ({_HALF_TURNS[best]} "
-        f"exchanged), as after saving with an arbitrary affine. Check the sides before you rely "
-        f"on them.",
+        "The head seems to be rotated by half a turn relative to the headers "
+        f"({_HALF_TURNS[best]} swapped), as after saving with an arbitrary affine. Check the "
+        "sides before you rely on them.",
     )
 
 

@@ -33,13 +33,16 @@ def guess_of(stack: Stack, *, is_spine: bool) -> Guess:
     kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
     count = len(stack.slices)
     exclusions = (
-        (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
+        (
+            kinds & {"LOCALIZER", "SCOUT"},
+            (f"a localiser of {count} slice(s), according to its ImageType"),
+        ),
         (count < _MIN_SLICES, f"only {count} slice(s): not a volume"),
-        (is_spine, "the spine by its BodyPartExamined"),
+        (is_spine, "the spine, according to its BodyPartExamined"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
         (
             kinds & _DERIVED_MAPS or any(kind.endswith(" MAP") for kind in kinds),
-            "a derived map or projection by its ImageType",
+            "a derived map or projection, according to its ImageType",
         ),
     )
     reason = next((explanation for applies, explanation in exclusions if applies), None)
@@ -47,7 +50,7 @@ def guess_of(stack: Stack, *, is_spine: bool) -> Guess:
         return Guess(None, reason, 0.95)
     guess = sequences.from_acquisition(acquisition(first))
     if "DERIVED" in kinds and guess.sequence is not None:
-        evidence = f"{guess.evidence}; a derived image by its ImageType"
+        evidence = f"{guess.evidence}; a derived image, according to its ImageType"
         return replace(guess, confidence=guess.confidence * 0.6, evidence=evidence)
     return guess
 

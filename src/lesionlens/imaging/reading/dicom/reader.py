@@ -127,7 +127,12 @@ def _days_apart_notices(
     if not known_days or (max(known_days.values()) - min(known_days.values())).days <= 1:
         return ()
     listed = ", ".join(f"{s.display_name} {day.isoformat()}" for s, day in known_days.items())
-    return (f"The series were acquired days apart ({listed}): check that they are of one time.",)
+    return (
+        (
+            f"The series were acquired days apart ({listed}): check that they belong to one "
+            "examination."
+        ),
+    )
 
 
 def _no_images_error(content: Scan) -> UnusableInputError:
@@ -176,8 +181,8 @@ def _confirm_one_patient(patients: Sequence[Patient], options: ReadOptions) -> t
         conflict_among(patients),
         "the images of this folder",
         confirmed=options.same_patient,
-        advice="Give each patient a folder of its own, or name one study with --study UID",
-        in_window="Give each patient a folder of its own",
+        advice="Give each patient a separate folder, or name one study with --study UID",
+        in_window="Give each patient a separate folder",
         patients=patients,
     )
     return (notice,) if notice else ()

@@ -411,12 +411,12 @@ def _coding_problem(item: DicomSlice) -> str | None:
         return "colour (RGB) pixels: more than one sample per pixel"
     photometric = item.text("PhotometricInterpretation")
     if photometric not in ("", "MONOCHROME2"):
-        return f"grey values that are inverted or indices of colours ({photometric})"
+        return f"inverted grey values or colour indices ({photometric})"
     if item.get("ModalityLUTSequence"):
-        return "stored values that index a table (Modality LUT Sequence)"
+        return "stored values that need a lookup table (Modality LUT Sequence)"
     bits, highest = item.number("BitsStored"), item.number("HighBit")
     if bits is not None and highest is not None and highest != bits - 1:
-        return f"{bits:.0f} stored bits of which bit {highest:.0f} is the highest (retired)"
+        return f"{bits:.0f} stored bits with high bit {highest:.0f} (retired)"
     return None
 
 

@@ -287,7 +287,7 @@ def _lossy_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
     if all(item.text("LossyImageCompression") != "01" for item in slices):
         return ()
     return (
-        "its images were compressed with a loss (Lossy Image Compression): fine detail and "
+        "its images were lossily compressed (Lossy Image Compression): fine detail and "
         "intensities may differ from those acquired",
     )
 
@@ -317,9 +317,9 @@ def _check_in_line(
     pixel_mm = float(_require_numbers(first, "PixelSpacing", 2).min())
     if shift_mm > max(EVEN_MM, MAX_OFFSET_VOX * pixel_mm):
         raise GeometryError(
-            found=f"slices that are shifted within their plane, by up to {shift_mm:.1f} mm",
+            found=f"slices that are shifted in-plane by up to {shift_mm:.1f} mm",
             expected="slices stacked above each other, or tilted evenly",
-            next_step="Export the series again, each volume of it as a series of its own",
+            next_step="Export the series again, with each volume as a separate series",
         )
 
 
@@ -381,7 +381,7 @@ def _differences(stacks: list[Stack]) -> list[str]:
             difference = "series or frame of reference (two series have one Series Instance UID)"
         else:
             difference = "echo, component or time point"
-        notices.append(f"{len(other.slices)} image(s) of another {difference} were set apart")
+        notices.append(f"{len(other.slices)} image(s) with a different {difference} were separated")
     return list(dict.fromkeys(notices))
 
 

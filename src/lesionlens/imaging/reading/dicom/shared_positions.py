@@ -82,7 +82,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
         )
         if parts is None and all(are_copies):
             notice = (
-                f"its images are there {len(positions[0])} times with equal pixels, under other "
+                f"its images occur {len(positions[0])} times with identical pixels but different "
                 "SOP Instance UIDs; one of each was kept"
             )
             return [SplitVolume([images[0] for images in positions], [notice])]
@@ -91,7 +91,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
                 found=f"{len(positions[0])} images at each slice position, and no header that says "
                 "which of them belong to one volume",
                 expected="a time point, stack or acquisition number for each image",
-                next_step="Export the series again, each volume of it as a series of its own",
+                next_step="Export the series again, with each volume as a separate series",
             )
         notice = f"its {len(parts)} volumes (time points or phases) were separated"
         return [SplitVolume(part, [notice]) for part in parts]
@@ -99,13 +99,13 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
     complete = _complete_volume(positions)
     if complete is not None:
         notice = (
-            f"{count} slice position(s) are there twice (duplicate images at the same position); "
-            "the images of the complete volume were kept"
+            f"{count} slice position(s) occur twice (duplicate images at the same position); the "
+            "images of the complete volume were kept"
         )
         return [SplitVolume(complete, [notice])]
     notice = (
-        f"{count} slice position(s) are there twice (duplicate images at the same position); "
-        "the image of the lower number, else of the first file, was kept"
+        f"{count} slice position(s) occur twice (duplicate images at the same position); the "
+        "image with the lower number, or else from the first file, was kept"
     )
     return [SplitVolume([min(images, key=number_of) for images in positions], [notice])]
 

@@ -108,8 +108,8 @@ def _check_offset(path: Path) -> None:
             offset = float(struct.unpack_from(offset_format, head, field_offset)[0])
             if not -1 <= offset <= MAX_OFFSET:
                 raise ReadError(
-                    found=f"voxels said to begin at byte {offset:g} in the header of {path.name!r}",
-                    expected=f"at most {MAX_OFFSET // 2**20} MiB of header before them",
+                    found=f"a header that says the voxels begin at byte {offset:g}: {path.name!r}",
+                    expected=f"at most {MAX_OFFSET // 2**20} MiB of header before the voxels",
                     next_step="The header is damaged: convert the scan again from its DICOM files",
                 )
 
@@ -213,7 +213,7 @@ def _form_disagreement(
     except (ValueError, HeaderDataError):  # its quaternion is longer than 1
         qform = np.full((4, 4), np.nan)
     if not np.isfinite(qform).all():
-        return "its qform is damaged, the sform is used."
+        return "its qform is damaged; the sform is used."
     same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ qform[0, :3] >= 0
     if not same_side or np.linalg.det(qform) * np.linalg.det(affine) < 0:
         raise GeometryError(

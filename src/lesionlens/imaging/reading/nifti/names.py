@@ -81,7 +81,7 @@ def mixed_session_notice(names: Iterable[str]) -> str | None:
         return None
     return (
         f"The names of the files have different sessions ({_quoted(sessions)}): check that they "
-        "are of one examination."
+        "belong to one examination."
     )
 
 
@@ -92,7 +92,7 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     if len(dates) > 1:
         return (
             f"The names of the files have different dates ({_quoted(dates)}): check that they "
-            "are of one examination."
+            "belong to one examination."
         )
     counts: dict[str, int] = defaultdict(int)
     for name in names:
@@ -104,14 +104,14 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     )
     if len(counts) > 1 and (max(counts.values()) > 1 or numbers_patients):
         return (
-            f"The names of the files begin with different numbers ({_quoted(counts)}): "
-            "check that they are of one patient."
+            f"The names of the files begin with different numbers ({_quoted(counts)}): check that "
+            "they belong to one patient."
         )
     beginnings = Counter(filter(None, map(_words_before_sequence, names)))
     if len(beginnings) > 1 and max(beginnings.values()) > 1:
         return (
-            f"The names of the files begin with different words ({_quoted(beginnings)}): "
-            "check that they are of one patient."
+            f"The names of the files begin with different words ({_quoted(beginnings)}): check "
+            "that they belong to one patient."
         )
     return None
 

@@ -173,7 +173,7 @@ def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
     raise UnusableInputError(
         found=f"no such file for --{sequence.value}: {Path(value).name!r}",
         expected="a NIfTI file, named by its path, or by its path within the study",
-        next_step="Check the spelling; the flag of another sequence takes another file",
+        next_step="Check the spelling; each sequence has its own flag",
         in_window="Check that the file is still there",
     )
 
@@ -262,7 +262,7 @@ def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     other, is_other_kind = sequences.alternative_reading(path.name, assigned)
     if is_other_kind:
         return (
-            f"The name of {path.name!r} contains words for an image that is none of the four: it "
+            f"The name of {path.name!r} suggests an image other than T1, T1c, T2 and FLAIR: it "
             f"was read as {assigned.display_name}. If that is wrong, remove it from the folder."
         )
     if other is not None:

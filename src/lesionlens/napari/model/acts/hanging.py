@@ -135,7 +135,7 @@ def _invalid_rule(file: Path, found: str) -> ConfigError:
         found=f"{file.name} with {found}",
         expected="[[hanging]] with show = [t1, t1c, t2, flair], and optionally views = "
         f"{', '.join(LAYOUTS)}, plane = {', '.join(Plane)}, with, without, kind",
-        next_step="Correct the rule; until then the views chosen last are shown",
+        next_step="Correct the rule; until then the last chosen views are shown",
     )
 
 

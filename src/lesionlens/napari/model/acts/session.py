@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 QUESTION, SAVING, OPENING, SERVER = "question", "saving", "opening", "server"
 """Causes of failures that are cleared by the next success."""
-_UNLISTED = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
+_UNLISTED = "Candidate {} is below the threshold and not listed: lower the threshold to go there."
 
 
 class ReviewSession(Choosing):

@@ -38,7 +38,7 @@ _ONE_SEQUENCE = (
 )
 _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
 _NO_SUCH_MAP = "The network that made this result has no such map."
-_ALONG_AXES = "Shown along the patient's axes: the diameters lie in no acquired slice."
+_ALONG_AXES = "Shown along the patient's axes: the diameters do not lie in an acquired slice."
 
 
 class ViewActs(MeasureActs):
@@ -264,7 +264,7 @@ class ViewActs(MeasureActs):
         parts = analysis.findings.doubtful
         if not parts:
             self.session.decline(
-                "Doubtful parts of outlines were not looked for in this result."
+                "This result was not searched for doubtful parts of outlines."
                 if parts is None
                 else "No part of an outline is doubtful."
             )
@@ -337,7 +337,7 @@ class ViewActs(MeasureActs):
             return
         rulers = rulers_of(state.analysis, candidate)
         if not rulers:
-            self.session.decline("This candidate has no diameters that could be measured.")
+            self.session.decline("The diameters of this candidate could not be measured.")
             return
         layout = self.views.layout.linked
         self.session.choose_views(rulers=True, dragged=None, layout=layout)

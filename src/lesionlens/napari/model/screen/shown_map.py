@@ -17,7 +17,7 @@ _SECOND_OPINIONS = {
 }
 
 
-_AWAITED = "Being computed; the previous map is shown until then."
+_AWAITED = "Being computed; the previous map is shown meanwhile."
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -128,8 +128,8 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
         return f"List only candidates with at least this score{limit}"
     percent, per_scan = 100 * point.sensitivity, point.false_per_scan
     return (
-        f"On test scans, synthetic and real, from {point.threshold:.2f} on: {percent:.0f}% of "
-        f"lesions found, {per_scan:.2f} false candidates per scan{limit}"
+        f"On test scans, synthetic and real, at threshold {point.threshold:.2f}: {percent:.0f}% "
+        f"of lesions found, {per_scan:.2f} false candidates per scan{limit}"
     )
 
 
@@ -217,7 +217,7 @@ def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact,
         tip = (
             f"Its own classes, not a diagnosis: {class_probabilities_text(candidate.resemblance)}."
         )
-        facts.append(Fact("listed apart by the engine", good=False, tooltip=tip))
+        facts.append(Fact("listed separately by the engine", good=False, tooltip=tip))
     return tuple(facts)
 
 

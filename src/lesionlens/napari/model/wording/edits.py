@@ -61,7 +61,7 @@ def missing_analysis_reason(state: State, act: str) -> str:
     if state.preliminary is not None:
         return _PRELIMINARY.format(act)
     if state.activity is not None:
-        return f"{state.activity.name}: wait until it has ended"
+        return f"{state.activity.name}: wait until it finishes"
     return "No study is open" if state.study is None else "Analyse the study first"
 
 
@@ -73,7 +73,7 @@ def redrawn(state: State, candidate: Candidate) -> bool:
 def draft_text(state: State, analysis: Analysis) -> str:
     """Return the question about interrupted strokes; empty if there are none."""
     subject = _interrupted_subject(state, analysis)
-    question = f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
+    question = f"Drawing {subject} was interrupted; every stroke was saved. Continue?"
     return question if subject else ""
 
 
@@ -81,7 +81,7 @@ def unfinished_drawing(state: State) -> str:
     """Return that an interrupted drawing is to be continued or discarded first; empty if none."""
     subject = _interrupted_subject(state, state.analysis)
     advice = "continue it (Shift+E) or discard it first"
-    return f"The drawing of {subject} was interrupted: {advice}." if subject else ""
+    return f"Drawing {subject} was interrupted: {advice}." if subject else ""
 
 
 def missing_drawing(state: State) -> str:

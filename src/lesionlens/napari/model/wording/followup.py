@@ -132,11 +132,11 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     total = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
         changed = texts.signed_percent(percent(*total), VOLUME_LIMITS)
-        text += f"; with all that merged or split {changed}"
+        text += f"; including merged and split regions {changed}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
     if change.joint is not None:
-        text += f"; by one criterion for both {change.joint.text}"
+        text += f"; by the same criterion for both {change.joint.text}"
     linked = section.linked(change)
     return f"{change.shown.place}: {text}{f'; {linked}' if linked else ''}"
 

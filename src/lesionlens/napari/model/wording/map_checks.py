@@ -33,7 +33,7 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
     checks = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:
         return Fact(
-            "probe: not checked by itself", None, "Only the maps of the regions are checked."
+            "probe: not checked on its own", None, "Only the maps of the regions are checked."
         )
     if _shows_contribution(choices):
         return Fact(EXACT, None, EXACT_IN_FULL)
@@ -42,7 +42,7 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
     part = _unchecked(choices)
     if part and checks.reliable:
         text = f"The map of all layers and all candidates: {checks.verdict}"
-        return Fact(f"{part}: not checked by itself", None, text)
+        return Fact(f"{part}: not checked on its own", None, text)
     text = "map passed its checks" if checks.reliable else "map not reliable here"
     return Fact(text, checks.reliable, checks.verdict)
 

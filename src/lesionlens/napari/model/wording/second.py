@@ -39,11 +39,14 @@ def sides_text(here: str, there: str) -> str:
     Examples
     --------
     >>> sides_text("left", "right")
-    'All on the left here, all on the right there: one of them may be mirrored'
+    'All on the left in this result, all on the right in the other: one of them may be mirrored'
     """
     if not here or not there or here == there:
         return ""
-    return f"All on the {here} here, all on the {there} there: one of them may be mirrored"
+    return (
+        f"All on the {here} in this result, all on the {there} in the other: one of them may be "
+        "mirrored"
+    )
 
 
 def _agreement_text(row: RegionAgreement) -> str:

@@ -280,6 +280,6 @@ def _notices(copier: _AttributeCopier) -> Iterator[str]:
     changed = [k for k in (*UIDS, "PatientID") if k in {**copier.corrected, **copier.left_out}]
     if changed:
         yield (
-            f"The source's {' and '.join(changed)} cannot be written as it is: archives and "
-            f"viewers may not link the DICOM objects with the images"
+            f"The source's {' and '.join(changed)} cannot be written unchanged: archives and "
+            "viewers may not link the DICOM objects to the images"
         )

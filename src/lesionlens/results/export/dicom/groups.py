@@ -204,7 +204,7 @@ def _change_text(analysis: Analysis, candidate: Candidate) -> str:
         for name, value, limits in (
             ("volume", change.volume_percent, VOLUME_LIMITS),
             ("product of diameters", change.product_percent, PRODUCT_LIMITS),
-            ("volume with all that merged or split", percent(*linked_ml), VOLUME_LIMITS),
+            ("volume including merged and split regions", percent(*linked_ml), VOLUME_LIMITS),
         )
         if value is not None
     ]
@@ -347,7 +347,7 @@ def _remarks(result: FramedResult, candidate: Candidate) -> list[Any]:
     compared = f"{_change_text(analysis, candidate)}; research use only"
     location = candidate.location.text
     if not counts_as_tumour(candidate, state):
-        location += f"; {PROBABLY_NOT_TUMOUR} (listed apart)"
+        location += f"; {PROBABLY_NOT_TUMOUR} (listed separately)"
     if candidate.score is None:
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment)]

@@ -331,7 +331,7 @@ def _placement_of(
     is_outermost = nearest[0, fixed] in (0, shape[fixed] - 1)
     max_offset = _MAX_OUTERMOST_OFFSET_VOX if is_outermost else MAX_OFFSET_VOX
     if np.abs(voxels - nearest).max() > max_offset or not is_aligned:
-        raise _mismatch("an image that lies beside the voxels of the result")
+        raise _mismatch("an image that does not coincide with the voxels of the result")
     if (shape[row_axis], shape[column_axis]) != (rows, columns) or (nearest < 0).any():
         raise _mismatch(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
     if (nearest >= np.asarray(shape)).any():

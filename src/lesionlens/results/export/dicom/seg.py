@@ -185,7 +185,7 @@ def _differing_part(result: FramedResult, stored: Dataset) -> str:
         ):
             return "frame"
         if frame.any() and (frame_index, index) not in remaining:
-            return "frame that is there twice"
+            return "duplicate frame"
         remaining.discard((frame_index, index))
     if remaining:
         return "missing frame"

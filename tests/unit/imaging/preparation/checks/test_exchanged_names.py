@@ -48,7 +48,7 @@ def test_exchanged_names_are_found_and_named(images, head, pair):
     check = exchanged_names.check(swapped, head.brain.data, head.brain.grid)
     assert check is not None
     assert not check.passed
-    assert f"{one.display_name} and {other.display_name} seem exchanged" in check.message
+    assert f"{one.display_name} and {other.display_name} seem to be swapped" in check.message
 
 
 def test_two_sequences_alone_are_told_apart(images, head):

@@ -110,7 +110,7 @@ def test_a_cut_through_every_sequence_fails_the_check_of_coverage(tmp_path, is_c
     checks = prepare(open_study(tmp_path), SILENT, options).quality
     (coverage,) = [check for check in checks if check.check == "coverage"]
     assert coverage.passed is not is_cut, coverage.message
-    assert ("flat face of" in coverage.message) is is_cut
+    assert ("flat plane of" in coverage.message) is is_cut
 
 
 def test_isolated_voxels_have_no_face():

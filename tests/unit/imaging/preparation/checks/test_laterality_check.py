@@ -72,7 +72,7 @@ def test_the_message_shows_the_pair_that_decided_if_that_of_the_reference_is_out
     images = dict.fromkeys(order, image)
     check = laterality_check.sides(images, T1C, np.ones(grid.shape, bool), grid)
     assert check.passed
-    assert "(change of fit if mirrored: T2 -82% (FLAIR), FLAIR -38%)" in check.message
+    assert "(change in fit if mirrored: T2 -82% (FLAIR), FLAIR -38%)" in check.message
 
 
 def test_of_two_sequences_alone_the_gain_decides():

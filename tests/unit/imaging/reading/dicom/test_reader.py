@@ -295,9 +295,9 @@ def of_a_drawn_region(series):
     [
         (without_many_slices, "set aside"),
         (as_a_mosaic, "Siemens mosaic"),
-        (shifted_in_part, "shifted within their plane, by up to"),
+        (shifted_in_part, "shifted in-plane by up to"),
         (inverted, "inverted"),
-        (in_the_upper_bits, "bit 15 is the highest"),
+        (in_the_upper_bits, "high bit 15 (retired)"),
         (by_a_table, "Modality LUT Sequence"),
         (of_a_drawn_region, ""),
     ],
@@ -424,7 +424,7 @@ def test_the_spine_by_its_body_part_is_set_aside(make_study, part):
     study = open_study(folder)
     assert (MrSequence.T2 in study.series) is (part == "BRAIN")
     assert [s.detected_by for s in study.set_aside] == (
-        [] if part == "BRAIN" else ["the spine by its BodyPartExamined"]
+        [] if part == "BRAIN" else ["the spine, according to its BodyPartExamined"]
     )
 
 
@@ -437,7 +437,7 @@ def test_an_examination_registered_as_one_of_the_spine_is_read(make_study):
 def test_images_compressed_with_a_loss_are_noticed(one):
     assert not any("loss" in notice for notice in open_study(one).notices)
     rewrite(one, lambda ds: setattr(ds, "LossyImageCompression", "01"), only={7})
-    assert any("compressed with a loss" in notice for notice in open_study(one).notices)
+    assert any("lossily compressed" in notice for notice in open_study(one).notices)
 
 
 def test_two_images_at_one_position_keep_the_lower_number(one):
@@ -498,7 +498,7 @@ def test_of_an_aborted_repetition_nothing_is_mixed_into_the_whole_volume(one):
     rewrite(one / "before", change)
     study = open_study(one)
     assert all("S01" in file.name for file in study.series[T1C].files)
-    assert any("8 slice position(s) are there twice" in notice for notice in study.notices)
+    assert any("8 slice position(s) occur twice" in notice for notice in study.notices)
 
 
 def test_echoes_of_one_series_are_distinguished(one):
@@ -522,7 +522,9 @@ def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
     )
     study = open_study(folder)
     assert list(study.series) == [T1C]
-    assert {s.detected_by.split(" by ")[0].split(" of ")[0] for s in study.set_aside} == {
+    assert {
+        s.detected_by.split(", according to ")[0].split(" of ")[0] for s in study.set_aside
+    } == {
         "a derived map or projection",
         "a localiser",
     }

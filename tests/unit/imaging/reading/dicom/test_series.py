@@ -104,7 +104,7 @@ def test_slices_of_another_pixel_spacing_are_set_apart(make_study):
     change(folder / "S01", widen)
     study = open_study(folder)
     assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir())) - 5
-    assert any("5 image(s) of another pixel spacing" in notice for notice in study.notices)
+    assert any("5 image(s) with a different pixel spacing" in notice for notice in study.notices)
 
 
 def test_nifti_files_beside_dicom_images_are_noticed(make_study):
@@ -171,7 +171,7 @@ def test_a_subtraction_a_map_and_fat_alone_are_none_of_the_four(make_study, kind
     study = open_study(folder)
     assert list(study.series) == [T1]
     assert [s.detected_by for s in study.set_aside] == [
-        "a derived map or projection by its ImageType"
+        "a derived map or projection, according to its ImageType"
     ]
 
 
@@ -332,7 +332,7 @@ def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, sl
     assert folders_of(study.series[T1C]) == {"S01"}
     assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
     assert [folders_of(series) for series in study.set_aside] == [{"run0"}]
-    assert any("were set apart" in notice for notice in study.notices)
+    assert any("were separated" in notice for notice in study.notices)
 
 
 @pytest.mark.parametrize("spacing", ["SliceThickness", "SpacingBetweenSlices"])
@@ -456,7 +456,7 @@ def test_copies_under_other_uids_are_one_volume(doubled):
     study = open_study(doubled(1))
     assert study.series[T1C].grid.shape[2] == len(study.series[T1C].files)
     assert not study.set_aside
-    assert any("there 2 times with equal pixels" in notice for notice in study.notices)
+    assert any("occur 2 times with identical pixels" in notice for notice in study.notices)
 
 
 def test_the_agent_tells_two_volumes_apart(make_study):

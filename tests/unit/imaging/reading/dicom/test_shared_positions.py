@@ -108,7 +108,7 @@ def test_of_an_acquisition_that_was_stopped_the_complete_one_is_kept(depth, data
     ]
     (kept,) = split_volumes(positions)
     assert names([kept]) == [[f"whole {k}" for k in range(depth)]]
-    assert f"{stopped} slice position(s) are there twice" in kept.notices[0]
+    assert f"{stopped} slice position(s) occur twice" in kept.notices[0]
     assert "the images of the complete volume were kept" in kept.notices[0]
 
 
@@ -123,4 +123,6 @@ def test_of_an_acquisition_that_was_stopped_the_complete_one_is_kept(depth, data
 def test_without_a_complete_volume_the_lower_number_else_the_first_is_kept(positions, kept):
     (volume,) = split_volumes(positions)
     assert names([volume]) == [kept]
-    assert "the image of the lower number, else of the first file, was kept" in volume.notices[0]
+    assert (
+        "the image with the lower number, or else from the first file, was kept"
+    ) in volume.notices[0]

@@ -127,7 +127,7 @@ def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path)
     [
         ("t1_nach_km.nii.gz", "words for T1c"),
         ("t2_to_t1c.nii.gz", "words for T2"),
-        ("t2_star.nii.gz", "none of the four"),
+        ("t2_star.nii.gz", "other than T1"),
     ],
 )
 def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):

@@ -94,7 +94,7 @@ def test_without_one_the_reader_is_told(analysis):
         session.notify("")
     for doubtful, told in (
         ((), "No part of an outline is doubtful."),
-        (None, "Doubtful parts of outlines were not looked for in this result."),
+        (None, "This result was not searched for doubtful parts of outlines."),
     ):
         shown = replace(analysis, findings=replace(analysis.findings, doubtful=doubtful))
         session.analysed(FakeResult(shown), overlays_of(shown))

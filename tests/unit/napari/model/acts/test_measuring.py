@@ -144,7 +144,7 @@ def test_a_candidate_without_diameters_says_so(acts, analysis):
     acts.session.analysed(FakeResult(analysis), overlays_of(analysis))
     acts.session.go_to_candidate(bare.id)
     acts.toggle_rulers()
-    assert acts.session.state.message == "This candidate has no diameters that could be measured."
+    assert acts.session.state.message == "The diameters of this candidate could not be measured."
     assert not acts.session.state.choices.views.rulers
 
 

@@ -299,7 +299,7 @@ def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(sess
     painted[0, 0, 0] = True
     drawn = np.where(outline | painted, np.uint8(2), np.uint8(0))
     session.offer(OutlineDraft("2.25.9", drawn, changed=painted))
-    assert "The drawing of candidate 1 was interrupted" in screen(session).draft_text
+    assert "Drawing candidate 1 was interrupted" in screen(session).draft_text
     session.resume()
     assert session.state.edit.tracking_uid == first.tracking_uid
     assert session.state.edit.candidate == first.id
@@ -595,7 +595,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
     named = replace(candidate, resemblance=shares)
     assert facts_of(named) == facts_of(candidate)
     last = facts_of(replace(named, apart=True))[-1]
-    assert (last.text, last.good) == ("listed apart by the engine", False)
+    assert (last.text, last.good) == ("listed separately by the engine", False)
     assert "white-matter lesion 70%" in last.tooltip
 
 

@@ -1169,7 +1169,9 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     later = replace(analysis, followup=tangled)
     one, other = (_change_text(later, c) for c in analysis.findings.candidates)
     whole = [m.volume_ml[Region.WT] for m in (before, first, second)]
-    together = f"volume with all that merged or split {100 * (sum(whole[1:]) / whole[0] - 1):+.1f}%"
+    together = (
+        f"volume including merged and split regions {100 * (sum(whole[1:]) / whole[0] - 1):+.1f}%"
+    )
     assert one.startswith("; since 2026-01-05 (doubtful comparison): volume +100.0%")
     assert together in one
     assert other == "; split from a region of 2026-01-05 (doubtful comparison)"

@@ -253,7 +253,9 @@ def test_each_group_and_segment_says_what_is_listed_apart(apart, tmp_path):
         said[uid].add(tuple(i.ConceptCodeSequence[0].CodeValue for i in named(group, own.LISTED)))
     assert said == {first: {()}, second: {(own.LISTED_APART.value,)}}
     comments = [item.TextValue for item in named(written["sr"], own.COMMENT)]
-    assert [("probably not tumour (listed apart)" in words) for words in comments].count(True) == 1
+    assert [(("probably not tumour (listed separately)") in words) for words in comments].count(
+        True
+    ) == 1
     for segment in written["seg"].SegmentSequence:
         label, described = str(segment.SegmentLabel), segment.get("SegmentDescription")
         assert label.endswith("(probably not tumour)") is (segment.TrackingUID == second)
