@@ -56,8 +56,14 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     Raises
     ------
     UnusableInputError
-        There is no result.
+        There is no such folder, or no result in it.
     """
+    if not folder.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {folder.name!r}",
+            expected="a folder of results, as `lesionlens batch` writes it",
+            next_step="Check the path",
+        )
     analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
     notices, n_copies = [], 0
 
