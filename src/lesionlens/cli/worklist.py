@@ -64,6 +64,7 @@ def scan(
     archive_options = {"--patient": patient, "--date": date, **access.given}
     checks.check_used("the address of an archive", "://" in source, archive_options)
     check_target(folder)
+    place = checks.named(Path(source))  # of studies on this machine
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
@@ -72,7 +73,6 @@ def scan(
             query = StudyQuery(patient_id=patient, study_date=date)
             studies = studies_of(archive, query, context=context)
         else:
-            place = checks.named(Path(source))
             studies = studies_at(place, folder)
         STOP.record_only()  # from here on the list changes, and keeps what it holds
         with closing(open_worklist_database(folder)) as database:
