@@ -337,7 +337,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pack, vary, run or judge."""
-    options = parser().parse_args(arguments)
+    argument_parser = parser()
+    options = argument_parser.parse_args(arguments)
+    if options.act == "run" and (options.pack is None) is not (options.varied is None):
+        argument_parser.error("--pack and --varied belong together: `vary` writes the volumes")
     if options.act == "pack":
         size = pack(options.data, options.out)
         print(f"{size / 1e6:.1f} MB of at most {PACK_BYTES / 1e6:.0f}")

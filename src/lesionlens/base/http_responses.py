@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-HTTPS_PORT = "Check the address: an https port responds like this to http"
-"""Advice on a response with status 400 (bad request)."""
 _NO_CONTENT = 204
 
 

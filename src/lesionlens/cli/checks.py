@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import open_regular
+from lesionlens.base.files.safe_paths import absolute
 from lesionlens.cli.console import plain
 
 _SCANNED_BYTES = 2**16
@@ -133,6 +135,19 @@ def check_readable(arguments: Iterable[object]) -> None:
                 expected="a readable file or folder",
                 next_step=f"Ask its owner, or allow it yourself: chmod -R u+rX {path.name!r}",
             )
+
+
+def named(value: Any) -> Any:
+    """Return the working folder by its path, as messages quote names; any other value as it is.
+
+    Examples
+    --------
+    >>> named([Path("."), Path("a")]) == [Path.cwd(), Path("a")]
+    True
+    """
+    if isinstance(value, list):
+        return [named(item) for item in value]
+    return absolute(value) if value == Path() else value
 
 
 def person_name(name: str) -> str:

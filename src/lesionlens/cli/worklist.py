@@ -64,6 +64,7 @@ def scan(
     archive_options = {"--patient": patient, "--date": date, **access.given}
     checks.check_used("the address of an archive", "://" in source, archive_options)
     check_target(folder)
+    place = checks.named(Path(source))  # of studies on this machine
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
@@ -72,7 +73,7 @@ def scan(
             query = StudyQuery(patient_id=patient, study_date=date)
             studies = studies_of(archive, query, context=context)
         else:
-            studies = studies_at(Path(source), folder)
+            studies = studies_at(place, folder)
         STOP.record_only()  # from here on the list changes, and keeps what it holds
         with closing(open_worklist_database(folder)) as database:
             new_count = extend(database, studies)
@@ -84,7 +85,7 @@ def scan(
     summary = f"{counted(len(entries), 'study', 'studies')} in {plain(str(folder))}"
     notes: tuple[str, ...] = ()
     if archive is None:
-        notes = (*ignored_column_notes(Path(source)), *left_out(Path(source), folder))
+        notes = (*ignored_column_notes(place), *left_out(place, folder))
     else:
         notes = _archive_notes(studies, patient)
     return CommandOutput(

@@ -98,6 +98,13 @@ def _with_sorted_metadata(content: bytes) -> bytes:
 
 
 def _unreadable(path: Path, reason: object) -> WeightsError:
+    if path.suffix.lower() == ".onnx":
+        return WeightsError(
+            found=f"{path.name}, a network in the ONNX format",
+            expected="weights written by LesionLens (safetensors)",
+            next_step="Add --engine onnx, or leave --weights out to use the default weights",
+            in_window="Use the default weights",
+        )
     return WeightsError(
         found=f"{path.name}, which cannot be used ({' '.join(str(reason).split())[:200]})",
         expected="weights written by LesionLens (safetensors)",

@@ -311,3 +311,24 @@ def test_an_error_without_an_interrupt_is_raised(run_app):
 
     with pytest.raises(RuntimeError, match="a defect"):
         run_app(broken)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["batch", ".", "--out", "../out"],
+        ["monitor", ".", "--out", "../out"],
+        ["sentence", "."],
+        ["worklist", "scan", ".", "--list", "../out"],
+        ["deidentify", ".", "--out", "../out"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_message_names_the_working_folder(arguments, tmp_path, monkeypatch):
+    """It was called ''."""
+    (tmp_path / "reading room").mkdir()
+    (tmp_path / "studies").mkdir()
+    monkeypatch.chdir(tmp_path / "reading room")
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 2
+    assert "in 'reading room'" in outcome.stderr

@@ -244,3 +244,10 @@ def test_an_image_without_signal_is_scaled_beside_another(of):
     images = np.zeros((2, 1, 4, 4, 4), np.float32)
     images[1] = 7
     assert [float(one.max()) for one in brain.scaled(of(images))] == [0.0, 1.0]
+
+
+def test_a_network_in_the_onnx_format_needs_its_engine(tmp_path):
+    """The advice was to train again."""
+    (tmp_path / "mine.onnx").write_bytes(b"protobuf")
+    with pytest.raises(WeightsError, match=r"in the ONNX format.* --engine onnx"):
+        weights.load(tmp_path / "mine.onnx")

@@ -130,19 +130,24 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     Raises
     ------
     ConfigError
-        There are no cases, one has several references, or dataset.json is invalid or states labels
-        of no known convention.
+        There is no such folder, there are no cases, one has several references, or dataset.json is
+        invalid or states labels of no known convention.
     ReadError
         A folder cannot be read.
     """
+    if not root.is_dir():
+        raise ConfigError(
+            found=f"no folder {root.name!r}",
+            expected="a folder of cases with their references",
+            next_step="Check the path",
+        )
     if (root / "dataset.json").is_file():
         cases = _cases_of_dataset(root)
     else:
-        folders = [root, *_visible_folders(root)] if root.is_dir() else []
+        folders = [root, *_visible_folders(root)]
         cases = [c for folder in folders if (c := _case_in_folder(folder)) is not None]
         if all(_folder_of(c) == root for c in cases):
-            is_source = root.is_dir() and not _is_result(root)
-            segmentations = segmentations_in(root) if is_source else {}
+            segmentations = {} if _is_result(root) else segmentations_in(root)
             cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases
         else:
             for case in (c for c in cases if not c.files):

@@ -56,7 +56,7 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     Raises
     ------
     UnusableInputError
-        There is no result.
+        There is no such folder, or no result in it.
     """
     analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
     notices, n_copies = [], 0
@@ -85,17 +85,27 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             same_analysis.append(saved)
     studies = [_study(same_analysis) for same_analysis in analyses.values() if same_analysis]
     if not studies:
-        reasons = f" that can be counted: {abbreviated_list(notices, 3, '; ')}" if notices else ""
-        raise UnusableInputError(
-            found=f"no result in {folder.name!r}{reasons}",
-            expected="folders written by `lesionlens analyze` or `batch`",
-            next_step="Name the folder that contains them",
-        )
+        raise _no_result(folder, notices)
     if n_copies:
         notices.append(
             f"Copies of other results were found: {n_copies}; each study is counted once"
         )
     return sorted(studies, key=lambda study: (study.day, study.name)), notices
+
+
+def _no_result(folder: Path, notices: Sequence[str]) -> UnusableInputError:
+    if not folder.is_dir():
+        return UnusableInputError(
+            found=f"no folder {folder.name!r}",
+            expected="a folder of results, as `lesionlens batch` writes it",
+            next_step="Check the path",
+        )
+    reasons = f" that can be counted: {abbreviated_list(notices, 3, '; ')}" if notices else ""
+    return UnusableInputError(
+        found=f"no result in {folder.name!r}{reasons}",
+        expected="folders written by `lesionlens analyze` or `batch`",
+        next_step="Name the folder that contains them",
+    )
 
 
 def _walk(

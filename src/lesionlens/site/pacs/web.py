@@ -17,7 +17,6 @@ from typing_extensions import override
 from urllib3.exceptions import ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.http_responses import HTTPS_PORT
 from lesionlens.base.records.patient import PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import case_folded
@@ -55,6 +54,9 @@ _FIELDS = [
 _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
 _NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
+_BAD_REQUEST = (
+    "Check the address: a path such as /dicom-web may be missing, or the port needs https"
+)
 _MALFORMED_RESPONSE = (
     ValueError, TypeError, KeyError, AttributeError, RecursionError, SyntaxError,  # the last: XML
 )  # fmt: skip
@@ -337,7 +339,7 @@ def _reason(error: RequestException) -> tuple[str, str]:
         return f"status {status}, the user is not authorised", "Check --user and the password"
     if status is not None:
         is_plain_http = str(getattr(error.request, "url", "")).startswith("http:")
-        return f"status {status}", HTTPS_PORT if status == 400 and is_plain_http else ""
+        return f"status {status}", _BAD_REQUEST if status == 400 and is_plain_http else ""
     tls = tls_reason(error)
     if tls is not None:
         return tls

@@ -447,3 +447,11 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refused)
     with pytest.raises(ReadError, match="no permission to read 'closed'"):
         find_cases(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "file.nii.gz"])
+def test_a_folder_of_cases_that_is_none_is_named(tmp_path, name):
+    """It was said to contain no case."""
+    (tmp_path / "file.nii.gz").touch()
+    with pytest.raises(ConfigError, match=f"no folder '{name}'"):
+        find_cases(tmp_path / name)

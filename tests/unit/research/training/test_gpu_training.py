@@ -148,6 +148,15 @@ def test_a_run_does_not_resume_with_other_weights_or_cases(gpu, tiny_weights, pa
     assert gpu.main([*run, "--init", str(other)]) == 0
     record = weights.load(out / "weights.safetensors")[1].provenance
     assert record["data"] == "synthetic, then 12 real cases of 12 patients, then synthetic"
-    for options in (["--init", str(tiny_weights)], ["--init", str(other), "--pack", str(pack)]):
+    cases = ["--pack", str(pack), "--varied", str(tmp_path / "varied")]
+    for options in (["--init", str(tiny_weights)], ["--init", str(other), *cases]):
         with pytest.raises(WeightsError, match="began with"):
             gpu.main([*run, *options])
+
+
+@pytest.mark.parametrize("option", ["--pack", "--varied"])
+def test_packed_cases_are_trained_on_with_their_varied_volumes(gpu, capsys, option):
+    """The one without the other was ignored, or a TypeError once the weights were loaded."""
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(["run", "--init", "any.safetensors", "--out", "run", option, "folder"])
+    assert "--pack and --varied belong together" in capsys.readouterr().err

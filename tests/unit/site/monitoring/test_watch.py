@@ -668,6 +668,8 @@ def test_a_result_whose_name_is_not_utf8_costs_no_page(tmp_path):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(UnusableInputError, match="no result"):
         gather(tmp_path)
+    with pytest.raises(UnusableInputError, match="no folder 'nosuch'"):
+        gather(tmp_path / "nosuch")
 
 
 @pytest.fixture

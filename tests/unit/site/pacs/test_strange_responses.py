@@ -95,11 +95,11 @@ def test_a_page_of_another_program_is_called_so(rest):
         archive.find(StudyQuery())
 
 
-def test_http_to_a_port_of_https_is_said_to_be_possible():
-    """As nginx answers; it was "status 400" with the advice to check user and password."""
+def test_a_bad_request_by_http_is_a_wrong_path_or_a_port_of_https():
+    """Orthanc answers so without /dicom-web, and nginx to http at its port of https."""
     with (
         archive_answering(PAGE, b"400 Bad Request") as archive,
-        pytest.raises(ResourceError, match=r"status 400.*an https port responds like this to http"),
+        pytest.raises(ResourceError, match=r"status 400.*a path such as /dicom-web .* needs https"),
     ):
         archive.find(StudyQuery())
 
