@@ -87,17 +87,20 @@ class DecisionLog:
     def _with_additions(self, review: Review) -> Review:
         """Return a review with what its reader added by hand on the result shown.
 
-        Only the acts that are valid there are added: its undo acts would undo others here. A signed
-        review is unchanged.
+        Only the acts that are valid there are added: its undo acts would undo others here. A
+        signature is reopened by later acts alone, and only if they are not signed there.
         """
-        if review.signature is not None:
-            return review
         shown, reader = self._current.session.state.review, self._current.reader or None
+        signature = review.signature
+        if signature is not None and shown.signature is not None:
+            return review
+        signed = "" if signature is None else signature.time
         omitted = {event.tracking_uid for event in review.events}
         added = list[ReviewEvent]()
         for act in _acts_of(valid_and_undone(shown.restricted_to(()).events)[0]):
             uids = {event.tracking_uid for event in act}
-            if uids & omitted or any(event.reader != reader for event in act):
+            is_own = all(event.reader == reader and event.time > signed for event in act)
+            if uids & omitted or not is_own:
                 omitted |= uids
             else:
                 added += act

@@ -594,18 +594,33 @@ def test_what_a_reader_added_by_hand_is_there_on_the_result_of_another_network(
         assert len(uids()) == len(set(uids())) == 3, "nothing is doubled"
 
 
-def test_a_signed_result_takes_no_lesion_that_was_added_on_another_one(
+def test_a_lesion_added_on_another_result_reopens_what_was_signed_before_it(
     analysis,  # noqa: F811
     own,
     monkeypatch,
 ):
+    """The row was in review again, and the result still signed, without the lesion."""
     monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    other, signed = of_other_network(analysis), "nothing further seen, A. Reader"
+
+    def sign(log):
+        log.sign("nothing further seen", reader="A. Reader")
+
     with shown(analysis) as window:
-        acted(window, lambda log: log.sign("nothing further seen", reader="A. Reader"))
-        show_next(window, of_other_network(analysis))
+        acted(window, sign)
+        show_next(window, other)
         acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
         show_next(window, analysis)
-        assert window.session.state.review.signed == "nothing further seen, A. Reader"
+        assert window.session.state.review.signed is None
+        assert list(window.session.state.review.outlined) == ["2.25.1"]
+        acted(window, sign)
+        show_next(window, other)
+        acted(window, lambda log: log.add(outline(2), DrawingMethod.MANUAL, reader="A. Reader"))
+        acted(window, sign)
+        show_next(window, analysis)
+        assert window.session.state.review.signed == signed, "both are signed as they were"
+        show_next(window, other)
+        assert window.session.state.review.signed == signed
 
 
 def test_the_signature_of_a_row_is_not_withdrawn_by_a_look_at_another_result(
