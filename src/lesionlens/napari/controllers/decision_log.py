@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import own_uids
+from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import Review, ReviewEvent, valid_and_undone
 from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
 from lesionlens.napari.model.wording import reads
@@ -59,10 +59,12 @@ class DecisionLog:
         another network a signature does not apply, but what the reader added by hand does.
         """
         state = self._current.session.state
-        shown, previous = state.review, state.analysis
+        previous = state.analysis
         uids = {candidate.tracking_uid for candidate in analysis.findings.candidates}
-        if previous is None or not shown.events:
+        if previous is None or not state.review.events:
             return self.recovered(analysis)
+        own = reader_log.with_own_uids(previous, state.review)
+        shown = own.renamed(compared_uids(analysis.followup))
         is_same_network = store.analysis_key(previous.run) == store.analysis_key(analysis.run)
         applies = (
             shown.continues(analysis.review)
@@ -71,27 +73,26 @@ class DecisionLog:
         )
         if not applies:
             logged, message = self.recovered(analysis)
-            return (logged if is_same_network else self._with_additions(logged)), message
+            return (logged if is_same_network else self._with_additions(logged, shown)), message
         if not is_same_network or not _own_candidates(analysis) <= _own_candidates(previous):
             known = self._logged
             logged, message = self.recovered(analysis)
             logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
             if not logged_events <= shown_events:
                 if not is_same_network:
-                    return self._with_additions(logged), message
+                    return self._with_additions(logged, shown), message
                 if shown_events <= logged_events:
                     return logged, message
                 self._logged = known  # others of the log count as those of another window
         return shown.with_signed(analysis.review), ""
 
-    def _with_additions(self, review: Review) -> Review:
-        """Return a review with what its reader added by hand on the result shown.
+    def _with_additions(self, review: Review, shown: Review) -> Review:
+        """Return a review with what its reader added by hand in another one, which is shown.
 
         Only the acts that are valid there are added: its undo acts would undo others here. A
         signature is reopened by later acts alone, and only if they are not signed there.
         """
-        shown, reader = self._current.session.state.review, self._current.reader or None
-        signature = review.signature
+        reader, signature = self._current.reader or None, review.signature
         if signature is not None and shown.signature is not None:
             return review
         signed = "" if signature is None else signature.time

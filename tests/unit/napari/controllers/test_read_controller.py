@@ -725,6 +725,9 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     session.decide(ReviewState.DEFERRED)
     found, _ = made.decision_log.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
+    again, message = made.decision_log.review_of(analysis)
+    assert again.events == found.events
+    assert message == "", "they are not of an earlier session"
     made.release()
 
 
