@@ -267,7 +267,9 @@ def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbo
     assert len(rows(missed)) == 1
     assert missed.session.state.editing is not None
     missed.commands.run("cancel_pointing")
-    assert missed.session.state.message == "No split or mark waits for a click."
+    assert missed.session.state.message == (
+        "No prompt is drawn, and no split or mark waits for a click."
+    )
 
 
 def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):

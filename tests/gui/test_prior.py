@@ -8,6 +8,7 @@ import pytest
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QApplication, QToolButton
 from tests.gui.window import PATIENCE_MS, control, question, reads, wait
+from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -19,6 +20,7 @@ from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.controllers import comparing
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.viewer.tile import PromptPath
 from lesionlens.results.review.drafts import OutlineDraft
@@ -201,6 +203,23 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     assert {event.tracking_uid for event in found.events} == {
         c.tracking_uid for c in analysis.findings.candidates
     }
+
+
+def test_analysed_again_a_study_says_that_it_is_to_be_compared_again(compared, analysis, qtbot):
+    """The comparison was gone without a word, and decisions were said to be of earlier."""
+    panel, _ = compared
+    qtbot.waitUntil(
+        lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
+    )
+    panel.session.go_to_candidate(1)
+    panel.session.decide(ReviewState.REJECTED)
+    for message in ("compare again.", ""):
+        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
+        state = panel.session.state
+        assert state.message.endswith(message)
+        assert "earlier session" not in state.message
+        assert [e.state for e in state.review.events] == [ReviewState.REJECTED]
+    assert state.message == ""
 
 
 def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(

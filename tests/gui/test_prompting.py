@@ -266,6 +266,58 @@ def test_a_line_during_which_the_plane_changes_is_no_prompt(missed, qtbot, layou
     assert missed.session.state.problem is None
 
 
+def trail_of(panel):
+    return panel.viewer.scene.overlays["lesionlens_trail"].strokes
+
+
+@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
+def test_escape_drops_the_line_being_drawn(missed, qtbot, layout):
+    """Its release was a prompt all the same."""
+    view, end = line_begun(missed, qtbot, layout)
+    colour = PROMPT_COLOURS[True]
+    shown = pixels_of(view, colour) if layout is Layout.PAIR else 0
+    qtbot.keyClick(view, Qt.Key.Key_Escape)
+    if layout is Layout.PAIR:
+        assert pixels_of(view, colour) < shown
+    else:
+        assert trail_of(missed) is None
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
+    answered(missed, qtbot)
+    assert missed.session.state.editing is None
+    end = dragged(qtbot, view)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
+    answered(missed, qtbot)
+    assert len(missed.actions_.editor.rounds) == 1, "the next line counts"
+
+
+def test_a_line_during_which_three_dimensions_are_shown_is_no_prompt(missed, qtbot):
+    view, end = line_begun(missed, qtbot, Layout.SINGLE)
+    missed.viewer.dims.ndisplay = 3
+    QApplication.processEvents()
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end + QPoint(9, 40))
+    answered(missed, qtbot)
+    missed.viewer.dims.ndisplay = 2
+    assert missed.session.state.editing is None
+    assert missed.session.state.problem is None
+
+
+def test_a_line_on_the_canvas_ends_where_linked_views_take_its_place(missed, qtbot):
+    """It was still shown afterwards, and the next one moved the image."""
+    view, end = line_begun(missed, qtbot, Layout.SINGLE)
+    missed.actions_.show_layout(Layout.PAIR)
+    linked = missed.views.linked.tiles[0]
+    qtbot.mouseRelease(linked, Qt.MouseButton.LeftButton, pos=end)
+    missed.actions_.show_layout(Layout.SINGLE)
+    assert trail_of(missed) is None
+    assert missed.viewer.scene.camera.mouse_pan
+    end = dragged(qtbot, view)
+    assert not missed.viewer.scene.camera.mouse_pan
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
+    answered(missed, qtbot)
+    assert len(missed.actions_.editor.rounds) == 1
+    assert missed.viewer.scene.camera.mouse_pan
+
+
 @pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
 def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, layout):
     """Qt omits such movements: the line became a point where it was begun."""

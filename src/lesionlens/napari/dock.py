@@ -277,6 +277,7 @@ class LesionLens(Panel):
         self.preparation.show_preferences(preferences)
 
     def _on_order(self) -> None:
+        self.actions_.prompting.end_stroke()
         plane = plane_of(self.viewer.dims.order)
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
@@ -288,12 +289,16 @@ class LesionLens(Panel):
         linked.probe_requested.connect(self.actions_.probe)
         linked.lesion_requested.connect(self.actions_.add_lesion_at)
         linked.prompted.connect(prompting.add_gesture)
+        linked.stroke_begun.connect(prompting.begin_stroke)
+        linked.stroke_ended.connect(prompting.end_stroke)
+        prompting.stroke_ended.connect(linked.forget_prompt)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane
         self.session.notify(_AXES_RESTORED)
 
     def _on_ndisplay(self) -> None:
+        self.actions_.prompting.end_stroke()
         if self.model.study is None:
             return
         self.views.show_dimensions()
@@ -309,7 +314,7 @@ class LesionLens(Panel):
         if command.name == FINISH and not self.model.board.editing:
             return True
         if command.name == CANCEL:
-            return not self.actions_.awaits_click
+            return not self.actions_.is_pointing
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False

@@ -9,7 +9,7 @@ EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
 CANCEL = "cancel_pointing"
-"""Bound to Escape, which is left to napari while no split or mark waits for a click."""
+"""Bound to Escape, which is left to napari unless a prompt is drawn or a click is awaited."""
 
 
 def _not_editing(screen: Screen) -> str:
@@ -109,6 +109,8 @@ COMMANDS = (
     ),
     Command("interpolate", "edit: interpolate the slices between those drawn", "Shift-W"),
     Command("split", "edit: split between two points, each under the pointer", "Shift-Y"),
-    Command(CANCEL, "cancel a split or a mark that waits for a click", "Esc"),
+    Command(
+        CANCEL, "drop the prompt being drawn, or a split or mark that waits for a click", "Esc"
+    ),
     Command("split_here", "edit: split at the slice shown", "Shift-H"),
 )

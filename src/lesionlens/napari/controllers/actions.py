@@ -60,6 +60,7 @@ _DECIDED_ELSEWHERE = (
     "It does not contain your decisions in another window: open the study again, then export."
 )
 _DRAWN_ELSEWHERE = "You are drawing an outline of this study in another window."
+_COMPARE_AGAIN = "This result is not compared with the earlier examination yet: compare again."
 _DISCARDED = "The result of {} was discarded: its study is no longer open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is finished (Shift+E) or discarded."
 _LIST_RESULT = (
@@ -256,15 +257,18 @@ class Actions(
         preferences: Preferences | None,
     ) -> None:
         """Show a result with its decisions; `message` states where they come from."""
-        analysis = result.analysis
+        analysis, shown = result.analysis, self.session.state.analysis
         left = self.read_controller.decision_log.left_behind(analysis, review)
+        compare = ""
+        if shown is not None and shown.study is analysis.study:
+            compare = _COMPARE_AGAIN if shown.followup and not analysis.followup else ""
         self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
         self.read_controller.saver.store_own_shown()
         draft = self.review_controller.drafts.read(analysis)
         elsewhere = self.review_controller.drafts.is_drawn_elsewhere(analysis)
         drawn = _DRAWN_ELSEWHERE if elsewhere else ""
         outlines = self.review_controller.check_outlines()
-        message = " ".join(filter(None, (message, left, outlines, drawn)))
+        message = " ".join(filter(None, (message, left, compare, outlines, drawn)))
         overlay = (preferences or read_preferences()).overlay
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)

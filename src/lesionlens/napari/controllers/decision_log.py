@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import own_uids
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.followup import compared_uids, own_uids
+from lesionlens.base.records.review import Review, ReviewEvent, valid_and_undone
 from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
 from lesionlens.napari.model.wording import reads
 from lesionlens.results.review import store
@@ -55,26 +55,62 @@ class DecisionLog:
         """Return the review of the next result, and a message if it has decisions from the log.
 
         The shown review is continued if it applies, unless the log has decisions that the shown
-        result could not have: on candidates that it lacks, or of another network.
+        result could not have: on candidates that it lacks, or of another network. On the result of
+        another network a signature does not apply, but what the reader added by hand does.
         """
         state = self._current.session.state
-        shown, previous = state.review, state.analysis
+        previous = state.analysis
         uids = {candidate.tracking_uid for candidate in analysis.findings.candidates}
-        applies = (
-            shown.continues(analysis.review) and shown.restricted_to(uids).events == shown.events
-        )
-        if previous is None or not shown.events or not applies:
+        if previous is None or not state.review.events:
             return self.recovered(analysis)
+        own = reader_log.with_own_uids(previous, state.review)
+        shown = own.renamed(compared_uids(analysis.followup))
         is_same_network = store.analysis_key(previous.run) == store.analysis_key(analysis.run)
+        applies = (
+            shown.continues(analysis.review)
+            and shown.restricted_to(uids).events == shown.events
+            and (is_same_network or shown.signature is None)
+        )
+        if not applies:
+            logged, message = self.recovered(analysis)
+            return (logged if is_same_network else self._with_additions(logged, shown)), message
         if not is_same_network or not _own_candidates(analysis) <= _own_candidates(previous):
             known = self._logged
             logged, message = self.recovered(analysis)
             logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
             if not logged_events <= shown_events:
-                if shown_events <= logged_events or not is_same_network:
+                if not is_same_network:
+                    return self._with_additions(logged, shown), message
+                if shown_events <= logged_events:
                     return logged, message
                 self._logged = known  # others of the log count as those of another window
         return shown.with_signed(analysis.review), ""
+
+    def _with_additions(self, review: Review, shown: Review) -> Review:
+        """Return a review with what its reader added by hand in another one, which is shown.
+
+        Only the acts that are valid there are added: its undo acts would undo others here. A
+        signature is reopened by later acts alone, and only if they are not signed there.
+        """
+        reader, signature = self._current.reader or None, review.signature
+        if signature is not None and shown.signature is not None:
+            return review
+        signed = "" if signature is None else signature.time
+        omitted = {event.tracking_uid for event in review.events}
+        added = list[ReviewEvent]()
+        for act in _acts_of(valid_and_undone(shown.restricted_to(()).events)[0]):
+            uids = {event.tracking_uid for event in act}
+            is_own = all(event.reader == reader and event.time > signed for event in act)
+            if uids & omitted or not is_own:
+                omitted |= uids
+            else:
+                added += act
+        outlines = {e.outline: shown.outlines[e.outline] for e in added if e.outline is not None}
+        return replace(
+            review,
+            events=(*review.events, *added),
+            outlines={**review.outlines, **outlines},
+        )
 
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
         """Return the review of an analysis, and a message if it has decisions from the log.
@@ -201,6 +237,17 @@ class DecisionLog:
         own_log, self._own_log = self._own_log, None
         self._continuation = replace(self._continuation, log=None)
         close_log(own_log)
+
+
+def _acts_of(events: Iterable[ReviewEvent]) -> list[list[ReviewEvent]]:
+    """Group events by the act that they are part of, such as a merge."""
+    acts = list[list[ReviewEvent]]()
+    for event in events:
+        if event.with_previous and acts:
+            acts[-1].append(event)
+        else:
+            acts.append([event])
+    return acts
 
 
 def _own_candidates(analysis: Analysis) -> frozenset[str]:

@@ -9,6 +9,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.model.choices.choices import after
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
@@ -31,14 +32,16 @@ _MAX_SLICE_DISTANCE_MM = 2.0
 
 
 class EditActs(MarkActs):
-    """Acts on outlines, implemented by `adder`."""
+    """Acts on outlines, implemented by `adder` and `prompting`."""
 
     adder: LesionAdder
+    prompting: Prompting
 
     @property
-    def awaits_click(self) -> bool:
-        """Whether a split or a mark waits for a click on the image."""
-        return self.placing or self.session.state.tools.points is not None
+    def is_pointing(self) -> bool:
+        """Whether a prompt is drawn, or a split or a mark waits for a click on the image."""
+        is_awaited = self.placing or self.session.state.tools.points is not None
+        return is_awaited or self.prompting.is_drawing
 
     # --- candidates -----------------------------------------------------------------------
 
@@ -146,10 +149,11 @@ class EditActs(MarkActs):
             self.adder.interpolate()
 
     def cancel_pointing(self) -> None:
-        """Cancel a split or a mark that waits for a click."""
-        if not self.awaits_click:
-            self.session.decline("No split or mark waits for a click.")
+        """Drop the prompt being drawn, or a split or a mark that waits for a click."""
+        if not self.is_pointing:
+            self.session.decline("No prompt is drawn, and no split or mark waits for a click.")
             return
+        self.prompting.end_stroke()
         self.placing = False
         self.session.choose_tools(points=None)
         self.session.notify("")

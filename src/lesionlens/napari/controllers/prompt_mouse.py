@@ -34,14 +34,16 @@ _MODIFIER_NAMES = ("Alt", "Shift", "Control")
 
 
 class PromptMouse:
-    """Handles the left button on napari's canvas.
-
-    A gesture that was begun in another study is dropped.
-    """
+    """Handles the left button on napari's canvas."""
 
     def __init__(self, viewer: ViewerModel, prompting: Prompting) -> None:
         self._viewer, self._prompting = viewer, prompting
         self._trail = CanvasStrokes(viewer, _TRAIL)
+        self._stroke: object | None = None
+        """Identifies the stroke being drawn."""
+        self._mouse_pan = True
+        """Whether the camera follows the pointer between strokes."""
+        prompting.stroke_ended.connect(self._on_stroke_ended)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
         self._double_click = ReplacedCallbacks(
             viewer.mouse_double_click_callbacks, _NAPARI_ZOOM, self._on_double_click
@@ -52,6 +54,8 @@ class PromptMouse:
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
         self._double_click.restore()
+        self._prompting.end_stroke()
+        self._prompting.stroke_ended.disconnect(self._on_stroke_ended)
         self._trail.release()
 
     def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:
@@ -76,25 +80,16 @@ class PromptMouse:
             self._prompting.add_gesture(gesture)
 
     def _drawn(self, event: Any) -> Generator[None, None, Gesture | None]:
-        """Follow the pointer until it is released.
-
-        None if another study was opened, or another plane shown, meanwhile.
-        """
-        camera = self._viewer.scene.camera
-        mouse_pan, camera.mouse_pan = camera.mouse_pan, False
+        """Follow the pointer until it is released; None if the stroke is dropped."""
+        stroke = self._begin()
         event.handled = True
-        study, axes = self._prompting.session.state.study, self._axes()
-        _, down, right = axes
-
-        def is_shown() -> bool:
-            return study is self._prompting.session.state.study and axes == self._axes()
-
+        _, down, right = self._axes()
         start, max_distance = np.asarray(event.pos, float), 0.0
         path = [as_vec3(event.position[-3:])]
         modifiers = switched(_held(event), excluding=self._prompting.excluding)
         try:
             yield
-            while is_shown():
+            while self._stroke is stroke:
                 max_distance = max(
                     max_distance, float(np.abs(np.asarray(event.pos, float) - start).max())
                 )
@@ -106,11 +101,11 @@ class PromptMouse:
                 if max_distance > STILL_PX:
                     self._show(path, modifiers)
                 yield
+            is_dropped = self._stroke is not stroke
         finally:
-            camera.mouse_pan = mouse_pan
-            if self._trail.strokes is not None:
-                self._trail.draw(None)
-        if not is_shown():
+            if self._stroke is stroke:
+                self._prompting.end_stroke()
+        if is_dropped:
             return None
         is_drag = max_distance > STILL_PX
         prompt_path = traced(
@@ -120,6 +115,22 @@ class PromptMouse:
         for point, (x, y) in zip(points, prompt_path, strict=True):
             point[right], point[down] = x, y
         return gesture_of([as_vec3(point) for point in points], modifiers, is_drag=is_drag)
+
+    def _begin(self) -> object:
+        """Begin a stroke, during which the camera does not move; return its identity."""
+        self._prompting.begin_stroke()
+        camera = self._viewer.scene.camera
+        self._mouse_pan, camera.mouse_pan = camera.mouse_pan, False
+        self._stroke = object()
+        return self._stroke
+
+    def _on_stroke_ended(self) -> None:
+        if self._stroke is None:  # it is drawn on linked views
+            return
+        self._stroke = None
+        self._viewer.scene.camera.mouse_pan = self._mouse_pan
+        if self._trail.strokes is not None:
+            self._trail.draw(None)
 
     def _axes(self) -> tuple[int, int, int]:
         """Return the patient's sliced, vertical and horizontal axis."""

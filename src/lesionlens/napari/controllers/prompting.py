@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from psygnal import Signal
 
 from lesionlens.analysis.findings.prompt_response import (
     predicted_parts,
@@ -90,6 +91,9 @@ class _Answer(NamedTuple):
 class Prompting:
     """Processes the prompts of one session.
 
+    The view on which the pointer draws begins the stroke. It ends with the release of the button,
+    which adds its gesture, or is dropped.
+
     Parameters
     ----------
     review_controller : ReviewController
@@ -98,12 +102,17 @@ class Prompting:
         Answers prompts in a thread, and nothing else, so that none waits for another request.
     """
 
+    stroke_ended = Signal()
+    """The stroke being drawn ended or was dropped."""
+
     def __init__(
         self,
         session: ReviewSession,
         review_controller: ReviewController,
         latest_request: LatestRequest,
     ) -> None:
+        self.is_drawing = False
+        """Whether the pointer draws a stroke."""
         self.session, self.latest_request = session, latest_request
         self.review_controller = review_controller
         self.active = False
@@ -152,6 +161,17 @@ class Prompting:
 
     def _show_help(self) -> None:
         self.session.notify(_HELP_EXCLUDING if self.excluding else _HELP)
+
+    def begin_stroke(self) -> None:
+        """Begin a stroke, and drop another one whose release was missed."""
+        self.end_stroke()
+        self.is_drawing = True
+
+    def end_stroke(self) -> None:
+        """End the stroke being drawn; unless its gesture is added, it is dropped."""
+        if self.is_drawing:
+            self.is_drawing = False
+            self.stroke_ended.emit()
 
     def add_gesture(self, gesture: Gesture) -> None:
         """Queue a gesture."""
@@ -270,7 +290,9 @@ class Prompting:
             self.session.notify(meanwhile)
 
     def _on_changed(self, old: State, new: State) -> None:
-        """Drop the prompts of an outline that is no longer drawn."""
+        """Drop the prompts of an outline, or on a view, that is no longer drawn."""
+        if _view(old) != _view(new):
+            self.end_stroke()
         if new.edited_uid != old.edited_uid:
             self._queue.clear()
             if not self.review_controller.busy:
@@ -392,3 +414,8 @@ class Prompting:
 
 def _is_near(voxel: Voxel, others: Any) -> bool:
     return bool(len(others)) and bool((np.abs(others - voxel).max(1) <= _CONTRADICTION_VOX).any())
+
+
+def _view(state: State) -> tuple[object, ...]:
+    """Return what strokes are drawn on; a study is compared by identity."""
+    return id(state.study), state.choices.plane, state.choices.views.layout

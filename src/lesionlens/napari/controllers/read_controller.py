@@ -184,11 +184,10 @@ class ReadController:
             self._change_study(old, new)
             return
         self._record_findings_shown(new)
-        if (old.analysis is None) is not (new.analysis is None):
-            self.current.changed.emit()
         previous_result, self._shown_result = self._shown_result, self.session.state.result
         is_other_result = previous_result is not self._shown_result
         if is_other_result:
+            self.current.changed.emit()
             is_continued = new.review.continues(old.review)
             self.saver.retry(old, reads.SAVED_LATER if is_continued else reads.DECIDE_AGAIN)
         if new.analysis is None:

@@ -6,6 +6,7 @@ from lesionlens.base.labels import Phase
 from lesionlens.base.text import counted
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.wording import reads
+from lesionlens.site.worklist.read_session import ReadSession
 
 
 def phase_text(controller: ReadController) -> str:
@@ -16,9 +17,7 @@ def phase_text(controller: ReadController) -> str:
     key = read_session.key
     session = f"Session {key.session}, {key.arm.value}. " if key.session else ""
     if read_session.is_signed:
-        locked, read = read_session.is_unaided_signed, read_session.read
-        next_hint = " Go to the next study (PgDown)." if locked else ""
-        return f"{session}Signed: {read.unaided if locked else read.signed}.{next_hint}"
+        return session + _signed_text(controller, read_session)
     if not read_session.is_analysis_hidden:
         unaided = read_session.read.unaided
         return f"{session}{f'Unaided: {unaided}. ' if unaided else ''}Decide, then sign."
@@ -30,6 +29,16 @@ def phase_text(controller: ReadController) -> str:
         f" It was not on {shown_before}, which your signature states." if shown_before else ""
     )
     return f"{session}{analysis} stays hidden until you sign your own read.{disclosure}"
+
+
+def _signed_text(controller: ReadController, read_session: ReadSession) -> str:
+    """Return what was signed, on the result shown or on another one."""
+    read, state = read_session.read, controller.session.state
+    if read_session.is_unaided_signed:
+        return f"Signed: {read.unaided}. Go to the next study (PgDown)."
+    if state.analysis is not None and state.review.signed is None:
+        return f"Signed on another result of this study: {read.signed}."
+    return f"Signed: {read.signed}."
 
 
 def analyse_button_text(controller: ReadController) -> str | None:

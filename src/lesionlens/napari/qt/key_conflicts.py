@@ -33,7 +33,7 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     """Report keys that another plugin, or napari as configured, also uses in this window.
 
     While the panel is open they run LesionLens commands; `FINISH` does so only during an edit, and
-    `CANCEL` only while a click is awaited.
+    `CANCEL` only while a prompt is drawn or a click is awaited.
 
     Returns
     -------

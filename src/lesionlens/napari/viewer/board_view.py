@@ -47,6 +47,10 @@ class BoardView(QWidget):
     """A lesion is to be added: RAS+ mm."""
     prompted = Signal(object)
     """The reader made a prompt: a `Gesture`."""
+    stroke_begun = Signal()
+    """The pointer began to draw a prompt."""
+    stroke_ended = Signal()
+    """The prompt being drawn ended or was dropped."""
     pointed = Signal(object)
     """The pointer is over a point of the open study: RAS+ mm."""
     window_dragged = Signal(object, float, float)
@@ -92,8 +96,7 @@ class BoardView(QWidget):
         """Show a board; existing views are kept if the layout is unchanged."""
         previous, self.board = self.board, board
         if _directions(previous) != _directions(board):
-            for view in self.tiles:
-                view.forget_prompt()
+            self.forget_prompt()
         if previous.tiles != board.tiles:
             same_layout = _cells(previous.tiles) == _cells(board.tiles)
             self._maximised = self._maximised if same_layout else None
@@ -110,11 +113,15 @@ class BoardView(QWidget):
         """Release a closed study."""
         self.board, self._hover = Board(), None
         self._ends.forget()
-        for view in self.tiles:
-            view.forget_prompt()
+        self.forget_prompt()
         self._artist = TilePainter({})
         self._comparison_view = None
         self.repaint_all()
+
+    def forget_prompt(self) -> None:
+        """Drop the prompt being drawn."""
+        for view in self.tiles:
+            view.forget_prompt()
 
     def repaint_all(self) -> None:
         """Schedule a repaint of every view."""
@@ -332,6 +339,14 @@ class BoardView(QWidget):
     def crosshair(self) -> Point:
         """Return the crosshair, RAS+ mm."""
         return self._viewpoint.current.point_mm
+
+    def prompt_begun(self) -> None:
+        """Emit that a prompt is drawn."""
+        self.stroke_begun.emit()
+
+    def prompt_ended(self) -> None:
+        """Emit that no prompt is drawn any more."""
+        self.stroke_ended.emit()
 
     def prompt_drawn(self, drawn: PromptPath) -> None:
         """Emit a prompt on the slice where it was begun."""

@@ -59,6 +59,8 @@ class _Listener(Protocol):
     def editing(self) -> bool: ...
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
     def crosshair(self) -> Point: ...
+    def prompt_begun(self) -> None: ...
+    def prompt_ended(self) -> None: ...
     def prompt_drawn(self, drawn: PromptPath) -> None: ...
     def double_clicked(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
@@ -183,6 +185,7 @@ class TileView(QWidget):
             if self._listener.prompting():
                 modifiers = switched(modifier_keys, excluding=self._listener.excluding())
                 crosshair_mm = self._listener.crosshair()
+                self._listener.prompt_begun()
                 self._prompt_path = PromptPath(
                     self.tile, event.position(), [position], modifiers, crosshair_mm
                 )
@@ -231,15 +234,18 @@ class TileView(QWidget):
         if event.position() != self._pointer:
             self._continue_drag(event, event.buttons() | event.button())
         self._drag_position = None
-        prompt_path, self._prompt_path = self._prompt_path, None
+        prompt_path = self._prompt_path
+        self.forget_prompt()
         if prompt_path is not None:
-            self.update()
             self._listener.prompt_drawn(prompt_path)
         self._listener.released()
 
     def forget_prompt(self) -> None:
-        """Drop a prompt that was begun in a study, or in a plane, which is no longer shown."""
-        self._prompt_path = None
+        """Drop the prompt being drawn."""
+        if self._prompt_path is not None:
+            self._prompt_path = None
+            self.update()
+            self._listener.prompt_ended()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all views again; where the button drags or draws, press it."""

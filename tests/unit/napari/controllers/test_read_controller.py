@@ -21,7 +21,14 @@ from tests.helpers.stored_decisions import autosave_like_earlier_release
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, PromptKind, Region, ReviewAct, ReviewState
+from lesionlens.base.labels import (
+    DrawingMethod,
+    MrSequence,
+    PromptKind,
+    Region,
+    ReviewAct,
+    ReviewState,
+)
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRound
@@ -34,6 +41,7 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
+from lesionlens.base.records.review import Outline
 from lesionlens.napari.controllers import current_read
 from lesionlens.napari.controllers.current_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -525,6 +533,113 @@ def test_decisions_of_other_weights_are_not_taken_for_these(analysis, own):  # n
         assert window.message == ""
 
 
+def outline(number):
+    return Outline.of(f"2.25.{number}", np.full((2, 2, 2), 2, np.uint8), (4 * number, 2, 2))
+
+
+def acted(window, act):
+    """Let a reader act on the result shown."""
+    log, state = window.session.log(), window.session.state
+    act(log)
+    window.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
+
+
+def of_other_network(analysis):  # noqa: F811
+    found, run = analysis.findings, analysis.run
+    others = tuple(replace(one, tracking_uid=f"2.25.7{one.id}") for one in found.candidates)
+    return replace(
+        analysis,
+        findings=replace(found, candidates=others),
+        run=replace(run, engine=replace(run.engine, weights_sha256="0" * 64)),
+    )
+
+
+def show_next(window, shown_analysis):
+    review, _ = window.decision_log.review_of(shown_analysis)
+    result = SimpleNamespace(analysis=shown_analysis, trace=None, engine=None)
+    window.session.analysed(result, overlays_of(shown_analysis), review)
+
+
+def test_what_a_reader_added_by_hand_is_there_on_the_result_of_another_network(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """It was gone on return to the result on which the reader had decided before."""
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    other = of_other_network(analysis)
+    first = analysis.findings.candidates[0].tracking_uid
+    one, two, undone, foreign = map(outline, range(1, 5))
+
+    def add(log, added, reader="A. Reader"):
+        log.add(added, DrawingMethod.MANUAL, reader=reader)
+
+    def uids():
+        return list(window.session.state.review.outlined)
+
+    with shown(analysis) as window:
+        acted(window, lambda log: log.decide(first, ReviewState.REJECTED, reader="A. Reader"))
+        acted(window, lambda log: add(log, one))
+        show_next(window, other)
+        acted(window, lambda log: add(log, foreign, "B. Other"))
+        acted(window, lambda log: add(log, two))
+        acted(window, lambda log: add(log, undone))
+        acted(window, lambda log: log.undo(reader="A. Reader"))
+        show_next(window, analysis)
+        assert uids() == ["2.25.1", "2.25.2"]
+        listed_uids = [c.tracking_uid for c in window.session.state.analysis.findings.candidates]
+        assert listed_uids[-2:] == uids(), "listed, and exported"
+        assert window.session.state.review.state_of(first) is ReviewState.REJECTED
+        show_next(window, other)
+        assert len(uids()) == len(set(uids())) == 3, "nothing is doubled"
+
+
+def test_a_lesion_added_on_another_result_reopens_what_was_signed_before_it(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """The row was in review again, and the result still signed, without the lesion."""
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    other, signed = of_other_network(analysis), "nothing further seen, A. Reader"
+
+    def sign(log):
+        log.sign("nothing further seen", reader="A. Reader")
+
+    with shown(analysis) as window:
+        acted(window, sign)
+        show_next(window, other)
+        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
+        show_next(window, analysis)
+        assert window.session.state.review.signed is None
+        assert list(window.session.state.review.outlined) == ["2.25.1"]
+        acted(window, sign)
+        show_next(window, other)
+        acted(window, lambda log: log.add(outline(2), DrawingMethod.MANUAL, reader="A. Reader"))
+        acted(window, sign)
+        show_next(window, analysis)
+        assert window.session.state.review.signed == signed, "both are signed as they were"
+        show_next(window, other)
+        assert window.session.state.review.signed == signed
+
+
+def test_the_signature_of_a_row_is_not_withdrawn_by_a_look_at_another_result(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """That of a study without decisions was taken for one on the other result, and withdrawn."""
+    with shown(analysis, listed(tmp_path / "list")) as window:
+        signing = ReviewController(
+            window.session, None, SimpleNamespace(drawn=lambda: None), window
+        )
+        signing.sign("nothing seen", "A. Reader")
+        show_next(window, of_other_network(analysis))
+        assert window.session.state.review.signed is None
+        assert signing.check_outlines() == ""
+        assert window.read_session.is_signed
+
+
 def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
     analysis,  # noqa: F811
     own,
@@ -610,6 +725,9 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     session.decide(ReviewState.DEFERRED)
     found, _ = made.decision_log.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
+    again, message = made.decision_log.review_of(analysis)
+    assert again.events == found.events
+    assert message == "", "they are not of an earlier session"
     made.release()
 
 
@@ -851,7 +969,15 @@ def test_a_decision_on_another_result_says_that_it_reopens_the_signed_read(
         signing = ReviewController(session, None, SimpleNamespace(drawn=lambda: None), window)
         signing.sign("nothing further seen", "A. Reader")
         assert window.read_session.is_signed
+        assert phase_text(window) == "Signed: nothing further seen."
+        own_result, texts = session.state.result, []
+        window.current.changed.connect(lambda: texts.append(phase_text(window)))
         result = SimpleNamespace(analysis=other, trace=None, engine=None)
+        session.analysed(result, overlays_of(other))
+        assert texts[-1:] == ["Signed on another result of this study: nothing further seen."]
+        review, _ = window.decision_log.recovered(analysis)
+        session.analysed(own_result, overlays_of(analysis), review)
+        assert texts[-1] == "Signed: nothing further seen."
         session.analysed(result, overlays_of(other))
         session.go_to_candidate(1)
         session.decide(ReviewState.ACCEPTED)
