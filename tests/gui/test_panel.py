@@ -42,6 +42,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.checks import early_name_check
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -61,7 +62,6 @@ from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIO
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.qt.latest_request import RequestKey
-from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.store import load

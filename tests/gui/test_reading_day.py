@@ -502,7 +502,7 @@ def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, una
     assert session.state.message == hidden
     panel.commands.run("mark_to_candidate")
     assert "Ctrl-click" not in session.state.message
-    panel.gestures._act_by_modifier(RIGHT, {"Control"})
+    panel.views._gestures._act_by_modifier(RIGHT, {"Control"})
     assert session.state.message == hidden
 
 

@@ -32,6 +32,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT
+from lesionlens.napari.colours import MARK_COLOUR
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging, views
@@ -44,7 +45,6 @@ from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer import paint, second_window
-from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import (
     Projection,
     avoid_overlap,

@@ -24,8 +24,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
-from lesionlens.napari.controllers.linked_brush import LinkedBrush
+from lesionlens.napari.controllers.copies import release_copy
 from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY, layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -41,8 +40,6 @@ from lesionlens.napari.qt.key_conflicts import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
-from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.copies import release_copy
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
@@ -90,8 +87,7 @@ class LesionLens(Panel):
         self._moving, self._preferences = False, preference_events()
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
-        editor, adder = self.actions_.editor, self.actions_.adder
-        self.views.brush = LinkedBrush(editor, adder.add_split_point, session.decline)
+        editor = self.actions_.editor
         editor.on_labels_changed = self.views.repaint
         editor.on_layer_added = self.layers.lock_transform
         self.layers.sequence_revealed = session.choose_sequence
@@ -102,7 +98,6 @@ class LesionLens(Panel):
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
-        self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEY_COMMANDS
         }
@@ -122,10 +117,8 @@ class LesionLens(Panel):
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        self.views.pointer_moved.connect(self.gestures.probe_pointer)
         self.read_block.go_to_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         for event, act in self._events():
@@ -282,14 +275,6 @@ class LesionLens(Panel):
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
 
-    def _on_board_created(self, linked: BoardView) -> None:
-        prompting = self.actions_.prompting
-        linked.prompting = lambda: prompting.active
-        linked.excluding = lambda: prompting.excluding
-        linked.probe_requested.connect(self.actions_.probe)
-        linked.lesion_requested.connect(self.actions_.add_lesion_at)
-        linked.prompted.connect(prompting.add_gesture)
-
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane
         self.session.notify(_AXES_RESTORED)
@@ -350,7 +335,6 @@ class LesionLens(Panel):
         self.actions_.read_controller.release()
         for event, act in self._events():
             event.disconnect(act)
-        self.gestures.release()
         self.views.release()
         self.layers.release()
         if self.drops is not None:

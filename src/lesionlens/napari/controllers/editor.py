@@ -17,14 +17,14 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
+from lesionlens.napari.colours import label_colours
+from lesionlens.napari.controllers.outline_layer import OutlineLayer
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
 from lesionlens.napari.model.screen.drawing import DrawnOutline
 from lesionlens.napari.model.state.state import Edit, State
-from lesionlens.napari.viewer.colours import label_colours
-from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6

@@ -24,6 +24,7 @@ from lesionlens.analysis.findings.prompt_response import (
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompting.rules import components_at, refused
 from lesionlens.napari.controllers.review_controller import (
@@ -136,6 +137,11 @@ class Prompting:
         elif self.session.state.message in (_HELP, _HELP_EXCLUDING):
             self.session.notify("")
         self.session.choose_tools(prompting=self.active)
+
+    @property
+    def study(self) -> Study | None:
+        """The study whose lesions are prompted."""
+        return self.session.state.study
 
     @property
     def excluding(self) -> bool:

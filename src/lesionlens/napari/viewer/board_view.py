@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
 from lesionlens.napari.model.geometry.planes import Plane, intensity_text
 from lesionlens.napari.model.geometry.slices import OrientedVolume
@@ -23,8 +23,8 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
-from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import EndDragger
+from lesionlens.napari.viewer.linked_brush import LinkedBrush
 from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import PromptPath, TileView
@@ -41,19 +41,17 @@ class BoardView(QWidget):
     `limits_of` returns the values of a sequence that are shown black and white.
     """
 
-    probe_requested = Signal(object)
-    """A voxel is to be probed: RAS+ mm."""
-    lesion_requested = Signal(object)
-    """A lesion is to be added: RAS+ mm."""
-    prompted = Signal(object)
-    """The reader made a prompt: a `Gesture`."""
     pointed = Signal(object)
     """The pointer is over a point of the open study: RAS+ mm."""
     window_dragged = Signal(object, float, float)
     """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
-        self, acts: ViewActs, limits_of: Callable[[MrSequence], Limits], parent: QWidget
+        self,
+        acts: Actions,
+        brush: LinkedBrush,
+        limits_of: Callable[[MrSequence], Limits],
+        parent: QWidget,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
@@ -61,13 +59,8 @@ class BoardView(QWidget):
         self.wheel_zooms = False
         self.zoom_is_external = False
         """Whether the zoom is controlled by another window, and not fitted here."""
-        self.prompting: Callable[[], bool] = lambda: False
-        """Whether the pointer makes prompts."""
-        self.excluding: Callable[[], bool] = lambda: False
-        """Whether prompts exclude unless Alt is held."""
-        self.brush: Brush | None = None
-        """Handles the pointer while an outline is drawn."""
-        self._acts, self._viewpoint, self._limits_of = acts, acts.viewpoint, limits_of
+        self._acts, self._brush, self._limits_of = acts, brush, limits_of
+        self._viewpoint = acts.viewpoint
         self.board = Board()
         self._maximised: int | None = None
         self._artist = TilePainter({})
@@ -145,7 +138,7 @@ class BoardView(QWidget):
             self._grid.removeWidget(view)
             view.hide()
             view.deleteLater()
-        self.tiles = tuple(TileView(tile, self, self) for tile in visible)
+        self.tiles = tuple(TileView(tile, self, self._acts, self) for tile in visible)
         for index in range(4):
             self._grid.setRowStretch(index, 0)
             self._grid.setColumnStretch(index, 0)
@@ -229,21 +222,18 @@ class BoardView(QWidget):
         comparison = self._comparison_of(tile)
         if comparison is not None:
             return comparison.draw(self.board, tile, self._viewpoint.current)
-        drawn = None if self.brush is None or tile.prior else self.brush.outline
+        drawn = None if tile.prior else self._brush.outline
         return self._artist.draw(self.board, tile, self._viewpoint.current, drawn)
 
     def _press_brush(self, tile: Tile, point: Point) -> bool:
-        if self.brush is None:
-            return False
-        if self.brush.takes_pointer and self._refused_in(tile):
-            self.brush.interrupt()
+        if self._brush.takes_pointer and self._refused_in(tile):
+            self._brush.interrupt()
             return True
-        return self.brush.press(point, self._slab(tile))
+        return self._brush.press(point, self._slab(tile))
 
     def brush_mm(self, tile: Tile) -> float | None:
         """Return the radius of the brush; None if the pointer does not draw in a tile."""
-        is_drawable = self.brush is not None and self._comparison_of(tile) is None
-        return self.brush.radius_mm if is_drawable and self.brush is not None else None
+        return self._brush.radius_mm if self._comparison_of(tile) is None else None
 
     def _slab(self, tile: Tile) -> Slab | None:
         """Return the slice of a tile; None where it shows no sequence of the study.
@@ -291,10 +281,6 @@ class BoardView(QWidget):
             return comparison.limits[tile.sequence]
         return self._limits_of(tile.sequence)
 
-    def zoom(self) -> float:
-        """Return the zoom, pixels per millimetre."""
-        return self._viewpoint.current.zoom
-
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return the patient's identity and the series, unless hidden."""
         if not self.board.corner or self._comparison_of(tile) is not None:
@@ -316,25 +302,17 @@ class BoardView(QWidget):
             return
         self._viewpoint.move(point_mm=point)
         if probe and not self._refused_in(tile):
-            self.probe_requested.emit(point)
-
-    def editing(self) -> bool:
-        """Whether an outline is drawn, to which Control adds nothing."""
-        return self.board.editing
+            self._acts.probe(point)
 
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
         point = self._point_at(tile, position)
         self._viewpoint.move(point_mm=point)
         if not self._refused_in(tile):
-            self.lesion_requested.emit(point)
-
-    def crosshair(self) -> Point:
-        """Return the crosshair, RAS+ mm."""
-        return self._viewpoint.current.point_mm
+            self._acts.add_lesion_at(point)
 
     def prompt_drawn(self, drawn: PromptPath) -> None:
-        """Emit a prompt on the slice where it was begun."""
+        """Prompt on the slice where the path was begun."""
         if self._refused_in(drawn.tile):
             return
         frame, plane = self.board.frame, drawn.tile.plane
@@ -345,19 +323,19 @@ class BoardView(QWidget):
             for position in traced(drawn.path, modifiers, is_drag=moved)
         ]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, modifiers, is_drag=moved))
+        self._acts.prompting.add_gesture(gesture_of(points, modifiers, is_drag=moved))
 
     def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)
         if drawing is None:
             return False
         rulers = self._artist.rulers(self.board)
-        return self._ends.drag(drawing, rulers, position, point, pixels_per_mm=self.zoom())
+        zoom = self._viewpoint.current.zoom
+        return self._ends.drag(drawing, rulers, position, point, pixels_per_mm=zoom)
 
     def released(self) -> None:
         """Release a ruler, a measurement or the brush."""
-        if self.brush is not None:
-            self.brush.lift()
+        self._brush.lift()
         self._ends.release()
 
     def _point_at(self, tile: Tile, position: tuple[float, float]) -> Point:

@@ -15,6 +15,7 @@ from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 from lesionlens.napari.model.geometry.contours import Line, rectangle
 from lesionlens.napari.model.geometry.measures import ellipse
 from lesionlens.napari.model.geometry.planes import Plane
@@ -23,7 +24,6 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
 from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""

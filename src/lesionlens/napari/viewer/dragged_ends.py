@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.gestures import STILL_PX
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler
@@ -32,7 +32,7 @@ class _DraggedEnd(NamedTuple):
 class EndDragger:
     """The dragged end, whose movement is an act on rulers or measurements."""
 
-    def __init__(self, board: Callable[[], Board], acts: ViewActs) -> None:
+    def __init__(self, board: Callable[[], Board], acts: Actions) -> None:
         self._board, self._acts = board, acts
         self._pressing = False
         self._dragged_end: _DraggedEnd | None = None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.napari.colours import colours_of, label_colours
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.views import ComparisonImages, WindowPreset
 from lesionlens.napari.model.overlays.maps import (
@@ -37,7 +38,6 @@ from lesionlens.napari.model.screen.map_layers import (
     MapLayer,
 )
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
-from lesionlens.napari.viewer.colours import colours_of, label_colours
 from lesionlens.napari.viewer.single import TRANSFORM
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.planes import Edges
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens.napari.model.screen.slice_annotations import DrawnMeasure
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
 LETTER, TEXT_COLOUR, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)

@@ -11,6 +11,7 @@ from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEv
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
+from lesionlens.napari.colours import map_colours
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
@@ -18,7 +19,6 @@ from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAI
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
-from lesionlens.napari.viewer.colours import map_colours
 from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.parts import (
     Bars,

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.prompt_mouse import (
+from lesionlens.napari.viewer.prompt_mouse import (
     PromptMouse,
     foreign_tool_idle,
     has_foreign_tool,
@@ -67,7 +67,7 @@ class CanvasGestures:
     def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
         if "Shift" in modifiers:
             self._acts.probe(point)
-        elif "Control" in modifiers and self._acts.session.state.editing is None:
+        elif "Control" in modifiers and not self._acts.editing:
             self._acts.add_lesion_at(point)
 
     def probe_pointer(self, *_: object) -> None:

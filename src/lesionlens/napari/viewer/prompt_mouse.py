@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.colours import PROMPT_COLOURS
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.gestures import (
@@ -22,7 +23,6 @@ from lesionlens.napari.model.choices.gestures import (
     traced,
 )
 from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
-from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
 from lesionlens.napari.viewer.single import SPACE
 
@@ -83,11 +83,11 @@ class PromptMouse:
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        study, axes = self._prompting.session.state.study, self._axes()
+        study, axes = self._prompting.study, self._axes()
         _, down, right = axes
 
         def is_shown() -> bool:
-            return study is self._prompting.session.state.study and axes == self._axes()
+            return study is self._prompting.study and axes == self._axes()
 
         start, max_distance = np.asarray(event.pos, float), 0.0
         path = [as_vec3(event.position[-3:])]
