@@ -98,22 +98,20 @@ class SingleView:
             self._ready = True
             self._show_overlays()
             self._units.connect()
-            for event in self._orientation_events():
-                event.connect(self._relabel)
-            for event in self._orientation_settings():
-                event.connect(self._on_orientation)
-            self._viewer.canvas.events.size.connect(self._on_size)
-            self._viewer.layers.events.connect(self._on_layer)
+            for event, callback in self._events():
+                event.connect(callback)
         self.restore_orientation()
 
-    def _orientation_events(self) -> tuple[Any, ...]:
-        """Return the events that can change the orientation."""
+    def _events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
+        """Return the events of napari that the view follows, each with its callback."""
         dims, camera = self._viewer.dims.events, self._viewer.scene.camera.events
-        return (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
-
-    def _orientation_settings(self) -> tuple[Any, ...]:
-        """Return the settings that determine the patient's sides on the screen."""
-        return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
+        turning = (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
+        return (
+            *((event, self._relabel) for event in turning),
+            *((event, self._on_orientation) for event in (dims.order, camera.orientation)),
+            (self._viewer.canvas.events.size, self._on_size),
+            (self._viewer.layers.events, self._on_layer),
+        )
 
     def _on_orientation(self) -> None:
         """Restore the orientation after a change by axes, preferences or transpose key."""
@@ -161,12 +159,8 @@ class SingleView:
             text_overlay.visible = False
             text_overlay.text = ""
         self._identity.show((), "")
-        for event in self._orientation_events():
-            event.disconnect(self._relabel)
-        for event in self._orientation_settings():
-            event.disconnect(self._on_orientation)
-        self._viewer.canvas.events.size.disconnect(self._on_size)
-        self._viewer.layers.events.disconnect(self._on_layer)
+        for event, callback in self._events():
+            event.disconnect(callback)
 
     def restore_orientation(self) -> None:
         """Restore radiological convention."""
