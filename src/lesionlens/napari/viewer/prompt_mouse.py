@@ -24,7 +24,7 @@ from lesionlens.napari.model.choices.gestures import (
 )
 from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
 from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
-from lesionlens.napari.viewer.single import SPACE
+from lesionlens.napari.viewer.single import SPACE, patient_axes
 
 _TRAIL = "lesionlens_trail"
 _PAN_ZOOM = "pan_zoom"
@@ -83,11 +83,11 @@ class PromptMouse:
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        study, axes = self._prompting.study, self._axes()
+        study, axes = self._prompting.study, patient_axes(self._viewer.dims)
         _, down, right = axes
 
         def is_shown() -> bool:
-            return study is self._prompting.study and axes == self._axes()
+            return study is self._prompting.study and axes == patient_axes(self._viewer.dims)
 
         start, max_distance = np.asarray(event.pos, float), 0.0
         path = [as_vec3(event.position[-3:])]
@@ -121,14 +121,8 @@ class PromptMouse:
             point[right], point[down] = x, y
         return gesture_of([as_vec3(point) for point in points], modifiers, is_drag=is_drag)
 
-    def _axes(self) -> tuple[int, int, int]:
-        """Return the patient's sliced, vertical and horizontal axis."""
-        dims = self._viewer.dims
-        sliced, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
-        return sliced, down, right
-
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        _, down, right = self._axes()
+        _, down, right = patient_axes(self._viewer.dims)
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
         segment_starts = np.arange(len(line) - 1, dtype=np.uint32)

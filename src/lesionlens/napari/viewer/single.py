@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import Dims, ViewerModel
 from napari.components.overlays import TextOverlay
 from napari.layers import Image
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ _TEXT_BACKGROUND = (0.0, 0.0, 0.0, 0.5)
 _BOXLESS_OVERLAYS = ("_brush_circle", "_zoom_box")
 """napari's overlays without text, which get no background."""
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
+
+
+def patient_axes(dims: Dims) -> list[int]:
+    """Return the patient's axis through the slice, then down and across it; others are negative."""
+    return [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
 
 
 def plane_of(order: tuple[int, ...]) -> Plane | None:
@@ -239,7 +244,7 @@ class SingleView:
         """Centre a point, with room for a box; with `keep_fitted` also after the canvas grows."""
         viewer = self._viewer
         dims, camera = viewer.dims, viewer.scene.camera
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
+        axes = patient_axes(dims)
         camera.center = tuple(float(point_mm[axis]) for axis in axes)
         if box_mm is not None and dims.ndisplay == 2:
             size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[axes[-2:]]
@@ -254,7 +259,7 @@ class SingleView:
         The points, (N, 3) RAS+ mm, lie on the slice shown.
         """
         dims, camera = self._viewer.dims, self._viewer.scene.camera
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(dims)[-2:]
         if dims.ndisplay != 2:
             return False
         if min(axes) < 0:
@@ -287,8 +292,7 @@ class SingleView:
     def shown_size_mm(self) -> NDArray[np.float64]:
         """Return the height and width of the study on the slice, (2,), at least 1 mm each."""
         low, high = self.bounds_mm()
-        dims = self._viewer.dims
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(self._viewer.dims)[-2:]
         return np.asarray(np.maximum(high - low, 1.0)[axes], np.float64)
 
     def _fit_to_study(self) -> None:
@@ -297,7 +301,7 @@ class SingleView:
         is_alone = all(KEY in layer.metadata for layer in viewer.layers)
         if is_alone or dims.ndim < SPACE or dims.ndisplay != 2:
             return
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(dims)[-2:]
         camera.center = tuple(self.bounds_mm().mean(0)[axes])
         size_px = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
         camera.zoom = float(_FITTED * (size_px / self.shown_size_mm()).min())
@@ -350,11 +354,11 @@ class SingleView:
     def edges(self) -> Edges:
         """Return the patient's side at each edge of the canvas; empty letters in 3-D."""
         dims = self._viewer.dims
-        extra_dims = dims.ndim - SPACE
-        if extra_dims < 0 or dims.ndisplay != 2 or min(dims.order[-2:]) < extra_dims:
+        axes = patient_axes(dims)[-2:]
+        if dims.ndim < SPACE or dims.ndisplay != 2 or min(axes) < 0:
             return Edges()
         _, vertical, horizontal = (str(axis) for axis in self._viewer.scene.camera.orientation)
-        down, right = np.eye(SPACE)[[axis - extra_dims for axis in dims.order[-2:]]]
+        down, right = np.eye(SPACE)[axes]
         return edges_of(
             self._in_patient(right if horizontal == "right" else -right),
             self._in_patient(down if vertical == "down" else -down),
