@@ -394,10 +394,6 @@ class Actions(
             title = "Compare with the result, or the latest result of the patient, in this folder"
             self.dialogs.ask_path(self.compare, title)
 
-    def stop(self) -> None:
-        """Request cancellation of the running job."""
-        self.jobs.stop()
-
     # --- candidates and overlays ----------------------------------------------------------
 
     def go_to_candidate(self, candidate_id: int) -> None:

@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLayout,
     QMenu,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -170,15 +169,6 @@ def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToo
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         button.setMenu(menu)
     return button
-
-
-def progress_bar() -> QProgressBar:
-    """Make a thin bar from 0 to 1000."""
-    bar = QProgressBar()
-    bar.setTextVisible(False)
-    bar.setRange(0, 1000)
-    bar.setFixedHeight(6)
-    return bar
 
 
 def set_available(control: QWidget, why_not: str) -> None:
