@@ -258,7 +258,7 @@ def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
     panel, _ = compared
     assert not panel.actions_.open(analysis.study.root)
     assert "A job is still running" in reads(panel)
-    panel.actions_.stop()
+    panel.jobs.stop()
     assert not panel.actions_.open_dropped((analysis.study.root,))
     assert "The last job is being stopped" in reads(panel)  # cancelling again would not help
     wait(qtbot, panel)

@@ -308,7 +308,7 @@ def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, m
     qtbot.waitUntil(lambda: day._next_study.is_held, timeout=PATIENCE_MS)
     study = panel.session.state.study
     panel.commands.run("next_study")
-    panel.actions_.stop()
+    panel.jobs.stop()
     try:
         qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     finally:

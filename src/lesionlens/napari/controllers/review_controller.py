@@ -51,7 +51,7 @@ class ReviewController:
         editor: OutlineEditor,
         read_controller: ReadController,
     ) -> None:
-        self._read_controller = read_controller
+        self._read_controller, self._decision_log = read_controller, read_controller.decision_log
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = read_controller.drafts
         self.busy = False
@@ -80,7 +80,7 @@ class ReviewController:
         if decision_obstacle(self.session.state):
             self.notify_obstacle()
             return False
-        if self.session.refuses(self._read_controller.decision_log.signed_obstacle()):
+        if self.session.refuses(self._decision_log.signed_obstacle()):
             return False
         if self.session.repeats(state) and self._read_controller.logs_what_is_shown:
             self.session.clear_candidate_problems()
@@ -110,7 +110,7 @@ class ReviewController:
             numbers = ", ".join(str(candidate.id) for candidate in undecided)
             self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
-        if self.session.refuses(self._read_controller.decision_log.unsettled()):
+        if self.session.refuses(self._decision_log.unsettled()):
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -154,7 +154,7 @@ class ReviewController:
         """Store the diameters placed by a reader, after an outline being drawn."""
 
         def place() -> bool:
-            if self.session.refuses(self._read_controller.decision_log.signed_obstacle()):
+            if self.session.refuses(self._decision_log.signed_obstacle()):
                 return False
             reader = self.reader
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
@@ -164,10 +164,7 @@ class ReviewController:
 
     def may_sign_response(self) -> bool:
         """Whether a response can be signed now; notifies if not."""
-        return not (
-            self._refuses_change()
-            or self.session.refuses(self._read_controller.decision_log.unsettled())
-        )
+        return not (self._refuses_change() or self.session.refuses(self._decision_log.unsettled()))
 
     def sign_response(self, signed: SignedResponse) -> bool:
         """Store a signed response; False, with a message, if that is not possible now."""
@@ -415,7 +412,7 @@ class ReviewController:
     def _refuses_change(self) -> bool:
         """Whether decisions are blocked, or the study is signed, here or elsewhere; notifies."""
         return self._notify_if_blocked() or self.session.refuses(
-            self._read_controller.decision_log.signed_obstacle()
+            self._decision_log.signed_obstacle()
         )
 
     def _notify_if_blocked(self) -> bool:
