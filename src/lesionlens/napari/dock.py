@@ -53,9 +53,6 @@ _IMAGE_RESTORED = (
     "eye beside its name; to remove it, choose Open…, Close the study."
 )
 _AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
-_LAYER_RESTORED = (
-    "A layer of the study had been moved in napari: its position in the patient is restored."
-)
 _STILL_SENDING = (
     "A result is being sent to the archive: wait until that has ended, or close once more to stop "
     "it."
@@ -85,13 +82,11 @@ class LesionLens(Panel):
         super().__init__(viewer, session)
         self.viewer = viewer
         self._moving, self._preferences = False, preference_events()
-        self.layers = Layers(viewer)
+        self.layers = Layers(viewer, session)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor = self.actions_.editor
         editor.on_labels_changed = self.views.repaint
         editor.on_layer_added = self.layers.lock_transform
-        self.layers.sequence_revealed = session.choose_sequence
-        self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.orientation_restored = self._on_turned
         self.actions_.renew_pointer = self.views.update_pointer
         marking = self.actions_.read_controller.marking
