@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import napari
@@ -23,7 +22,6 @@ from lesionlens.base.process import host_process
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
-from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers.copies import release_copy
 from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY, layers_of
@@ -93,10 +91,7 @@ class LesionLens(Panel):
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
-        acts: dict[Command, Callable[..., Any]] = {
-            command: partial(self.commands.run, command.name) for command in KEY_COMMANDS
-        }
-        self.keyboard = Keyboard(self, acts, self._is_left_to_napari)
+        self.keyboard = Keyboard(self, self.commands.run, self._is_left_to_napari)
         self.loop = UpdateLoop(
             session, editor, self.actions_.hang, self._paint, self._finish, self.views.handle
         )
