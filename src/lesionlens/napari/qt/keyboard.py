@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMainWindow,
     QPlainTextEdit,
+    QSlider,
     QTextEdit,
     QWidget,
 )
@@ -232,12 +233,14 @@ class WheelGuard(QObject):
     The wheel does not set the focus either, as keys would then go to the control.
     """
 
-    def guard(self, *widgets: QWidget) -> None:
-        """Guard some widgets."""
-        for widget in widgets:
-            widget.installEventFilter(self)
-            if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
-                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    def __init__(self, parent: QWidget) -> None:
+        """Guard the controls that the parent has now."""
+        super().__init__(parent)
+        for kind in (QComboBox, QSlider, QAbstractSpinBox):
+            for widget in parent.findChildren(kind):
+                widget.installEventFilter(self)
+                if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                    widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Forward a wheel event to the parent."""

@@ -12,15 +12,7 @@ from napari.components import ViewerModel
 from napari.settings import get_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QApplication,
-    QComboBox,
-    QFrame,
-    QMenu,
-    QSlider,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QFrame, QMenu, QWidget
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
@@ -149,10 +141,8 @@ class Panel(QWidget):
         self.show_stops()
         self.footer = Footer(run)
         self._lay_out()
-        guard = WheelGuard(self)
-        for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
-            guard.guard(*self.findChildren(widget_class))
-        DoubleClickGuard(self).guard_controls()
+        WheelGuard(self)
+        DoubleClickGuard(self)
         self.set_tab_order()
 
     def _lay_out(self) -> None:

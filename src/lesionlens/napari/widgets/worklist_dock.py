@@ -104,7 +104,7 @@ class WorklistDock(QWidget):
         tools = row(self.filter, self._before, self._next, self._ahead)
         parts = (title, tools, self.table, self._summary, self._problem)
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
-        DoubleClickGuard(self).guard_controls(self._before, self._next)
+        DoubleClickGuard(self, self._before, self._next)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._active = True
