@@ -92,9 +92,7 @@ class LesionLens(Panel):
         self.actions_.second.in_sight = self.views.in_sight
         self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
         self.keyboard = Keyboard(self, self.commands.run, self._is_left_to_napari)
-        self.loop = UpdateLoop(
-            session, editor, self.actions_.hang, self._paint, self._finish, self.views.handle
-        )
+        self.loop = UpdateLoop(self.actions_, self._paint, self._finish, self.views.handle)
         self.is_open = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
