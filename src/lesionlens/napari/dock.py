@@ -274,7 +274,7 @@ class LesionLens(Panel):
         focus = self.model.board.scene.focus
         if self.viewer.dims.ndisplay == 2 and focus is not None:
             self.views.single.fit_slices()
-            self.views.go_to(focus.point_mm, focus.box_mm)
+            self.views.go_to(focus.centroid_mm, focus.bounding_box_mm)
 
     # --- keys -----------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def box_of(view: View) -> tuple[float, float, float, float] | None:
     focus, outline = board.scene.focus, board.scene.outline
     if focus is None or outline.boxed is None or not outline.visible:
         return None
-    box_corners = corners(*focus.box_mm)
+    box_corners = corners(*focus.bounding_box_mm)
     depths = board.frame.depth(plane, box_corners)
     if not depths.min() <= view.depth_mm <= depths.max():
         return None
