@@ -366,9 +366,7 @@ class Actions(
         """Show a saved result or a segmentation for review, opening its study first."""
         other_study = study_of_other(self.session.state.study, path)
         if other_study is None:
-            return self.leave_study(
-                lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
-            )
+            return self.leave_study(lambda: reopen(self.opener, path, self.show_result))
         if self.session.refuses(self.jobs.busy_reason):
             return False
         question = (
