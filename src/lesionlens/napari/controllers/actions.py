@@ -98,9 +98,9 @@ class Actions(
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer, dialogs)
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
-        self.adder = LesionAdder(session, self.review_controller, self.editor)
-        self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
-        self.second = SecondResultController(session, self.review_controller, jobs, self)
+        self.adder = LesionAdder(self.review_controller)
+        self.prompting = Prompting(self.review_controller, LatestRequest(session, jobs))
+        self.second = SecondResultController(self.review_controller, self)
         self.exported: Path | None = None
         self._is_close_noticed = False
         """Whether closing the window was refused because of this export."""
