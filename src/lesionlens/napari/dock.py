@@ -232,7 +232,7 @@ class LesionLens(Panel):
         if window is None:
             return
         canvas = drop_targets(window)
-        self.drops = Drops(canvas, self.open_dropped, self)
+        self.drops = Drops(canvas, self.actions_.open_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)

@@ -140,7 +140,10 @@ class Actions(
         return self.leave_study(close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
-        """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
+        """Open dropped paths: scans, a saved result or its files, or a mask of the open study.
+
+        Those that are none of these are reported.
+        """
         if self.session.refuses(self.jobs.busy_reason):
             return False
         mask = len(paths) == 1 and is_mask(paths[0])

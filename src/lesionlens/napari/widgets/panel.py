@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from napari.components import ViewerModel
 from napari.settings import get_settings
@@ -270,10 +269,6 @@ class Panel(QWidget):
         if reason.refusing:
             self.actions_.review_controller.notify_obstacle()
 
-    def open_dropped(self, paths: Sequence[Path]) -> None:
-        """Open paths dropped on the panel or the canvas; report those that are not scans."""
-        self.actions_.open_dropped(tuple(paths))
-
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept local files and folders."""
         if local_paths(event.mimeData()):
@@ -284,4 +279,4 @@ class Panel(QWidget):
         paths = local_paths(event.mimeData())
         if paths:
             event.acceptProposedAction()
-            self.open_dropped(paths)
+            self.actions_.open_dropped(paths)
