@@ -312,7 +312,7 @@ def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, q
 class Recorder:
     """A brush that records the slices on which it is pressed."""
 
-    radius_mm, outline, takes_pointer = 3.0, None, True
+    takes_pointer = True
 
     def __init__(self):
         self.slabs = []
@@ -341,6 +341,7 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     affine[:3, 2] *= 5.0
     thick, other = Grid((40, 40, 8), affine), Grid((60, 60, 60), np.eye(4))
     frame, acts = Frame.acquired(thick), ViewActs(ReviewSession())
+    acts.editor = SimpleNamespace(outline=None, brush_mm=3.0)
     viewpoint = acts.viewpoint
     assert frame.tilted
     brush = Recorder()

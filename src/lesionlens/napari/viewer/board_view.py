@@ -222,7 +222,7 @@ class BoardView(QWidget):
         comparison = self._comparison_of(tile)
         if comparison is not None:
             return comparison.draw(self.board, tile, self._viewpoint.current)
-        drawn = None if tile.prior else self._brush.outline
+        drawn = None if tile.prior else self._acts.editor.outline
         return self._artist.draw(self.board, tile, self._viewpoint.current, drawn)
 
     def _press_brush(self, tile: Tile, point: Point) -> bool:
@@ -233,7 +233,7 @@ class BoardView(QWidget):
 
     def brush_mm(self, tile: Tile) -> float | None:
         """Return the radius of the brush; None if the pointer does not draw in a tile."""
-        return self._brush.radius_mm if self._comparison_of(tile) is None else None
+        return self._acts.editor.brush_mm if self._comparison_of(tile) is None else None
 
     def _slab(self, tile: Tile) -> Slab | None:
         """Return the slice of a tile; None where it shows no sequence of the study.

@@ -9,7 +9,6 @@ import numpy as np
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.geometry.strokes import Slab
-from lesionlens.napari.model.screen.drawing import DrawnOutline
 
 _BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
@@ -29,19 +28,9 @@ class LinkedBrush:
         self._stroke = ExitStack()
 
     @property
-    def radius_mm(self) -> float | None:
-        """Radius of the brush; None if the pointer does not draw."""
-        return self._editor.brush_mm
-
-    @property
     def takes_pointer(self) -> bool:
         """Whether a press draws, or sets a split point."""
-        return self.radius_mm is not None or self._editor.sets_split_points
-
-    @property
-    def outline(self) -> DrawnOutline | None:
-        """The outline being drawn, or None."""
-        return self._editor.outline
+        return self._editor.brush_mm is not None or self._editor.sets_split_points
 
     def press(self, point_mm: Point, slab: Slab | None) -> bool:
         """Begin or continue a stroke at a point (RAS+ mm), or set a split point.
