@@ -46,11 +46,6 @@ class CandidateModel(RowsModel[ShownCandidate]):
         """Darken the colours of the states on a light background, where they are too pale."""
         self._factor = _DARKER if light else 100
 
-    def show(self, rows: tuple[ShownCandidate, ...]) -> None:
-        """Show these rows."""
-        if rows != self._rows:
-            self.replace(rows)
-
     @override
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole

@@ -22,7 +22,7 @@ ALIGNMENT = Qt.ItemDataRole.TextAlignmentRole
 def candidates(parent):
     model = CandidateModel(parent)
     state = ReviewState.UNREVIEWED
-    model.show((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
+    model.replace((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
     return model
 
 
