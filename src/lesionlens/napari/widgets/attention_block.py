@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt
@@ -29,6 +27,7 @@ from lesionlens.napari.widgets.parts import (
     label,
     row,
     show_fact,
+    show_items,
     show_text,
     small_font,
 )
@@ -158,7 +157,8 @@ class AttentionBlock(Section):
             self._legend.show_map(None, map_colours(ATTENTION))
             return
         maps, choices = screen.maps, screen.choices
-        self._show_regions(maps.regions, choices.region)
+        regions = [(region.display_name, region) for region in maps.regions]
+        show_items(self._region, regions, choices.region)
         self._overlay.show_choice(choices.overlay)
         self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
@@ -181,14 +181,6 @@ class AttentionBlock(Section):
         self._bars.setVisible(bool(focus.relevance))
         show_text(self._no_bars_label, focus.no_bars)
         show_text(self._without, focus.occluded_result)
-
-    def _show_regions(self, regions: Sequence[Region], chosen: Region) -> None:
-        box = self._region
-        if [box.itemData(n) for n in range(box.count())] != list(regions):
-            box.clear()
-            for region in regions:
-                box.addItem(region.display_name, region)
-        box.setCurrentIndex(box.findData(chosen))
 
     def _show_trust(self, maps: ShownMapChoices, *, map_shown: bool) -> None:
         show_fact(self._trust, maps.verdict if map_shown else None)

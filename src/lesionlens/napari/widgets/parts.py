@@ -153,6 +153,16 @@ def combo_box(name: str, letters: int) -> QComboBox:
     return box
 
 
+def show_items(box: QComboBox, items: Sequence[tuple[str, object]], chosen: object) -> None:
+    """Show a list of (text, value) with one chosen, else the first."""
+    if [box.itemText(n) for n in range(box.count())] != [text for text, _ in items]:
+        box.clear()
+        for text, value in items:
+            box.addItem(text, value)
+    values = [value for _, value in items]
+    box.setCurrentIndex(values.index(chosen) if chosen in values else 0)
+
+
 def verbatim(text: str) -> str:
     """Return a text of a button or menu in which no "&" marks a key, such as a folder's name."""
     return text.replace("&", "&&")
