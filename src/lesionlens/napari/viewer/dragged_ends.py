@@ -97,7 +97,7 @@ class EndDragger:
         if end.is_measure:
             return any(measure.index == end.line_index for measure in drawing.measures)
         is_same = self._board().scene.outline.boxed == self._candidate
-        return is_same and any(ruler.number == end.line_index for ruler in drawing.rulers)
+        return is_same and any(ruler.index == end.line_index for ruler in drawing.rulers)
 
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
@@ -123,7 +123,7 @@ def _find_end(
     drawing: Drawing, position: tuple[float, float], reach_mm: float
 ) -> _DraggedEnd | None:
     """Return an end within reach; the last one if there are several."""
-    lines = [(False, ruler.number, ruler.ends) for ruler in drawing.rulers]
+    lines = [(False, ruler.index, ruler.points) for ruler in drawing.rulers]
     lines += [(True, measure.index, measure.points) for measure in drawing.measures]
     matches = [
         _DraggedEnd(is_measure, index, point_index)
