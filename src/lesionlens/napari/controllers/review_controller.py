@@ -120,8 +120,7 @@ class ReviewController:
 
     def withdraw(self, reason: str) -> None:
         """Withdraw the signature with a reason."""
-        reader = self.reader
-        self._record(lambda log: log.withdraw(reason, reader=reader))
+        self._record(lambda log: log.withdraw(reason, reader=self.reader))
 
     def check_outlines(self) -> str:
         """Return which decisions were made on other outlines; withdraw a signature on such.
@@ -156,8 +155,7 @@ class ReviewController:
         def place() -> bool:
             if self.session.refuses(self._decision_log.signed_obstacle()):
                 return False
-            reader = self.reader
-            self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
+            self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=self.reader))
             return True
 
         self.after_edit(place)
@@ -175,8 +173,7 @@ class ReviewController:
 
     def withdraw_response(self, reason: str) -> None:
         """Withdraw the signed response with a reason."""
-        reader = self.reader
-        self._record(lambda log: log.withdraw_response(reason, reader=reader))
+        self._record(lambda log: log.withdraw_response(reason, reader=self.reader))
 
     def store_reason(self) -> None:
         """Add reasons typed after their decisions to these decisions, also out of focus."""
@@ -193,11 +190,10 @@ class ReviewController:
         ]
         if not decided or self._refuses_change():
             return
-        reader = self.reader
 
         def record(log: ReviewLog) -> None:
             for event, reason in decided:
-                log.decide(event.tracking_uid, event.state, reader=reader, reason=reason)
+                log.decide(event.tracking_uid, event.state, reader=self.reader, reason=reason)
 
         self._record(record)
 
