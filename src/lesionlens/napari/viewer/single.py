@@ -19,13 +19,13 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.records.findings import Point
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, fitted_caption
 from lesionlens.napari.viewer.millimetres import Millimetres
 
-Point = tuple[float, float, float]
 Box = tuple[Point, Point]
 
 ORDERS = {Plane.AXIAL: (2, 1, 0), Plane.CORONAL: (1, 2, 0), Plane.SAGITTAL: (0, 2, 1)}
