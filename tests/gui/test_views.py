@@ -1250,7 +1250,7 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     shown.session.go_to_candidate(1)
     shown.views.linked.wheel_turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
     before = shown.actions_.viewpoint.current
-    assert shown.views.linked.zoomed
+    assert not shown.views.linked.is_fitted
     shown.commands.run("edit_outline")
     assert shown.session.state.editing == 1
     assert shown.actions_.viewpoint.current == before

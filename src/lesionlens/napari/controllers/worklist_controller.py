@@ -383,8 +383,8 @@ class WorklistController:
             self.actions.session.restore_suspended()
             return
         unaided_first = self.session.unaided_first and not row.session
-        self.actions.read_controller.expect(
-            ExpectedRead(database, self.session.key_of(row), unaided_first, self.session.rated)
+        self.actions.read_controller.expected = ExpectedRead(
+            database, self.session.key_of(row), unaided_first, self.session.rated
         )
         self._current, self._refused = (opened.study, row), None
         entry = row.entry

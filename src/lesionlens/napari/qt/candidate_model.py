@@ -60,7 +60,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
         """Return text, colour, alignment, tooltip or id of a cell."""
         if not index.isValid():
             return None
-        row = self._rows[index.row()]
+        row = self.rows[index.row()]
         values_by_role = {
             int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGNMENTS[index.column()],

@@ -65,7 +65,8 @@ class BoardView(QWidget):
         self._maximised: int | None = None
         self._artist = TilePainter({})
         self._comparison_view: ComparedImages | None = None
-        self._fitted = True
+        self.is_fitted = True
+        """Whether the reader neither zoomed nor moved the views."""
         self._wheel_steps = WheelSteps()
         self._ends = EndDragger(lambda: self.board, acts)
         self._hover: tuple[Tile, Point] | None = None
@@ -149,7 +150,7 @@ class BoardView(QWidget):
             for row in range(tile.row, tile.row + tile.rows):
                 self._grid.setRowStretch(row, 1)
             view.show()
-        self._fitted = True
+        self.is_fitted = True
         self._grid.activate()  # sizes must be known before going to a candidate
         self.resized()
 
@@ -166,13 +167,8 @@ class BoardView(QWidget):
         picture = next((p for p in pictures if p is not None), None)
         if picture is not None:
             centre = picture.grid.to_mm((np.asarray(picture.grid.shape) - 1) / 2)
-            self._fitted = True
+            self.is_fitted = True
             self._viewpoint.move(centre_mm=as_vec3(centre), zoom=self.fit_zoom())
-
-    @property
-    def zoomed(self) -> bool:
-        """Whether the reader zoomed or moved the views."""
-        return not self._fitted
 
     def fit_zoom(self) -> float:
         """Return the zoom that fits the volume into every view."""
@@ -193,12 +189,12 @@ class BoardView(QWidget):
                 on_screen = self.board.frame.on_screen(view.tile.plane, box_corners)
                 extent = ROOM * np.maximum(np.ptp(on_screen, axis=0), 1.0)
                 zoom = min(zoom, view.width() / extent[0], view.height() / extent[1])
-        self._fitted = self._fitted and zoom == self._viewpoint.current.zoom
+        self.is_fitted = self.is_fitted and zoom == self._viewpoint.current.zoom
         self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
     def go_to_point(self, centre_mm: Point) -> None:
         """Centre every view on a point."""
-        self._fitted = False
+        self.is_fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
@@ -356,7 +352,7 @@ class BoardView(QWidget):
             shift_mm = -(np.asarray(offset_px) / viewpoint.zoom) @ self.board.frame.screen(
                 tile.plane
             )
-            self._fitted = False
+            self.is_fitted = False
             self._viewpoint.move(centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm))
 
     def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None:
@@ -394,7 +390,7 @@ class BoardView(QWidget):
         zoom = viewpoint.zoom * ZOOM_STEP**steps
         offset_mm = np.asarray(position) - frame.on_screen(tile.plane, viewpoint.centre_mm)
         shift_mm = offset_mm * (1 - viewpoint.zoom / zoom) @ frame.screen(tile.plane)
-        self._fitted = False
+        self.is_fitted = False
         self._viewpoint.move(
             centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm), zoom=zoom
         )
@@ -412,7 +408,7 @@ class BoardView(QWidget):
 
     def resized(self) -> None:
         """Fit again unless the reader zoomed or moved."""
-        if self._fitted and not self.zoom_is_external:
+        if self.is_fitted and not self.zoom_is_external:
             self._viewpoint.move(zoom=self.fit_zoom())
 
 

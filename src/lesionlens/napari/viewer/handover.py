@@ -37,7 +37,7 @@ class Handover:
         if dims.ndim >= SPACE and dims.ndisplay == 2:
             self._viewer.scene.camera.center = tuple(centre[axis] for axis in patient_axes(dims))
             self._transferred_zoom = 0.0
-            if linked.zoomed:
+            if not linked.is_fitted:
                 self._viewer.scene.camera.zoom = self._transferred_zoom = (
                     self._viewpoint.current.zoom
                 )

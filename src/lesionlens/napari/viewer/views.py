@@ -123,7 +123,7 @@ class Views(QObject):
             if model.study is not None:
                 self.single.set_up()
                 self._mouse.listen()
-        if model.overlays is not before.overlays:
+        if model.board.overlays is not before.board.overlays:
             self._show_overlays(before, model)
         elif model.study is not before.study is not None:
             self._collection.start(_COLLECTION_MS)
@@ -131,9 +131,9 @@ class Views(QObject):
 
     def _show_overlays(self, before: ViewModel, model: ViewModel) -> None:
         is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
-        self._keep_position(lambda: self._layers.show_overlays(model.overlays, model.study))
+        self._keep_position(lambda: self._layers.show_overlays(model.board.overlays, model.study))
         self.overlays_changed.emit()
-        if before.overlays is None or model.overlays is None:
+        if before.board.overlays is None or model.board.overlays is None:
             self._collection.start(0)
         if is_empty:
             self.fit()

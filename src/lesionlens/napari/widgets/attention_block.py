@@ -160,7 +160,7 @@ class AttentionBlock(Section):
         regions = [(region.display_name, region) for region in maps.regions]
         show_items(self._region, regions, choices.region)
         self._overlay.show_choice(choices.overlay)
-        self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
+        self._overlay.buttons[Overlay.MAP].setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
             self._opacity.setValue(round(choices.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)

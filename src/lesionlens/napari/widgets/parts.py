@@ -258,7 +258,8 @@ class Segments(QWidget):
     def __init__(self, choices: Sequence[tuple[object, str, str]]) -> None:
         """Create a button for each (value, text, tooltip)."""
         super().__init__()
-        self._buttons: dict[object, QToolButton] = {}
+        self.buttons: dict[object, QToolButton] = {}
+        """By choice; Tab stops at the chosen one, arrows lead to the others."""
         self._group = QButtonGroup(self)
         layout = row(spacing=2)
         self.setLayout(layout)
@@ -270,27 +271,19 @@ class Segments(QWidget):
             button.setProperty("role", "segment")
             button.clicked.connect(lambda _=False, value=value: self.chosen.emit(value))
             self._group.addButton(button)
-            self._buttons[value] = button
+            self.buttons[value] = button
             layout.addWidget(button)
 
     def show_choice(self, value: object) -> None:
         """Show the choice, without a signal."""
-        button = self._buttons.get(value)
+        button = self.buttons.get(value)
         if button is not None and not button.isChecked():
             button.setChecked(True)
-        for other in self._buttons.values():  # Tab stops at one, arrows lead to the others
+        for other in self.buttons.values():
             chosen = other is button
             other.setFocusPolicy(
                 Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus
             )
-
-    def stops(self) -> tuple[QWidget, ...]:
-        """Return the buttons: Tab stops at the chosen one, arrows lead to the others."""
-        return tuple(self._buttons.values())
-
-    def button(self, value: object) -> QToolButton:
-        """Return the button of a choice."""
-        return self._buttons[value]
 
 
 def signed(value: float) -> str:
