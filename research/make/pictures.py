@@ -138,7 +138,7 @@ def preliminary_result(studio: Studio, panel: LesionLens) -> None:
     wait_for(lambda: False, at_most_s=3.0)  # the panel is laid out while the analysis continues
     screenshot = studio.viewer.screenshot(canvas_only=False, flash=False)
     save_png(screenshot[..., :3], studio.docs / "pictures/first-look.png")
-    panel.actions_.stop()
+    panel.jobs.stop()
     wait_for(lambda: not panel.jobs.running)
 
 

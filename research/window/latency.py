@@ -124,7 +124,7 @@ def wait_until(done: Callable[[], bool]) -> None:
 def time_opening(panel: LesionLens, study: Path) -> None:
     """Time dropping a study: until its first image, and until all sequences are loaded."""
     stopwatch = Stopwatch()
-    panel.open_dropped([study])
+    panel.actions_.open_dropped((study,))
     wait_until(lambda: len(panel.viewer.layers) > 0)
     process_events()
     print_row("drop → picture", [stopwatch.read()], "2000")

@@ -115,7 +115,7 @@ def test_a_stopped_analysis_removes_its_first_pass(looked, qtbot):
     panel, _ = looked
     panel.commands.run("next_candidate")
     assert panel.session.state.choices.overlay is Overlay.CONTOUR
-    panel.actions_.stop()
+    panel.jobs.stop()
     wait(qtbot, panel)
     assert panel.session.state.preliminary is None
     assert panel.session.state.choices.overlay is Overlay.OFF

@@ -242,7 +242,7 @@ def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(rev
 def test_a_click_that_cannot_probe_says_why(loaded):
     """It was ignored in silence."""
     state = loaded.session.state
-    loaded.views.linked.probe_requested.emit(LEFT)
+    loaded.actions_.probe(LEFT)
     assert (loaded.session.state.message, state.analysis) == ("Analyse the study first.", None)
     loaded.session.notify("")
     loaded.actions_.probe(LEFT, moving=True)

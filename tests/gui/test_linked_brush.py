@@ -312,7 +312,7 @@ def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, q
 class Recorder:
     """A brush that records the slices on which it is pressed."""
 
-    radius_mm, outline, takes_pointer = 3.0, None, True
+    takes_pointer = True
 
     def __init__(self):
         self.slabs = []
@@ -341,9 +341,11 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     affine[:3, 2] *= 5.0
     thick, other = Grid((40, 40, 8), affine), Grid((60, 60, 60), np.eye(4))
     frame, acts = Frame.acquired(thick), ViewActs(ReviewSession())
+    acts.editor = SimpleNamespace(outline=None, brush_mm=3.0)
     viewpoint = acts.viewpoint
     assert frame.tilted
-    view = BoardView(acts, lambda _: (0.0, 1.0), parent)
+    brush = Recorder()
+    view = BoardView(acts, brush, lambda _: (0.0, 1.0), parent)
     view.set_pictures(
         {
             sequence: OrientedVolume.of(np.zeros(grid.shape, np.float32), grid)
@@ -352,11 +354,10 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     )
     tiles = (Tile(MrSequence.T1C, Plane.AXIAL), Tile(MrSequence.FLAIR, Plane.AXIAL, 0, 1))
     view.show_board(Board(tiles=tiles, frame=frame, grid=thick, opened=True))
-    view.brush = Recorder()
     viewpoint.move(point_mm=tuple(thick.to_mm((20, 20, 4 + off_centre))))
     for tile in tiles:
         view.pressed(tile, (0.0, 0.0), probe=False)
-    acquired, interpolated = view.brush.slabs
+    acquired, interpolated = brush.slabs
     assert acquired.depth_mm == pytest.approx(frame.depth(Plane.AXIAL, thick.to_mm((20, 20, 4))))
     assert interpolated.depth_mm == pytest.approx(acquired.depth_mm)
     assert interpolated.thickness_mm == pytest.approx(5.0)
@@ -364,11 +365,11 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     analysis = SimpleNamespace(prepared=SimpleNamespace(native=thick))
     view.board = replace(view.board, grid=other, analysis=analysis)
     view.pressed(tiles[1], (0.0, 0.0), probe=False)
-    assert view.brush.slabs[-1].depth_mm == pytest.approx(acquired.depth_mm)
-    assert view.brush.slabs[-1].thickness_mm == pytest.approx(5.0)
+    assert brush.slabs[-1].depth_mm == pytest.approx(acquired.depth_mm)
+    assert brush.slabs[-1].thickness_mm == pytest.approx(5.0)
     beyond = tuple(thick.to_mm((20, 20, 9)))  # where that sequence has no slice
     viewpoint.move(point_mm=beyond)
     view.pressed(tiles[1], (0.0, 0.0), probe=False)
-    assert view.brush.slabs[-1].thickness_mm == 1.0
-    assert view.brush.slabs[-1].depth_mm == pytest.approx(frame.depth(Plane.AXIAL, beyond), abs=0.5)
+    assert brush.slabs[-1].thickness_mm == 1.0
+    assert brush.slabs[-1].depth_mm == pytest.approx(frame.depth(Plane.AXIAL, beyond), abs=0.5)
     view.release()

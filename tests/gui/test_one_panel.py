@@ -464,7 +464,7 @@ def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed, qtbot):
     table, model = reviewed.candidates.table, reviewed.candidates.model
     words, header = "right thalamus and basal ganglia", table.horizontalHeader()
     header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
-    model.show((replace(model.rows[0], location=words),))
+    model.replace((replace(model.rows[0], location=words),))
     wide = table.fontMetrics().horizontalAdvance(words) + 20
     header.resizeSection(1, wide)
     qtbot.wait(50)

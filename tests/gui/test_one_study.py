@@ -112,7 +112,7 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     if error is not None:
         fails.append(error)
     else:
-        panel.actions_.stop()
+        panel.jobs.stop()
     gate.set()
     wait(qtbot, panel)
     assert session.state.study is before.study
@@ -733,7 +733,7 @@ def test_a_result_that_was_cancelled_or_is_unreadable_is_not_opened_each_second(
     if error is not None:
         fails.append(error)
     else:
-        panel.actions_.stop()
+        panel.jobs.stop()
     gate.set()
     wait(qtbot, panel)
     assert (panel.session.state.problem is None) is (error is None)

@@ -42,6 +42,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.checks import early_name_check
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -61,7 +62,6 @@ from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIO
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.qt.latest_request import RequestKey
-from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.store import load
@@ -638,7 +638,7 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
 ):
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study)
-    panel.open_dropped([tmp_path / "out"])
+    panel.actions_.open_dropped((tmp_path / "out",))
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
     assert panel.session.state.reopened
@@ -657,7 +657,7 @@ def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
     write_dicom(make_patient(spacing_mm=12.0), tmp_path / "there", sequences=(MrSequence.T1C,))
     moved = replace(analysis.study, root=tmp_path / "there", uid="1.2.3")
     study_locations.remember(analysis.run.inputs, moved)
-    panel.open_dropped([tmp_path / "out"])
+    panel.actions_.open_dropped((tmp_path / "out",))
     wait(qtbot, panel)
     state = panel.session.state
     assert (state.study, state.query) == (None, None)
@@ -671,7 +671,7 @@ def test_dropped_files_of_a_result_open_the_result(
     """They were opened as scans, and the reader was asked which sequences they are."""
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study)
-    panel.open_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
+    panel.actions_.open_dropped(tuple(tmp_path / "out" / f"{name}.nii.gz" for name in names))
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert (panel.session.state.problem, panel.session.state.query) == (None, None)
     assert panel.session.state.reopened

@@ -10,7 +10,13 @@ from tests.phantoms.analysis import write_study
 PANEL = (
     "open_folder", "open_file", "reopen_result", "open_second", "compare", "reopen_mask", "export"
 )  # fmt: skip
-DOCK = ("list", "folder", "table", "tables")
+LIST, FOLDER, TABLE = "Open a list", "New list of a folder", "New list of a CSV"
+
+
+def ask(listed, name):
+    """Choose an entry of the list's menu by the beginning of its name."""
+    entries = listed._open.menu().actions()
+    next(entry for entry in entries if entry.text().startswith(name)).trigger()
 
 
 @pytest.fixture
@@ -30,8 +36,8 @@ def test_a_cancelled_dialog_changes_nothing(reviewed, listed, choose):
     before, screen = reviewed.session.state, listed.session.state
     for name in PANEL:
         reviewed.commands.run(name)
-    for name in DOCK:
-        getattr(listed, f"ask_{name}")()
+    for name in (LIST, FOLDER, TABLE, "Write the tables"):
+        ask(listed, name)
     assert reviewed.session.state is before
     assert listed.session.state is screen
     assert not (reviewed.jobs.running)
@@ -96,22 +102,22 @@ def test_a_list_is_made_of_a_folder_and_of_a_table(listed, head, choose, tmp_pat
         write_study(head, studies / name)
     target.mkdir()
     choose(studies, target)
-    listed.ask_folder()
+    ask(listed, FOLDER)
     wait(qtbot, listed.controller)
     assert [row.entry.name for row in listed.model.rows] == ["p1", "p2"]
     assert "2 new studies." in reads(listed)
     table = tmp_path / "studies.csv"
     table.write_text("study\n" + "\n".join(str(studies / name) for name in ("p1", "p2")) + "\n")
     choose(table)  # and no folder for the list
-    listed.ask_table()
+    ask(listed, TABLE)
     assert not listed.controller.jobs.running
     other = tmp_path / "other"
     other.mkdir()
     choose(table, other)
-    listed.ask_table()
+    ask(listed, TABLE)
     wait(qtbot, listed.controller)
     assert listed.session.state.problem is None, listed.session.state.problem
     assert len(listed.model.rows) == 2
     choose(target)
-    listed.ask_list()
+    ask(listed, LIST)
     assert listed.session.state.folder == target

@@ -109,19 +109,17 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
         lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
     )
     linked, acts = panel.views.linked, []
-    linked.lesion_requested.connect(acts.append)
-    linked.prompted.connect(acts.append)
-    linked.probe_requested.connect(acts.append)
     linked.pointed.connect(acts.append)  # a held key probes there
-    monkeypatch.setattr(panel.actions_.adder, "add", lambda _: None)
-    monkeypatch.setattr(panel.actions_.prompting, "add_gesture", lambda _: None)
+    monkeypatch.setattr(panel.actions_, "add_lesion_at", acts.append)
+    monkeypatch.setattr(panel.actions_, "probe", acts.append)
+    monkeypatch.setattr(panel.actions_.prompting, "add_gesture", acts.append)
     then, now = (view.tile for view in linked.tiles)
     for tile, expected in ((then, 0), (now, 4)):
         panel.session.notify("")
         linked.hovered(tile, (10.0, 5.0))
         linked.lesion_added(tile, (10.0, 5.0))
         linked.pressed(tile, (10.0, 5.0), probe=True)
-        linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), linked.crosshair()))
+        linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), (0.0, 0.0, 0.0)))
         assert len(acts) == expected
         assert ("another examination" in panel.session.state.message) is (tile is then)
     panel.session.go_to_candidate(1)
@@ -279,7 +277,7 @@ def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
     panel, _ = compared
     assert not panel.actions_.open(analysis.study.root)
     assert "A job is still running" in reads(panel)
-    panel.actions_.stop()
+    panel.jobs.stop()
     assert not panel.actions_.open_dropped((analysis.study.root,))
     assert "The last job is being stopped" in reads(panel)  # cancelling again would not help
     wait(qtbot, panel)

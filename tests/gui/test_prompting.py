@@ -22,12 +22,12 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
+from lesionlens.napari.colours import PROMPT_COLOURS
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.qt.latest_request import RequestKey
-from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
 def answered(panel, qtbot):
@@ -325,17 +325,13 @@ def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, 
     look_at(missed, RIGHT)
     view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
     gestures = []
-    prompting, linked = missed.actions_.prompting, missed.views.linked
-    linked.prompted.disconnect(prompting.add_gesture)
-    linked.prompted.connect(gestures.append)
+    prompting = missed.actions_.prompting
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompting, "add_gesture", gestures.append)
         prompting.set_active(held=True)
         middle = QPoint(view.width() // 2, view.height() // 2)
         qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=middle)
         qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle + QPoint(40, 30))
-    linked.prompted.disconnect(gestures.append)
-    linked.prompted.connect(prompting.add_gesture)
     missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert gesture.kind is PromptKind.SCRIBBLE
@@ -345,19 +341,15 @@ def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, 
     assert length == pytest.approx(50 / zoom, rel=0.02)
 
 
-def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbot):
+def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbot, monkeypatch):
     missed.actions_.show_layout(Layout.PAIR)
     look_at(missed, RIGHT)
-    linked, gestures = missed.views.linked, []
-    view = linked.tiles[0]
+    view, gestures = missed.views.linked.tiles[0], []
     missed.actions_.prompting.set_active(held=True)
-    linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
-    linked.prompted.connect(gestures.append)
+    monkeypatch.setattr(missed.actions_.prompting, "add_gesture", gestures.append)
     end = dragged(qtbot, view)
     missed.actions_.scroll(3)
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
-    linked.prompted.disconnect(gestures.append)
-    linked.prompted.connect(missed.actions_.prompting.add_gesture)
     missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert {round(z, 3) for _, _, z in gesture.path_mm} == {RIGHT[2]}
@@ -473,7 +465,7 @@ def test_a_stroke_with_a_layer_of_the_user_adds_and_probes_nothing(
     assert [point[2] for point in acts] == [pytest.approx(RIGHT[2], abs=3.0)]
 
 
-def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
+def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot, monkeypatch):
     """Some window managers take every click with Alt."""
     missed.actions_.show_layout(Layout.SINGLE)
     look_at(missed, RIGHT)
@@ -501,7 +493,9 @@ def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
     view = missed.views.linked.tiles[0]
     qtbot.keyPress(view, Qt.Key.Key_F2)
     before, made = pixels_of(view, PROMPT_COLOURS[False]), []
-    missed.views.linked.prompted.connect(made.append)
+    prompting = missed.actions_.prompting
+    add_gesture = prompting.add_gesture
+    monkeypatch.setattr(prompting, "add_gesture", lambda one: [made.append(one), add_gesture(one)])
     end = dragged(qtbot, view)
     assert pixels_of(view, PROMPT_COLOURS[False]) > before + 20
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)

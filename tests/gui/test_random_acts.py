@@ -59,7 +59,7 @@ def open_row(panel, listed, seed):
 
 
 def stop(panel, listed, seed):
-    panel.actions_.stop()
+    panel.jobs.stop()
 
 
 def go_somewhere(panel, listed, seed):
@@ -109,7 +109,7 @@ def test_no_order_of_acts_is_a_defect_or_reaches_another_study(
         settle(panel, listed, seed)
         problem = panel.session.state.problem
         assert problem is None or "defect" not in problem.title, (problem, done)
-    panel.actions_.stop()
+    panel.jobs.stop()
     wait(qtbot, panel)
     study = panel.session.state.study
     for layer in panel.viewer.layers:

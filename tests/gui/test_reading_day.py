@@ -308,7 +308,7 @@ def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, m
     qtbot.waitUntil(lambda: day._next_study.is_held, timeout=PATIENCE_MS)
     study = panel.session.state.study
     panel.commands.run("next_study")
-    panel.actions_.stop()
+    panel.jobs.stop()
     try:
         qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     finally:
@@ -502,7 +502,7 @@ def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, una
     assert session.state.message == hidden
     panel.commands.run("mark_to_candidate")
     assert "Ctrl-click" not in session.state.message
-    panel.gestures._act_by_modifier(RIGHT, {"Control"})
+    panel.views._gestures._act_by_modifier(RIGHT, {"Control"})
     assert session.state.message == hidden
 
 

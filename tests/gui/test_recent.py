@@ -179,7 +179,7 @@ def test_an_outline_is_kept_before_a_result_of_the_same_study_is_shown(
     uid, states = drawn_on(reviewed), []
     monkeypatch.setattr(
         "lesionlens.napari.controllers.actions.reopen",
-        lambda session, *_: states.append(session.state),
+        lambda opener, *_: states.append(opener.session.state),
     )
     reviewed.actions_.reopen(tmp_path / "result")
     wait(qtbot, reviewed)

@@ -397,7 +397,7 @@ def test_a_window_does_not_close_during_an_export_without_a_word(
         assert not reviewed._may_close()
         assert "The result is being exported" in reads(reviewed)
         assert reviewed._may_close(), "closing once more was refused too"
-        reviewed.actions_.stop()
+        reviewed.jobs.stop()
         wait(qtbot, reviewed)
     reviewed.actions_.export(tmp_path / "out")
     go_on.set()

@@ -32,6 +32,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT
+from lesionlens.napari.colours import MARK_COLOUR
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging, views
@@ -44,7 +45,6 @@ from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer import paint, second_window
-from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import (
     Projection,
     avoid_overlap,
@@ -719,21 +719,23 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     first = analysis.findings.candidates[0]
     view = measuring(shown, first)
     longest, across = drawn(shown, view).rulers
-    lengths = [float(np.linalg.norm(ends[1] - ends[0])) for _, ends, _ in (longest, across)]
+    lengths = [float(np.linalg.norm(np.subtract(*one.points))) for one in (longest, across)]
     labels = analysis.volumes.labels
     enhancing = np.isin(labels.data, [int(label) for label in Region.ET.labels])
     found = diameters((analysis.findings.components == first.id) & enhancing, labels.grid)
     assert lengths == pytest.approx([found.longest_mm, found.perpendicular_mm], abs=0.01)
-    along, over = (ends[1] - ends[0] for _, ends, _ in (longest, across))
+    along, over = (one.points[1] - one.points[0] for one in (longest, across))
     assert abs(float(along @ over)) < 1e-6
     to = view.projection(drawn(shown, view))
-    end = to.point(*longest[1][1]).toPoint()
+    end = to.point(*longest.points[1]).toPoint()
     drag(qtbot, view, Qt.MouseButton.LeftButton, end, end + QPoint(25, 0))
     moved = drawn(shown, view).rulers[0]
-    assert moved[2].endswith("by hand")
-    np.testing.assert_allclose(moved[1][1] - longest[1][1], (25 / to.zoom, 0.0), atol=1.0)
+    assert moved.lines[0].endswith("by hand")
+    np.testing.assert_allclose(moved.points[1] - longest.points[1], (25 / to.zoom, 0.0), atol=1.0)
     (kept, _) = shown.session.state.analysis.findings.candidates
-    assert kept.longest_axial_diameter_mm == pytest.approx(float(moved[2].split()[0]), abs=0.06)
+    assert kept.longest_axial_diameter_mm == pytest.approx(
+        float(moved.lines[0].split()[0]), abs=0.06
+    )
     shown.commands.run("copy_sentence")
     assert f"{kept.longest_axial_diameter_mm:.0f} ×" in QApplication.clipboard().text()
     shown.commands.run("undo")
@@ -751,12 +753,10 @@ def test_a_click_beside_the_end_of_a_diameter_places_nothing(shown, analysis, qt
     first = analysis.findings.candidates[0]
     view = measuring(shown, first)
     drawing = drawn(shown, view)
-    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    end = view.projection(drawing).point(*drawing.rulers[0].points[1]).toPoint()
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=end + QPoint(5, 3))
     assert shown.session.state.review.diameters_of(first.tracking_uid) is None
-    assert [words for _, _, words in drawn(shown, view).rulers] == [
-        words for _, _, words in drawing.rulers
-    ]
+    assert [one.lines for one in drawn(shown, view).rulers] == [one.lines for one in drawing.rulers]
 
 
 def test_only_the_diameter_that_was_dragged_is_by_hand(shown, analysis, qtbot):
@@ -801,7 +801,7 @@ def holding_an_end(shown, candidate, qtbot):
     """Drag an end of a diameter a little and hold it; return its view, and where it was grabbed."""
     view = measuring(shown, candidate)
     drawing = drawn(shown, view)
-    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    end = view.projection(drawing).point(*drawing.rulers[0].points[1]).toPoint()
     qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
     moved_to(view, end + QPoint(12, 0))
     return view, end
@@ -1250,7 +1250,7 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     shown.session.go_to_candidate(1)
     shown.views.linked.wheel_turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
     before = shown.actions_.viewpoint.current
-    assert shown.views.linked.zoomed
+    assert not shown.views.linked.is_fitted
     shown.commands.run("edit_outline")
     assert shown.session.state.editing == 1
     assert shown.actions_.viewpoint.current == before

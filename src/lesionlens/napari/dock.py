@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import napari
@@ -23,9 +22,7 @@ from lesionlens.base.process import host_process
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
-from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
-from lesionlens.napari.controllers.linked_brush import LinkedBrush
+from lesionlens.napari.controllers.copies import release_copy
 from lesionlens.napari.controllers.update_loop import UpdateLoop
 from lesionlens.napari.loading import KEY, layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -41,8 +38,6 @@ from lesionlens.napari.qt.key_conflicts import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
-from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.copies import release_copy
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
@@ -56,9 +51,6 @@ _IMAGE_RESTORED = (
     "eye beside its name; to remove it, choose Open…, Close the study."
 )
 _AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
-_LAYER_RESTORED = (
-    "A layer of the study had been moved in napari: its position in the patient is restored."
-)
 _STILL_SENDING = (
     "A result is being sent to the archive: wait until it finishes, or close again to stop it."
 )
@@ -87,28 +79,19 @@ class LesionLens(Panel):
         super().__init__(viewer, session)
         self.viewer = viewer
         self._moving, self._preferences = False, preference_events()
-        self.layers = Layers(viewer)
+        self.layers = Layers(viewer, session)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
-        editor, adder = self.actions_.editor, self.actions_.adder
-        self.views.brush = LinkedBrush(editor, adder.add_split_point, session.decline)
+        editor = self.actions_.editor
         editor.on_labels_changed = self.views.repaint
         editor.on_layer_added = self.layers.lock_transform
-        self.layers.sequence_revealed = session.choose_sequence
-        self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.orientation_restored = self._on_turned
         self.actions_.renew_pointer = self.views.update_pointer
         marking = self.actions_.read_controller.marking
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
-        self.gestures = CanvasGestures(viewer, self.actions_)
-        acts: dict[Command, Callable[..., Any]] = {
-            command: partial(self.commands.run, command.name) for command in KEY_COMMANDS
-        }
-        self.keyboard = Keyboard(self, acts, self._is_left_to_napari)
-        self.loop = UpdateLoop(
-            session, editor, self.actions_.hang, self._paint, self._finish, self.views.handle
-        )
+        self.keyboard = Keyboard(self, self.commands.run, self._is_left_to_napari)
+        self.loop = UpdateLoop(self.actions_, self._paint, self._finish, self.views.handle)
         self.is_open = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
@@ -121,10 +104,8 @@ class LesionLens(Panel):
 
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
-        self.views.pointer_moved.connect(self.gestures.probe_pointer)
         self.read_block.go_to_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         for event, act in self._events():
@@ -250,7 +231,7 @@ class LesionLens(Panel):
         if window is None:
             return
         canvas = drop_targets(window)
-        self.drops = Drops(canvas, self.open_dropped, self)
+        self.drops = Drops(canvas, self.actions_.open_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
@@ -282,17 +263,6 @@ class LesionLens(Panel):
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
 
-    def _on_board_created(self, linked: BoardView) -> None:
-        prompting = self.actions_.prompting
-        linked.prompting = lambda: prompting.active
-        linked.excluding = lambda: prompting.excluding
-        linked.probe_requested.connect(self.actions_.probe)
-        linked.lesion_requested.connect(self.actions_.add_lesion_at)
-        linked.prompted.connect(prompting.add_gesture)
-        linked.stroke_begun.connect(prompting.begin_stroke)
-        linked.stroke_ended.connect(prompting.end_stroke)
-        prompting.stroke_ended.connect(linked.forget_prompt)
-
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane
         self.session.notify(_AXES_RESTORED)
@@ -305,7 +275,7 @@ class LesionLens(Panel):
         focus = self.model.board.scene.focus
         if self.viewer.dims.ndisplay == 2 and focus is not None:
             self.views.single.fit_slices()
-            self.views.go_to(focus.point_mm, focus.box_mm)
+            self.views.go_to(focus.centroid_mm, focus.bounding_box_mm)
 
     # --- keys -----------------------------------------------------------------------------
 
@@ -354,7 +324,6 @@ class LesionLens(Panel):
         self.actions_.read_controller.release()
         for event, act in self._events():
             event.disconnect(act)
-        self.gestures.release()
         self.views.release()
         self.layers.release()
         if self.drops is not None:

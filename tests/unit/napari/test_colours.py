@@ -7,13 +7,13 @@ import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR
 from lesionlens.napari.model.screen.drawing import (
     DOUBT_COLOUR,
     ORIGINAL_COLOUR,
     SECOND_COLOUR,
 )
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR
 
 VISIONS = {
     "normal": np.eye(3),

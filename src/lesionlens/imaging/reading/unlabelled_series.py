@@ -43,7 +43,7 @@ def identify_by_image(
         if guess.sequence is not None and guess.sequence in assigned:
             guess = Guess(
                 None,
-                (f"{guess.sequence.display_name} based on {guess.evidence}, but there is another"),
+                f"{guess.sequence.display_name} based on {guess.evidence}, but there is another",
                 0.0,
             )
         if guess.sequence is not None:

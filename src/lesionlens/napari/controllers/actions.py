@@ -100,9 +100,9 @@ class Actions(
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer, dialogs)
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
-        self.adder = LesionAdder(session, self.review_controller, self.editor)
-        self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
-        self.second = SecondResultController(session, self.review_controller, jobs, self)
+        self.adder = LesionAdder(self.review_controller)
+        self.prompting = Prompting(self.review_controller, LatestRequest(session, jobs))
+        self.second = SecondResultController(self.review_controller, self)
         self.exported: Path | None = None
         self._is_close_noticed = False
         """Whether closing the window was refused because of this export."""
@@ -142,7 +142,10 @@ class Actions(
         return self.leave_study(close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
-        """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
+        """Open dropped paths: scans, a saved result or its files, or a mask of the open study.
+
+        Those that are none of these are reported.
+        """
         if self.session.refuses(self.jobs.busy_reason):
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
@@ -371,9 +374,7 @@ class Actions(
         """Show a saved result or a segmentation for review, opening its study first."""
         other_study = study_of_other(self.session.state.study, path)
         if other_study is None:
-            return self.leave_study(
-                lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
-            )
+            return self.leave_study(lambda: reopen(self.opener, path, self.show_result))
         if self.session.refuses(self.jobs.busy_reason):
             return False
         question = (
@@ -398,10 +399,6 @@ class Actions(
         elif not self.session.refuses(self.jobs.busy_reason):
             title = "Compare with the result, or the latest result of the patient, in this folder"
             self.dialogs.ask_path(self.compare, title)
-
-    def stop(self) -> None:
-        """Request cancellation of the running job."""
-        self.jobs.stop()
 
     # --- candidates and overlays ----------------------------------------------------------
 

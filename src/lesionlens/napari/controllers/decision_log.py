@@ -13,6 +13,7 @@ from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import Review, ReviewEvent, valid_and_undone
 from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
 from lesionlens.napari.model.wording import reads
+from lesionlens.napari.model.wording.edits import SIGNED, unfinished_drawing
 from lesionlens.results.review import store
 from lesionlens.site.database.reads import as_stored
 from lesionlens.site.database.records import ReadKey
@@ -20,6 +21,19 @@ from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
+
+_DECIDED_ELSEWHERE = (
+    "Decisions on this study were also made in another window: open it again to see them all, "
+    "then sign."
+)
+_SIGNED_ELSEWHERE = (
+    "This study was signed in another window: withdraw the signature there, or open the study "
+    "again to see it."
+)
+_SIGNED_WHILE_DRAWING = (
+    "This study was signed in another window: withdraw the signature there, or discard what you "
+    "are drawing and open the study again."
+)
 
 _ReadLog = Callable[[Analysis, ReadKey, Path], frozenset[object]]
 
@@ -173,6 +187,24 @@ class DecisionLog:
         if review is None:
             review = self._current.session.state.review
         return reader_log.lacks_decisions(review, analysis, new_decisions)
+
+    def signed_obstacle(self) -> str:
+        """Return that the study is signed, here or in another window; empty if it is not."""
+        state = self._current.session.state
+        if state.review.signed is not None:
+            return f"{SIGNED}."
+        if state.analysis is None or not self.decided_elsewhere(state.analysis, signed=True):
+            return ""
+        return _SIGNED_ELSEWHERE if state.editing is None else _SIGNED_WHILE_DRAWING
+
+    def unsettled(self) -> str:
+        """Return what must be settled before a signature: strokes, or another window's decisions.
+
+        Interrupted strokes could not be kept once the study is signed. Empty if there is nothing.
+        """
+        state = self._current.session.state
+        unseen = state.analysis is not None and self.decided_elsewhere(state.analysis)
+        return unfinished_drawing(state) or (_DECIDED_ELSEWHERE if unseen else "")
 
     def _logged_anywhere(self, analysis: Analysis, read: _ReadLog) -> frozenset[object]:
         """Read the log of the read, and the reader's own, which a window without a list uses."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.records.followup import Comparison
@@ -42,18 +40,12 @@ class ReadOwner:
     """Whether the earlier read is this reader's."""
 
 
-class AskPath(Protocol):
-    """Asks for a path."""
-
-    def __call__(self, then: Callable[[Path], object], title: str, file_filter: str = "") -> object:
-        """Ask for a file of some kinds, or for a folder if none are named; `then` takes it."""
-
-
 @dataclass(slots=True)
 class Dialogs:
     """What a panel asks or shows the reader; answers are passed to callbacks."""
 
-    ask_path: AskPath
+    ask_path: Callable[..., object]
+    """Takes a callback for the path, a title, and kinds of files if it is not a folder."""
     confirm: Callable[[str, str, Callable[[], object]], object]
     """Takes a text and the name of an act, and calls back if that is chosen."""
     ask_patient: AskPatient

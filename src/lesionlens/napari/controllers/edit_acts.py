@@ -38,10 +38,14 @@ class EditActs(MarkActs):
     prompting: Prompting
 
     @property
+    def awaits_click(self) -> bool:
+        """Whether a split or a mark waits for a click on the image."""
+        return self.placing or self.session.state.tools.points is not None
+
+    @property
     def is_pointing(self) -> bool:
-        """Whether a prompt is drawn, or a split or a mark waits for a click on the image."""
-        is_awaited = self.placing or self.session.state.tools.points is not None
-        return is_awaited or self.prompting.is_drawing
+        """Whether a prompt is drawn, or a click on the image is awaited."""
+        return self.awaits_click or self.prompting.is_drawing
 
     # --- candidates -----------------------------------------------------------------------
 

@@ -17,14 +17,14 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
+from lesionlens.napari.colours import label_colours
+from lesionlens.napari.controllers.outline_layer import OutlineLayer
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
 from lesionlens.napari.model.screen.drawing import DrawnOutline
 from lesionlens.napari.model.state.state import Edit, State
-from lesionlens.napari.viewer.colours import label_colours
-from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
@@ -87,7 +87,9 @@ class OutlineEditor:
         self._computed = self._initial
         """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
         self._paintable: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
-        self._allowed = self._paintable
+        self.allowed = self._paintable
+        """Mask of the voxels that prompts and tools may fill, on the working grid: tissue outside
+        other candidates and the resection cavity, which a brush alone paints over."""
         self.rounds: list[PromptRound] = []
         """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
@@ -110,14 +112,6 @@ class OutlineEditor:
             return None
         current = np.asarray(self._layer.data).astype(np.uint8)
         return EditedLabels(self._initial, current, self.by_hand)
-
-    @property
-    def allowed(self) -> NDArray[np.bool_]:
-        """Mask of the voxels that prompts and tools may fill, on the working grid.
-
-        Tissue outside other candidates and the resection cavity, which a brush alone paints over.
-        """
-        return self._allowed
 
     @property
     def label(self) -> Label:
@@ -328,17 +322,17 @@ class OutlineEditor:
         in_candidate = (overlays.components == candidate) & (overlays.components > 0)
         self._initial = np.where(in_candidate, overlays.labels, 0).astype(np.uint8)
         others = (overlays.components > 0) & ~in_candidate
-        self._paintable = self._allowed = ~others
+        self._paintable = self.allowed = ~others
         self._default_label = _FIRST_LABEL[state.choices.region]
         if state.analysis is not None:
             prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
             self._labels = prepared.labels
             self._paintable = editable_tissue(prepared, others)
-            self._allowed = self._paintable & ~cavity
+            self.allowed = self._paintable & ~cavity
             if candidate == DRAWN_CAVITY:
                 self._labels, self._default_label = (Label.CAVITY,), Label.CAVITY
                 self._initial = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-                self._allowed = self._paintable
+                self.allowed = self._paintable
 
     def _start_labels(self, draft: OutlineDraft | None) -> Labels:
         """Return the labels to begin with: the candidate's, or a draft's, which is continued."""

@@ -16,10 +16,9 @@ from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.text import millilitres
-from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
+from lesionlens.napari.controllers.editor import EditedLabels
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
-from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import cavity_of
 from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
@@ -45,10 +44,9 @@ _NO_LONGER_DOUBTFUL = "Most of that doubtful part is no longer in the outline."
 class LesionAdder:
     """Adds, merges and splits candidates of one session."""
 
-    def __init__(
-        self, session: ReviewSession, review_controller: ReviewController, editor: OutlineEditor
-    ) -> None:
-        self.session, self.review_controller, self.editor = session, review_controller, editor
+    def __init__(self, review_controller: ReviewController) -> None:
+        self.review_controller = review_controller
+        self.session, self.editor = review_controller.session, review_controller.editor
 
     # --- candidates -----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Source
 from lesionlens.base.run_context import RunContext
+from lesionlens.napari.controllers.copies import keep_copy, set_aside
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.measuring import DRAWING
 from lesionlens.napari.model.acts.session import QUESTION, SERVER
@@ -18,7 +19,6 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import FOCUS, missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
-from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
 _ADDED = "The network did not flag this candidate: it has no score that could change."
 _DISPLACED = (

@@ -85,10 +85,6 @@ class NextStudy:
             self._prefetched.opened.cancel()
             self._prefetched = None
 
-    def forget(self) -> None:
-        """Free the memory of the study once it is read."""
-        self._prefetched = None
-
     def lacks_result(self, folder: Path) -> bool:
         """Whether the study was read before its result arrived in the folder of the list."""
         if self._prefetched is None or not self._prefetched.opened.done():

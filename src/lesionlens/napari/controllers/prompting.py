@@ -34,7 +34,6 @@ from lesionlens.napari.controllers.review_controller import (
     ReviewController,
 )
 from lesionlens.napari.model.acts.editing import OUTLINE
-from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.prompted import voxels_of
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
@@ -105,15 +104,10 @@ class Prompting:
     stroke_ended = Signal()
     """The stroke being drawn ended or was dropped."""
 
-    def __init__(
-        self,
-        session: ReviewSession,
-        review_controller: ReviewController,
-        latest_request: LatestRequest,
-    ) -> None:
+    def __init__(self, review_controller: ReviewController, latest_request: LatestRequest) -> None:
         self.is_drawing = False
         """Whether the pointer draws a stroke."""
-        self.session, self.latest_request = session, latest_request
+        self.session, self.latest_request = review_controller.session, latest_request
         self.review_controller = review_controller
         self.active = False
         self._queue: list[_QueuedGesture] = []
@@ -127,7 +121,7 @@ class Prompting:
         review_controller.answering = lambda: (
             bool(self._queue) or self._answering_outline == self._outline_number
         )
-        session.changed.connect(self._on_changed)
+        self.session.changed.connect(self._on_changed)
         self._began_s = 0.0
         self._earlier_s: float | None = None
         """When the edit of the outline began, monotonic s, and the seconds of an earlier session

@@ -56,7 +56,8 @@ class ReadController:
         self.drafts = DraftKeeper(self.current)
         self.closed_list: WorklistDatabase | None = None
         """Database of a list that was closed; it is closed when the read in it ends."""
-        self._expected: ExpectedRead | None = None
+        self.expected: ExpectedRead | None = None
+        """The read that begins with the next opened study."""
         self._suspended = _SuspendedRead()
         self._withheld: tuple[Result, Overlays] | None = None
         """Result and overlays."""
@@ -69,10 +70,6 @@ class ReadController:
         return self.current.read_session
 
     # --- begin and end --------------------------------------------------------------------
-
-    def expect(self, expected: ExpectedRead | None) -> None:
-        """Set the read that begins with the next opened study."""
-        self._expected = expected
 
     def release(self) -> None:
         """End the read: the window is being closed."""
@@ -208,11 +205,11 @@ class ReadController:
         if new.study is not None:
             suspended, self._suspended = self._suspended, _SuspendedRead()
             if new.study is suspended.study:
-                self._expected, self._withheld = suspended.expected, suspended.withheld
+                self.expected, self._withheld = suspended.expected, suspended.withheld
                 self._shown_result = self.session.state.result
             elif new.request is not None and new.request.in_place_of is suspended.study:
-                self._expected = self._expected or suspended.expected
-            expected, self._expected = self._expected, None
+                self.expected = self.expected or suspended.expected
+            expected, self.expected = self.expected, None
             self.current.begin(new.study, expected)
             self.unnamed_reads.check()
         self._record_findings_shown(new)

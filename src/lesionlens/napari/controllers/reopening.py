@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,10 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import Opener, again
-from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import Problem, Request
 from lesionlens.napari.preferences import Preferences, read_preferences
-from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 ShowResult = Callable[["Result", Overlays, Preferences], None]
 
 
-def reopen(
-    session: ReviewSession, jobs: Jobs, opener: Opener, path: Path, show: ShowResult
-) -> bool:
+def reopen(opener: Opener, path: Path, show: ShowResult) -> bool:
     """Show a saved result, or a segmentation of the open study, for review.
 
     Parameters
@@ -46,13 +44,10 @@ def reopen(
     bool
         Whether a job was started.
     """
+    session, retry = opener.session, partial(reopen, opener, path, show)
     study = session.state.study
-
-    def retry() -> bool:
-        return reopen(session, jobs, opener, path, show)
-
     if study is None:
-        return _open_first(session, opener, path, retry)
+        return _open_first(opener, path, retry)
     preferences = read_preferences()
 
     def task(context: RunContext) -> Any:
@@ -73,7 +68,7 @@ def reopen(
         result, overlays = value
         show(result, overlays, preferences)
 
-    return jobs.start("Reopening", task, on_result)
+    return opener.jobs.start("Reopening", task, on_result)
 
 
 def study_of_other(study: Study | None, path: Path) -> str | None:
@@ -108,19 +103,17 @@ def _contains_any(study: Study, digests: Collection[str]) -> bool:
         return False
 
 
-def _open_first(
-    session: ReviewSession, opener: Opener, path: Path, then: Callable[[], object]
-) -> bool:
+def _open_first(opener: Opener, path: Path, then: Callable[[], object]) -> bool:
     """Open the study of a result, then continue; show a problem if its path is unknown."""
     try:
         inputs = read_run(path).inputs if is_result(path) else ()
     except LesionLensError as error:
-        session.refused(problem_of(error))
+        opener.session.refused(problem_of(error))
         return False
     location = study_locations.recall(inputs)
     if location is not None:
         return opener.open(Request((location[0],), study_uid=location[1], result=path), then)
-    session.refused(
+    opener.session.refused(
         Problem(
             "Open the study first",
             found="no open study; a result contains no images, and the location of its study is "

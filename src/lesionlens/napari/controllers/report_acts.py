@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from typing_extensions import override
-
 from lesionlens.analysis.followup import response
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
@@ -120,7 +118,6 @@ class ReportActs(SignActs):
         subject = f"response {signed.category}, {signed.reader}"
         self._ask_reason(subject, is_unchanged, withdraw)
 
-    @override
     def keep_rulers(self) -> None:
         """Store the diameters dragged by the reader."""
         dragged, candidate = self.views.dragged, self.session.state.focused

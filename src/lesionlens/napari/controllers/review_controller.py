@@ -13,7 +13,6 @@ from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
-from lesionlens.napari.controllers.obstacles import Obstacles
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
@@ -52,10 +51,9 @@ class ReviewController:
         editor: OutlineEditor,
         read_controller: ReadController,
     ) -> None:
-        self._read_controller = read_controller
+        self._read_controller, self._decision_log = read_controller, read_controller.decision_log
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = read_controller.drafts
-        self._obstacles = Obstacles(session, read_controller.decision_log)
         self.busy = False
         """Whether outlines are being changed in a thread."""
         self._has_refused = False
@@ -82,7 +80,7 @@ class ReviewController:
         if decision_obstacle(self.session.state):
             self.notify_obstacle()
             return False
-        if self.session.refuses(self._obstacles.signed()):
+        if self.session.refuses(self._decision_log.signed_obstacle()):
             return False
         if self.session.repeats(state) and self._read_controller.logs_what_is_shown:
             self.session.clear_candidate_problems()
@@ -112,7 +110,7 @@ class ReviewController:
             numbers = ", ".join(str(candidate.id) for candidate in undecided)
             self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
-        if self.session.refuses(self._obstacles.unsettled()):
+        if self.session.refuses(self._decision_log.unsettled()):
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -122,8 +120,7 @@ class ReviewController:
 
     def withdraw(self, reason: str) -> None:
         """Withdraw the signature with a reason."""
-        reader = self.reader
-        self._record(lambda log: log.withdraw(reason, reader=reader))
+        self._record(lambda log: log.withdraw(reason, reader=self.reader))
 
     def check_outlines(self) -> str:
         """Return which decisions were made on other outlines; withdraw a signature on such.
@@ -156,17 +153,16 @@ class ReviewController:
         """Store the diameters placed by a reader, after an outline being drawn."""
 
         def place() -> bool:
-            if self.session.refuses(self._obstacles.signed()):
+            if self.session.refuses(self._decision_log.signed_obstacle()):
                 return False
-            reader = self.reader
-            self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
+            self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=self.reader))
             return True
 
         self.after_edit(place)
 
     def may_sign_response(self) -> bool:
         """Whether a response can be signed now; notifies if not."""
-        return not (self._refuses_change() or self.session.refuses(self._obstacles.unsettled()))
+        return not (self._refuses_change() or self.session.refuses(self._decision_log.unsettled()))
 
     def sign_response(self, signed: SignedResponse) -> bool:
         """Store a signed response; False, with a message, if that is not possible now."""
@@ -177,8 +173,7 @@ class ReviewController:
 
     def withdraw_response(self, reason: str) -> None:
         """Withdraw the signed response with a reason."""
-        reader = self.reader
-        self._record(lambda log: log.withdraw_response(reason, reader=reader))
+        self._record(lambda log: log.withdraw_response(reason, reader=self.reader))
 
     def store_reason(self) -> None:
         """Add reasons typed after their decisions to these decisions, also out of focus."""
@@ -195,11 +190,10 @@ class ReviewController:
         ]
         if not decided or self._refuses_change():
             return
-        reader = self.reader
 
         def record(log: ReviewLog) -> None:
             for event, reason in decided:
-                log.decide(event.tracking_uid, event.state, reader=reader, reason=reason)
+                log.decide(event.tracking_uid, event.state, reader=self.reader, reason=reason)
 
         self._record(record)
 
@@ -413,7 +407,9 @@ class ReviewController:
 
     def _refuses_change(self) -> bool:
         """Whether decisions are blocked, or the study is signed, here or elsewhere; notifies."""
-        return self._notify_if_blocked() or self.session.refuses(self._obstacles.signed())
+        return self._notify_if_blocked() or self.session.refuses(
+            self._decision_log.signed_obstacle()
+        )
 
     def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""

@@ -20,7 +20,6 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted, joined_with_and, millilitres
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -32,7 +31,6 @@ from lesionlens.napari.model.state.events import SlicesRequested
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.second import disagreement_text, small_differences_text
-from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import is_result, reopen_folder, result_folder
 
@@ -49,15 +47,9 @@ _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 class SecondResultController:
     """The second result of one session."""
 
-    def __init__(
-        self,
-        session: ReviewSession,
-        review_controller: ReviewController,
-        jobs: Jobs,
-        views: ViewActs,
-    ) -> None:
-        self._session, self._review, self._jobs = session, review_controller, jobs
-        self._views = views
+    def __init__(self, review_controller: ReviewController, views: ViewActs) -> None:
+        self._session, self._jobs = review_controller.session, review_controller.jobs
+        self._review, self._views = review_controller, views
         self._neighbours = _START
         """Numbers of the previous and the next disagreement; beyond the list they wrap around."""
         self._visited_mm: Point | None = None

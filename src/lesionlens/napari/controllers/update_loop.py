@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.editor import OutlineEditor
-from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.view_model import ViewModel, view_model_of
 from lesionlens.napari.model.state.events import Event
 from lesionlens.napari.model.state.state import State, only_progress_differs
@@ -22,10 +20,8 @@ class UpdateLoop:
 
     Parameters
     ----------
-    editor : OutlineEditor
-        Follows the state between the two painting steps.
-    hang : callable
-        Takes the study shown before; chooses the views of a new study, not of a restored one.
+    acts : Actions
+        Its session is painted; its editor follows the state between the two painting steps.
     paint, finish : callable
         Paint layers and views; then the panel, and start the jobs that the view model requires.
     handle : callable
@@ -34,20 +30,18 @@ class UpdateLoop:
 
     def __init__(
         self,
-        session: ReviewSession,
-        editor: OutlineEditor,
-        hang: Callable[[Study | None], object],
+        acts: Actions,
         paint: Paint,
         finish: Paint,
         handle: Callable[[Event], object],
     ) -> None:
-        self._session, self._editor = session, editor
-        self._hang, self._paint, self._finish, self._handle = hang, paint, finish, handle
-        self._state, self._view_model = session.state, ViewModel()
+        self._acts, self._session = acts, acts.session
+        self._paint, self._finish, self._handle = paint, finish, handle
+        self._state, self._view_model = self._session.state, ViewModel()
         self._pending_events: list[Event] = []
         self._painting = False
-        session.changed.connect(self._on_changed)
-        session.happened.connect(self._on_happened)
+        self._session.changed.connect(self._on_changed)
+        self._session.happened.connect(self._on_happened)
 
     def release(self) -> None:
         """Disconnect from the session."""
@@ -65,7 +59,7 @@ class UpdateLoop:
         try:
             while self._state is not self._session.state:
                 if self._session.state.study is not self._view_model.suspended_study:
-                    self._hang(self._state.study)  # a restored study keeps its views
+                    self._acts.hang(self._state.study)  # a restored study keeps its views
                 self._update()
         finally:
             self._painting = False
@@ -80,7 +74,7 @@ class UpdateLoop:
         else:
             self._view_model = view_model_of(new, self._session.suspended_study)
         self._paint(before, self._view_model)
-        self._editor.apply(old, new)
+        self._acts.editor.apply(old, new)
         self._finish(before, self._view_model)
 
     def _on_happened(self, event: Event) -> None:

@@ -139,7 +139,7 @@ class WorklistController:
         A study of the same name in another list is a different study. Returns whether an outline is
         still being stored; the list's database is then closed at the end of the read.
         """
-        self._next_study.forget()
+        self._next_study.cancel()
         self._stop_opening()
         self._current = self._refused = None
         database, read_controller = self.session.database, self.actions.read_controller
@@ -383,8 +383,8 @@ class WorklistController:
             self.actions.session.restore_suspended()
             return
         unaided_first = self.session.unaided_first and not row.session
-        self.actions.read_controller.expect(
-            ExpectedRead(database, self.session.key_of(row), unaided_first, self.session.rated)
+        self.actions.read_controller.expected = ExpectedRead(
+            database, self.session.key_of(row), unaided_first, self.session.rated
         )
         self._current, self._refused = (opened.study, row), None
         entry = row.entry
@@ -451,7 +451,7 @@ class WorklistController:
         if folder is None or self._opening is not None:
             return
         if self._next_study.lacks_result(folder):
-            self._next_study.forget()
+            self._next_study.cancel()
             self.read_next()
 
     def _show_new_result(self) -> None:

@@ -46,11 +46,6 @@ class CandidateModel(RowsModel[ShownCandidate]):
         """Darken the colours of the states on a light background, where they are too pale."""
         self._factor = _DARKER if light else 100
 
-    def show(self, rows: tuple[ShownCandidate, ...]) -> None:
-        """Show these rows."""
-        if rows != self._rows:
-            self.replace(rows)
-
     @override
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
@@ -65,7 +60,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
         """Return text, colour, alignment, tooltip or id of a cell."""
         if not index.isValid():
             return None
-        row = self._rows[index.row()]
+        row = self.rows[index.row()]
         values_by_role = {
             int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGNMENTS[index.column()],

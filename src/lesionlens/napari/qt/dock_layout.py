@@ -73,7 +73,7 @@ class DockLayout(QObject):
         elif self._hidden_docks and free_width >= canvas_width + _RESHOW_MARGIN_PX:
             self._show_again(window)
 
-    def set_drawing(self, *, drawing: bool, wait: bool = False) -> None:
+    def set_drawing(self, *, drawing: bool, wait: bool) -> None:
         """Show napari's controls while an outline is drawn: eraser, brush size and colours.
 
         They move the image, so they wait while it is pointed at.
@@ -168,14 +168,11 @@ def _fit_to_screen(window: QMainWindow) -> None:
         window.move(left, top)
 
 
-def _has_room(window: QMainWindow | None, dock: QDockWidget, panel: QObject | None) -> bool:
+def _has_room(window: QMainWindow, dock: QDockWidget, panel: QWidget) -> bool:
     """Whether a dock fits on the screen beside image and panel."""
-    screen = None if window is None else window.screen()
-    if window is None or screen is None or not isinstance(panel, QWidget):
-        return False
     panel_and_dock = panel.minimumWidth() + dock.minimumSizeHint().width()
     image_width = max(window.centralWidget().minimumSizeHint().width(), _MIN_IMAGE_PX)
-    return bool(panel_and_dock + image_width <= screen.availableGeometry().width())
+    return bool(panel_and_dock + image_width <= window.screen().availableGeometry().width())
 
 
 def _managed_docks(window: QMainWindow) -> list[QDockWidget]:

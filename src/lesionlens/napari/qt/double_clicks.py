@@ -21,20 +21,17 @@ _PRESSES = (QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonDblClick)
 
 
 class DoubleClickGuard(QObject):
-    """Drops the second press of a double click on another control, or on one with another text."""
+    """Drops the second press of a double click on another control, or on one with another text.
 
-    def __init__(self, parent: QWidget) -> None:
+    A double click on one of `once` is a single one: the first opens another study.
+    """
+
+    def __init__(self, parent: QWidget, *once: QWidget) -> None:
+        """Guard the controls and tables that the parent has now."""
         super().__init__(parent)
-        self._once: tuple[QWidget, ...] = ()
+        self._once = once
         self._pressed: tuple[QObject | None, str] = (None, "")
         """The control that was pressed last, and its text then."""
-
-    def guard_controls(self, *once: QWidget) -> None:
-        """Guard the controls and tables that the parent has now.
-
-        A double click on one of `once` is a single one: the first opens another study.
-        """
-        self._once, parent = once, self.parent()
         views = [view.viewport() for view in parent.findChildren(QAbstractItemView)]
         controls = (widget for kind in _CONTROLS for widget in parent.findChildren(kind))
         for widget in (*controls, *views):

@@ -15,7 +15,7 @@ from qtpy.QtCore import QEvent, QMimeData, QObject, Qt
 from qtpy.QtGui import QDragLeaveEvent, QGuiApplication
 from qtpy.QtWidgets import QApplication, QLineEdit, QMainWindow, QWidget
 
-DropHandler = Callable[[Sequence[Path]], object]
+DropHandler = Callable[[tuple[Path, ...]], object]
 
 
 def local_paths(mime: QMimeData) -> tuple[Path, ...]:

@@ -7,8 +7,7 @@ a key that napari uses on a foreign active layer goes to napari.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QInputEvent, QKeyEvent, QKeySequence
@@ -20,11 +19,13 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMainWindow,
     QPlainTextEdit,
+    QSlider,
     QTextEdit,
     QWidget,
 )
 
 from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 
 _TEXT_WIDGETS = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
@@ -108,8 +109,8 @@ class Keyboard(QObject):
 
     Parameters
     ----------
-    acts : mapping of Command to callable
-        Callables by command; a held one takes True, then False.
+    run : callable
+        Runs a command by its name; for a held one it takes True, then False.
     is_left_to_napari : callable
         Returns whether a command's key is currently left to napari.
     """
@@ -117,13 +118,14 @@ class Keyboard(QObject):
     def __init__(
         self,
         panel: QWidget,
-        acts: Mapping[Command, Callable[..., Any]],
+        run: Callable[..., object],
         is_left_to_napari: Callable[[Command], bool],
     ) -> None:
         super().__init__(panel)
-        self._acts = {command.key: (command, act) for command, act in acts.items()}
-        self._is_left_to_napari = is_left_to_napari
-        self._held_acts: dict[int, Callable[[bool], Any]] = {}
+        self._commands = {command.key: command for command in KEY_COMMANDS}
+        self._run, self._is_left_to_napari = run, is_left_to_napari
+        self._held_commands: dict[int, str] = {}
+        """Names of the held commands, by their keys."""
         self._release_timers: dict[int, QTimer] = {}
         self._held_keys = HeldKeys()
         self._accepts_repeat = True
@@ -137,9 +139,8 @@ class Keyboard(QObject):
     def release(self) -> None:
         """Remove the event filters."""
         QApplication.instance().focusChanged.disconnect(self._on_focus_changed)
-        self._end_held_acts()
-        self._acts.clear()
-        self._is_left_to_napari = lambda _: True
+        self._end_held_commands()
+        self._run = self._is_left_to_napari = lambda *_: True
         self.deleteLater()
 
     def _on_focus_changed(self, old: QWidget | None, new: QWidget | None) -> None:
@@ -154,17 +155,17 @@ class Keyboard(QObject):
             panel.setFocus()
             return
         if new is None or window is None or main_window(new) is not window or takes_text(new):
-            self._end_held_acts()
+            self._end_held_commands()
         else:
             new.installEventFilter(self)  # reinstalled, to be called first
 
-    def _end_held_acts(self) -> None:
-        for key in tuple(self._held_acts):
-            self._end_held_act(key)
+    def _end_held_commands(self) -> None:
+        for key in tuple(self._held_commands):
+            self._end_held_command(key)
 
-    def _end_held_act(self, key: int) -> None:
+    def _end_held_command(self, key: int) -> None:
         self._cancel_release(key)
-        self._held_acts.pop(key)(False)  # noqa: FBT003 -- see Command.run
+        self._run(self._held_commands.pop(key), False)  # noqa: FBT003 -- see Command.run
 
     def _cancel_release(self, key: int) -> None:
         """Stop waiting for the end of a held command."""
@@ -188,20 +189,20 @@ class Keyboard(QObject):
 
         A held command continues whatever modifiers are pressed meanwhile.
         """
-        if event.key() in self._held_acts:
+        if event.key() in self._held_commands:
             self._cancel_release(event.key())
             return True
-        command, act = self._acts.get(key_name(event), (None, None))
-        if command is None or act is None or self._is_left_to_napari(command):
+        command = self._commands.get(key_name(event))
+        if command is None or self._is_left_to_napari(command):
             return False
         if command.hold:  # with a repeat too: its first press, or that after a release, was late
-            self._held_acts[event.key()] = act
-            act(True)  # noqa: FBT003 -- see Command.run
+            self._held_commands[event.key()] = command.name
+            self._run(command.name, True)  # noqa: FBT003 -- see Command.run
             return True
         is_repeat = self._held_keys.is_repeat(event)
         if is_repeat and not (command.repeats and self._accepts_repeat):
             return True
-        act()
+        self._run(command.name)
         if is_repeat:
             self._accepts_repeat = False
             when_idle(self._accept_repeat)
@@ -215,12 +216,12 @@ class Keyboard(QObject):
         """End a held command soon, unless its key is pressed again: the release was a repeat."""
         key = event.key()
         self._held_keys.note_release(event)
-        if key not in self._held_acts:
+        if key not in self._held_commands:
             return False
         if not event.isAutoRepeat():
             self._cancel_release(key)
             self._release_timers[key] = once_idle(
-                lambda: self._end_held_act(key), self, _REPEAT_WINDOW_MS
+                lambda: self._end_held_command(key), self, _REPEAT_WINDOW_MS
             )
             self._release_timers[key].start()
         return True
@@ -232,12 +233,14 @@ class WheelGuard(QObject):
     The wheel does not set the focus either, as keys would then go to the control.
     """
 
-    def guard(self, *widgets: QWidget) -> None:
-        """Guard some widgets."""
-        for widget in widgets:
-            widget.installEventFilter(self)
-            if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
-                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    def __init__(self, parent: QWidget) -> None:
+        """Guard the controls that the parent has now."""
+        super().__init__(parent)
+        for kind in (QComboBox, QSlider, QAbstractSpinBox):
+            for widget in parent.findChildren(kind):
+                widget.installEventFilter(self)
+                if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                    widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
         """Forward a wheel event to the parent."""

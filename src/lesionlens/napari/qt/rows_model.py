@@ -31,28 +31,23 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
     ) -> None:
         super().__init__(parent)
         self._columns, self._alignments, self._key = columns, alignments, key
-        self._rows: tuple[Row, ...] = ()
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """Shown rows."""
-        return self._rows
+        self.rows: tuple[Row, ...] = ()
 
     def replace(self, rows: tuple[Row, ...]) -> None:
         """Show these rows."""
-        if [self._key(row) for row in rows] == [self._key(row) for row in self._rows]:
-            self._rows = rows
+        if [self._key(row) for row in rows] == [self._key(row) for row in self.rows]:
+            self.rows = rows
             if rows:
                 last_index = self.index(len(rows) - 1, len(self._columns) - 1)
                 self.dataChanged.emit(self.index(0, 0), last_index)
             return
         self.beginResetModel()
-        self._rows = rows
+        self.rows = rows
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Return the number of rows."""
-        return 0 if parent is not None and parent.isValid() else len(self._rows)
+        return 0 if parent is not None and parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:
         """Return the number of columns."""

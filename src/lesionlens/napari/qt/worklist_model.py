@@ -36,14 +36,14 @@ class WorklistModel(RowsModel[WorklistRow]):
 
     def show(self, rows: tuple[WorklistRow, ...], current: tuple[str, int] | None) -> None:
         """Show these rows, and which study is open."""
-        if rows == self._rows and current == self._current:
+        if rows == self.rows and current == self._current:
             return
         self._cells, self._current = {row.key: cells(row) for row in rows}, current
         self.replace(rows)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Return text, tooltip, alignment or font of a cell."""
-        row, column = self._rows[index.row()], index.column()
+        row, column = self.rows[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return self._cells[row.key][column]
         if role == Qt.ItemDataRole.ToolTipRole:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
 from lesionlens.napari.model.geometry.planes import Plane, intensity_text
 from lesionlens.napari.model.geometry.slices import OrientedVolume
@@ -23,8 +23,8 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
-from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import EndDragger
+from lesionlens.napari.viewer.linked_brush import LinkedBrush
 from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import PromptPath, TileView
@@ -41,23 +41,17 @@ class BoardView(QWidget):
     `limits_of` returns the values of a sequence that are shown black and white.
     """
 
-    probe_requested = Signal(object)
-    """A voxel is to be probed: RAS+ mm."""
-    lesion_requested = Signal(object)
-    """A lesion is to be added: RAS+ mm."""
-    prompted = Signal(object)
-    """The reader made a prompt: a `Gesture`."""
-    stroke_begun = Signal()
-    """The pointer began to draw a prompt."""
-    stroke_ended = Signal()
-    """The prompt being drawn ended or was dropped."""
     pointed = Signal(object)
     """The pointer is over a point of the open study: RAS+ mm."""
     window_dragged = Signal(object, float, float)
     """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
-        self, acts: ViewActs, limits_of: Callable[[MrSequence], Limits], parent: QWidget
+        self,
+        acts: Actions,
+        brush: LinkedBrush,
+        limits_of: Callable[[MrSequence], Limits],
+        parent: QWidget,
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
@@ -65,18 +59,14 @@ class BoardView(QWidget):
         self.wheel_zooms = False
         self.zoom_is_external = False
         """Whether the zoom is controlled by another window, and not fitted here."""
-        self.prompting: Callable[[], bool] = lambda: False
-        """Whether the pointer makes prompts."""
-        self.excluding: Callable[[], bool] = lambda: False
-        """Whether prompts exclude unless Alt is held."""
-        self.brush: Brush | None = None
-        """Handles the pointer while an outline is drawn."""
-        self._acts, self._viewpoint, self._limits_of = acts, acts.viewpoint, limits_of
+        self._acts, self._brush, self._limits_of = acts, brush, limits_of
+        self._viewpoint = acts.viewpoint
         self.board = Board()
         self._maximised: int | None = None
         self._artist = TilePainter({})
         self._comparison_view: ComparedImages | None = None
-        self._fitted = True
+        self.is_fitted = True
+        """Whether the reader neither zoomed nor moved the views."""
         self._wheel_steps = WheelSteps()
         self._ends = EndDragger(lambda: self.board, acts)
         self._hover: tuple[Tile, Point] | None = None
@@ -87,10 +77,12 @@ class BoardView(QWidget):
         self._grid = grid
         self.setStyleSheet("#lesionlens_board { background: #303440; }")
         self._viewpoint.changed.connect(self._on_viewpoint)
+        acts.prompting.stroke_ended.connect(self.forget_prompt)
 
     def release(self) -> None:
-        """Disconnect from the viewpoint."""
+        """Disconnect from the viewpoint and the prompts."""
         self._viewpoint.changed.disconnect(self._on_viewpoint)
+        self._acts.prompting.stroke_ended.disconnect(self.forget_prompt)
 
     def show_board(self, board: Board) -> None:
         """Show a board; existing views are kept if the layout is unchanged."""
@@ -152,7 +144,7 @@ class BoardView(QWidget):
             self._grid.removeWidget(view)
             view.hide()
             view.deleteLater()
-        self.tiles = tuple(TileView(tile, self, self) for tile in visible)
+        self.tiles = tuple(TileView(tile, self, self._acts, self) for tile in visible)
         for index in range(4):
             self._grid.setRowStretch(index, 0)
             self._grid.setColumnStretch(index, 0)
@@ -163,7 +155,7 @@ class BoardView(QWidget):
             for row in range(tile.row, tile.row + tile.rows):
                 self._grid.setRowStretch(row, 1)
             view.show()
-        self._fitted = True
+        self.is_fitted = True
         self._grid.activate()  # sizes must be known before going to a candidate
         self.resized()
 
@@ -180,13 +172,8 @@ class BoardView(QWidget):
         picture = next((p for p in pictures if p is not None), None)
         if picture is not None:
             centre = picture.grid.to_mm((np.asarray(picture.grid.shape) - 1) / 2)
-            self._fitted = True
+            self.is_fitted = True
             self._viewpoint.move(centre_mm=as_vec3(centre), zoom=self.fit_zoom())
-
-    @property
-    def zoomed(self) -> bool:
-        """Whether the reader zoomed or moved the views."""
-        return not self._fitted
 
     def fit_zoom(self) -> float:
         """Return the zoom that fits the volume into every view."""
@@ -207,12 +194,12 @@ class BoardView(QWidget):
                 on_screen = self.board.frame.on_screen(view.tile.plane, box_corners)
                 extent = ROOM * np.maximum(np.ptp(on_screen, axis=0), 1.0)
                 zoom = min(zoom, view.width() / extent[0], view.height() / extent[1])
-        self._fitted = self._fitted and zoom == self._viewpoint.current.zoom
+        self.is_fitted = self.is_fitted and zoom == self._viewpoint.current.zoom
         self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
     def go_to_point(self, centre_mm: Point) -> None:
         """Centre every view on a point."""
-        self._fitted = False
+        self.is_fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
@@ -236,21 +223,18 @@ class BoardView(QWidget):
         comparison = self._comparison_of(tile)
         if comparison is not None:
             return comparison.draw(self.board, tile, self._viewpoint.current)
-        drawn = None if self.brush is None or tile.prior else self.brush.outline
+        drawn = None if tile.prior else self._acts.editor.outline
         return self._artist.draw(self.board, tile, self._viewpoint.current, drawn)
 
     def _press_brush(self, tile: Tile, point: Point) -> bool:
-        if self.brush is None:
-            return False
-        if self.brush.takes_pointer and self._refused_in(tile):
-            self.brush.interrupt()
+        if self._brush.takes_pointer and self._refused_in(tile):
+            self._brush.interrupt()
             return True
-        return self.brush.press(point, self._slab(tile))
+        return self._brush.press(point, self._slab(tile))
 
     def brush_mm(self, tile: Tile) -> float | None:
         """Return the radius of the brush; None if the pointer does not draw in a tile."""
-        is_drawable = self.brush is not None and self._comparison_of(tile) is None
-        return self.brush.radius_mm if is_drawable and self.brush is not None else None
+        return self._acts.editor.brush_mm if self._comparison_of(tile) is None else None
 
     def _slab(self, tile: Tile) -> Slab | None:
         """Return the slice of a tile; None where it shows no sequence of the study.
@@ -298,10 +282,6 @@ class BoardView(QWidget):
             return comparison.limits[tile.sequence]
         return self._limits_of(tile.sequence)
 
-    def zoom(self) -> float:
-        """Return the zoom, pixels per millimetre."""
-        return self._viewpoint.current.zoom
-
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return the patient's identity and the series, unless hidden."""
         if not self.board.corner or self._comparison_of(tile) is not None:
@@ -323,33 +303,17 @@ class BoardView(QWidget):
             return
         self._viewpoint.move(point_mm=point)
         if probe and not self._refused_in(tile):
-            self.probe_requested.emit(point)
-
-    def editing(self) -> bool:
-        """Whether an outline is drawn, to which Control adds nothing."""
-        return self.board.editing
+            self._acts.probe(point)
 
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
         point = self._point_at(tile, position)
         self._viewpoint.move(point_mm=point)
         if not self._refused_in(tile):
-            self.lesion_requested.emit(point)
-
-    def crosshair(self) -> Point:
-        """Return the crosshair, RAS+ mm."""
-        return self._viewpoint.current.point_mm
-
-    def prompt_begun(self) -> None:
-        """Emit that a prompt is drawn."""
-        self.stroke_begun.emit()
-
-    def prompt_ended(self) -> None:
-        """Emit that no prompt is drawn any more."""
-        self.stroke_ended.emit()
+            self._acts.add_lesion_at(point)
 
     def prompt_drawn(self, drawn: PromptPath) -> None:
-        """Emit a prompt on the slice where it was begun."""
+        """Prompt on the slice where the path was begun."""
         if self._refused_in(drawn.tile):
             return
         frame, plane = self.board.frame, drawn.tile.plane
@@ -360,19 +324,19 @@ class BoardView(QWidget):
             for position in traced(drawn.path, modifiers, is_drag=moved)
         ]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, modifiers, is_drag=moved))
+        self._acts.prompting.add_gesture(gesture_of(points, modifiers, is_drag=moved))
 
     def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)
         if drawing is None:
             return False
         rulers = self._artist.rulers(self.board)
-        return self._ends.drag(drawing, rulers, position, point, pixels_per_mm=self.zoom())
+        zoom = self._viewpoint.current.zoom
+        return self._ends.drag(drawing, rulers, position, point, pixels_per_mm=zoom)
 
     def released(self) -> None:
         """Release a ruler, a measurement or the brush."""
-        if self.brush is not None:
-            self.brush.lift()
+        self._brush.lift()
         self._ends.release()
 
     def _point_at(self, tile: Tile, position: tuple[float, float]) -> Point:
@@ -393,7 +357,7 @@ class BoardView(QWidget):
             shift_mm = -(np.asarray(offset_px) / viewpoint.zoom) @ self.board.frame.screen(
                 tile.plane
             )
-            self._fitted = False
+            self.is_fitted = False
             self._viewpoint.move(centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm))
 
     def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None:
@@ -431,7 +395,7 @@ class BoardView(QWidget):
         zoom = viewpoint.zoom * ZOOM_STEP**steps
         offset_mm = np.asarray(position) - frame.on_screen(tile.plane, viewpoint.centre_mm)
         shift_mm = offset_mm * (1 - viewpoint.zoom / zoom) @ frame.screen(tile.plane)
-        self._fitted = False
+        self.is_fitted = False
         self._viewpoint.move(
             centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm), zoom=zoom
         )
@@ -449,7 +413,7 @@ class BoardView(QWidget):
 
     def resized(self) -> None:
         """Fit again unless the reader zoomed or moved."""
-        if self._fitted and not self.zoom_is_external:
+        if self.is_fitted and not self.zoom_is_external:
             self._viewpoint.move(zoom=self.fit_zoom())
 
 

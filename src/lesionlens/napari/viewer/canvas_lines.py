@@ -15,6 +15,7 @@ from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 from lesionlens.napari.model.geometry.contours import Line, rectangle
 from lesionlens.napari.model.geometry.measures import ellipse
 from lesionlens.napari.model.geometry.planes import Plane
@@ -23,11 +24,10 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
 from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
+from lesionlens.napari.viewer.single import SPACE, patient_axes
 
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""
-_SPATIAL_DIMS = 3
 _DASH_SEGMENTS = 6  # segments of a dash and of a gap in preliminary outlines
 _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sliced
 
@@ -63,11 +63,10 @@ class CanvasLines:
 
     def _strokes(self, board: Board, viewpoint: Viewpoint) -> Strokes | None:
         dims = self._viewer.dims
-        extra_dims = dims.ndim - _SPATIAL_DIMS
         sequence = board.scene.sequence
-        if extra_dims < 0 or dims.ndisplay != 2 or sequence is None:
+        if dims.ndim < SPACE or dims.ndisplay != 2 or sequence is None:
             return None
-        sliced, down, right = (axis - extra_dims for axis in dims.order[-_SPATIAL_DIMS:])
+        sliced, down, right = patient_axes(dims)
         if min(sliced, down, right) < 0:
             return None
         board = replace(board, frame=Frame.patient())  # layers follow the patient's axes

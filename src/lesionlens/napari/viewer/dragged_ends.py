@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.gestures import STILL_PX
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler
@@ -32,7 +32,7 @@ class _DraggedEnd(NamedTuple):
 class EndDragger:
     """The dragged end, whose movement is an act on rulers or measurements."""
 
-    def __init__(self, board: Callable[[], Board], acts: ViewActs) -> None:
+    def __init__(self, board: Callable[[], Board], acts: Actions) -> None:
         self._board, self._acts = board, acts
         self._pressing = False
         self._dragged_end: _DraggedEnd | None = None
@@ -97,7 +97,7 @@ class EndDragger:
         if end.is_measure:
             return any(measure.index == end.line_index for measure in drawing.measures)
         is_same = self._board().scene.outline.boxed == self._candidate
-        return is_same and any(ruler.number == end.line_index for ruler in drawing.rulers)
+        return is_same and any(ruler.index == end.line_index for ruler in drawing.rulers)
 
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
@@ -123,7 +123,7 @@ def _find_end(
     drawing: Drawing, position: tuple[float, float], reach_mm: float
 ) -> _DraggedEnd | None:
     """Return an end within reach; the last one if there are several."""
-    lines = [(False, ruler.number, ruler.ends) for ruler in drawing.rulers]
+    lines = [(False, ruler.index, ruler.points) for ruler in drawing.rulers]
     lines += [(True, measure.index, measure.points) for measure in drawing.measures]
     matches = [
         _DraggedEnd(is_measure, index, point_index)

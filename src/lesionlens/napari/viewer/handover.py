@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.single import SPACE, SingleView
+from lesionlens.napari.viewer.single import SPACE, SingleView, patient_axes
 
 
 class Handover:
@@ -26,21 +26,18 @@ class Handover:
         linked.fit()
         if relative_zoom > 1.1 or camera.zoom == self._transferred_zoom:
             self._viewpoint.move(zoom=camera.zoom)  # both are pixels per millimetre
-            extra_dims = dims.ndim - SPACE
             centre = list(self._viewpoint.current.point_mm)
-            for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
-                centre[axis - extra_dims] = float(value)
+            for axis, value in zip(patient_axes(dims)[-2:], camera.center[-2:], strict=True):
+                centre[axis] = float(value)
             linked.go_to_point((centre[0], centre[1], centre[2]))
 
     def leave(self, linked: BoardView) -> None:
         """Transfer from the linked views to napari's canvas."""
-        extra_dims = self._viewer.dims.ndim - SPACE
-        if extra_dims >= 0 and self._viewer.dims.ndisplay == 2:
-            axes = [axis - extra_dims for axis in self._viewer.dims.order[-SPACE:]]
-            centre = self._viewpoint.current.centre_mm
-            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in axes)
+        dims, centre = self._viewer.dims, self._viewpoint.current.centre_mm
+        if dims.ndim >= SPACE and dims.ndisplay == 2:
+            self._viewer.scene.camera.center = tuple(centre[axis] for axis in patient_axes(dims))
             self._transferred_zoom = 0.0
-            if linked.zoomed:
+            if not linked.is_fitted:
                 self._viewer.scene.camera.zoom = self._transferred_zoom = (
                     self._viewpoint.current.zoom
                 )

@@ -6,7 +6,6 @@ contrast, colour map) are kept until the scene changes the same property.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.napari.colours import colours_of, label_colours
 from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ComparisonImages, WindowPreset
 from lesionlens.napari.model.overlays.maps import (
     MapView,
@@ -37,9 +38,11 @@ from lesionlens.napari.model.screen.map_layers import (
     MapLayer,
 )
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
-from lesionlens.napari.viewer.colours import colours_of, label_colours
 from lesionlens.napari.viewer.single import TRANSFORM
 
+_LAYER_RESTORED = (
+    "A layer of the study had been moved in napari: its position in the patient is restored."
+)
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _SOLID_OPACITY = 0.95
 _IDENTITY_TRANSFORM = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
@@ -56,20 +59,18 @@ def put(layer: Any, **values: Any) -> None:
 class Layers:
     """The layers of one session in one viewer."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+    def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
+        self._viewer, self._session = viewer, session
         self._by_role: dict[str, Any] = {}
         self._applied: dict[str, Any] = {}
         """What the layer of each role shows, and other values that changed layers last."""
         self._overlays: Overlays | None = None
+        self._study: Any = None
+        """The study of the overlays."""
         self._background_layers: list[Any] = []
         self._locked_layers: WeakSet[Any] = WeakSet()
         self._is_restoring = False
-        self.transform_restored: Callable[[], object] = lambda: None
-        """Called after the transform of a layer changed and was restored."""
         self._sequence: MrSequence | None = None
-        self.sequence_revealed: Callable[[MrSequence], object] = lambda _: None
-        """Called when napari's layer list makes the image of another sequence visible."""
 
     # --- images ---------------------------------------------------------------------------
 
@@ -161,13 +162,13 @@ class Layers:
 
     def _on_transform(self) -> None:
         if not self._is_restoring and self.restore_transforms():
-            self.transform_restored()
+            self._session.notify(_LAYER_RESTORED)
 
     def _on_visible(self, event: Any) -> None:
         """Select the sequence of a layer that became visible, so that the caption matches."""
         sequence = MrSequence(event.source.metadata[KEY]["sequence"])
         if event.source.visible and self._sequence not in (None, sequence):
-            self.sequence_revealed(sequence)
+            self._session.choose_sequence(sequence)
 
     def remove_other_studies(self, study: Any, background: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
@@ -203,14 +204,14 @@ class Layers:
         """
         if overlays is self._overlays:
             return
-        previous, self._overlays = self._overlays, overlays
+        previous, self._overlays, self._study = self._overlays, overlays, study
         if previous is not None and overlays is not None and previous.images is overlays.images:
             return
         self._remove_overlays()
         if overlays is not None:
             has_all_images = all(self._get(sequence.value) for sequence in overlays.images)
             for sequence in reversed(tuple(overlays.images)):
-                self._show_image(sequence, overlays, study)
+                self._show_image(sequence, overlays)
             if not has_all_images and self._sequence is not None:
                 self._show_sequence(self._sequence)
 
@@ -221,11 +222,11 @@ class Layers:
                 self._viewer.layers.remove(layer)
         self._applied.clear()
 
-    def _show_image(self, sequence: MrSequence, overlays: Overlays, study: Any) -> None:
+    def _show_image(self, sequence: MrSequence, overlays: Overlays) -> None:
         data = overlays.images[sequence]
         layer = self._get(sequence.value)
         if layer is None:
-            metadata = {KEY: {"study": study, "sequence": sequence.value}}
+            metadata = {KEY: {"study": self._study, "sequence": sequence.value}}
             keywords = image_keywords(data, overlays.grid)
             layer = Image(data, name=sequence.display_name, metadata=metadata, **keywords)
             self.adopt(layer)
@@ -264,7 +265,7 @@ class Layers:
         is_3d = self._viewer.dims.ndisplay == 3
         brain = self._get(BRAIN)
         if is_3d:
-            brain = brain or self._add_brain()
+            brain = brain or self._add_brain(self._overlays.grid)
             self._fill_brain(brain, scene.sequence)
         if brain is not None:
             put(brain, visible=is_3d)
@@ -283,14 +284,14 @@ class Layers:
             layer.opacity = 0.3 if is_transparent else _SOLID_OPACITY
             self._applied["inside"] = is_transparent
 
-    def _add_brain(self) -> Any:
+    def _add_brain(self, grid: Grid) -> Any:
         layer = Image(
             np.zeros((2, 2, 2), np.float32),
             rendering="attenuated_mip",
             attenuation=0.2,
             opacity=0.5,
             contrast_limits=(0.0, 1.0),
-            **(self._keywords(BRAIN) | {"name": "Brain"}),
+            **(self._keywords(BRAIN, grid) | {"name": "Brain"}),
         )
         return self._add(BRAIN, layer)
 
@@ -363,14 +364,14 @@ class Layers:
         outlines = None if shown.candidate is None else id(overlays.components)
         content = (shown.view, shown.candidate, outlines)
         if layer is None:
-            layer = self._add_map(role, overlays.alone(shown.view, shown.candidate))
+            layer = self._add_map(role, overlays.alone(shown.view, shown.candidate), overlays.grid)
         elif self._applied.get(role) != content:
             layer.data = overlays.alone(shown.view, shown.candidate).data
             layer.contrast_limits = (shown.view.low, shown.view.top)
         self._applied[role] = content
         put(layer, name=shown.title, opacity=opacity, visible=True)
 
-    def _add_map(self, role: str, view: MapView) -> Any:
+    def _add_map(self, role: str, view: MapView, grid: Grid) -> Any:
         layer = Image(
             view.data,
             colormap=colours_of(role),
@@ -378,7 +379,7 @@ class Layers:
             blending="translucent_no_depth",
             rendering="mip",
             interpolation2d="linear",
-            **self._keywords(role),
+            **self._keywords(role, grid),
         )
         return self._add(role, layer)
 
@@ -390,7 +391,7 @@ class Layers:
                 put(layer, visible=False)
             return
         if layer is None:
-            layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
+            layer = self._add_outline(self._overlays, outline.region)
         elif self._applied.get(OUTLINE) != (outline.region, id(self._overlays.components)):
             layer.data = self._overlays.outline(outline.region)
         self._applied[OUTLINE] = (outline.region, id(self._overlays.components))
@@ -401,22 +402,16 @@ class Layers:
         name = "Candidates" if is_whole_tumour else f"Candidates · {outline.region.display_name}"
         put(layer, name=name, visible=True)
 
-    def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
-        keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
-        layer = Labels(data, opacity=_SOLID_OPACITY, **keywords)
+    def _add_outline(self, overlays: Overlays, region: Region) -> Any:
+        keywords = self._keywords(OUTLINE, overlays.grid) | {"blending": "translucent_no_depth"}
+        layer = Labels(overlays.outline(region), opacity=_SOLID_OPACITY, **keywords)
         layer.editable = False
         self._applied.pop("colours", None)
-        return self._add(role, layer)
+        return self._add(OUTLINE, layer)
 
-    def _keywords(self, role: str) -> dict[str, Any]:
-        if self._overlays is None:
-            raise RuntimeError("an overlay was requested before there is an analysis")
-        own_metadata = (
-            layer.metadata[KEY] for layer in self._viewer.layers if KEY in layer.metadata
-        )
-        study = next((entry["study"] for entry in own_metadata), None)
-        metadata = {KEY: {"study": study, "role": role}}
-        return geometry_keywords(self._overlays.grid) | {"name": role, "metadata": metadata}
+    def _keywords(self, role: str, grid: Grid) -> dict[str, Any]:
+        metadata = {KEY: {"study": self._study, "role": role}}
+        return geometry_keywords(grid) | {"name": role, "metadata": metadata}
 
     def _add(self, role: str, layer: Any) -> Any:
         """Add a layer above the images, in order, without selecting it."""

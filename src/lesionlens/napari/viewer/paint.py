@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
 
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.planes import Edges
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens.napari.model.screen.slice_annotations import DrawnMeasure
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
 LETTER, TEXT_COLOUR, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)
@@ -130,9 +130,8 @@ def paint(
     for number, (x, y) in drawing.marks:
         _paint_mark(painter, projection.point(x, y), str(number))
     occupied: list[QRectF] = []
-    for _, ends, text in drawing.rulers:
-        start, end = projection.point(*ends[0]), projection.point(*ends[1])
-        _paint_ruler(painter, start, end, text, projection, occupied)
+    for ruler in drawing.rulers:
+        _paint_measure(painter, ruler, projection, occupied, raised_px=_HANDLE_RADIUS)
     for measure in drawing.measures:
         _paint_measure(painter, measure, projection, occupied)
 
@@ -154,28 +153,13 @@ def _paint_mark(painter: QPainter, centre: QPointF, text: str) -> None:
     )
 
 
-def _paint_ruler(
+def _paint_measure(
     painter: QPainter,
-    start: QPointF,
-    end: QPointF,
-    text: str,
+    measure: DrawnMeasure,
     projection: Projection,
     occupied: list[QRectF],
-) -> None:
-    """Paint a line with two handles, and its length beside the right end, as a measurement's."""
-    painter.setPen(QPen(RULER, 1.2))
-    painter.setBrush(Qt.BrushStyle.NoBrush)
-    painter.drawLine(start, end)
-    for position in (start, end):
-        painter.drawEllipse(position, _HANDLE_RADIUS, _HANDLE_RADIUS)
-    right_end = max(start, end, key=lambda position: position.x())
-    beside = QPointF(right_end.x() + 2 * _HANDLE_RADIUS, right_end.y() - _HANDLE_RADIUS)
-    position = clamp_to_view(QFontMetricsF(painter.font()), (text,), beside, projection)
-    _paint_measured(painter, (text,), position, projection, occupied)
-
-
-def _paint_measure(
-    painter: QPainter, measure: DrawnMeasure, projection: Projection, occupied: list[QRectF]
+    *,
+    raised_px: float = 0.0,
 ) -> None:
     """Paint a measurement with handles at its points, and its text to the right, all in view.
 
@@ -185,7 +169,7 @@ def _paint_measure(
     for x, y in measure.points.tolist():
         painter.drawEllipse(projection.point(x, y), _HANDLE_RADIUS, _HANDLE_RADIUS)
     metrics = QFontMetricsF(painter.font())
-    beside = projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, 0.0)
+    beside = projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, -raised_px)
     position = clamp_to_view(metrics, measure.lines, beside, projection)
     region: tuple[QRectF, ...] = ()
     if measure.encloses and position.x() < beside.x():

@@ -13,19 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import Dims, ViewerModel
 from napari.components.overlays import TextOverlay
 from napari.layers import Image
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.records.findings import Point
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, fitted_caption
 from lesionlens.napari.viewer.millimetres import Millimetres
 
-Point = tuple[float, float, float]
 Box = tuple[Point, Point]
 
 ORDERS = {Plane.AXIAL: (2, 1, 0), Plane.CORONAL: (1, 2, 0), Plane.SAGITTAL: (0, 2, 1)}
@@ -47,6 +47,11 @@ _TEXT_BACKGROUND = (0.0, 0.0, 0.0, 0.5)
 _BOXLESS_OVERLAYS = ("_brush_circle", "_zoom_box")
 """napari's overlays without text, which get no background."""
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
+
+
+def patient_axes(dims: Dims) -> list[int]:
+    """Return the patient's axis through the slice, then down and across it; others are negative."""
+    return [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
 
 
 def plane_of(order: tuple[int, ...]) -> Plane | None:
@@ -98,22 +103,20 @@ class SingleView:
             self._ready = True
             self._show_overlays()
             self._units.connect()
-            for event in self._orientation_events():
-                event.connect(self._relabel)
-            for event in self._orientation_settings():
-                event.connect(self._on_orientation)
-            self._viewer.canvas.events.size.connect(self._on_size)
-            self._viewer.layers.events.connect(self._on_layer)
+            for event, callback in self._events():
+                event.connect(callback)
         self.restore_orientation()
 
-    def _orientation_events(self) -> tuple[Any, ...]:
-        """Return the events that can change the orientation."""
+    def _events(self) -> tuple[tuple[Any, Callable[..., None]], ...]:
+        """Return the events of napari that the view follows, each with its callback."""
         dims, camera = self._viewer.dims.events, self._viewer.scene.camera.events
-        return (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
-
-    def _orientation_settings(self) -> tuple[Any, ...]:
-        """Return the settings that determine the patient's sides on the screen."""
-        return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
+        turning = (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
+        return (
+            *((event, self._relabel) for event in turning),
+            *((event, self._on_orientation) for event in (dims.order, camera.orientation)),
+            (self._viewer.canvas.events.size, self._on_size),
+            (self._viewer.layers.events, self._on_layer),
+        )
 
     def _on_orientation(self) -> None:
         """Restore the orientation after a change by axes, preferences or transpose key."""
@@ -161,12 +164,8 @@ class SingleView:
             text_overlay.visible = False
             text_overlay.text = ""
         self._identity.show((), "")
-        for event in self._orientation_events():
-            event.disconnect(self._relabel)
-        for event in self._orientation_settings():
-            event.disconnect(self._on_orientation)
-        self._viewer.canvas.events.size.disconnect(self._on_size)
-        self._viewer.layers.events.disconnect(self._on_layer)
+        for event, callback in self._events():
+            event.disconnect(callback)
 
     def restore_orientation(self) -> None:
         """Restore radiological convention."""
@@ -245,7 +244,7 @@ class SingleView:
         """Centre a point, with room for a box; with `keep_fitted` also after the canvas grows."""
         viewer = self._viewer
         dims, camera = viewer.dims, viewer.scene.camera
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-SPACE:]]
+        axes = patient_axes(dims)
         camera.center = tuple(float(point_mm[axis]) for axis in axes)
         if box_mm is not None and dims.ndisplay == 2:
             size_mm = np.abs(np.subtract(box_mm[1], box_mm[0]))[axes[-2:]]
@@ -260,7 +259,7 @@ class SingleView:
         The points, (N, 3) RAS+ mm, lie on the slice shown.
         """
         dims, camera = self._viewer.dims, self._viewer.scene.camera
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(dims)[-2:]
         if dims.ndisplay != 2:
             return False
         if min(axes) < 0:
@@ -293,8 +292,7 @@ class SingleView:
     def shown_size_mm(self) -> NDArray[np.float64]:
         """Return the height and width of the study on the slice, (2,), at least 1 mm each."""
         low, high = self.bounds_mm()
-        dims = self._viewer.dims
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(self._viewer.dims)[-2:]
         return np.asarray(np.maximum(high - low, 1.0)[axes], np.float64)
 
     def _fit_to_study(self) -> None:
@@ -303,7 +301,7 @@ class SingleView:
         is_alone = all(KEY in layer.metadata for layer in viewer.layers)
         if is_alone or dims.ndim < SPACE or dims.ndisplay != 2:
             return
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        axes = patient_axes(dims)[-2:]
         camera.center = tuple(self.bounds_mm().mean(0)[axes])
         size_px = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
         camera.zoom = float(_FITTED * (size_px / self.shown_size_mm()).min())
@@ -356,11 +354,11 @@ class SingleView:
     def edges(self) -> Edges:
         """Return the patient's side at each edge of the canvas; empty letters in 3-D."""
         dims = self._viewer.dims
-        extra_dims = dims.ndim - SPACE
-        if extra_dims < 0 or dims.ndisplay != 2 or min(dims.order[-2:]) < extra_dims:
+        axes = patient_axes(dims)[-2:]
+        if dims.ndim < SPACE or dims.ndisplay != 2 or min(axes) < 0:
             return Edges()
         _, vertical, horizontal = (str(axis) for axis in self._viewer.scene.camera.orientation)
-        down, right = np.eye(SPACE)[[axis - extra_dims for axis in dims.order[-2:]]]
+        down, right = np.eye(SPACE)[axes]
         return edges_of(
             self._in_patient(right if horizontal == "right" else -right),
             self._in_patient(down if vertical == "down" else -down),

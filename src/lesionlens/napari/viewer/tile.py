@@ -19,6 +19,7 @@ from qtpy.QtGui import (
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.board import Tile
@@ -43,12 +44,9 @@ class _Listener(Protocol):
 
     def drawing(self, tile: Tile) -> Drawing | None: ...
     def limits(self, tile: Tile) -> tuple[float, float]: ...
-    def zoom(self) -> float: ...
     def corner(self, tile: Tile) -> tuple[str, ...]: ...
     def footer(self, tile: Tile) -> str: ...
     def brush_mm(self, tile: Tile) -> float | None: ...
-    def prompting(self) -> bool: ...
-    def excluding(self) -> bool: ...
     def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None: ...
     def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None: ...
     def released(self) -> None: ...
@@ -56,11 +54,7 @@ class _Listener(Protocol):
     def wheel_turned(
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None: ...
-    def editing(self) -> bool: ...
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
-    def crosshair(self) -> Point: ...
-    def prompt_begun(self) -> None: ...
-    def prompt_ended(self) -> None: ...
     def prompt_drawn(self, drawn: PromptPath) -> None: ...
     def double_clicked(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
@@ -90,10 +84,10 @@ class PromptPath:
 class TileView(QWidget):
     """Paints one tile, and forwards the mouse to the listener."""
 
-    def __init__(self, tile: Tile, listener: _Listener, parent: QWidget) -> None:
+    def __init__(self, tile: Tile, listener: _Listener, acts: Actions, parent: QWidget) -> None:
         super().__init__(parent)
         self.tile = tile
-        self._listener = listener
+        self._listener, self._acts = listener, acts
         self._drag_position: QPointF | None = None
         self._prompt_path: PromptPath | None = None
         self._pointer: QPointF | None = None
@@ -110,7 +104,8 @@ class TileView(QWidget):
 
     def projection(self, drawing: Drawing) -> Projection:
         """Return the mapping of millimetres on the screen to this widget."""
-        return Projection(drawing.centre, self._listener.zoom(), self.width(), self.height())
+        zoom = self._acts.viewpoint.current.zoom
+        return Projection(drawing.centre, zoom, self.width(), self.height())
 
     def paintEvent(self, _: QPaintEvent) -> None:
         """Paint the tile."""
@@ -182,15 +177,15 @@ class TileView(QWidget):
         self._pointer = event.position()
         position, modifier_keys = self._position_mm(event.position()), set(modifiers_of(event))
         if event.button() == Qt.MouseButton.LeftButton and position is not None:
-            if self._listener.prompting():
-                modifiers = switched(modifier_keys, excluding=self._listener.excluding())
-                crosshair_mm = self._listener.crosshair()
-                self._listener.prompt_begun()
+            if self._acts.prompting.active:
+                modifiers = switched(modifier_keys, excluding=self._acts.prompting.excluding)
+                crosshair_mm = self._acts.viewpoint.current.point_mm
+                self._acts.prompting.begin_stroke()
                 self._prompt_path = PromptPath(
                     self.tile, event.position(), [position], modifiers, crosshair_mm
                 )
                 return
-            if "Control" in modifier_keys and not self._listener.editing():
+            if "Control" in modifier_keys and not self._acts.editing:
                 self._listener.lesion_added(self.tile, position)
                 return
         self._drag_position = event.position()
@@ -245,12 +240,12 @@ class TileView(QWidget):
         if self._prompt_path is not None:
             self._prompt_path = None
             self.update()
-            self._listener.prompt_ended()
+            self._acts.prompting.end_stroke()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all views again; where the button drags or draws, press it."""
         is_left = event.button() == Qt.MouseButton.LeftButton
-        draws = self._listener.prompting() or self._listener.brush_mm(self.tile) is not None
+        draws = self._acts.prompting.active or self._listener.brush_mm(self.tile) is not None
         if is_left and not draws:
             self._listener.double_clicked(self.tile)
         else:

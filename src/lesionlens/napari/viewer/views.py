@@ -21,8 +21,8 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -33,10 +33,11 @@ from lesionlens.napari.model.state.events import Event, PositionVisited, SlicesR
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.brush import Brush
+from lesionlens.napari.viewer.canvas_gestures import CanvasGestures
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.handover import Handover
 from lesionlens.napari.viewer.layers import Layers
+from lesionlens.napari.viewer.linked_brush import LinkedBrush
 from lesionlens.napari.viewer.mouse import CanvasMouse, send_pointer_move
 from lesionlens.napari.viewer.second_window import SecondWindow
 from lesionlens.napari.viewer.single import SPACE, SingleView
@@ -56,28 +57,24 @@ class Views(QObject):
 
     Parameters
     ----------
-    acts : ViewActs
-        Acts on the views, with the viewpoint that all views share.
+    acts : Actions
+        Acts of the window, with the viewpoint that all views share.
     run : callable
         Runs a command of the window by its name.
     docked : QWidget
         Any widget of the window, to find its canvas.
     """
 
-    pointer_moved = Signal()
-    """The pointer moved over a linked view; `viewer.cursor` has its position."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
     overlays_changed = Signal()
     """The image may need a different fraction of the window."""
-    board_created = Signal(object)
-    """Linked views were created, of this window or the second one."""
 
     def __init__(
         self,
         viewer: ViewerModel,
         layers: Layers,
-        acts: ViewActs,
+        acts: Actions,
         run: Callable[[str], object],
         docked: QWidget,
     ) -> None:
@@ -92,8 +89,7 @@ class Views(QObject):
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
         self.second_window: SecondWindow | None = None
-        self.brush: Brush | None = None
-        """Handles the pointer over linked views while an outline is drawn; set by the window."""
+        self._gestures, self._brush = CanvasGestures(viewer, acts), LinkedBrush(acts)
         self._viewer, self._layers, self._docked = viewer, layers, docked
         self._viewpoint = viewpoint
         self._handover = Handover(viewer, self.single, viewpoint)
@@ -127,7 +123,7 @@ class Views(QObject):
             if model.study is not None:
                 self.single.set_up()
                 self._mouse.listen()
-        if model.overlays is not before.overlays:
+        if model.board.overlays is not before.board.overlays:
             self._show_overlays(before, model)
         elif model.study is not before.study is not None:
             self._collection.start(_COLLECTION_MS)
@@ -135,9 +131,9 @@ class Views(QObject):
 
     def _show_overlays(self, before: ViewModel, model: ViewModel) -> None:
         is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
-        self._keep_position(lambda: self._layers.show_overlays(model.overlays, model.study))
+        self._keep_position(lambda: self._layers.show_overlays(model.board.overlays, model.study))
         self.overlays_changed.emit()
-        if before.overlays is None or model.overlays is None:
+        if before.board.overlays is None or model.board.overlays is None:
             self._collection.start(0)
         if is_empty:
             self.fit()
@@ -262,6 +258,7 @@ class Views(QObject):
         for layer in self._viewer.layers:
             if hasattr(layer.events, "contrast_limits"):
                 layer.events.contrast_limits.disconnect(self.repaint)
+        self._gestures.release()
         self._mouse.release()
         self.lines.release()
         self.single.tear_down()
@@ -347,11 +344,10 @@ class Views(QObject):
 
     def _board_view(self, parent: QWidget) -> BoardView:
         """Return linked views connected to the window's acts."""
-        view = BoardView(self._acts, self._layers.limits, parent)
-        view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
+        view = BoardView(self._acts, self._brush, self._layers.limits, parent)
+        view.wheel_zooms = self._mouse.wheel_zooms
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
-        self.board_created.emit(view)
         return view
 
     def _show_linked(self, *, linked: bool) -> None:
@@ -407,7 +403,7 @@ class Views(QObject):
         """Pass the position of the pointer to napari, for keys that use it."""
         extra_position = (0.0,) * (self._viewer.dims.ndim - SPACE)
         self._viewer.cursor.position = (*extra_position, *point_mm)
-        self.pointer_moved.emit()
+        self._gestures.probe_pointer()
 
     def update_pointer(self) -> bool | None:
         """Update the pointer; return whether it is on a slice of the open study.

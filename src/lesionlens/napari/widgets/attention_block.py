@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSignalBlocker, QSize, Qt
@@ -11,6 +9,7 @@ from qtpy.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEv
 from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
+from lesionlens.napari.colours import map_colours
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
@@ -18,7 +17,6 @@ from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAI
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
-from lesionlens.napari.viewer.colours import map_colours
 from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.parts import (
     Bars,
@@ -29,6 +27,7 @@ from lesionlens.napari.widgets.parts import (
     label,
     row,
     show_fact,
+    show_items,
     show_text,
     small_font,
 )
@@ -158,9 +157,10 @@ class AttentionBlock(Section):
             self._legend.show_map(None, map_colours(ATTENTION))
             return
         maps, choices = screen.maps, screen.choices
-        self._show_regions(maps.regions, choices.region)
+        regions = [(region.display_name, region) for region in maps.regions]
+        show_items(self._region, regions, choices.region)
         self._overlay.show_choice(choices.overlay)
-        self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
+        self._overlay.buttons[Overlay.MAP].setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
             self._opacity.setValue(round(choices.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)
@@ -181,14 +181,6 @@ class AttentionBlock(Section):
         self._bars.setVisible(bool(focus.relevance))
         show_text(self._no_bars_label, focus.no_bars)
         show_text(self._without, focus.occluded_result)
-
-    def _show_regions(self, regions: Sequence[Region], chosen: Region) -> None:
-        box = self._region
-        if [box.itemData(n) for n in range(box.count())] != list(regions):
-            box.clear()
-            for region in regions:
-                box.addItem(region.display_name, region)
-        box.setCurrentIndex(box.findData(chosen))
 
     def _show_trust(self, maps: ShownMapChoices, *, map_shown: bool) -> None:
         show_fact(self._trust, maps.verdict if map_shown else None)

@@ -116,8 +116,9 @@ class CandidateBlock(Section):
             widget.setVisible(bool(screen.cavity))
         selection = self.table.selectionModel()
         changed = screen.candidates != self.model.rows
-        with QSignalBlocker(selection):
-            self.model.show(screen.candidates)
+        if changed:
+            with QSignalBlocker(selection):
+                self.model.replace(screen.candidates)
         row_number = self._select_focus()
         self._fit_table()
         if changed and row_number is not None:  # also when a row that was scrolled away is decided

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import SecondOpinion
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import combo_box, row
+from lesionlens.napari.widgets.parts import combo_box, row, show_items
 
 
 class LayerChooser(QWidget):
@@ -70,12 +70,5 @@ def _fill(
     box: QComboBox, all_text: str, items: Sequence[tuple[str, object]], current: object
 ) -> None:
     """Fill a list and select the current choice; a list of one is disabled."""
-    texts = [all_text, *(text for text, _ in items)]
-    if [box.itemText(n) for n in range(box.count())] != texts:
-        box.clear()
-        box.addItem(all_text, None)
-        for text, value in items:
-            box.addItem(text, value)
-    values = [value for _, value in items]
-    box.setCurrentIndex(values.index(current) + 1 if current in values else 0)
+    show_items(box, [(all_text, None), *items], current)
     box.setEnabled(bool(items))

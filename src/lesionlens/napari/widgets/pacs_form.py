@@ -14,13 +14,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.napari.widgets.parts import flat_button, label, row, stack
+from lesionlens.napari.widgets.parts import flat_button, label, row, show_items, stack
 from lesionlens.site.pacs.server import Retrieval, Server
 
 _RETRIEVALS = (
-    (Retrieval.AUTO, "C-GET, else C-MOVE"),
-    (Retrieval.GET, "C-GET"),
-    (Retrieval.MOVE, "C-MOVE"),
+    ("C-GET, else C-MOVE", Retrieval.AUTO),
+    ("C-GET", Retrieval.GET),
+    ("C-MOVE", Retrieval.MOVE),
 )
 _MODALITIES = (("MR", "MR"), ("any modality", ""))
 
@@ -64,8 +64,7 @@ class ServerForm(QWidget):
         self._certificate.setPlaceholderText("none (or a PEM file with certificate and key)")
         self._port, self._retrieval = QSpinBox(), QComboBox()
         self._port.setRange(1, 65535)
-        for retrieval, text in _RETRIEVALS:
-            self._retrieval.addItem(text, retrieval.value)
+        show_items(self._retrieval, _RETRIEVALS, Retrieval.AUTO)
         for text, field in (
             ("User (DICOMweb)", self._user),
             ("Password (in the keyring)", self.password),
@@ -131,8 +130,7 @@ class SearchForm(QWidget):
             "last": "to day",
         }
         self._modality = QComboBox()
-        for text, value in _MODALITIES:
-            self._modality.addItem(text, value)
+        show_items(self._modality, _MODALITIES, "MR")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for name, field in self.fields.items():

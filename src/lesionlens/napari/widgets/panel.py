@@ -6,21 +6,12 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from napari.components import ViewerModel
 from napari.settings import get_settings
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QApplication,
-    QComboBox,
-    QFrame,
-    QMenu,
-    QSlider,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QFrame, QMenu, QWidget
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
@@ -149,10 +140,8 @@ class Panel(QWidget):
         self.show_stops()
         self.footer = Footer(run)
         self._lay_out()
-        guard = WheelGuard(self)
-        for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
-            guard.guard(*self.findChildren(widget_class))
-        DoubleClickGuard(self).guard_controls()
+        WheelGuard(self)
+        DoubleClickGuard(self)
         self.set_tab_order()
 
     def _lay_out(self) -> None:
@@ -280,10 +269,6 @@ class Panel(QWidget):
         if reason.refusing:
             self.actions_.review_controller.notify_obstacle()
 
-    def open_dropped(self, paths: Sequence[Path]) -> None:
-        """Open paths dropped on the panel or the canvas; report those that are not scans."""
-        self.actions_.open_dropped(tuple(paths))
-
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept local files and folders."""
         if local_paths(event.mimeData()):
@@ -294,4 +279,4 @@ class Panel(QWidget):
         paths = local_paths(event.mimeData())
         if paths:
             event.acceptProposedAction()
-            self.open_dropped(paths)
+            self.actions_.open_dropped(paths)

@@ -18,7 +18,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLayout,
     QMenu,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -154,6 +153,16 @@ def combo_box(name: str, letters: int) -> QComboBox:
     return box
 
 
+def show_items(box: QComboBox, items: Sequence[tuple[str, object]], chosen: object) -> None:
+    """Show a list of (text, value) with one chosen, else the first."""
+    if [box.itemText(n) for n in range(box.count())] != [text for text, _ in items]:
+        box.clear()
+        for text, value in items:
+            box.addItem(text, value)
+    values = [value for _, value in items]
+    box.setCurrentIndex(values.index(chosen) if chosen in values else 0)
+
+
 def verbatim(text: str) -> str:
     """Return a text of a button or menu in which no "&" marks a key, such as a folder's name."""
     return text.replace("&", "&&")
@@ -170,15 +179,6 @@ def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToo
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         button.setMenu(menu)
     return button
-
-
-def progress_bar() -> QProgressBar:
-    """Make a thin bar from 0 to 1000."""
-    bar = QProgressBar()
-    bar.setTextVisible(False)
-    bar.setRange(0, 1000)
-    bar.setFixedHeight(6)
-    return bar
 
 
 def set_available(control: QWidget, why_not: str) -> None:
@@ -258,7 +258,8 @@ class Segments(QWidget):
     def __init__(self, choices: Sequence[tuple[object, str, str]]) -> None:
         """Create a button for each (value, text, tooltip)."""
         super().__init__()
-        self._buttons: dict[object, QToolButton] = {}
+        self.buttons: dict[object, QToolButton] = {}
+        """By choice; Tab stops at the chosen one, arrows lead to the others."""
         self._group = QButtonGroup(self)
         layout = row(spacing=2)
         self.setLayout(layout)
@@ -270,27 +271,19 @@ class Segments(QWidget):
             button.setProperty("role", "segment")
             button.clicked.connect(lambda _=False, value=value: self.chosen.emit(value))
             self._group.addButton(button)
-            self._buttons[value] = button
+            self.buttons[value] = button
             layout.addWidget(button)
 
     def show_choice(self, value: object) -> None:
         """Show the choice, without a signal."""
-        button = self._buttons.get(value)
+        button = self.buttons.get(value)
         if button is not None and not button.isChecked():
             button.setChecked(True)
-        for other in self._buttons.values():  # Tab stops at one, arrows lead to the others
+        for other in self.buttons.values():
             chosen = other is button
             other.setFocusPolicy(
                 Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus
             )
-
-    def stops(self) -> tuple[QWidget, ...]:
-        """Return the buttons: Tab stops at the chosen one, arrows lead to the others."""
-        return tuple(self._buttons.values())
-
-    def button(self, value: object) -> QToolButton:
-        """Return the button of a choice."""
-        return self._buttons[value]
 
 
 def signed(value: float) -> str:

@@ -38,22 +38,17 @@ class PickRows(QWidget):
         self._pick = pick
         self.shown: tuple[Line, ...] = ()
         self._layout = stack(self, spacing=2)
-        self._inside: QWidget | None = None
 
     def show_lines(self, lines: Sequence[Line]) -> None:
         """Show lines; nothing is done if they are unchanged."""
         if tuple(lines) == self.shown:
             return
         self.shown = tuple(lines)
-        if self._inside is not None:
-            self._layout.removeWidget(self._inside)
-            self._inside.deleteLater()
-        self._inside = QWidget()
-        inner = stack(self._inside, spacing=2)
+        while self._layout.count():
+            self._layout.takeAt(0).widget().deleteLater()
         for value, head, text in lines:
             button = flat_button(head)
             button.setToolTip("Go to this position")
             button.setEnabled(value is not None)
             button.clicked.connect(lambda _=False, value=value: self._pick(value))
-            inner.addWidget(_Line(button, text))
-        self._layout.addWidget(self._inside)
+            self._layout.addWidget(_Line(button, text))

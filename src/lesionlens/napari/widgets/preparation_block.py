@@ -19,7 +19,7 @@ from lesionlens.napari.preferences import (
     read_preferences,
 )
 from lesionlens.napari.qt.jobs import problem_of
-from lesionlens.napari.widgets.parts import flat_button, label, row, stack
+from lesionlens.napari.widgets.parts import flat_button, label, row, show_items, stack
 
 _METHODS = {
     skull_stripping.AUTO: (
@@ -107,11 +107,11 @@ class PreparationBlock(QWidget):
     def show_models(self, names: Sequence[str]) -> None:
         """Offer the server's models, and the chosen one even if it is not among them."""
         self._names = tuple(names)
-        self._model.clear()
-        self._model.addItem(f"its first ({names[0]})" if names else "its first", "")
-        for name in dict.fromkeys([*names, *([self._saved_model] if self._saved_model else [])]):
-            self._model.addItem(name, name)
-        self._model.setCurrentIndex(max(self._model.findData(self._saved_model), 0))
+        first = f"its first ({names[0]})" if names else "its first"
+        offered = filter(None, dict.fromkeys([*names, self._saved_model]))
+        show_items(
+            self._model, [(first, ""), *((name, name) for name in offered)], self._saved_model
+        )
 
     def _choose_model(self) -> None:
         chosen = str(self._model.currentData())

@@ -30,7 +30,7 @@ class ReadBlock(Section):
         self._list = QListWidget()
         self._list.setAccessibleName("Your marks")
         self._list.itemClicked.connect(
-            lambda item: self.go_to_requested.emit(self._mark_of(item).at_mm)
+            lambda item: self.go_to_requested.emit(item.data(Qt.ItemDataRole.UserRole).at_mm)
         )
         self._confidence = QSpinBox()
         self._confidence.setRange(_NOT_STATED, 100)
@@ -99,12 +99,7 @@ class ReadBlock(Section):
 
     def _chosen(self) -> str:
         item = self._list.currentItem()
-        return "" if item is None else self._mark_of(item).uid
-
-    @staticmethod
-    def _mark_of(item: QListWidgetItem) -> Mark:
-        mark: Mark = item.data(Qt.ItemDataRole.UserRole)
-        return mark
+        return "" if item is None else str(item.data(Qt.ItemDataRole.UserRole).uid)
 
 
 def mark_text(number: int, mark: Mark, *, with_phase: bool) -> str:

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLineEdit,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -31,7 +30,7 @@ from lesionlens.base.records.response import (
 from lesionlens.napari.controllers.dialogs import SignResponse
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
-from lesionlens.napari.widgets.parts import Dialog, label
+from lesionlens.napari.widgets.parts import Dialog, label, stack
 from lesionlens.results.export.report_texts import ReportTexts, load
 
 ANOTHER_NADIR = "another nadir"
@@ -68,19 +67,15 @@ class ResponseDialog(Dialog):
         self._buttons.rejected.connect(self.reject)
 
     def _lay_out(self) -> None:
-        form, last, column = QFormLayout(), QFormLayout(), QVBoxLayout(self)
+        form, last = QFormLayout(), QFormLayout()
         self._add_row(form, "baseline", self._baseline)
         self._add_row(form, "nadir", self._nadir)
         for kind, box in self._choices.items():
             self._add_row(form, kind.__name__.lower(), box)
         self._add_row(last, "category", self._category)
         self._add_row(last, "reader", self._reader)
-        column.addWidget(self._identity)
-        column.addLayout(form)
-        column.addWidget(self._steps)
-        column.addWidget(self._proposed)
-        column.addLayout(last)
-        column.addWidget(self._buttons)
+        parts = (self._identity, form, self._steps, self._proposed, last, self._buttons)
+        stack(self, *parts, margins=None)
 
     def _add_row(self, form: QFormLayout, name: str, field: QWidget) -> None:
         self._labels[name] = QLabel(), field

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from qtpy.QtCore import QObject, QTimer
-from qtpy.QtWidgets import QApplication, QFrame, QWidget
+from qtpy.QtWidgets import QApplication, QFrame, QProgressBar, QWidget
 
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_texts import analyse_button_text
@@ -15,7 +15,6 @@ from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     label,
-    progress_bar,
     push_button,
     row,
     set_role,
@@ -37,7 +36,9 @@ class JobProgress(QObject):
     def __init__(self, cancel: Callable[[], object], parent: QWidget, *, staged: bool) -> None:
         super().__init__(parent)
         self._staged = staged
-        self.bar, self._stage = progress_bar(), ElidedLabel("dim")
+        self.bar, self._stage = QProgressBar(), ElidedLabel("dim")
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(6)
         self.cancel = push_button("Cancel", cancel)
         self.cancel.setAutoDefault(False)  # Return in a field of a dialog cancels nothing
         self.line = row(self._stage, self.cancel, spacing=-1)
@@ -79,7 +80,7 @@ class RunBlock(QWidget):
     def __init__(self, analyse: Callable[[], object], acts: Actions) -> None:
         super().__init__()
         self._analyse = push_button("Analyse", analyse, role="primary")
-        self._progress = JobProgress(acts.stop, self, staged=True)
+        self._progress = JobProgress(acts.jobs.stop, self, staged=True)
         stack(self, self._analyse, self._progress.line, self._progress.bar, spacing=4)
         self._screen, self._controller = Screen(), acts.read_controller
         self._controller.current.changed.connect(self._show_button)

@@ -59,7 +59,7 @@ class StudyBlock(Section):
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops: the sequences are one stop, with arrows between them."""
-        return self._more, *self._chips.stops(), self._change
+        return self._more, *self._chips.buttons.values(), self._change
 
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
@@ -69,7 +69,7 @@ class StudyBlock(Section):
         self._patient.setVisible(bool(shown.patient))
         self._subtitle.setText(shown.subtitle)
         for item in shown.sequences:
-            button = self._chips.button(item.sequence)
+            button = self._chips.buttons[item.sequence]
             sign = "" if not item.present else " ?" if item.sequence in shown.exchanged else " ✓"
             button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)

@@ -104,7 +104,7 @@ class WorklistDock(QWidget):
         tools = row(self.filter, self._before, self._next, self._ahead)
         parts = (title, tools, self.table, self._summary, self._problem)
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
-        DoubleClickGuard(self).guard_controls(self._before, self._next)
+        DoubleClickGuard(self, self._before, self._next)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._active = True
@@ -124,11 +124,17 @@ class WorklistDock(QWidget):
         table.activated.connect(self._on_activated)
 
     def _menu(self) -> QMenu:
-        menu = Menu(self)
+        menu, ask = Menu(self), partial(ask_path, self)
         for title, slot in (
-            ("Open a list…", self.ask_list),
-            ("New list of a folder or BIDS dataset…", self.ask_folder),
-            ("New list of a CSV table…", self.ask_table),
+            ("Open a list…", partial(ask, self.controller.open, "Open the list in this folder")),
+            (
+                "New list of a folder or BIDS dataset…",
+                partial(ask, self._ask_target, "Studies: one sub-folder each, or BIDS"),
+            ),
+            (
+                "New list of a CSV table…",
+                partial(ask, self._ask_target, "Table of studies", "CSV (*.csv)"),
+            ),
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
@@ -136,7 +142,8 @@ class WorklistDock(QWidget):
         menu.addSeparator()
         self._tables = menu.addAction("Write the tables of all reads…")
         self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")
-        self._tables.triggered.connect(lambda _=False: self.ask_tables())
+        title = "Write reads.csv and marks.csv here"
+        self._tables.triggered.connect(lambda _=False: ask(self.controller.write_tables, title))
         return menu
 
     # --- shown ----------------------------------------------------------------------------
@@ -205,22 +212,6 @@ class WorklistDock(QWidget):
             self.controller.open_last()
 
     # --- dialogs --------------------------------------------------------------------------
-
-    def ask_list(self) -> None:
-        """Ask for the folder of a list and open it."""
-        ask_path(self, self.controller.open, "Open the list in this folder")
-
-    def ask_folder(self) -> None:
-        """Ask for studies and for the folder of a new list."""
-        ask_path(self, self._ask_target, "Studies: one sub-folder each, or BIDS")
-
-    def ask_table(self) -> None:
-        """Ask for a CSV table and for the folder of a new list."""
-        ask_path(self, self._ask_target, "Table of studies", "CSV (*.csv)")
-
-    def ask_tables(self) -> None:
-        """Ask for a folder and write the tables of all reads into it."""
-        ask_path(self, self.controller.write_tables, "Write reads.csv and marks.csv here")
 
     def ask_archive(self) -> None:
         """Open the archive's dialog, which makes a list of the studies found."""

@@ -72,7 +72,7 @@ def reading(analysis, tmp_path):  # noqa: F811
     turn = ExpectedRead(
         open_worklist_database(tmp_path), ReadKey("a", "A. Reader"), unaided_first=True, rated=True
     )
-    made.expect(turn)
+    made.expected = turn
     session.open(analysis.study)
     yield made
     made.release()
@@ -193,7 +193,7 @@ def shown(analysis, turn=None):  # noqa: F811
     """Show an analysis as a window does, with what its reader decided before."""
     session = ReviewSession()
     controller = ReadController(session)
-    controller.expect(turn)
+    controller.expected = turn
     session.open(analysis.study)
     result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
     found, controller.message = controller.decision_log.recovered(analysis)
@@ -444,7 +444,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     turn = listed(tmp_path / "list")
     session = ReviewSession()
     window = ReadController(session)
-    window.expect(turn)
+    window.expected = turn
     with full_disk(monkeypatch):
         session.open(analysis.study)
     assert turn.database.read(turn.key).acts == ()
@@ -741,7 +741,7 @@ def opened(analysis, turn):  # noqa: F811
     """Open a study unaided, as a window does."""
     session = ReviewSession()
     controller = ReadController(session)
-    controller.expect(turn)
+    controller.expected = turn
     session.open(analysis.study)
     yield controller
     controller.release()

@@ -44,7 +44,7 @@ def test_the_sign_of_a_decision_can_be_seen_on_a_light_table(state):
     """Amber on white had 2:1; graphics need 3:1."""
     parent = QObject()
     model = CandidateModel(parent)
-    model.show((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
+    model.replace((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
     model.show_on(light=True)
     shown = model.data(model.index(0, 5), Qt.ItemDataRole.ForegroundRole)
     assert contrast(shown, style._LIGHT["card"]) >= 3

@@ -22,7 +22,7 @@ ALIGNMENT = Qt.ItemDataRole.TextAlignmentRole
 def candidates(parent):
     model = CandidateModel(parent)
     state = ReviewState.UNREVIEWED
-    model.show((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
+    model.replace((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, ""),))
     return model
 
 
@@ -67,7 +67,7 @@ def test_names_of_files_are_no_markup_in_a_tooltip():
     assert [model.data(model.index(0, column), tip) for column in (0, 1, 8)] == [SHOWN, "", SHOWN]
     found = CandidateModel(parent)
     state = ReviewState.UNREVIEWED
-    found.show((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, MARKUP),))
+    found.replace((ShownCandidate(1, "left frontal", "8", "1 ml", "0.9", state, False, MARKUP),))
     assert found.data(found.index(0, 1), tip) == SHOWN
 
 

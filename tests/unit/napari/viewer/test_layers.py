@@ -9,13 +9,14 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.viewer.layers import Layers
 
 
 def test_an_oblique_scan_has_its_own_voxels_and_another_the_shown_ones():
     """So the names of an opened study are checked on what was acquired."""
     viewer = ViewerModel()
-    layers = Layers(viewer)
+    layers = Layers(viewer, ReviewSession())
     own = Volume(np.ones((4, 5, 2), np.float32), Grid((4, 5, 2), np.diag([1.0, 1.0, 4.0, 1.0])))
     shown = np.arange(270, dtype=np.int16).reshape(5, 6, 9)
     for sequence, acquired in (("t1", own), ("t2", None)):

@@ -74,8 +74,9 @@ def test_diameters_near_the_edge_are_read_in_full(qapp, monkeypatch):
     def draw(painter, projection):
         occupied = []
         for y in (0.0, 4.0):
-            ends = projection.point(100.0, y), projection.point(145.0, y)
-            paint._paint_ruler(painter, *ends, "34.6 mm, by hand", projection, occupied)
+            ends = np.array([[100.0, y], [145.0, y]])
+            ruler = DrawnMeasure.ruler(0, ends, "34.6 mm, by hand")
+            paint._paint_measure(painter, ruler, projection, occupied, raised_px=4.0)
 
     first, second = texts_of(monkeypatch, draw)
     assert not first.intersects(second)

@@ -35,7 +35,7 @@ def guess_of(stack: Stack, *, is_spine: bool) -> Guess:
     exclusions = (
         (
             kinds & {"LOCALIZER", "SCOUT"},
-            (f"a localiser of {count} slice(s), according to its ImageType"),
+            f"a localiser of {count} slice(s), according to its ImageType",
         ),
         (count < _MIN_SLICES, f"only {count} slice(s): not a volume"),
         (is_spine, "the spine, according to its BodyPartExamined"),

@@ -38,13 +38,11 @@ class Editing(StateHolder):
 
     def begin_new(self) -> None:
         """Begin to draw a candidate that the network did not flag."""
-        if self._state.analysis is not None:
-            self._begin(Edit(NEW, new_tracking_uid()))
+        self._begin(Edit(NEW, new_tracking_uid()))
 
     def begin_cavity(self) -> None:
         """Begin to draw the resection cavity."""
-        if self._state.analysis is not None:
-            self._begin(Edit(DRAWN_CAVITY, CAVITY))
+        self._begin(Edit(DRAWN_CAVITY, CAVITY))
 
     def _begin(self, edit: Edit) -> None:
         if self._state.overlays is None:

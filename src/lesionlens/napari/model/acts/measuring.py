@@ -27,9 +27,14 @@ class MeasureActs:
         """The choices of the views."""
         return self.session.state.choices.views
 
+    @property
+    def editing(self) -> bool:
+        """Whether an outline is being drawn."""
+        return self.session.state.editing is not None
+
     def is_drawing(self) -> bool:
         """Whether an outline is being drawn, which keeps the image; notifies if so."""
-        return self.session.refuses("" if self.session.state.editing is None else DRAWING)
+        return self.session.refuses(DRAWING if self.editing else "")
 
     def choose_measure(self, kind: MeasureKind) -> None:
         """Select a measuring tool for the linked views, or deselect it."""

@@ -354,10 +354,6 @@ class ViewActs(MeasureActs):
             self.session.notify(_ALONG_AXES)
         self.viewpoint.move(point_mm=(x, y, z))
 
-    def keep_rulers(self) -> None:
-        """Store rulers dragged by the reader."""
-        raise NotImplementedError
-
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
         """Show rulers while they are dragged."""
         candidate = self.session.state.focused

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,17 +46,6 @@ Source = tuple[NDArray[Any], Grid]
 """(I, J, K) array and its grid."""
 
 
-class DrawnRuler(NamedTuple):
-    """One diameter near the slice."""
-
-    number: int
-    """From 0, in the order of `rulers_of`."""
-    ends: Line
-    """(2, 2) float64, millimetres on the screen."""
-    text: str
-    """Its length."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class MapDrawing:
     """A map over the slice: in colour, or as isolines."""
@@ -88,7 +77,8 @@ class Drawing:
     box: tuple[float, float, float, float] | None = None
     """(left, top, width, height) of the candidate in focus, or None."""
     preliminary: bool = False
-    rulers: tuple[DrawnRuler, ...] = ()
+    rulers: tuple[DrawnMeasure, ...] = ()
+    """Diameters near this slice, numbered as by `rulers_of`."""
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
     """Number and screen position of each mark near this slice."""
     measures: tuple[DrawnMeasure, ...] = ()
@@ -162,7 +152,7 @@ class TilePainter:
         key = ("rulers", id(source), number)
         return self._cached(key, source, lambda: rulers_of(analysis, candidate))
 
-    def _rulers(self, view: View) -> tuple[DrawnRuler, ...]:
+    def _rulers(self, view: View) -> tuple[DrawnMeasure, ...]:
         """Return the diameters near an axial slice: dragged in another plane, none stays axial."""
         frame, plane = view.board.frame, view.tile.plane
         if plane is not Plane.AXIAL:
@@ -171,7 +161,7 @@ class TilePainter:
         for index, ruler in enumerate(self.rulers(view.board)):
             ends = (ruler.start, ruler.end)
             if view.is_near(ends, NEAR_MM):
-                drawn.append(DrawnRuler(index, frame.on_screen(plane, ends), ruler.text))
+                drawn.append(DrawnMeasure.ruler(index, frame.on_screen(plane, ends), ruler.text))
         return tuple(drawn)
 
     def _image(self, view: View, picture: OrientedVolume) -> Slice:

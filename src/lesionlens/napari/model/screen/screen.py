@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
+from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered
 from lesionlens.base.records.preliminary import PreliminaryCandidate
 from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Choices, Overlay
@@ -93,14 +93,6 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class FocusedRegion:
-    """Centroid and box of the candidate in focus (RAS+ mm)."""
-
-    point_mm: Point
-    box_mm: tuple[Point, Point]
-
-
-@dataclass(frozen=True, slots=True)
 class ShownScene:
     """Content of the viewer."""
 
@@ -111,7 +103,8 @@ class ShownScene:
     choices: Choices = field(default_factory=Choices)
     compared: ComparisonImages | None = None
     """Images shown instead of the sequence."""
-    focus: FocusedRegion | None = None
+    focus: Candidate | PreliminaryCandidate | None = None
+    """The candidate in focus."""
 
     def shows(self, role: str) -> bool:
         """Whether a map of a role is over the image."""
@@ -248,7 +241,7 @@ def _scene(state: State) -> ShownScene:
         maps=map_layers(state),
         choices=choices,
         compared=compared_now(state),
-        focus=None if focus is None else FocusedRegion(focus.centroid_mm, focus.bounding_box_mm),
+        focus=focus,
     )
 
 

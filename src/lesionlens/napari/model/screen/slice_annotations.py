@@ -53,7 +53,7 @@ def box_of(view: View) -> tuple[float, float, float, float] | None:
     focus, outline = board.scene.focus, board.scene.outline
     if focus is None or outline.boxed is None or not outline.visible:
         return None
-    box_corners = corners(*focus.box_mm)
+    box_corners = corners(*focus.bounding_box_mm)
     depths = board.frame.depth(plane, box_corners)
     if not depths.min() <= view.depth_mm <= depths.max():
         return None
@@ -124,6 +124,12 @@ class DrawnMeasure:
     text_at: tuple[float, float]
     """(2,): the text is to the right of this point."""
 
+    @classmethod
+    def ruler(cls, index: int, ends: Line, text: str) -> DrawnMeasure:
+        """Return a line with its length beside its right end."""
+        x, y = ends[ends[:, 0].argmax()].tolist()
+        return cls(index, ends, ends, (text,) if text else (), (x, y))
+
     @property
     def encloses(self) -> bool:
         """Whether the line encloses a region."""
@@ -151,9 +157,10 @@ def measures_on(
             lines = (name, *statistics_of(image, points).lines)
             text_at = (float(points[:, 0].max()), float(points[:, 1].min()))
             drawn.append(DrawnMeasure(index, points, ellipse(points), lines, text_at))
+        elif measure.kind is MeasureKind.RULER:
+            drawn.append(DrawnMeasure.ruler(index, points, measure.text))
         else:
+            x, y = points[1].tolist()
             lines = (measure.text,) if measure.text else ()
-            ruler = measure.kind is MeasureKind.RULER
-            x, y = points[points[:, 0].argmax() if ruler else 1].tolist()
             drawn.append(DrawnMeasure(index, points, points, lines, (x, y)))
     return tuple(drawn)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import LayerChoice
-from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.board import Board, board_of
 from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
@@ -29,11 +28,6 @@ class ViewModel:
     """Study set aside while another one is opened."""
     query: Query | None = None
     """Decision needed to open a study."""
-
-    @property
-    def overlays(self) -> Overlays | None:
-        """Overlays for the image."""
-        return self.board.overlays
 
     @property
     def missing_map(self) -> LayerChoice | None:

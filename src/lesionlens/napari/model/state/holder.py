@@ -58,6 +58,10 @@ class JobReports(ABC):
         """Whether there is a reason not to do an act, which is shown; empty if there is none."""
         return bool(reason) and not self.decline(reason)
 
+    def notify(self, message: str) -> None:
+        """Show a message, also while a job runs."""
+        self._set(message=message)
+
     def clear_problem(self, cause: str) -> None:
         """Hide a failure whose cause no longer exists."""
         if self.state.problem is not None and self.state.problem.cause == cause:
@@ -117,10 +121,6 @@ class StateHolder(JobReports):
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
             self._set(choices=choices, message="")
-
-    def notify(self, message: str) -> None:
-        """Show a message."""
-        self._set(message=message)
 
     @override
     def decline(self, reason: str) -> bool:

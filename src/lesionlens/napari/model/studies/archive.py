@@ -256,10 +256,6 @@ class ArchiveSession(ScreenHolder):
         """Report a failure; the studies found stay listed."""
         self._set(activity=None, problem=in_dialog(problem))
 
-    def notify(self, message: str) -> None:
-        """Show a message, also while a job runs."""
-        self._set(message=message)
-
     def dismiss(self) -> None:
         """Hide the failure."""
         self._set(problem=None)

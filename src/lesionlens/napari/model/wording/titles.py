@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lesionlens.analysis.followup.compare import EARLIER_LEFT_OUT, PRIOR_WAS_COMPARED
 from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.analysis import Analysis, without_settled
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.base.text import counted, isolated
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
@@ -29,9 +31,7 @@ def caption(state: State) -> str:
 
 def patient_text(identity: StudyIdentity) -> str:
     """Return patient, identifier and date of a study in one line."""
-    number = f"ID {identity.number}" if identity.number else ""
-    parts = (identity.patient, number, identity.date)
-    return " · ".join(isolated(part) for part in parts if part)
+    return " · ".join(replace(identity, born="", study="").lines)
 
 
 def in_window(notice: str) -> str:

@@ -51,7 +51,7 @@ def test_views_and_panel_follow_from_one_state(session):
     model = view_model_of(session.state)
     assert {tile.sequence for tile in model.board.tiles} == set(session.state.study.series)
     assert model.board.scene is model.screen.scene
-    assert model.board.scene.focus.point_mm == session.state.focused.centroid_mm
+    assert model.board.scene.focus is session.state.focused
     shown = session.state.study.series[MrSequence.T1C]
     assert model.board.series[MrSequence.T1C] == shown.description
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.geometry.strokes import Slab
-from lesionlens.napari.model.screen.drawing import DrawnOutline
 
 _BRUSH_ONLY = (
     "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
@@ -19,23 +17,10 @@ _SEQUENCES_ONLY = "Outlines can be drawn only on the sequences of the study: dra
 
 
 class LinkedBrush:
-    """Handles the pointer over linked views while an outline is drawn.
+    """Handles the pointer over linked views while an outline is drawn."""
 
-    Parameters
-    ----------
-    add_split_point : callable
-        Takes a split point, RAS+ mm.
-    decline : callable
-        Shows why the pointer does nothing.
-    """
-
-    def __init__(
-        self,
-        editor: OutlineEditor,
-        add_split_point: Callable[[Point], object],
-        decline: Callable[[str], object],
-    ) -> None:
-        self._editor, self._add_split_point, self._decline = editor, add_split_point, decline
+    def __init__(self, acts: Actions) -> None:
+        self._acts, self._editor = acts, acts.editor
         self._last: tuple[Point, Slab] | None = None
         """Where the stroke has come to, RAS+ mm, and on which slice."""
         self._pressed = self._ended = False
@@ -43,19 +28,9 @@ class LinkedBrush:
         self._stroke = ExitStack()
 
     @property
-    def radius_mm(self) -> float | None:
-        """Radius of the brush; None if the pointer does not draw."""
-        return self._editor.brush_mm
-
-    @property
     def takes_pointer(self) -> bool:
         """Whether a press draws, or sets a split point."""
-        return self.radius_mm is not None or self._editor.sets_split_points
-
-    @property
-    def outline(self) -> DrawnOutline | None:
-        """The outline being drawn, or None."""
-        return self._editor.outline
+        return self._editor.brush_mm is not None or self._editor.sets_split_points
 
     def press(self, point_mm: Point, slab: Slab | None) -> bool:
         """Begin or continue a stroke at a point (RAS+ mm), or set a split point.
@@ -66,14 +41,14 @@ class LinkedBrush:
         is_first, self._pressed = not self._pressed, True
         if editor.brush_mm is None:
             if is_first and editor.sets_split_points:
-                self._add_split_point(point_mm)
+                self._acts.adder.add_split_point(point_mm)
             elif is_first and editor.has_canvas_tool:
-                self._decline(_BRUSH_ONLY)
+                self._acts.session.decline(_BRUSH_ONLY)
             self.interrupt()
             return editor.sets_split_points or self._last is not None
         if slab is None:
             if is_first:
-                self._decline(_SEQUENCES_ONLY)
+                self._acts.session.decline(_SEQUENCES_ONLY)
             self.interrupt()
         if slab is None or self._ended:
             return True

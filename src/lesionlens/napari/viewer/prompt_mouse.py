@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.colours import PROMPT_COLOURS
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.gestures import (
@@ -22,9 +23,8 @@ from lesionlens.napari.model.choices.gestures import (
     traced,
 )
 from lesionlens.napari.viewer.canvas_strokes import CanvasStrokes, Strokes
-from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
-from lesionlens.napari.viewer.single import SPACE
+from lesionlens.napari.viewer.single import SPACE, patient_axes
 
 _TRAIL = "lesionlens_trail"
 _PAN_ZOOM = "pan_zoom"
@@ -83,7 +83,7 @@ class PromptMouse:
         """Follow the pointer until it is released; None if the stroke is dropped."""
         stroke = self._begin()
         event.handled = True
-        _, down, right = self._axes()
+        _, down, right = patient_axes(self._viewer.dims)
         start, max_distance = np.asarray(event.pos, float), 0.0
         path = [as_vec3(event.position[-3:])]
         modifiers = switched(_held(event), excluding=self._prompting.excluding)
@@ -132,14 +132,8 @@ class PromptMouse:
         if self._trail.strokes is not None:
             self._trail.draw(None)
 
-    def _axes(self) -> tuple[int, int, int]:
-        """Return the patient's sliced, vertical and horizontal axis."""
-        dims = self._viewer.dims
-        sliced, down, right = (axis - dims.ndim + SPACE for axis in dims.order[-SPACE:])
-        return sliced, down, right
-
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        _, down, right = self._axes()
+        _, down, right = patient_axes(self._viewer.dims)
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
         segment_starts = np.arange(len(line) - 1, dtype=np.uint32)

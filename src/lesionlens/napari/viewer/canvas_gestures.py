@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.prompt_mouse import (
+from lesionlens.napari.viewer.prompt_mouse import (
     PromptMouse,
     foreign_tool_idle,
     has_foreign_tool,
@@ -47,13 +47,13 @@ class CanvasGestures:
             return
         prompting = self._acts.prompting.active
         if viewer.dims.ndisplay != 2:
-            if "Control" in event.modifiers or self._is_announced() or prompting:
+            if "Control" in event.modifiers or self._acts.awaits_click or prompting:
                 self._acts.session.decline(_NO_DEPTH)
             return
         if prompting:
             return
         point = as_vec3(event.position[-3:])
-        if self._is_announced():
+        if self._acts.awaits_click:
             with foreign_tool_idle(viewer):
                 if not self._acts.place_mark(point):
                     self._acts.adder.add_split_point(point)
@@ -61,13 +61,10 @@ class CanvasGestures:
         elif not has_foreign_tool(viewer):
             self._act_by_modifier(point, event.modifiers)
 
-    def _is_announced(self) -> bool:
-        return self._acts.placing or self._acts.editor.sets_split_points
-
     def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
         if "Shift" in modifiers:
             self._acts.probe(point)
-        elif "Control" in modifiers and self._acts.session.state.editing is None:
+        elif "Control" in modifiers and not self._acts.editing:
             self._acts.add_lesion_at(point)
 
     def probe_pointer(self, *_: object) -> None:
