@@ -77,12 +77,10 @@ class BoardView(QWidget):
         self._grid = grid
         self.setStyleSheet("#lesionlens_board { background: #303440; }")
         self._viewpoint.changed.connect(self._on_viewpoint)
-        acts.prompting.stroke_ended.connect(self.forget_prompt)
 
     def release(self) -> None:
-        """Disconnect from the viewpoint and the prompts."""
+        """Disconnect from the viewpoint."""
         self._viewpoint.changed.disconnect(self._on_viewpoint)
-        self._acts.prompting.stroke_ended.disconnect(self.forget_prompt)
 
     def show_board(self, board: Board) -> None:
         """Show a board; existing views are kept if the layout is unchanged."""

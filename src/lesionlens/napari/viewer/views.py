@@ -348,6 +348,7 @@ class Views(QObject):
         view.wheel_zooms = self._mouse.wheel_zooms
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
+        self._acts.prompting.stroke_ended.connect(view.forget_prompt)
         return view
 
     def _show_linked(self, *, linked: bool) -> None:
