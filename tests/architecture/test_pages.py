@@ -40,6 +40,17 @@ def test_modules_that_a_page_names_exist(page):
     assert not [name for name in named if not any((root / name).exists() for root in roots)]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_table_is_apart_from_the_text_before_it(page):
+    """Otherwise the site shows its rows as text."""
+    lines = page.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if re.fullmatch(r" *\|(?: *:?-+:? *\|)+", line):
+            before, heads = lines[number - 2 : number]
+            assert not before.strip() or before.startswith("#"), line
+            assert heads.index("|") == line.index("|"), heads
+
+
 @cache
 def sources() -> dict[str, str]:
     """Return the text of each module of the package by its dotted name; folders have none."""

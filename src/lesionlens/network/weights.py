@@ -102,7 +102,8 @@ def _unreadable(path: Path, reason: object) -> WeightsError:
         return WeightsError(
             found=f"{path.name}, a network in the ONNX format",
             expected="weights written by LesionLens (safetensors)",
-            next_step="Add --engine onnx, or leave --weights out to use the default weights",
+            next_step="Use it with `lesionlens analyze --engine onnx`, or leave --weights out to "
+            "use the default weights",
             in_window="Use the default weights",
         )
     return WeightsError(

@@ -247,7 +247,7 @@ def test_an_image_without_signal_is_scaled_beside_another(of):
 
 
 def test_a_network_in_the_onnx_format_needs_its_engine(tmp_path):
-    """The advice was to train again."""
+    """The advice was to train again; `export-model` and `train` have no option for the engine."""
     (tmp_path / "mine.onnx").write_bytes(b"protobuf")
-    with pytest.raises(WeightsError, match=r"in the ONNX format.* --engine onnx"):
+    with pytest.raises(WeightsError, match=r"ONNX format.*`lesionlens analyze --engine onnx`"):
         weights.load(tmp_path / "mine.onnx")
