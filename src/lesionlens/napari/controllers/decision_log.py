@@ -104,10 +104,12 @@ class DecisionLog:
         """Return a review with what its reader added by hand in another one, which is shown.
 
         Only the acts that are valid there are added: its undo acts would undo others here. A
-        signature is reopened by later acts alone, and only if they are not signed there.
+        signature of this reader is reopened by later acts alone, and only if they are not signed
+        there; another reader's is not: it is withdrawn with a reason.
         """
         reader, signature = self._current.reader or None, review.signature
-        if signature is not None and shown.signature is not None:
+        is_foreign = signature is not None and signature.reader != reader
+        if is_foreign or (signature is not None and shown.signature is not None):
             return review
         signed = "" if signature is None else signature.time
         omitted = {event.tracking_uid for event in review.events}

@@ -188,7 +188,7 @@ class Layers:
         if retained or background is None:
             self._background_layers = retained
         self._viewer.layers.extend(restored)
-        self._overlays = None
+        self._overlays = self._study = None
         self._applied.clear()
         layers = self._viewer.layers
         self._by_role = {role: layer for role, layer in self._by_role.items() if layer in layers}

@@ -58,6 +58,7 @@ class ReadSession:
         self._last_clock_s = clock()
         self._has_left = False
         self._analysis, self._review, self._replaces_log = "", Review(), False
+        self._shown = self._review
         self._hidden_events: tuple[ReviewEvent, ...] = ()
         self._pending_begin: ReviewEvent | None = self._create_event(ReviewAct.BEGIN, WHOLE_STUDY)
         self._acts.append(self._pending_begin)
@@ -145,7 +146,7 @@ class ReadSession:
         """Continue from the review of an analysis.
 
         Decisions in the log that follow the shown ones were made in another window; new decisions
-        are appended to them.
+        are appended to them, after shown ones that this read has on another analysis alone.
 
         Parameters
         ----------
@@ -166,10 +167,20 @@ class ReadSession:
         self._analysis, self._review = analysis, review
         self._hidden_events = tuple(e for e in logged.events if e not in shown_log.events)
         decisions = tuple(as_stored(event.decision) for event in review.events)
+        n_logged = len(shown_log.events)
         self._replaces_log = not (
-            shown_log.events[: len(decisions)] == decisions
+            shown_log.events[: len(decisions)] == decisions[:n_logged]
+            and self._decisions.issuperset(decisions[n_logged:])
             and shown_log.responses[: len(review.responses)] == review.responses
         )
+        self._shown = review
+        if not self._replaces_log:
+            self._review = replace(review, events=review.events[:n_logged])
+
+    @property
+    def _decisions(self) -> frozenset[ReviewEvent]:
+        """The decisions of this read, on any analysis."""
+        return frozenset(act.decision for act in self._acts)
 
     def store_decisions(
         self,
@@ -193,14 +204,14 @@ class ReadSession:
         )
         if not new_decisions:
             return
-        clock_s = self._clock()
+        clock_s, earlier = self._clock(), self._decisions
         acts = [
             replace(
                 event,
                 phase=self.phase,
                 seconds=0.0 if index else max(clock_s - self._last_clock_s, 0.0),
                 at_mm=at_mm.get(event.tracking_uid),
-                confidence=confidence,
+                confidence=None if as_stored(event.decision) in earlier else confidence,
             )
             for index, event in enumerate(new_decisions)
         ]
@@ -210,9 +221,14 @@ class ReadSession:
         self._review, self._last_clock_s = review, clock_s
 
     def replace_log(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
-        """Store the decisions shown, if this log has others or none; see `store_decisions`."""
+        """Store the decisions shown, if this log has others or none; see `store_decisions`.
+
+        Those that this read has on another analysis reopen no signature.
+        """
         if self._replaces_log:
             self._store(self._takeover_events(at_mm), self._review)
+        elif not self.is_signed:
+            self.store_decisions(self._shown, at_mm)
 
     def _store(self, acts: list[ReviewEvent], review: Review) -> None:
         """Store decisions and their outlines; the log then continues the shown review."""

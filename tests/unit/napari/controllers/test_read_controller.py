@@ -558,6 +558,7 @@ def show_next(window, shown_analysis):
     review, _ = window.decision_log.review_of(shown_analysis)
     result = SimpleNamespace(analysis=shown_analysis, trace=None, engine=None)
     window.session.analysed(result, overlays_of(shown_analysis), review)
+    window.saver.store_own_shown()
 
 
 def test_what_a_reader_added_by_hand_is_there_on_the_result_of_another_network(
@@ -621,6 +622,63 @@ def test_a_lesion_added_on_another_result_reopens_what_was_signed_before_it(
         assert window.session.state.review.signed == signed, "both are signed as they were"
         show_next(window, other)
         assert window.session.state.review.signed == signed
+
+
+def test_a_lesion_added_on_another_result_reopens_no_signature_of_another_reader(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """It was reopened by a look, while on this result it must be withdrawn with a reason."""
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    log = ReviewLog()
+    log.sign("nothing seen", reader="B. Other")
+    signed = replace(analysis, review=log.review)
+    with shown(signed) as window:
+        show_next(window, of_other_network(analysis))
+        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
+        review, _ = window.decision_log.review_of(signed)
+        assert review == signed.review
+        assert window.decision_log.left_behind(signed, review)
+
+
+def test_a_look_at_another_result_leaves_the_row_as_it_was(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+    monkeypatch,
+):
+    """It took over the additions: the row lost its other verdicts, and its signature."""
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    first, other = analysis.findings.candidates[0].tracking_uid, of_other_network(analysis)
+    turn = replace(listed(tmp_path / "list"), key=ReadKey("a", "A. Reader"))
+
+    def decide(uid):
+        acted(window, lambda log: log.decide(uid, ReviewState.REJECTED, reader="A. Reader"))
+
+    def verdicts():
+        return {v.tracking_uid: v.confidence for v in window.read_session.read.verdicts}
+
+    with shown(analysis, turn) as window:
+        window.marking.confidence = 80
+        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
+        decide(first)
+        show_next(window, other)
+        assert verdicts() == {first: None, "2.25.1": 80}
+        found, _ = window.decision_log.recovered(other)
+        assert list(found.outlined) == ["2.25.1"], "it is there when the study is opened again"
+        show_next(window, analysis)
+        acted(window, lambda log: log.add(outline(2), DrawingMethod.MANUAL, reader="A. Reader"))
+        acted(window, lambda log: log.sign("nothing further seen", reader="A. Reader"))
+        show_next(window, other)
+        assert window.read_session.is_signed
+        window.marking.confidence = 60
+        decide("2.25.71")
+        assert not window.read_session.is_signed
+        assert verdicts() == {first: None, "2.25.1": 80, "2.25.2": None, "2.25.71": 60}
+        assert ReviewAct.TAKE_OVER not in {act.act for act in window.read_session.read.acts}
+        found, _ = window.decision_log.recovered(other)
+        assert list(found.outlined) == ["2.25.1", "2.25.2"]
 
 
 def test_the_signature_of_a_row_is_not_withdrawn_by_a_look_at_another_result(

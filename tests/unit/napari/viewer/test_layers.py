@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from types import SimpleNamespace
+
 import numpy as np
 from napari.components import ViewerModel
 
@@ -26,3 +29,16 @@ def test_an_oblique_scan_has_its_own_voxels_and_another_the_shown_ones():
     assert voxels[MrSequence.T1] == (own.data, own.grid)
     np.testing.assert_array_equal(voxels[MrSequence.T2][0], shown)
     np.testing.assert_allclose(voxels[MrSequence.T2][1].to_mm(np.zeros(3)), (3.0, 0.0, 0.0))
+
+
+def test_a_closed_study_is_released():
+    class Opened:
+        """A study."""
+
+    layers, study = Layers(ViewerModel(), ReviewSession()), Opened()
+    opened = weakref.ref(study)
+    layers.show_overlays(SimpleNamespace(images={}), study)
+    del study
+    layers.remove_other_studies(None)
+    layers.show_overlays(None, None)
+    assert opened() is None
