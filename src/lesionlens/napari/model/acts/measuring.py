@@ -42,10 +42,10 @@ class MeasureActs:
         if self.is_drawing():
             return
         if views.measuring is kind:
-            self.session.choose_views(measuring=None, measures=_nonempty(views.measures))
+            self.session.choose_views(measuring=None, measures=_finished(views.measures))
             self.session.notify("")
         else:
-            measures = _nonempty(views.measures)
+            measures = _finished(views.measures)
             self.session.choose_views(measuring=kind, measures=measures, layout=views.layout.linked)
             self.session.notify(_INSTRUCTIONS[kind])
 
@@ -61,7 +61,7 @@ class MeasureActs:
                 measures, started = measures[:-1], last.with_point(1, point)
             elif not last.complete:
                 measures, started = measures[:-1], Measure(last.kind, (*last.points, point))
-        self.session.choose_views(measures=(*_nonempty(measures), started))
+        self.session.choose_views(measures=(*_finished(measures), started))
 
     def move_measure(self, number: int, index: int, point: Point) -> None:
         """Move a point of a measurement."""
@@ -77,11 +77,11 @@ class MeasureActs:
             measures, pending = measures[:-1], measures[-1:]
         else:
             pending = ()
-        self.session.choose_views(measures=(*_nonempty(measures), *pending))
+        self.session.choose_views(measures=(*_finished(measures), *pending))
 
     def drop_point(self) -> None:
         """Discard a first point: the click was half of a double click."""
-        self.session.choose_views(measures=_nonempty(self.views.measures))
+        self.session.choose_views(measures=_finished(self.views.measures))
 
     def remove_measure(self) -> None:
         """Remove the last measurement."""
@@ -92,5 +92,6 @@ class MeasureActs:
             self.session.decline("Nothing is measured.")
 
 
-def _nonempty(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
-    return tuple(measure for measure in measures if not measure.empty)
+def _finished(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
+    """Return them without an angle of one arm, or a first point: neither has a value."""
+    return tuple(measure for measure in measures if measure.complete and not measure.empty)

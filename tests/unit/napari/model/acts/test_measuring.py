@@ -111,6 +111,16 @@ def test_a_first_point_waits_on_its_own_slice_and_for_its_own_tool(acts):
     assert measures(acts) == ()
 
 
+def test_an_angle_of_one_arm_waits_on_its_own_slice_and_for_its_own_tool(acts):
+    acts.choose_measure(MeasureKind.ANGLE)
+    drag(acts, (10.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    click(acts, (9.0, 2.0, 30.0), seen=False)  # another slice
+    assert [one.points[0] for one in measures(acts)] == [(9.0, 2.0, 30.0)]
+    drag(acts, (10.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    acts.choose_measure(MeasureKind.ANGLE)
+    assert measures(acts) == ()
+
+
 def test_the_key_puts_the_tool_away_and_the_last_measure_goes_first(acts):
     acts.choose_measure(MeasureKind.RULER)
     drag(acts, (0.0, 0.0, 0.0), (9.0, 0.0, 0.0))
