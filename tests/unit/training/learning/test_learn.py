@@ -161,11 +161,11 @@ def job(place, out, random_weights, **how):
                     synthetic_volumes=2, **how)  # fmt: skip
 
 
-def test_steps_beside_a_recipe_are_refused(tmp_path):
+def test_steps_with_a_recipe_are_refused(tmp_path):
     asked = ["learn", str(tmp_path), "--recipe", "mixed", "--steps", "5", "--out", "out"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 2
-    assert "--steps beside --recipe" in done.stderr
+    assert "--steps together with --recipe" in done.stderr
 
 
 def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
