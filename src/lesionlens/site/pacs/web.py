@@ -182,17 +182,18 @@ class WebPacs(Pacs):
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send by STOW-RS, several files per request, each over a new connection.
-
-        An archive may close one after any response, without a word; what is then sent over it
-        is lost.
-        """
+        """Send by STOW-RS, several files per request."""
         for batch in batches(ledger.remaining):
-            self._session.close()
             with self._session.closed_by(context, "sending"):
                 self._store_batch(batch, ledger)
 
     def _store_batch(self, batch: Sequence[Outgoing], ledger: Ledger) -> None:
+        """Send files in one request, over a new connection.
+
+        An archive may close a connection after any response, without notice; what is then sent
+        over it is lost.
+        """
+        self._session.close()
         datasets = [item.load() for item in batch]
         try:
             response = self._client.store_instances(datasets)
