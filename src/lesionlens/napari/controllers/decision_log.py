@@ -85,20 +85,19 @@ class DecisionLog:
             and shown.restricted_to(uids).events == shown.events
             and (is_same_network or shown.signature is None)
         )
-        if not applies:
-            logged, message = self.recovered(analysis)
-            return (logged if is_same_network else self._with_additions(logged, shown)), message
-        if not is_same_network or not _own_candidates(analysis) <= _own_candidates(previous):
-            known = self._logged
-            logged, message = self.recovered(analysis)
-            logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
-            if not logged_events <= shown_events:
-                if not is_same_network:
-                    return self._with_additions(logged, shown), message
-                if shown_events <= logged_events:
-                    return logged, message
-                self._logged = known  # others of the log count as those of another window
-        return shown.with_signed(analysis.review), ""
+        has_same_candidates = _own_candidates(analysis) <= _own_candidates(previous)
+        if applies and is_same_network and has_same_candidates:
+            return shown.with_signed(analysis.review), ""
+        known = self._logged
+        logged, message = self.recovered(analysis)
+        logged_events, shown_events = (set(map(as_stored, r.events)) for r in (logged, shown))
+        is_continued = applies and logged_events <= shown_events
+        if applies and is_same_network and not (is_continued or shown_events <= logged_events):
+            self._logged = known  # others of the log count as those of another window
+            is_continued = True
+        if is_continued:
+            return shown.with_signed(analysis.review), ""
+        return (logged if is_same_network else self._with_additions(logged, shown)), message
 
     def _with_additions(self, review: Review, shown: Review) -> Review:
         """Return a review with what its reader added by hand in another one, which is shown.
