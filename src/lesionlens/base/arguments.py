@@ -1,4 +1,4 @@
-"""Validation of the arguments of public Python calls."""
+"""Validation of arguments: of public Python calls, and of folders that commands are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ConfigError, UnusableInputError
 
 K = TypeVar("K", bound=StrEnum)
 
@@ -51,6 +51,20 @@ def path_of(value: object, label: str) -> Path:
                 label,
             ) from error
     return path
+
+
+def check_folder(folder: Path, expected: str) -> None:
+    """Refuse a path that is not a folder; `expected` says what the folder should contain.
+
+    Raises
+    ------
+    ConfigError
+        There is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            found=f"no folder {folder.name!r}", expected=expected, next_step="Check the path"
+        )
 
 
 def member_of(kind: type[K], value: Any, label: str) -> K:

@@ -34,6 +34,7 @@ from lesionlens.analysis.evaluation.label_conventions import (
 from lesionlens.analysis.evaluation.metrics import HIT_MM
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.analysis.followup.patient import examination_of_result
+from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
@@ -102,12 +103,7 @@ def find_real_cases(
         A case has no reference, has undecided candidates, or is the sample patient; the message
         names it.
     """
-    if not root.is_dir():
-        raise ConfigError(
-            found=f"no folder {root.name!r}",
-            expected="a folder of cases with their references, or of reviewed results",
-            next_step="Check the path",
-        )
+    check_folder(root, "a folder of cases with their references, or of reviewed results")
     results = results_in(root)
     if results:
         if studies is None:

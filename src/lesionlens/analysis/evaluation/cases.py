@@ -22,6 +22,7 @@ from unicodedata import normalize
 from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.dataset_labels import convention_of
+from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.files.nifti_names import NIFTI_SUFFIXES, is_nifti_name, without_nifti_suffix
@@ -135,12 +136,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     ReadError
         A folder cannot be read.
     """
-    if not root.is_dir():
-        raise ConfigError(
-            found=f"no folder {root.name!r}",
-            expected="a folder of cases with their references",
-            next_step="Check the path",
-        )
+    check_folder(root, "a folder of cases with their references")
     if (root / "dataset.json").is_file():
         cases = _cases_of_dataset(root)
     else:

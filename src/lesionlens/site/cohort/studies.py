@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.safe_paths import resolved
@@ -102,12 +103,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             StudyJob(row.name, Path(row.place), out / row.name, patient=row.patient, date=row.date)
             for row in rows
         )
-    if not studies.is_dir():
-        raise UnusableInputError(
-            found=f"no folder {studies.name!r}",
-            expected="a folder with one sub-folder per study, or a CSV table",
-            next_step="Check the path",
-        )
+    check_folder(studies, "a folder with one sub-folder per study, or a CSV table")
     is_dataset = bids.is_dataset(studies)
     jobs = _bids_jobs(studies, out) if is_dataset else _folder_jobs(studies, out)
     refuse_equal_names((job.name for job in jobs), "Rename one of the two folders")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.evaluation.cases import by_case
+from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError, os_reason
 from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
@@ -58,6 +59,7 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     UnusableInputError
         There is no such folder, or no result in it.
     """
+    check_folder(folder, "a folder of results, as `lesionlens batch` writes it")
     analyses: dict[tuple[str, ...], list[_SavedFiles]] = {}
     notices, n_copies = [], 0
 
@@ -85,27 +87,17 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             same_analysis.append(saved)
     studies = [_study(same_analysis) for same_analysis in analyses.values() if same_analysis]
     if not studies:
-        raise _no_result(folder, notices)
+        reasons = f" that can be counted: {abbreviated_list(notices, 3, '; ')}" if notices else ""
+        raise UnusableInputError(
+            found=f"no result in {folder.name!r}{reasons}",
+            expected="folders written by `lesionlens analyze` or `batch`",
+            next_step="Name the folder that contains them",
+        )
     if n_copies:
         notices.append(
             f"Copies of other results were found: {n_copies}; each study is counted once"
         )
     return sorted(studies, key=lambda study: (study.day, study.name)), notices
-
-
-def _no_result(folder: Path, notices: Sequence[str]) -> UnusableInputError:
-    if not folder.is_dir():
-        return UnusableInputError(
-            found=f"no folder {folder.name!r}",
-            expected="a folder of results, as `lesionlens batch` writes it",
-            next_step="Check the path",
-        )
-    reasons = f" that can be counted: {abbreviated_list(notices, 3, '; ')}" if notices else ""
-    return UnusableInputError(
-        found=f"no result in {folder.name!r}{reasons}",
-        expected="folders written by `lesionlens analyze` or `batch`",
-        next_step="Name the folder that contains them",
-    )
 
 
 def _walk(

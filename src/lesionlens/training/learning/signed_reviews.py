@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, by_case, patients_table
 from lesionlens.analysis.findings.placed_outlines import place_outlines
+from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
@@ -89,12 +90,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     ConfigError
         There is no such folder.
     """
-    if not results.is_dir():
-        raise ConfigError(
-            found=f"no folder {results.name!r}",
-            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
-            next_step="Check the path",
-        )
+    check_folder(results, "results of `lesionlens batch` or of a worklist that a reader has signed")
     folders = results_in(results)
     names = [folder.name for folder in folders]
     patients = by_case(patients_table(results), names) if folders else {}
