@@ -21,7 +21,7 @@ from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Floats
+from lesionlens.base.geometry import Floats, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
@@ -108,7 +108,11 @@ def quick_passes_suffice(
 
 def flagged_on(component_mask: ComponentMask, region: Region, grid: Grid) -> NDArray[np.intp]:
     """Return the (n,) flat indices of a region's flagged voxels on another grid."""
-    voxels = np.argwhere(np.isin(component_mask.labels, region.labels))
+    box = bounding_box(component_mask.labels > 0)
+    if box is None:
+        return np.empty(0, np.intp)
+    voxels = np.argwhere(np.isin(component_mask.labels[box], region.labels))
+    voxels += [side.start for side in box]
     return grid.flat_voxels(component_mask.grid.to_mm(voxels))
 
 

@@ -11,6 +11,7 @@ is not detected.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations, product
 from typing import TypeVar
 
@@ -137,7 +138,7 @@ def _cube(mask: Mask) -> Points:
     """Return points that fill a cube about a brain, scaled by its volume."""
     reach = _REACH * (3 / 4 / np.pi * int(mask.sum())) ** (1 / 3)
     steps = np.linspace(-reach, reach, _POINTS)
-    return np.array(list(product(*(steps + centre for centre in _ends_of(mask).mean(axis=1))))).T
+    return _lattice([steps + centre for centre in _ends_of(mask).mean(axis=1)])
 
 
 def _pitched(points: Points, degrees: float) -> Points:
@@ -176,7 +177,12 @@ def half_turn(brain: Mask) -> QualityCheck | None:
 
 def _scaled(mask: Mask) -> Mask:
     sides = [np.linspace(low, high, _POINTS) for low, high in _ends_of(mask)]
-    return np.asarray(_sampled(mask, np.array(list(product(*sides))).T) > HALF)
+    return np.asarray(_sampled(mask, _lattice(sides)) > HALF)
+
+
+def _lattice(coordinates: Sequence[NDArray[np.float64]]) -> Points:
+    """Return the points, (3, N) in C order, with all combinations of coordinates of three axes."""
+    return np.stack(np.meshgrid(*coordinates, indexing="ij")).reshape(3, -1)
 
 
 def _ends_of(brain: Mask) -> Points:
