@@ -198,6 +198,39 @@ def test_diameters_by_hand_stay_with_the_half_that_they_measure(missed, qtbot):
     assert [c.diameters_by for c in rows(missed)] == [Source.READER, Source.NETWORK]
 
 
+@pytest.mark.parametrize("erased", ["around them", "elsewhere"])
+def test_diameters_by_hand_outlive_only_an_outline_that_contains_them(missed, qtbot, erased):
+    """They measured what the reader had just erased, in every file and without a word."""
+    acts, (whole,) = missed.actions_, rows(missed)
+    low, high = np.asarray(whole.bounding_box_mm)
+    x, y, _ = np.asarray(whole.centroid_mm)
+    top = high[2] - 0.25 * (high[2] - low[2])
+    ends = (((x - 5, y, top), (x + 5, y, top)), ((x, y - 4, top), (x, y + 4, top)))
+    acts.review_controller.place_diameters(whole.tracking_uid, ends)
+    missed.commands.run("edit_outline")
+    drawn = acts.review_controller.editor.drawn().current
+    height = missed.session.state.overlays.grid.to_mm(np.argwhere(drawn))[:, 2]
+    voxels = tuple(np.argwhere(drawn)[(height > top - 3) == (erased == "around them")].T)
+    without = drawn.copy()
+    without[voxels] = 0
+    acts.adder.apply(lambda _: without, "")
+    missed.commands.run("edit_outline")
+    settled(missed, qtbot)
+    (redrawn,) = rows(missed)
+    keeps = erased == "elsewhere"
+    assert (redrawn.diameters_by is Source.READER) is keeps
+    assert ("lie mostly outside the new outline" in reads(missed)) is not keeps
+    assert redrawn.volume_ml[Region.WT] < whole.volume_ml[Region.WT]
+    missed.commands.run("undo")
+    settled(missed, qtbot)
+    (again,) = rows(missed)
+    assert (again.diameters_by, again.longest_axial_diameter_mm) == (Source.READER, 10.0)
+    assert again.volume_ml == whole.volume_ml
+    missed.commands.run("redo")
+    settled(missed, qtbot)
+    assert (rows(missed)[0].diameters_by is Source.READER) is keeps
+
+
 @pytest.mark.parametrize("by_hand", [(0,), (1,), (0, 1)], ids=["kept", "gone", "both"])
 def test_a_merge_keeps_the_diameters_by_hand_and_says_whose_they_are(missed, qtbot, by_hand):
     """Those of the candidate that was merged into the other one vanished without a word."""

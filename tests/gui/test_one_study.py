@@ -216,6 +216,28 @@ def test_a_study_dropped_beside_the_list_is_no_row_of_it(panel, listed, one, qtb
     assert highlighted(listed) == []
 
 
+@pytest.mark.parametrize(
+    ("keys", "shown", "passed"), [("vv", "c", ("b",)), ("v^v", "b", ()), ("vv^^v", "b", ("c",))]
+)
+def test_a_study_passed_over_before_it_was_shown_is_named(
+    panel, listed, slow, qtbot, keys, shown, passed
+):
+    """A key pressed twice went two studies on without a word."""
+    opened(panel, listed, qtbot)
+    gate, _ = slow
+    gate.clear()
+    for key in keys:
+        panel.commands.run({"v": "next_study", "^": "previous_study"}[key])
+    gate.set()
+    wait(qtbot, panel)
+    assert highlighted(listed) == [shown]
+    told = f"Passed over, not shown: {', '.join(passed)}."
+    assert (told in reads(panel)) is bool(passed)
+    panel.commands.run("previous_study")
+    wait(qtbot, panel)
+    assert "Passed over" not in reads(panel)
+
+
 def test_the_highlight_follows_the_keys_and_is_in_sight(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     listed.table.setFixedHeight(70)

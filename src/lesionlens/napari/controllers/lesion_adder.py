@@ -14,7 +14,7 @@ from lesionlens.base.geometry import Labels
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
-from lesionlens.base.records.review import CAVITY, DrawnDiameters
+from lesionlens.base.records.review import CAVITY
 from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.editor import EditedLabels
 from lesionlens.napari.controllers.review_controller import ReviewController
@@ -36,8 +36,6 @@ _POINT_OTHER_HALF = "Now point at the other half."
 
 _CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (Shift+D)."
 """Added after a merge; of two placed diameters, those of the kept candidate remain."""
-_DIAMETER_SAMPLES = 50
-"""Number of points on a diameter that are looked up to find the half in which it lies."""
 _NO_LONGER_DOUBTFUL = "Most of that doubtful part is no longer in the outline."
 
 
@@ -131,18 +129,15 @@ class LesionAdder:
 
         def record(log: ReviewLog) -> None:
             merged_outline, empty_outline = additions.merged(analysis, kept, removed)
-            with log.one_act():
-                if kept_diameters is None and removed_diameters is not None:
-                    log.place_diameters(kept.tracking_uid, removed_diameters, reader=reader)
-                for candidate, outline, note in (
-                    (kept, merged_outline, f"merged with candidate {removed.id}"),
-                    (removed, empty_outline, f"merged into candidate {kept.id}"),
-                ):
-                    reason = self.session.reason_with(candidate, note)
-                    log.decide(
-                        candidate.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
-                        outline=outline,
-                    )  # fmt: skip
+            for candidate, outline, note in (
+                (kept, merged_outline, f"merged with candidate {removed.id}"),
+                (removed, empty_outline, f"merged into candidate {kept.id}"),
+            ):
+                reason = self.session.reason_with(candidate, note)
+                log.decide(
+                    candidate.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
+                    outline=outline,
+                )  # fmt: skip
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
@@ -317,22 +312,15 @@ class LesionAdder:
             sides = initial, larger, smaller
             kept, separated = additions.halves(analysis, candidate, uid, sides, by_hand)
             origin = f"split from candidate {candidate.id}"
-            diameters = log.review.diameters_of(candidate.tracking_uid)
-            moved = diameters is not None and _lies_in_half(grid, diameters, smaller, larger)
-            with log.one_act():
-                if moved:
-                    log.place_diameters(candidate.tracking_uid, None, reader=reader)
-                log.decide(
-                    candidate.tracking_uid,
-                    ReviewState.EDITED,
-                    reader=reader,
-                    reason=reason,
-                    outline=kept,
-                    prompts=prompts,
-                )
-                log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=origin)
-                if moved:
-                    log.place_diameters(uid, diameters, reader=reader)
+            log.decide(
+                candidate.tracking_uid,
+                ReviewState.EDITED,
+                reader=reader,
+                reason=reason,
+                outline=kept,
+                prompts=prompts,
+            )
+            log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=origin)
 
         self.review_controller.change(
             "Splitting", record, lambda: self.review_controller.go_to_uid(uid)
@@ -346,13 +334,6 @@ class LesionAdder:
 def _voxel(grid: Grid, point_mm: Point) -> tuple[int, int, int]:
     i, j, k = grid.nearest_voxel(point_mm).tolist()
     return i, j, k
-
-
-def _lies_in_half(grid: Grid, diameters: DrawnDiameters, half: Labels, other: Labels) -> bool:
-    """Whether a reader's diameters run more through one half than through the other."""
-    points = np.concatenate([np.linspace(*ends, _DIAMETER_SAMPLES) for ends in diameters])
-    voxels = tuple(grid.nearest_voxel(points, clip=True).T)
-    return bool(np.count_nonzero(half[voxels]) > np.count_nonzero(other[voxels]))
 
 
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:

@@ -8,16 +8,20 @@ from functools import partial
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
-from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
+from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
-from lesionlens.napari.model.wording.edits import decision_obstacle, unfinished_drawing
+from lesionlens.napari.model.wording.edits import (
+    decision_obstacle,
+    diameters_replaced,
+    no_longer_rejected,
+    unfinished_drawing,
+)
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
@@ -25,6 +29,7 @@ from lesionlens.results.review.outline_digests import (
     is_decided_on_other_outline,
     is_signed_on_other_outlines,
 )
+from lesionlens.results.review.placed_diameters import settle_diameters
 
 _SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring again"
 _MEASURED = "An outline is being measured: wait until it finishes, then press again."
@@ -284,10 +289,13 @@ class ReviewController:
         analysis = state.analysis
         if analysis is None or self._refuses_change():
             return False
+        replaced: list[int] = []
 
         def task(context: RunContext) -> Reviewed:
             context.progress("resample it to the scan", 0.1)
-            record(log)
+            with log.one_act():
+                record(log)
+                replaced.extend(settle_diameters(log, analysis, reader=self.reader))
             context.check("keeping the outline")
             context.progress("measure", 0.4)
             updated = reviewed(analysis, state.overlays, log.review)
@@ -296,23 +304,14 @@ class ReviewController:
 
         def then_report() -> None:
             then()
-            if self.session.state.study is analysis.study:
-                self._report_revived(state.review, analysis)
+            if self.session.state.study is not analysis.study:
+                return
+            revived = no_longer_rejected(state.candidates, state.review, self.session.state.review)
+            notes = (self.session.state.message, revived, diameters_replaced(replaced))
+            if any(notes[1:]):
+                self.session.notify(" ".join(filter(None, notes)))
 
         return self._change_log(name, log, task, then_report)
-
-    def _report_revived(self, before: Review, analysis: Analysis) -> None:
-        """Notify which rejected candidates count again, as their outlines were changed."""
-        after = self.session.state.review
-        revived = [
-            str(candidate.id)
-            for candidate in analysis.findings.candidates
-            if before.state_of(candidate.tracking_uid) is ReviewState.REJECTED
-            and after.state_of(candidate.tracking_uid) is ReviewState.EDITED
-        ]
-        if revived:
-            message = f"{self.session.state.message} No longer rejected: {', '.join(revived)}."
-            self.session.notify(message.strip())
 
     def go_to_uid(self, tracking_uid: str) -> None:
         """Go to a candidate by its UID."""

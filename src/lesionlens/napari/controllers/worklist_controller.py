@@ -31,7 +31,7 @@ from lesionlens.napari.controllers.opener import CONFIRM_PATIENT
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent_paths
-from lesionlens.napari.model.studies.worklist import WorklistSession
+from lesionlens.napari.model.studies.worklist import WorklistSession, passed_over_text
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
@@ -79,6 +79,8 @@ class WorklistController:
         """Row being opened."""
         self._requested: WorklistRow | None = None
         """Row to open next, which was requested while another one was being opened."""
+        self._passed: list[WorklistRow] = []
+        """Rows that the reader stepped over before they were shown."""
         self._current: tuple[Study, WorklistRow] | None = None
         """Study opened last from the list, and its row."""
         self._step = 0
@@ -141,7 +143,7 @@ class WorklistController:
         """
         self._next_study.cancel()
         self._stop_opening()
-        self._current = self._refused = None
+        self._current, self._refused, self._passed = None, None, []
         database, read_controller = self.session.database, self.actions.read_controller
         if database is None or not read_controller.reads_in(database):
             return False
@@ -286,6 +288,9 @@ class WorklistController:
             return False
         self._read_as_preferred()
         if self._opening is not None:
+            left = self._requested or self._opening
+            if self._step and not (self._current and self._current[1].key == left.key):
+                self._passed.append(left)
             self._requested = row
             self.session.set_opening_row(row)
             self.actions.session.suspend()
@@ -329,6 +334,9 @@ class WorklistController:
             self.actions.show_result(*opened.result)
         elif opened.result is None and self._was_analysed(row):
             self.actions.session.decline(_NO_RESULT.format(row.entry.name))
+        passed, self._passed = passed_over_text(self._passed, row), []
+        if passed:
+            self.actions.session.notify(f"{self.actions.session.state.message} {passed}".strip())
         self.session.analyse_from(row)
         when_idle(self.read_next, _MEMORY_RELEASE_MS)
 
@@ -404,8 +412,7 @@ class WorklistController:
 
     def _open_requested(self) -> bool:
         """Open the study that was requested while another one was being opened."""
-        self._opening, requested = None, self._requested
-        self._requested = None
+        requested, self._opening, self._requested = self._requested, None, None
         self.session.set_opening_row(requested)
         return requested is not None and self.open_row(requested, self._step)
 
@@ -448,9 +455,7 @@ class WorklistController:
     def _read_next_again(self) -> None:
         """Read the next study again if its result arrived afterwards."""
         folder = self.session.state.folder
-        if folder is None or self._opening is not None:
-            return
-        if self._next_study.lacks_result(folder):
+        if folder and self._opening is None and self._next_study.lacks_result(folder):
             self._next_study.cancel()
             self.read_next()
 

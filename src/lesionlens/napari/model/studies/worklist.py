@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,6 +297,12 @@ class WorklistSession(ScreenHolder):
             under_way=state.under_way if running else None,
             message="" if running else state.message,
         )
+
+
+def passed_over_text(rows: Iterable[WorklistRow], shown: WorklistRow) -> str:
+    """Return which other studies were passed over before they were shown; empty if none."""
+    names = ", ".join(dict.fromkeys(row.entry.name for row in rows if row.key != shown.key))
+    return f"Passed over, not shown: {names}." if names else ""
 
 
 def _position_note(reader: str) -> str:

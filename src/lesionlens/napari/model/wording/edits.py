@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from lesionlens.base.labels import Region, Source
+from collections.abc import Iterable
+
+from lesionlens.base.labels import Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.review import CAVITY
+from lesionlens.base.records.review import CAVITY, Review
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import size_text, volume_text
@@ -20,6 +22,9 @@ _ORIGINAL_LEGENDS = {
     Source.NETWORK: " White: the network's outline.",
     Source.SEGMENTATION: " White: the outline that was opened.",
 }
+_DIAMETERS_REPLACED = (
+    "The diameters placed by hand lie mostly outside the new outline and are measured again"
+)
 FOCUS = "Go to a candidate first (N, or its row)"
 
 
@@ -68,6 +73,23 @@ def missing_analysis_reason(state: State, act: str) -> str:
 def redrawn(state: State, candidate: Candidate) -> bool:
     """Whether a candidate has a reader's outline."""
     return state.review.outline_of(candidate.tracking_uid) is not None
+
+
+def no_longer_rejected(candidates: Iterable[Candidate], before: Review, after: Review) -> str:
+    """Return which rejected candidates count again, as outlines were changed; empty if none."""
+    revived = [
+        str(candidate.id)
+        for candidate in candidates
+        if before.state_of(candidate.tracking_uid) is ReviewState.REJECTED
+        and after.state_of(candidate.tracking_uid) is ReviewState.EDITED
+    ]
+    return f"No longer rejected: {', '.join(revived)}." if revived else ""
+
+
+def diameters_replaced(ids: Iterable[int]) -> str:
+    """Return which candidates lost the diameters placed by hand; empty if none."""
+    numbers = ", ".join(map(str, ids))
+    return f"{_DIAMETERS_REPLACED}: {numbers}." if numbers else ""
 
 
 def draft_text(state: State, analysis: Analysis) -> str:
