@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.arguments import path_of
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError, os_reason
 from lesionlens.base.files.bounded_read import open_regular
 from lesionlens.base.files.safe_paths import absolute
 from lesionlens.cli.console import plain
@@ -65,6 +65,24 @@ def _has_signature(file: Path, signatures: Iterable[bytes]) -> bool:
             return any(signature in end for signature in signatures for end in ends)
     except (OSError, ReadError):
         return False
+
+
+def check_working_folder() -> None:
+    """Refuse to start in a working folder that was deleted: relative paths and torch need one.
+
+    Raises
+    ------
+    UnusableInputError
+        The folder does not exist any more, or a folder above it cannot be read.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UnusableInputError(
+            found=f"a current folder that cannot be found ({os_reason(error)})",
+            expected="to be started in an existing folder",
+            next_step="Change to another folder (cd) and repeat the command",
+        ) from error
 
 
 def check_used(needed: str, is_given: object, dependent: Mapping[str, object]) -> None:

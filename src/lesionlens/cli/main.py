@@ -203,6 +203,7 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
         verbosity, in_json = _VERBOSITY.choice_among(values), values.get("json") is True
         try:
             with logging_with(verbosity, _report_log):
+                checks.check_working_folder()
                 values = {name: checks.named(value) for name, value in values.items()}
                 checks.check_readable(values.values())
                 output = _run_command(command, values)

@@ -141,7 +141,8 @@ class OnnxSession:
             raise WeightsError(
                 found=f"{path.name}, which onnxruntime cannot use ({str(error)[:200]})",
                 expected="a network in the ONNX format",
-                next_step="Write it again with: lesionlens export-model",
+                next_step="Write one with: lesionlens export-model; its --weights takes weights in "
+                "another format",
                 in_window="Export the network again, as described on the page on ONNX",
             ) from error
 

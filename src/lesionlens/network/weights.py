@@ -102,8 +102,9 @@ def _unreadable(path: Path, reason: object) -> WeightsError:
         return WeightsError(
             found=f"{path.name}, a network in the ONNX format",
             expected="weights written by LesionLens (safetensors)",
-            next_step="Use it with `lesionlens analyze --engine onnx`, or leave --weights out to "
-            "use the default weights",
+            next_step="If `lesionlens export-model` wrote it without --prompts, use it with "
+            "`lesionlens analyze --engine onnx`; else leave --weights out to use the default "
+            "weights",
             in_window="Use the default weights",
         )
     return WeightsError(
@@ -135,7 +136,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> tuple[LensNetwork, W
         config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = _with_tensors(config, state)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except KeyError as error:
+        raise _unreadable(path, f"without the metadata {error}") from error
+    except (SafetensorError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _unreadable(path, error) from error
     if not is_finite(network):
         raise _unreadable(path, "with values that are not numbers")

@@ -1,6 +1,8 @@
 """Files that a command writes by name: an earlier one is replaced, a foreign one never."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,19 @@ def test_neither_a_pipe_nor_a_link_to_nothing_is_replaced(tmp_path):
     for name in ("pipe", "link"):
         with pytest.raises(UnusableInputError, match=name):
             check_file(tmp_path / name, MARK)
+
+
+def test_a_working_folder_that_was_deleted_is_refused_in_words(tmp_path):
+    """The message was "a system error: No such file or directory", and torch ended the process."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"import os; os.rmdir({str(gone)!r}); from lesionlens.cli.main import run; run()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "sentence", "."],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "a current folder that cannot be found" in ended.stderr

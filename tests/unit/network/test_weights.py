@@ -249,5 +249,12 @@ def test_an_image_without_signal_is_scaled_beside_another(of):
 def test_a_network_in_the_onnx_format_needs_its_engine(tmp_path):
     """The advice was to train again; `export-model` and `train` have no option for the engine."""
     (tmp_path / "mine.onnx").write_bytes(b"protobuf")
-    with pytest.raises(WeightsError, match=r"ONNX format.*`lesionlens analyze --engine onnx`"):
+    needed = r"ONNX format.*without --prompts, use it with `lesionlens analyze --engine onnx`; else"
+    with pytest.raises(WeightsError, match=needed):
         weights.load(tmp_path / "mine.onnx")
+
+
+def test_a_missing_entry_of_the_metadata_is_named():
+    """The message was: cannot be used ('network')."""
+    with pytest.raises(WeightsError, match=r"without the metadata 'network'"):
+        weights.load(shipped_weights.shipped_path("brain"))

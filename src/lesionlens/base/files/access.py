@@ -13,6 +13,8 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +89,19 @@ def make_folder(folder: Path) -> tuple[Path, ...]:
         path.mkdir(exist_ok=True)
         restrict(path)
     return created
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its missing parents; if the block fails, delete those that are empty."""
+    created = make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # of the first that is not empty
+            for path in created:
+                path.rmdir()
+        raise
 
 
 def copy_files(source: Path, target: Path) -> None:

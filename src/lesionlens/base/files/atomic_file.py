@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,22 +23,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Of an empty file in the same folder, which is created. Others may not read it while it is
-        written. Its name begins with a dot, keeps the extension and is used once: threads, and
-        containers whose processes have equal numbers, may write the same file. Those that killed
-        processes left in the folder are deleted after a day.
+        Of an empty file in the same folder, which is created, and deleted if the block fails and
+        nothing else is in it. Others may not read the file while it is written. Its name begins
+        with a dot, keeps the extension and is used once: threads, and containers whose processes
+        have equal numbers, may write the same file. Those that killed processes left in the folder
+        are deleted after a day.
     """
-    access.make_folder(path.parent)
     temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name[-_MAX_LETTERS:]}")
-    try:
-        temporary.touch(0o600)
-        _delete_abandoned(path.parent, now=temporary.stat().st_mtime)
-        yield temporary
-        access.restrict(temporary)
-        flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with access.new_folder(path.parent):
+        try:
+            temporary.touch(0o600)
+            _delete_abandoned(path.parent, now=temporary.stat().st_mtime)
+            yield temporary
+            access.restrict(temporary)
+            flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
@@ -65,23 +66,25 @@ def _delete_abandoned(folder: Path, *, now: float) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically; text is written as UTF-8 (`base.text.encodable`)."""
     with atomic_file(path) as temporary:
-        temporary.write_bytes(_encoded(content))
+        temporary.write_bytes(encoded(content))
 
 
-def _encoded(content: str | bytes) -> bytes:
+def encoded(content: str | bytes) -> bytes:
+    """Return the bytes that are written."""
     return encodable(content).encode() if isinstance(content, str) else content
 
 
-def write_together(contents: Mapping[Path, str | bytes]) -> None:
+def write_together(contents: Sequence[tuple[Path, str | bytes]]) -> None:
     """Replace several files, each atomically, and none of them before all are on the disk.
 
-    A full disk leaves all earlier files. They are replaced in order, one directly after another.
+    A full disk leaves all earlier files. They are replaced in order, one directly after another;
+    a file that is listed twice holds its second content at the end.
     """
     with ExitStack() as replacements:
-        for path, content in reversed([*contents.items()]):  # an exit stack replaces the last first
+        for path, content in reversed(contents):  # an exit stack replaces the last first
             temporary = replacements.enter_context(atomic_file(path))
             with temporary.open("wb") as file:
-                file.write(_encoded(content))
+                file.write(encoded(content))
                 file.flush()
                 os.fsync(file.fileno())
 

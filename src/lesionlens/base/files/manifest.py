@@ -6,14 +6,15 @@ A result lists its files in `run.json`; other outputs have a list of their own, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.access import make_folder
-from lesionlens.base.files.atomic_file import write_atomically, write_together
+from lesionlens.base.files.access import new_folder
+from lesionlens.base.files.atomic_file import encoded, write_atomically, write_together
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.provenance import sha256_of
@@ -73,13 +74,13 @@ def is_inside(name: object) -> bool:
 
 def write_list(folder: Path, names: Iterable[str], name: str) -> None:
     """Write the list of a folder's files with their SHA-256."""
-    _write_rows(folder / name, {key: sha256_of(folder / key) for key in names})
+    write_atomically(folder / name, _list_of({key: sha256_of(folder / key) for key in names}, name))
 
 
-def _write_rows(path: Path, digests: OwnedFiles) -> None:
-    listed_digests = ((key, sha) for key, sha in sorted(digests.items()) if key != path.name)
-    rows = [{"file": key, "sha256": sha} for key, sha in listed_digests]
-    write_atomically(path, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
+def _list_of(digests: OwnedFiles, name: str) -> str:
+    """Return the content of the list of this name."""
+    rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items()) if key != name]
+    return json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n"
 
 
 def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
@@ -92,19 +93,26 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     folder : Path
         Created if missing.
     name : str
-        File name of the list; it is written first, so that an interruption leaves no file unlisted.
+        File name of the list; it is replaced first, so that an interruption leaves no file
+        unlisted, and last, when the digests are those of the files.
 
     Raises
     ------
     UnusableInputError
         A foreign file has one of the names, or a listed one was edited since.
     """
-    make_folder(folder)
-    with folder_lock(folder):
-        claim_names(folder, contents, name)
-        write_together({folder / key: content for key, content in contents.items()})
-        digests = {key: sha256_of(folder / key) for key in contents}
-        _write_rows(folder / name, {**listed(folder, name), **digests})
+    digests = {key: hashlib.sha256(encoded(text)).hexdigest() for key, text in contents.items()}
+    with new_folder(folder), folder_lock(folder):
+        own_files = listed(folder, name)
+        check_free(folder, (*contents, name), own_files)
+        before, after = ({**own_files, **rows} for rows in (dict.fromkeys(contents), digests))
+        write_together(
+            [
+                (folder / name, _list_of(before, name)),
+                *((folder / key, content) for key, content in contents.items()),
+                (folder / name, _list_of(after, name)),
+            ]
+        )
     return tuple(folder / key for key in contents)
 
 
@@ -123,7 +131,8 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
     """
     own_files = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
     check_free(folder, (*names, name), own_files)
-    _write_rows(folder / name, {**own_files, **dict.fromkeys(names)})
+    rows = {**own_files, **dict.fromkeys(names)}
+    write_atomically(folder / name, _list_of(rows, name))
 
 
 def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:

@@ -141,27 +141,22 @@ def staged(
     """
     check_target(target)
     folder = target.resolve()
-    created: tuple[Path, ...] = ()
     try:
-        created = access.make_folder(folder if shared else folder.parent)
-        whole = not folder.exists() or (not shared and can_exchange(folder))
-        with work_folder(folder.parent if whole else folder, folder) as work:
-            yield work.new
-            for path in (work.new, *work.new.rglob("*")):
-                access.restrict(path)
-            with folder_lock(folder.parent):
-                owned = own_files(folder) if own_files else {}
-                files, obsolete = _plan(work, folder, owned)
-                if owned:  # whose content a power cut must not lose
-                    _flush(work.new / name for name in files)
-                with _uninterrupted():
-                    _commit(work, folder, files, obsolete, whole=whole)
+        with access.new_folder(folder if shared else folder.parent):
+            whole = not folder.exists() or (not shared and can_exchange(folder))
+            with work_folder(folder.parent if whole else folder, folder) as work:
+                yield work.new
+                for path in (work.new, *work.new.rglob("*")):
+                    access.restrict(path)
+                with folder_lock(folder.parent):
+                    owned = own_files(folder) if own_files else {}
+                    files, obsolete = _plan(work, folder, owned)
+                    if owned:  # whose content a power cut must not lose
+                        _flush(work.new / name for name in files)
+                    with _uninterrupted():
+                        _commit(work, folder, files, obsolete, whole=whole)
     except OSError as error:
-        _remove(created)
         raise _as_user_error(error, target) from error
-    except BaseException:
-        _remove(created)
-        raise
 
 
 def _flush(files: Iterable[Path]) -> None:
@@ -278,15 +273,6 @@ def _swap(work: WorkFolder, target: Path, obsolete: list[str], files: list[str])
         for step in reversed(undo):
             step()
         raise
-
-
-def _remove(created: tuple[Path, ...]) -> None:
-    """Remove the parents that were created, deepest first."""
-    for folder in created:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
 
 
 def _as_user_error(error: OSError, target: Path) -> ResourceError | UnusableInputError:

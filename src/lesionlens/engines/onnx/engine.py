@@ -184,7 +184,7 @@ def _weights_info(path: Path, session: OnnxSession) -> WeightsInfo:
 def _unusable_file(path: Path, defect: str) -> WeightsError:
     return WeightsError(
         found=f"{path.name}, an ONNX file {defect}",
-        expected="one that `lesionlens export-model` wrote",
+        expected="one that `lesionlens export-model` wrote without --prompts",
         next_step="Write it with: lesionlens export-model",
         in_window="Export the network as described on the page on ONNX",
     )

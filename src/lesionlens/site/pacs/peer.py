@@ -69,8 +69,8 @@ class StudyQuery:
 def _is_date_or_range(text: str) -> bool:
     """Return whether an archive can answer: with dates that exist, the earlier one first."""
     ends = [end for end in text.split("-") if end]
-    is_ordered = ends == sorted(ends) and None not in map(day_of, ends)
-    return is_ordered and _DATE.fullmatch(text) is not None
+    are_dates = bool(ends) and ends == sorted(ends) and None not in map(day_of, ends)
+    return not text or (are_dates and _DATE.fullmatch(text) is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,8 @@ def learn(
     evaluation = context.part(_TRAINING_FRACTION, 1.0)
     scores = _score_both(job, recipe, held_out, (before, after), evaluation)
     proposal = _proposal(gathered, cases, parent_info, proposed, scores, trained)
-    write_together({job.out / PAGE: page.html(proposal), job.out / RECORD: proposal.file_text()})
+    pages = ((PAGE, page.html(proposal)), (RECORD, proposal.file_text()))
+    write_together([(job.out / name, content) for name, content in pages])
     return LearnOutcome(trained, gathered, proposal)
 
 

@@ -80,5 +80,5 @@ def test_files_are_written_together_where_the_file_servers_clock_is_days_behind(
     """Each new file was taken for an abandoned one by the next, and none was written."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3 * 86_400)
-    write_together({tmp_path / "a.csv": "1", tmp_path / "b.csv": "2"})
+    write_together([(tmp_path / "a.csv", "1"), (tmp_path / "b.csv", "2")])
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.csv": "1", "b.csv": "2"}

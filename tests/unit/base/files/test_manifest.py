@@ -25,7 +25,7 @@ def test_two_writers_of_one_folder_never_mix_their_files(tmp_path, monkeypatch):
     )
 
     def meanwhile(contents):
-        if "first" in contents.values():
+        if "first" in dict(contents).values():
             second.start()
             second.join(timeout=1)  # without a lock it ends within
         write(contents)
@@ -45,7 +45,7 @@ def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_pat
 
     def full_at_the_second(descriptor):
         synced.append(descriptor)
-        if len(synced) == 3:  # after the list and the first of the files
+        if len(synced) == 3:  # after the list and the last of the files
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(descriptor)
 
@@ -54,3 +54,20 @@ def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_pat
         write_listed(tmp_path, {"a.csv": "second", "b.csv": "second"}, LIST)
     assert [(tmp_path / name).read_text() for name in ("a.csv", "b.csv")] == ["first", "first"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", LIST]
+
+
+@pytest.mark.parametrize("n_written", range(4))
+def test_a_full_disk_leaves_neither_list_nor_folder(tmp_path, monkeypatch, n_written):
+    """`monitor` left its folder with a list, or an error with all files in place."""
+    sync, synced = os.fsync, []
+
+    def full(descriptor):
+        synced.append(descriptor)
+        if len(synced) > n_written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_listed(tmp_path / "out" / "monitor", {"a.csv": "1", "b.csv": "2"}, LIST)
+    assert not [*tmp_path.iterdir()]

@@ -134,13 +134,19 @@ def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):
 
 def test_a_slurm_array_gives_each_task_its_shard_and_then_writes_the_table(tmp_path):
     """With a stand-in of sbatch, which runs what it is given at once."""
-    tools, called = tmp_path / "bin", tmp_path / "called"
+    tools, called, submitted = (tmp_path / name for name in ("bin", "called", "submitted"))
     tools.mkdir()
-    for name, text in (("sbatch", SBATCH), ("lesionlens", f'echo "$@" >> {called}\n')):
+    for name, text in (
+        ("sbatch", f"touch {submitted}\n{SBATCH}"),
+        ("lesionlens", f'echo "$@" >> {called}\n'),
+    ):
         (tools / name).write_text(f"#!/bin/bash\n{text}")
         (tools / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
     arguments = [SLURM / "submit.sh", "3", "my studies", "out", "--weights", "synthetic"]
+    incomplete = subprocess.run(arguments[:3], env=environment, capture_output=True, check=False)
+    assert incomplete.returncode != 0
+    assert not submitted.exists()  # the array was submitted before the missing folder was noticed
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = called.read_text().splitlines()

@@ -153,6 +153,7 @@ def test_a_netrc_file_is_not_read(monkeypatch, tmp_path):
     [
         {"study_date": "2026-01-05"},
         {"study_date": "20260105-20260106-20260107"},
+        {"study_date": "-"},
         {"study_date": "20261305"},
         {"study_date": "20260201-20260101"},
         {"patient_id": "a\\b"},
