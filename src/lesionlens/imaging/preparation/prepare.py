@@ -28,7 +28,6 @@ from lesionlens.imaging.preparation.checks import (
     corrupted_slices,
     displaced,
     equalised,
-    exchanged_names,
     flat_face,
     ghosts,
     lost_signal,
@@ -39,6 +38,7 @@ from lesionlens.imaging.preparation.checks import (
     single_name,
     smoothed,
     surface_gap,
+    swapped_names,
     turned_head,
 )
 from lesionlens.imaging.preparation.checks.laterality_check import sides
@@ -187,7 +187,7 @@ def _check_shape(draft: Draft, turned: QualityCheck | None) -> QualityCheck | No
 def _check_names(draft: Draft) -> QualityCheck | None:
     """Compare the images with their sequence names; None if they do not contradict each other."""
     if len(draft.loaded) > 1:
-        return exchanged_names.check(draft.images, draft.brain, draft.working)
+        return swapped_names.check(draft.images, draft.brain, draft.working)
     only = next(iter(draft.loaded.values()))
     return single_name.check(only.series, only.values)
 

@@ -54,7 +54,7 @@ MIN_UPTAKE = 3.0
 """Minimum 99.8th percentile of T1c minus T1, in median deviations, with contrast agent."""
 MIN_TAIL_RATIO = 1.35
 """Ratio of the two tails from which the larger one decides. Measured: T1's is at most 1.24 of T1c's
-in sixteen people; above this ratio in 12 of them with T1 and T1c exchanged, the rest are undecided.
+in sixteen people; above this ratio in 12 of them with T1 and T1c swapped, the rest are undecided.
 """
 MAX_SIGNAL_TO_NOISE = 1000
 """Above this ratio the image must have been smoothed; no scanner reaches it."""

@@ -2,7 +2,7 @@
 
 Arrays that were saved with a made-up affine, such as an identity, often lie so. After half a turn
 two axes are reversed, left and right among them, and no sequence contradicts another one: the shape
-of the brain shows it. Those of sagittal or coronal slices have their axes exchanged: the brain's
+of the brain shows it. Those of sagittal or coronal slices have their axes swapped: the brain's
 shape and its white matter must both fit the template better after turning, and better than if the
 head nods, as a tilted head or a part of one may fit better in shape alone. Which of these turns it
 is cannot be told if the head nods, nor which side is left. A mirrored head has the same shape and
@@ -74,7 +74,7 @@ QUARTER_TURNS: tuple[Turn, ...] = tuple(
     for turn in product(permutations(range(3)), product((0, 1), repeat=3))
     if turn[0] != UPRIGHT[0] and _is_rotation(turn)
 )
-"""The twenty rotations that exchange axes."""
+"""The twenty rotations that swap axes."""
 
 
 def check(images: Images, brain: Mask) -> QualityCheck | None:
@@ -91,7 +91,7 @@ def check(images: Images, brain: Mask) -> QualityCheck | None:
 
 
 def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
-    """Compare a brain with the template's after each turn that exchanges axes.
+    """Compare a brain with the template's after each turn that swaps axes.
 
     None if the brain fits best before, or nods; or if T1c is the only image: enhancement can look
     like the white matter of a turned head (one of eighteen people, nodding by 20 degrees).

@@ -35,7 +35,7 @@ def _turned(head, turn):
     return {s: turned(values, turn) for s, values in images.items()}, turned(brain, turn)
 
 
-def test_twenty_turns_exchange_axes_and_keep_the_handedness():
+def test_twenty_turns_swap_axes_and_keep_the_handedness():
     assert len(set(QUARTER_TURNS)) == 20
     corner = np.zeros((2, 2, 2))
     corner[1, 0, 0], corner[0, 1, 0], corner[0, 0, 1] = 1, 2, 3
@@ -49,7 +49,7 @@ def test_a_head_that_lies_as_its_headers_say_has_no_row_even_if_it_nods(degrees)
 
 
 @pytest.mark.parametrize("turn", QUARTER_TURNS[::4])
-def test_every_turn_that_exchanges_axes_is_reported(head, turn):
+def test_every_turn_that_swaps_axes_is_reported(head, turn):
     found = check(*_turned(head, turn))
     assert found is not None
     assert not found.passed
@@ -95,7 +95,7 @@ def test_a_tilted_head_that_lies_as_its_headers_say_has_no_row(brain):
 
 
 @pytest.mark.parametrize("axes", HALF_TURNS)
-def test_a_half_turn_is_reported_with_the_exchanged_directions(brain, axes):
+def test_a_half_turn_is_reported_with_the_swapped_directions(brain, axes):
     turned_brain = np.flip(brain, axes)
     found = check({MrSequence.T1C: turned_brain.astype(np.float32)}, turned_brain)
     assert found is not None
