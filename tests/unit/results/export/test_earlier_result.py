@@ -29,8 +29,8 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
-from lesionlens.results.export.anonymous import tracking_uids
-from lesionlens.results.export.anonymous import with_uids as with_new_uids
+from lesionlens.results.export.deidentified import tracking_uids
+from lesionlens.results.export.deidentified import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.result_files import KEPT

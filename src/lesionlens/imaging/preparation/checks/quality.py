@@ -352,10 +352,10 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     doubtful = [s.display_name for s, r in registrations.items() if r.doubtful]
     reliable = {s.display_name: r for s, r in registrations.items() if not r.doubtful}
     far = [name for name, r in reliable.items() if r.shift_mm > FAR_MM]
-    turned = [name for name, r in reliable.items() if r.angle_deg > 90]
-    if turned:
+    rotated = [name for name, r in reliable.items() if r.angle_deg > 90]
+    if rotated:
         message = (
-            f"The headers rotate {', '.join(turned)} by half a turn relative to the reference: "
+            f"The headers rotate {', '.join(rotated)} by half a turn relative to the reference: "
             "registration used the image content. One of the headers is wrong: check the sides "
             f"before you rely on them. Moved: {listed}."
         )

@@ -1,4 +1,4 @@
-"""Detect a head that lies turned away from what its headers say, by its brain.
+"""Detect a head that is rotated relative to what its headers say, by its brain.
 
 Arrays that were saved with a made-up affine, such as an identity, often lie so. After half a turn
 two axes are reversed, left and right among them, and no sequence contradicts another one: the shape
@@ -94,7 +94,7 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     """Compare a brain with the template's after each turn that swaps axes.
 
     None if the brain fits best before, or nods; or if T1c is the only image: enhancement can look
-    like the white matter of a turned head (one of eighteen people, nodding by 20 degrees).
+    like the white matter of a rotated head (one of eighteen people, nodding by 20 degrees).
     """
     if set(images) == {MrSequence.T1C}:
         return None
@@ -102,7 +102,7 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     template_points, points = _cube(template.mask > HALF), _cube(brain)
     expected = _sampled(template.mask, template_points) > HALF
     mask = _sampled(brain, points) > HALF
-    shapes = {turn: dice(expected, turned(mask, turn)) for turn in QUARTER_TURNS}
+    shapes = {turn: dice(expected, rotated(mask, turn)) for turn in QUARTER_TURNS}
     best = max(QUARTER_TURNS, key=shapes.__getitem__)
     if shapes[best] - dice(expected, mask) <= SHAPE_ABOVE:
         return None
@@ -110,8 +110,8 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     smoothed = [_smoothed(values, brain, points) for values in images.values()]
 
     def information(places: Points, turn: Turn) -> float:
-        inside = expected & turned(_sampled(brain, places) > HALF, turn)
-        found = (turned(_sampled(values, places), turn)[inside] for values in smoothed)
+        inside = expected & rotated(_sampled(brain, places) > HALF, turn)
+        found = (rotated(_sampled(values, places), turn)[inside] for values in smoothed)
         return sum(mutual_information(white[inside], values, _BINS) for values in found)
 
     most = information(points, best)
@@ -127,7 +127,7 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     )
 
 
-def turned(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
+def rotated(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
     """Return an array with its axes in the order of the upright head, a view."""
     order, flips = turn
     return np.flip(values.transpose(order), tuple(axis for axis in range(3) if flips[axis]))
