@@ -123,7 +123,7 @@ def upright_affine(values: np.ndarray, affine: np.ndarray, centre: np.ndarray) -
     normal = np.linalg.solve(covariance, right.mean(0) - left.mean(0))
     normal /= np.linalg.norm(normal)
     if normal[0] < 0.9:
-        raise ValueError(f"left and right are exchanged, or the head is rotated too far: {normal}")
+        raise ValueError(f"left and right are swapped, or the head is rotated too far: {normal}")
     axis = np.cross(normal, [1.0, 0.0, 0.0])
     skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     rotation = np.eye(3) + skew + skew @ skew / (1 + normal[0])

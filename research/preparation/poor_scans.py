@@ -2,8 +2,8 @@
 
     python -m research.preparation.poor_scans CASE... --synthetic 12 --results RESULTS.md
 
-Each study is prepared once; faults are simulated in its sequences, one at a time. Exchanged names
-have a table of their own (`preparation/fit_exchanged_names.py`).
+Each study is prepared once; faults are simulated in its sequences, one at a time. Swapped names
+have a table of their own (`preparation/fit_swapped_names.py`).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
                 yield "shading", f"{ratio} : 1 in one sequence, 3 ways", has_shading
     if {MrSequence.T1, MrSequence.T1C} <= images.keys():
         t1, t1c = images[MrSequence.T1], images[MrSequence.T1C]
-        pairs = {"": (t1, t1c), "T1 and T1c exchanged": (t1c, t1), "T1c shows no agent": (t1, t1)}
+        pairs = {"": (t1, t1c), "T1 and T1c swapped": (t1c, t1), "T1c shows no agent": (t1, t1)}
         for name, (before, after) in pairs.items():
             noise = np.random.default_rng(0).normal(0, 0.03 * np.median(t1[brain]), t1.shape)
             noisy: np.ndarray = after + noise if name.endswith("agent") else after

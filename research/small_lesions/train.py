@@ -25,12 +25,13 @@ from torch.nn import functional
 
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
-from lesionlens.network.small_lesions import CHANNELS, FORMAT, NAME
+from lesionlens.network.small_lesions import CHANNELS, NAME
 from lesionlens.training import checkpoint
 from research.small_lesions.samples import Crop, Head, draw
 from research.training import unet_training
 from research.training.unet_training import WEIGHTS, averaged, release_unet
 
+FORMAT = "lesionlens-small-lesions-1"
 SIZE = 64
 REAL_SHARE = 0.6
 _BIAS = -4.0

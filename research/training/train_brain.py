@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network.brain import BRAIN, BRAIN_FORMAT, SPACING_MM, scaled
+from lesionlens.network.brain import BRAIN, SPACING_MM, scaled
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
 from research.training import unet_training
@@ -26,6 +26,7 @@ from research.training.unet_training import averaged, release_unet
 from research.training.whole_heads import generate_heads
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
+BRAIN_FORMAT = "lesionlens-brain-1"
 FIRST_VALIDATION_SEED = 1_000_000
 
 

@@ -104,12 +104,12 @@ def test_the_first_key_in_an_empty_window_names_what_is_missing(panel, command):
     assert panel.session.state.choices is choices
 
 
-def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(panel, analysis, qtbot):
+def test_swapped_names_are_told_before_analysing_and_one_click_swaps_them(panel, analysis, qtbot):
     root = analysis.study.root
     files = {s: series.files[0].path for s, series in analysis.study.series.items()}
     t2, flair = MrSequence.T2, MrSequence.FLAIR
-    exchanged = {**files, t2: files[flair], flair: files[t2]}
-    assert panel.actions_.opener.open(Request((root,), named=exchanged))
+    swapped = {**files, t2: files[flair], flair: files[t2]}
+    assert panel.actions_.opener.open(Request((root,), named=swapped))
     settled(panel, qtbot)
     assert names() == {"T1", "T2", "FLAIR", "T1c"}  # shown before the names were looked at
     checked(panel, qtbot)
@@ -125,27 +125,27 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
     settled(panel, qtbot)
     checked(panel, qtbot)
     assert panel.session.state.study.series[t2].files[0].path == files[t2]
-    assert panel.session.state.exchanged == ()
+    assert panel.session.state.swapped_names == ()
     assert not button.isVisibleTo(panel)
 
 
-def test_exchanged_names_are_reported_however_the_images_were_opened(panel, analysis, qtbot):
+def test_swapped_names_are_reported_however_the_images_were_opened(panel, analysis, qtbot):
     """As by `lesionlens open`, napari's own menu or a list, for which nothing was checked."""
     files = {s: series.files[0].path for s, series in analysis.study.series.items()}
     t2, flair = MrSequence.T2, MrSequence.FLAIR
-    exchanged = {**files, t2: files[flair], flair: files[t2]}
-    for data in read_study((analysis.study.root,), named=exchanged):
+    swapped = {**files, t2: files[flair], flair: files[t2]}
+    for data in read_study((analysis.study.root,), named=swapped):
         current_viewer().add_layer(Layer.create(*data))
     checked(panel, qtbot)
-    assert set(panel.session.state.exchanged) == {t2, flair}
+    assert set(panel.session.state.swapped_names) == {t2, flair}
     assert control(panel, "Swap T2 and FLAIR").isVisibleTo(panel)
 
 
-def test_names_that_are_not_confirmed_get_no_tick_and_unclear_exchanges_no_swap(loaded):
+def test_names_that_are_not_confirmed_get_no_tick_and_unclear_swaps_no_button(loaded):
     shown, study = loaded.model.screen, loaded.session.state.study
     t1, t2, flair = MrSequence.T1, MrSequence.T2, MrSequence.FLAIR
     loaded.study.show_screen(
-        replace(shown, study=replace(shown.study, exchanged=(t1, t2, flair))), study
+        replace(shown, study=replace(shown.study, swapped_names=(t1, t2, flair))), study
     )
     assert "names of T1, T2 and FLAIR seem to be swapped" in reads(loaded.study)
     assert "Swap" not in reads(loaded.study)
@@ -1420,7 +1420,7 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
     name_check = reviewed.actions_.opener.name_check
     qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)  # that of the opening
-    monkeypatch.setattr(early_name_check, "exchanged_before_registration", check)
+    monkeypatch.setattr(early_name_check, "swapped_before_registration", check)
     reviewed.actions_.opener.check_names(reviewed.session.state.study, {})
     qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)
     assert checked

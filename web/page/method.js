@@ -94,8 +94,8 @@ const ensemble = (shown) =>
   shown.includes(FLAIR) && shown.length > 1 ? [shown, [FLAIR]] : [shown];
 const calibrated = (notes, logits) => logits.map((l, r) => l.map((v) => v / notes.temperature[r]));
 
-/** Left and right exchanged: (C, I, J, K) values. */
-function exchanged(values, shape) {
+/** Left and right swapped: (C, I, J, K) values. */
+function swapped(values, shape) {
   const slice = shape[1] * shape[2];
   const out = new values.constructor(values.length);
   for (let first = 0; first < values.length; first += size(shape))
@@ -111,8 +111,8 @@ async function firstPass(run, study, notes) {
   const { shape } = study.grid;
   const x = shownInput(study, shown);
   const out = await pass(run, x, shape);
-  const back = await pass(run, exchanged(x, shape), shape);
-  const mirrored = calibrated(notes, back.logits).map((l) => exchanged(l, shape));
+  const back = await pass(run, swapped(x, shape), shape);
+  const mirrored = calibrated(notes, back.logits).map((l) => swapped(l, shape));
   const sums = calibrated(notes, out.logits).map((logits, r) =>
     logits.map((l, at) => sigmoid(l) + sigmoid(mirrored[r][at])),
   );

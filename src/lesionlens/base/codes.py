@@ -111,7 +111,7 @@ ABSENT_VOLUMES = {
 read 0 ml beside the volume of the group's own region.
 """
 LISTED = Code("listed", OWN_SCHEME, "Listing by the algorithm")
-LISTED_APART = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
+LISTED_SEPARATELY = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
 KIND = Code("appearance", OWN_SCHEME, "Appearance by measured features, no diagnosis")
 KINDS: dict[LesionKind, Code] = {
     kind: Code(f"{kind.value}-like", OWN_SCHEME, f"Looks like {kind.display_name}")

@@ -104,11 +104,11 @@ def _save_deidentified(
     analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, context: RunContext
 ) -> tuple[Path, tuple[str, ...]]:
     from lesionlens.imaging.deidentification.profile import Options
-    from lesionlens.results.export.anonymous import anonymous
+    from lesionlens.results.export.deidentified import deidentify
     from lesionlens.results.export.exporter import save
 
     pseudonyms, map_path = replacement(key, map_file, out)
-    deidentified = anonymous(analysis, pseudonyms, Options())
+    deidentified = deidentify(analysis, pseudonyms, Options())
 
     def finish(staged: Path) -> None:
         deidentified.finish(staged)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from lesionlens.base.process.itk_threads import set_itk_threads
-
 
 def use_threads(count: int | None, engine: str) -> None:
     """Set the number of threads for registration and for an engine that is loaded next.
@@ -22,7 +20,9 @@ def use_threads(count: int | None, engine: str) -> None:
     """
     if count is None:
         return
-    set_itk_threads(count)
+    import SimpleITK as sitk  # noqa: PLC0415  (heavy)
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
     if engine == "onnx":
         from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 

@@ -158,7 +158,7 @@ class LesionLens(Panel):
             when_idle(self.actions_.preload_network, _DELAY_MS)
 
     def _check_names(self) -> None:
-        """Look for exchanged names of the study, whichever way its images came."""
+        """Look for swapped names of the study, whichever way its images came."""
         study = self.model.study
         if isalive(self) and self.is_open and study is not None:
             self.actions_.opener.check_names(study, self.layers.voxels_by_sequence())

@@ -49,18 +49,17 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
     return score.softmax(-1)
 
 
-def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+def readable(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Compute attention explicitly, `QUERY_BLOCK` queries at a time; (..., Q, d).
 
     In an ONNX export without blocks, because a loop would be unrolled to a fixed length.
     """
     if torch.compiler.is_compiling():
-        return weights(q, k, bias).to(v.dtype) @ v
+        return weights(q, k).to(v.dtype) @ v
     blocks = []
     for start in range(0, q.shape[-2], QUERY_BLOCK):
-        rows = slice(start, start + QUERY_BLOCK)
-        part = None if bias is None else bias[..., rows, :]
-        blocks.append(weights(q[..., rows, :], k, part).to(v.dtype) @ v)
+        rows = q[..., start : start + QUERY_BLOCK, :]
+        blocks.append(weights(rows, k).to(v.dtype) @ v)
     return torch.cat(blocks, -2)
 
 

@@ -15,7 +15,6 @@ from lesionlens.network.shipped_unet import load_shipped_unet
 SPACING_MM = 2.5
 """Voxel edge of input and output."""
 BRAIN = "brain"
-BRAIN_FORMAT = "lesionlens-brain-1"
 
 
 def scaled(image: Array) -> Array:

@@ -9,7 +9,6 @@ from lesionlens.network.shipped_unet import load_shipped_unet
 from lesionlens.network.shipped_weights import shipped_record
 
 NAME = "small_lesions"
-FORMAT = "lesionlens-small-lesions-1"
 CHANNELS = 5
 """Four images, in the order of `MrSequence`, and the brain."""
 SPACING_MM = 1.3

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,13 @@ class Checkpoint:
         return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
 
 
-def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Group tensors in order into parts of at most `limit` bytes."""
+def _parts(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Group tensors in order into parts of at most `PART_BYTES`."""
     groups: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size() + 1024
-        if filled and filled + size > limit:
+        if filled and filled + size > PART_BYTES:
             groups.append({})
             filled = 0
         groups[-1][name] = tensor.detach().cpu().contiguous()
@@ -57,7 +57,20 @@ def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]
     return groups
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) -> Path:
+@contextmanager
+def disk_errors(found: str) -> Iterator[None]:
+    """Raise a ResourceError for a file beside the checkpoints that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            found=f"{found} ({error.strerror})",
+            expected="free space for it",
+            next_step="Free some space and start again; the last checkpoint is intact",
+        ) from error
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint, make it the latest, and delete earlier ones, complete or not.
 
     Raises
@@ -72,7 +85,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        groups = _parts(checkpoint.tensors, part_bytes)
+        groups = _parts(checkpoint.tensors)
         for index, group in enumerate(groups):
             save_file(group, partial / f"part-{index:03d}.safetensors")
         (partial / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")

@@ -91,6 +91,16 @@ Placement = Callable[
 class BatchSource(Protocol):
     """Provides batches."""
 
+    @property
+    def drawn(self) -> int:
+        """Number of volumes generated so far."""
+        ...
+
+    @property
+    def shown(self) -> int:
+        """Number of volumes returned so far."""
+        ...
+
     def batch(self, size: int) -> Batch:
         """Return the next batch, on the CPU."""
         ...
@@ -426,12 +436,12 @@ class MixedSource:
     @property
     def drawn(self) -> int:
         """Number of volumes generated so far."""
-        return sum(getattr(source, "drawn", 0) for source in self._sources)
+        return sum(source.drawn for source in self._sources)
 
     @property
     def shown(self) -> int:
         """Number of volumes returned so far."""
-        return sum(getattr(source, "shown", 0) for source in self._sources)
+        return sum(source.shown for source in self._sources)
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""

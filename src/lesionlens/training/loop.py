@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from lesionlens.base.errors import CancelledError, ResourceError
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.folder_lock import folder_lock
@@ -42,7 +41,7 @@ from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.tensorboard import open_event_writer
+from lesionlens.training.tensorboard import EventWriter, open_event_writer
 from lesionlens.training.trained_cases import TrainedCases, differing
 from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate
@@ -235,28 +234,28 @@ def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
 def _append_row(file: Path, row: Mapping[str, float]) -> None:
     """Append a line of JSON, which has no infinite numbers: they are null."""
     finite_row = {name: value if math.isfinite(value) else None for name, value in row.items()}
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(finite_row) + "\n")
-    except OSError as error:
-        raise ResourceError(
-            found=f"{file.name}, which could not be written ({error.strerror})",
-            expected="free space for it",
-            next_step="Free some space and start again; the last checkpoint is intact",
-        ) from error
+    with (
+        checkpoints.disk_errors(f"{file.name}, which could not be written"),
+        file.open("a", encoding="utf-8") as stream,
+    ):
+        stream.write(json.dumps(finite_row) + "\n")
 
 
 def _report(
-    run: TrainingRun, value: float, terms: dict[str, float], source: Any, board: Any
+    run: TrainingRun,
+    value: float,
+    terms: dict[str, float],
+    source: BatchSource,
+    board: EventWriter,
 ) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(term, 4) for name, term in terms.items()}
-    row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
+    row |= {"drawn": source.drawn, "shown": source.shown}
     _append_row(run.out / _LOG, row)
     board.scalars({"loss": value, **terms}, run.step)
 
 
-def _validate(run: TrainingRun, board: Any) -> None:
+def _validate(run: TrainingRun, board: EventWriter) -> None:
     """Validate on held-out seeds and patients; one process writes a log line."""
     config, device = run.config, run.processes.device
     if not run.processes.is_leader or (not config.validation_volumes and run.cases is None):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from typing_extensions import override
 
-from lesionlens.base.errors import ResourceError
 from lesionlens.base.text import is_writable
+from lesionlens.training.checkpoint import disk_errors
 
 logger = logging.getLogger(__name__)
+_disk_errors = partial(disk_errors, "a TensorBoard log that could not be written")
 
 
 class EventWriter:
@@ -31,23 +32,10 @@ class EventWriter:
         """Flush and close."""
 
 
-@contextmanager
-def _disk_errors_named() -> Iterator[None]:
-    """Translate a full disk into a ResourceError."""
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(
-            found=f"a TensorBoard log that could not be written ({error.strerror})",
-            expected="free space for it",
-            next_step="Free some space and start again; the last checkpoint is intact",
-        ) from error
-
-
 class _TensorBoard(EventWriter):
     def __init__(self, make: Callable[[], Any]) -> None:
         self._hook, threading.excepthook = threading.excepthook, self._silent
-        with _disk_errors_named():
+        with _disk_errors():
             self._writer = make()
 
     def _silent(self, args: threading.ExceptHookArgs) -> None:
@@ -57,19 +45,19 @@ class _TensorBoard(EventWriter):
 
     @override
     def scalars(self, values: dict[str, float], step: int) -> None:
-        with _disk_errors_named():
+        with _disk_errors():
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     @override
     def picture(self, name: str, image: Tensor, step: int) -> None:
-        with _disk_errors_named():
+        with _disk_errors():
             self._writer.add_image(name, image[None], step)
 
     @override
     def close(self) -> None:
         threading.excepthook = self._hook
-        with _disk_errors_named():
+        with _disk_errors():
             self._writer.close()
 
 

@@ -259,8 +259,8 @@ CROOKED_PARTS = {
     r"Prediction\.class_probabilities\.grid as NoneType": {
         "class_probabilities": ClassProbabilities(ALONE, None)
     },
-    "the bound nan of what is listed apart": {"class_probabilities": classes(float("nan"))},
-    "the bound 1 of what is listed apart": {"class_probabilities": classes(1)},
+    "the bound nan of what is listed separately": {"class_probabilities": classes(float("nan"))},
+    "the bound 1 of what is listed separately": {"class_probabilities": classes(1)},
     r"Prediction\.engine\.device as NoneType": {"engine": replace(INFO, device=None)},
     r"Prediction\.engine\.calibrated as NoneType": {"engine": replace(INFO, calibrated=None)},
     r"Prediction\.engine\.trained_on as NoneType": {"engine": replace(INFO, trained_on=None)},

@@ -20,7 +20,7 @@ WORKING, NATIVE = (40, 44, 36), (44, 40, 9)
 
 @pytest.fixture
 def prepared():
-    """Native slices of 4 mm whose first two axes are exchanged against the working grid of 1 mm."""
+    """Native slices of 4 mm whose first two axes are swapped against the working grid of 1 mm."""
     to_native = np.array([[0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 1]])
     brain = np.zeros(WORKING, bool)
     brain[2:-2, 2:-2, 2:-2] = True

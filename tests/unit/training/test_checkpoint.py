@@ -12,13 +12,19 @@ from lesionlens.training import checkpoint
 from lesionlens.training.checkpoint import Checkpoint
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(checkpoint, "PART_BYTES", 7000)
+
+
 def _state(step):
     tensors = {f"t{i}": torch.full((50, 10), float(step + i)) for i in range(5)}
     return Checkpoint(tensors, {"step": step})
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_parts_stay_small_and_come_back(tmp_path):
-    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    place = checkpoint.save(tmp_path, _state(1))
     parts = list(place.glob("part-*"))
     assert len(parts) == 3
     assert all(p.stat().st_size <= 7000 for p in parts)
@@ -60,6 +66,7 @@ def test_a_kill_while_writing_leaves_the_last_one(tmp_path):
     assert not half.exists(), "a resumed run rarely stops at that step again"
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_every_part_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch, flushed):
     """After a power cut the pointer named empty files, and the previous checkpoint was gone."""
     named, replace = [], os.replace
@@ -70,7 +77,7 @@ def test_every_part_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch, flu
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", name)
-    checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    checkpoint.save(tmp_path, _state(1))
     assert named == [{"meta.json", *(f"part-{n:03d}.safetensors" for n in range(3))}]
 
 
@@ -140,14 +147,16 @@ def test_damage_is_reported(tmp_path):
         checkpoint.load(tmp_path)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_part_that_is_gone_is_damage_and_no_fresh_optimiser(tmp_path):
-    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    place = checkpoint.save(tmp_path, _state(1))
     (place / "part-002.safetensors").unlink()
     with pytest.raises(WeightsError, match="2 of 3 parts"):
         checkpoint.load(tmp_path)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_checkpoint_of_an_earlier_release_that_did_not_count_its_parts_is_read(tmp_path):
-    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    place = checkpoint.save(tmp_path, _state(1))
     (tmp_path / "latest.json").write_text(json.dumps({"folder": place.name}))
     assert len(checkpoint.load(tmp_path).tensors) == 5

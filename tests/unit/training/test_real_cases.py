@@ -128,7 +128,7 @@ def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
 
 
 def test_a_corrected_order_of_the_channels_is_another_case(root, tmp_path):
-    """Prepared volumes are kept by the case's key: the exchanged sequences were trained on."""
+    """Prepared volumes are kept by the case's key: the swapped sequences were trained on."""
     images = [root / NAMES[0] / f"{name}.nii.gz" for name in ("t1", "t2")]
     for folder, sources in (("imagesTr", images), ("labelsTr", [root / NAMES[0] / "seg.nii.gz"])):
         (tmp_path / folder).mkdir()

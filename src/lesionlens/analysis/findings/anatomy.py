@@ -1,8 +1,8 @@
 """Side and anatomical region of a candidate by approximate maps in MNI space.
 
 The brain mask alone places the head: the mid-sagittal plane is the one at which the mask mirrored
-fits itself best (so it follows a turned or tilted head, and mass effect inside does not move it),
-then the brain is turned upright by it and scaled onto the MNI152 brain by width, length and top.
+fits itself best (so it follows a rotated or tilted head, and mass effect inside does not move it),
+then the brain is rotated upright by it and scaled onto the MNI152 brain by width, length and top.
 The lower end is not used, because a field of view often cuts it; if the front, the back or the top
 is cut, no region is named. Deep structures, cerebellum, brainstem and ventricles are named by how
 many of twenty heads show them there (`structures`); lobes, insula and corpus callosum by a few
@@ -56,10 +56,10 @@ the band around the midline that counts for neither: without the band, 17 of 840
 of ten straight heads were placed on both, 2 with it.
 """
 _NOD_ANGLES = (-30.0, -25.0, -20.0, 20.0, 25.0, 30.0)
-"""Degrees by which a nodding head is turned back.
+"""Degrees by which a nodding head is rotated back.
 
 Of 160 balls in five heads nodding by 20 degrees either way .86 have their region named with it,
-.62 without; less than that costs nothing. None of 19 real heads, stripped, is turned.
+.62 without; less than that costs nothing. None of 19 real heads, stripped, is rotated.
 """
 _MIN_GAIN = 0.02
 """Minimum gain of overlap with the map's brain by turning; heads nodding by 20 degrees gain .03."""
@@ -110,8 +110,8 @@ class Head:
 
     def to_mni_of_upright(self, upright_mm: Points) -> Points:
         """Map (..., 3) mm along the head's own axes, as `_upright` returns, to MNI mm."""
-        turned = upright_mm if self.nod is None else upright_mm @ self.nod.T
-        return np.asarray((turned - self.offset) * self.scale)
+        rotated = upright_mm if self.nod is None else upright_mm @ self.nod.T
+        return np.asarray((rotated - self.offset) * self.scale)
 
     def mirrored(self, points_mm: Points) -> Points:
         """Mirror (N, 3) RAS mm at the mid-sagittal plane."""
@@ -176,7 +176,7 @@ def _scaled_head(
 
 
 def _with_nod(upright_head: Head, points: Points, brain_ml: float) -> Head:
-    """Return the head of (N, 3) upright brain points turned back from a nod, if that fits better.
+    """Return the head of (N, 3) upright brain points rotated back from a nod, if that fits better.
 
     The overlap of both brains is compared above the part that a field of view may cut off.
     """
@@ -196,8 +196,9 @@ def _with_nod(upright_head: Head, points: Points, brain_ml: float) -> Head:
         head = _scaled_head(upright_head.midline, sample, nod)
         if head is not None and (value := overlap(head)) > best_overlap:
             best_nod, best_overlap = nod, value
-    turned_head = None if best_nod is None else _scaled_head(upright_head.midline, points, best_nod)
-    return turned_head or upright_head
+    if best_nod is None:
+        return upright_head
+    return _scaled_head(upright_head.midline, points, best_nod) or upright_head
 
 
 @cache

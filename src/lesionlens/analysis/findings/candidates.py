@@ -72,7 +72,7 @@ class Evidence:
 def describe(
     component_mask: ComponentMask, evidence: Evidence, prepared: PreparedStudy, identity: str
 ) -> Findings:
-    """Measure each component and sort: those listed apart last, each group by descending score.
+    """Measure each component; sort by descending score, those listed separately last.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _measured(
         score_alone=None if by_sequence is None else by_sequence.alone[part.index],
         score_left_out=None if by_sequence is None else by_sequence.left_out[part.index],
         resemblance=resemblance,
-        apart=class_probabilities.is_apart(resemblance, classes),
+        apart=class_probabilities.is_listed_separately(resemblance, classes),
     )
 
 

@@ -89,7 +89,7 @@ def joint_change(before: Side, now: Side, current_to_prior: Affine) -> JointChan
     Returns
     -------
     JointChange
-        Exchanging the examinations inverts it. If it cannot be measured, it has a reason instead of
+        Swapping the examinations inverts it. If it cannot be measured, it has a reason instead of
         a figure. Figures are rounded as they are stored, so that a reopened result shows the same.
     """
     shared = np.asarray(before.analysis.prepared.present & now.analysis.prepared.present)

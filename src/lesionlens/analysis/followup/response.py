@@ -300,7 +300,7 @@ def _uncounted_target_line(
 def _rejected_earlier_line(case: ResponseCase) -> str:
     """Return the line that names a lesion that is new only because it did not count; "" if none.
 
-    It was flagged before but rejected or listed apart, and is undecided now.
+    It was flagged before but rejected or listed separately, and is undecided now.
     """
     first, last = case.choices.baseline, case.last
     for uid, lesion in case.lesions_at(last).items():

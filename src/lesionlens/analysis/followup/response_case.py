@@ -187,7 +187,7 @@ class ResponseCase:
         }
 
     def uncounted_at(self, number: int) -> frozenset[str]:
-        """Return the lesions of one examination that do not count: rejected, or listed apart."""
+        """Return an examination's lesions that do not count: rejected, or listed separately."""
         lesions = self.points[number].lesions
         return frozenset(lesion.tracking_uid for lesion in lesions if not lesion.counts)
 

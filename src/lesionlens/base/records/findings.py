@@ -51,7 +51,7 @@ HIGH_UNCERTAINTY = 0.5
 MIN_MENTIONED_PROBABILITY = 0.1
 """Probability from which a kind is named."""
 OTHER_FINDINGS = "Other findings, probably not tumour"
-"""Heading of the candidates that are listed apart."""
+"""Heading of the candidates that are listed separately."""
 PROBABLY_NOT_TUMOUR = "probably not tumour"
 """Mark of such a candidate beside its name."""
 BOTH_SIDES = "both sides"
@@ -437,7 +437,7 @@ class Findings:
 def counts_as_tumour(candidate: Candidate, state: ReviewState) -> bool:
     """Return whether a candidate counts in tumour volumes and response.
 
-    One that is listed apart counts once a reader accepted it or edited its outline.
+    One that is listed separately counts once a reader accepted it or edited its outline.
     """
     return not candidate.apart or state.confirmed
 

@@ -54,7 +54,7 @@ _WRITTEN_LATER = re.compile(
 
 
 class AlteredResultError(ReadError):
-    """A result with files that were changed, exchanged or added since it was written."""
+    """A result with files that were changed, replaced or added since it was written."""
 
     def __init__(self, names: tuple[str, ...], found: str) -> None:
         self.names = names

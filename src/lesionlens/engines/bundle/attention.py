@@ -55,15 +55,14 @@ class Layer:
             for n in (0, -size % w)
         ]  # fmt: skip
         padded = functional.pad(rows, padding).permute(1, 2, 3, 0)[None]
-        shift = (self.shift[0], self.shift[1], self.shift[2])
-        rolled = torch.roll(padded, [-n for n in shift], (1, 2, 3))
+        rolled = torch.roll(padded, [-n for n in self.shift], (1, 2, 3))
         windows = window_partition(rolled, self.window)
         attended = self.weights.float().transpose(1, 2) @ windows
         merged = window_reverse(
             attended.view(-1, *self.window, len(rows)), self.window, rolled.shape[:4]
         )
         i, j, k = self.grid
-        return torch.roll(merged, shift, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
+        return torch.roll(merged, self.shift, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
 
 
 def blocks(network: nn.Module) -> dict[str, int]:

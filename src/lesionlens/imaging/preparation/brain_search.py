@@ -27,9 +27,9 @@ from lesionlens.imaging.preparation.resampling import resample
 
 MIN_BRAIN_SHARE = 0.03
 """Minimum share of a stripped scan's outline that must look like brain."""
-MAX_TURNED_BEYOND = 0.06
+MAX_ROTATED_BEYOND = 0.06
 """Maximum share of an outline beyond the brain that the network finds after a half turn, if the
-outline is a brain's. Measured: at most .02 in nine stripped brains turned back; .13 and more in
+outline is a brain's. Measured: at most .02 in nine stripped brains rotated back; .13 and more in
 seven heads after any half turn."""
 
 
@@ -79,7 +79,7 @@ def _brain_of_head(
     If it may be neither, a notice is added, or the image is refused.
     """
     if content.brain >= MIN_BRAIN_SHARE:
-        if not content.may_be_head or _is_turned_brain(scan, context):
+        if not content.may_be_head or _is_rotated_brain(scan, context):
             return None
         brain = _choose_brain(draft, context)
         if brain.mask.any() and brain.doubt is None:
@@ -94,7 +94,7 @@ def _brain_of_head(
     return None
 
 
-def _is_turned_brain(scan: Loaded, context: RunContext) -> bool:
+def _is_rotated_brain(scan: Loaded, context: RunContext) -> bool:
     """Return whether the object is a brain half a turn away from what the header says.
 
     The network was trained on upright heads, and finds only a part of such a brain.
@@ -102,10 +102,10 @@ def _is_turned_brain(scan: Loaded, context: RunContext) -> bool:
     outline = brains.foreground(scan.values)
     for axes in combinations(range(3), 2):
         context.check(StepName.BRAIN)
-        turned = brain_extraction.outline_content(
+        rotated = brain_extraction.outline_content(
             np.flip(scan.values, axes), scan.series.grid, np.flip(outline, axes)
         )
-        if turned.brain >= MIN_BRAIN_SHARE and turned.beyond <= MAX_TURNED_BEYOND:
+        if rotated.brain >= MIN_BRAIN_SHARE and rotated.beyond <= MAX_ROTATED_BEYOND:
             return True
     return False
 

@@ -28,7 +28,6 @@ from lesionlens.imaging.preparation.checks import (
     corrupted_slices,
     displaced,
     equalised,
-    exchanged_names,
     flat_face,
     ghosts,
     lost_signal,
@@ -36,10 +35,11 @@ from lesionlens.imaging.preparation.checks import (
     proportions,
     quality,
     repeated_slices,
+    rotated_head,
     single_name,
     smoothed,
     surface_gap,
-    turned_head,
+    swapped_names,
 )
 from lesionlens.imaging.preparation.checks.laterality_check import sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
@@ -143,8 +143,8 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
         names = executor.submit(_check_names, draft)
-        turned = turned_head.check(images, brain) if draft.options.strip else None
-        coverage = _check_coverage(draft, valid, upright=turned is None)
+        rotated = rotated_head.check(images, brain) if draft.options.strip else None
+        coverage = _check_coverage(draft, valid, upright=rotated is None)
         checks = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or coverage,
@@ -160,7 +160,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
             _check_registration(draft) if may_register else None,
-            _check_shape(draft, turned) if draft.options.strip else None,
+            _check_shape(draft, rotated) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
@@ -175,19 +175,19 @@ def _check_registration(draft: Draft) -> QualityCheck:
     return displaced.check(draft.images, draft.brain, min(draft.working.spacing_mm)) or check
 
 
-def _check_shape(draft: Draft, turned: QualityCheck | None) -> QualityCheck | None:
-    """Return how the head lies if it is turned, else check the brain's proportions if whole."""
+def _check_shape(draft: Draft, rotated: QualityCheck | None) -> QualityCheck | None:
+    """Return how the head lies if it is rotated, else check the brain's proportions if whole."""
     brain, working = draft.brain, draft.working
     is_part = working.volume_ml(brain) < WHOLE_ML[0]
-    if turned or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
-        return turned
+    if rotated or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
+        return rotated
     return proportions.check(brain)
 
 
 def _check_names(draft: Draft) -> QualityCheck | None:
     """Compare the images with their sequence names; None if they do not contradict each other."""
     if len(draft.loaded) > 1:
-        return exchanged_names.check(draft.images, draft.brain, draft.working)
+        return swapped_names.check(draft.images, draft.brain, draft.working)
     only = next(iter(draft.loaded.values()))
     return single_name.check(only.series, only.values)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.records.followup import Comparison
@@ -15,6 +17,13 @@ AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 
 SignResponse = Callable[[ResponseDraft, Response, str], object]
 """Takes the draft, the reader's category and name."""
+
+
+class AskPath(Protocol):
+    """A dialog that asks for a path."""
+
+    def __call__(self, then: Callable[[Path], object], title: str, file_filter: str = "") -> object:
+        """Ask for a file of these kinds, or for a folder if none are named; `then` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,7 @@ class ReadOwner:
 class Dialogs:
     """What a panel asks or shows the reader; answers are passed to callbacks."""
 
-    ask_path: Callable[..., object]
-    """Takes a callback for the path, a title, and kinds of files if it is not a folder."""
+    ask_path: AskPath
     confirm: Callable[[str, str, Callable[[], object]], object]
     """Takes a text and the name of an act, and calls back if that is chosen."""
     ask_patient: AskPatient

@@ -339,7 +339,8 @@ def _voxel(grid: Grid, point_mm: Point) -> tuple[int, int, int]:
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
     """Return the candidate that is kept in a merge, then the one that is removed.
 
-    Kept is the network's rather than a reader's, and a counted one rather than one listed apart.
+    The network's is kept rather than a reader's, and a counted one rather than one that is listed
+    separately.
     """
     first, second = sorted((focused, other), key=lambda c: (c.source is Source.READER, c.apart))
     return first, second

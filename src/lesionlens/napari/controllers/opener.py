@@ -39,7 +39,7 @@ class Opener:
         self.session, self.jobs, self.viewer = session, jobs, viewer
         self._dialogs = dialogs
         self.name_check = LatestRequest(session, jobs)
-        """Looks for exchanged names of an opened study, while its images are shown already."""
+        """Looks for swapped names of an opened study, while its images are shown already."""
         self.images_loaded: Callable[[], object] = lambda: None
         """Called when the first image is loaded."""
 
@@ -84,16 +84,16 @@ class Opener:
         )
 
     def check_names(self, study: Study, scans: Scans) -> None:
-        """Report exchanged names as soon as they are found, if the study is still open."""
+        """Report swapped names as soon as they are found, if the study is still open."""
 
         def task(context: RunContext) -> Any:
             from lesionlens.imaging.preparation.checks import early_name_check  # noqa: PLC0415
 
-            return early_name_check.exchanged_before_registration(scans, context=context)
+            return early_name_check.swapped_before_registration(scans, context=context)
 
-        def on_result(exchanged: tuple[MrSequence, ...]) -> None:
+        def on_result(swapped: tuple[MrSequence, ...]) -> None:
             if self.session.state.study is study:
-                self.session.report_exchanged(exchanged)
+                self.session.report_swapped_names(swapped)
 
         def on_error(error: BaseException) -> None:
             if self.session.state.study is study:

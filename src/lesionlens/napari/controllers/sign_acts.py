@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.findings import Findings
@@ -12,8 +13,12 @@ from lesionlens.napari.controllers.dialogs import Signature
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_texts import unaided_statement_to_sign
 from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import store_reader
+
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
 
 STUDY_CHANGED = "Another study is open now: nothing was signed."
 RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
@@ -31,7 +36,7 @@ class SignActs(MarkActs):
     """Acts that sign a study or withdraw the signature."""
 
     review_controller: ReviewController
-    show_result: Callable[..., None]
+    show_result: Callable[[Result, Overlays], None]
 
     def sign(self) -> None:
         """Ask for the signature of an unaided read, otherwise of the whole study."""

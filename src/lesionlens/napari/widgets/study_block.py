@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, Q
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.preparation.checks.exchanged_names import listed
+from lesionlens.imaging.preparation.checks.swapped_names import listed
 from lesionlens.imaging.reading.series_choices import distinct_names, name_for_reader
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
@@ -52,7 +52,7 @@ class StudyBlock(Section):
         self._doubt = label("", "warn", wrap=True)
         self._swap = push_button("Swap names", self._swap_names)
         self._study: Study | None = None
-        self._exchanged: tuple[MrSequence, ...] = ()
+        self._swapped: tuple[MrSequence, ...] = ()
         chips = row(self._chips, None, self._change, spacing=-1)
         self.add(self._title, self._patient, self._subtitle, chips, self._editor)
         self.add(self._notices, self._doubt, self._swap)
@@ -70,7 +70,8 @@ class StudyBlock(Section):
         self._subtitle.setText(shown.subtitle)
         for item in shown.sequences:
             button = self._chips.buttons[item.sequence]
-            sign = "" if not item.present else " ?" if item.sequence in shown.exchanged else " ✓"
+            found = " ?" if item.sequence in shown.swapped_names else " ✓"
+            sign = found if item.present else ""
             button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)
             button.setToolTip(plain_tooltip(item.evidence))
@@ -82,17 +83,17 @@ class StudyBlock(Section):
         self._show_doubt(screen, study)
 
     def _show_doubt(self, screen: Screen, study: Study | None) -> None:
-        """Show that names seem exchanged, with a button if only one exchange explains it."""
-        exchanged = screen.study.exchanged
-        self._study, self._exchanged = study, exchanged
-        self._doubt.setVisible(bool(exchanged))
-        self._swap.setVisible(len(exchanged) == 2)
+        """Show that names seem swapped, with a button if only one swap explains it."""
+        swapped = screen.study.swapped_names
+        self._study, self._swapped = study, swapped
+        self._doubt.setVisible(bool(swapped))
+        self._swap.setVisible(len(swapped) == 2)
         self._swap.setEnabled(screen.activity is None)
-        if not exchanged:
+        if not swapped:
             return
-        names = listed(exchanged)
+        names = listed(swapped)
         self._swap.setText(f"Swap {names}")
-        if len(exchanged) == 2:
+        if len(swapped) == 2:
             advice = "check both before analysing"
             if screen.analysed:
                 advice = "check both, swap them if they are, and analyse again"
@@ -105,9 +106,9 @@ class StudyBlock(Section):
         )
 
     def _swap_names(self) -> None:
-        if self._study is None or len(self._exchanged) != 2:
+        if self._study is None or len(self._swapped) != 2:
             return
-        first, second = self._exchanged
+        first, second = self._swapped
         study = self._study
         named = {s: name_for_reader(series, study) for s, series in study.series.items()}
         self._assign({**named, first: named[second], second: named[first]})

@@ -26,11 +26,9 @@ MULTIPLE = 8
 TOKEN = 4
 """Voxels per attention token along each axis."""
 SEQUENCES = slice(0, 4)
-REGIONS = slice(4, 7)
 NAMED = 7
 OUTLINE = 8
 PROMPTS = slice(9, 13)
-BRAIN = 21
 MAPS = 22
 """Channels of `PromptInput.maps`: z-scores; probabilities of WT, TC, ET and of the intended region,
 -1 to 1; the current outline, -1 to 1; sharp and wide Gaussians of the foreground, then

@@ -89,7 +89,7 @@ def save(
     out : Path
         The folder; created if missing. See the module docstring for an earlier result.
     finish : callable or None
-        Called last on the staged folder, such as `anonymous.Anonymous.finish`.
+        Called last on the staged folder, such as `deidentified.Deidentified.finish`.
 
     Returns
     -------

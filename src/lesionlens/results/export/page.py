@@ -202,7 +202,7 @@ class Page:
 
     @cached_property
     def candidate_sections(self) -> tuple[CandidateSection, ...]:
-        """The candidates, those that are listed apart last."""
+        """The candidates, those that are listed separately last."""
         shared = self._analysis, self._scene, self._sentences, self.texts
         sections = (CandidateSection(*shared, row) for row in self._content.candidates)
         return tuple(sorted(sections, key=lambda section: section.row.apart))

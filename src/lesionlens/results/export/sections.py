@@ -61,7 +61,7 @@ class CandidateSection:
 
     @property
     def state(self) -> str:
-        """Review state, whether a reader added it, and whether it is listed apart."""
+        """Review state, whether a reader added it, and whether it is listed separately."""
         texts, is_added = self.texts, self.row.source is Source.READER
         state = texts.entry("states", self.row.review.state)
         remarks = (texts("added") if is_added else "", "" if self._counts else texts("apart"))

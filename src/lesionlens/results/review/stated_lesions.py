@@ -27,7 +27,7 @@ class StatedLesion:
     unknown: frozenset[Region] = frozenset()
     """Regions that the objects do not distinguish."""
     apart: bool = False
-    """Whether it is listed apart."""
+    """Whether it is listed separately."""
     number: int | None = None
 
     @property
@@ -36,7 +36,7 @@ class StatedLesion:
         return self.source is Source.NETWORK and self.method is DrawingMethod.SEMIAUTOMATIC
 
     def with_origin(self, candidate: Candidate) -> Candidate:
-        """Return a candidate with who flagged it, how it was outlined, whether it is apart."""
+        """Return a candidate with its source, its method and whether it is listed separately."""
         if self.source is Source.READER:
             by_hand = self.method is DrawingMethod.MANUAL
             drawn = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
@@ -76,13 +76,13 @@ def stated_lesions(
         numbers = [int(m[1]) for s in own if own_segments and (m := _NUMBER.match(s.label))]
         if own_report and statement is not None and statement.number is not None:
             numbers.append(statement.number)
-        is_listed_apart = any(s.listed_apart for s in own)
+        is_listed_separately = any(s.listed_separately for s in own)
         lesions[uid] = StatedLesion(
             reported=statement,
             source=_source_of(own, statement) if own_segments or own_report else others.source,
             method=_method_of(own),
             unknown=_unknown_parts(own if own_segments else segments, statement),
-            apart=is_listed_apart or (statement is not None and statement.listed_apart),
+            apart=is_listed_separately or (statement is not None and statement.listed_separately),
             number=numbers[-1] if numbers else None,
         )
     return lesions

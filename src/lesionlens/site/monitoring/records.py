@@ -67,12 +67,12 @@ class MonitoredStudy:
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
-        """The network's candidates, without those that are listed apart."""
+        """The network's candidates, without those that are listed separately."""
         return tuple(c for c in self.candidates if not (c.added or c.is_other_finding))
 
     @property
     def other_findings(self) -> tuple[MonitoredCandidate, ...]:
-        """The network's candidates that are listed apart."""
+        """The network's candidates that are listed separately."""
         return tuple(candidate for candidate in self.candidates if candidate.is_other_finding)
 
     @property

@@ -60,7 +60,7 @@ class Group:
     prompt_seconds: float | None = None
     """Median seconds for them."""
     other: int = 0
-    """Other findings: listed apart, counted nowhere else."""
+    """Other findings: listed separately, counted nowhere else."""
     other_accepted: int = 0
     """Other findings that a reader accepted or edited, as tumour."""
 

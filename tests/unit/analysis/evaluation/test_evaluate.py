@@ -88,7 +88,7 @@ def test_a_healthy_case_has_no_dice(scores):
     assert scores["c"].metrics["fp"] == 1
 
 
-def test_what_is_listed_apart_is_no_candidate(cohort, tmp_path):
+def test_what_is_listed_separately_is_no_candidate(cohort, tmp_path):
     """It is neither false nor finds a lesion; its voxels stay in the segmentation's Dice."""
     results, cases = cohort
     shutil.copytree(results / "b", tmp_path / "b")
@@ -395,7 +395,7 @@ def test_a_result_of_a_case_whose_accents_are_decomposed_is_found(cohort, tmp_pa
     assert [(one.failed, one.metrics["wt"]) for one in scores] == [(False, 1), (False, 1)]
 
 
-def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
+def test_results_of_swapped_names_are_noticed(cohort, tmp_path):
     for name in "ab":
         shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
         shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
@@ -403,9 +403,9 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
         rows = [{"file": "t1c.nii.gz", "sha256": sha256_of(image)}]
         state_inputs(tmp_path / "results" / name, rows)
     cases = find_cases(tmp_path / "cases")
-    for exchanged in (False, True):
+    for swapped in (False, True):
         scores = evaluate(tmp_path / "results", cases, lambda _: None)
-        assert [any("swapped" in p for p in s.problems) for s in scores] == [exchanged] * 2
+        assert [any("swapped" in p for p in s.problems) for s in scores] == [swapped] * 2
         (tmp_path / "results" / "a").rename(tmp_path / "x")
         (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
         (tmp_path / "x").rename(tmp_path / "results" / "b")
@@ -523,7 +523,7 @@ def test_a_reviewed_result_that_lost_the_outlines_of_the_network_fails(cohort, r
 
 
 @pytest.mark.parametrize("name", ["segmentation", "candidates", "probability_wt", "attention_wt"])
-def test_a_result_with_an_exchanged_file_is_not_scored(cohort, reviewed, tmp_path, name):
+def test_a_result_with_a_replaced_file_is_not_scored(cohort, reviewed, tmp_path, name):
     shutil.copytree(reviewed / "own", tmp_path / "results")
     file = tmp_path / "results" / "b" / f"{name}.nii.gz"
     image = nib.load(file)

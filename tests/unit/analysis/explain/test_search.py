@@ -10,7 +10,7 @@ from lesionlens.analysis.explain.search import masks_of
 from lesionlens.base.records.study import PreparationStep, StepName
 
 
-def test_the_opposite_of_a_candidate_in_a_turned_head_lies_across_its_own_midline(make_prepared):
+def test_the_opposite_of_a_candidate_in_a_rotated_head_lies_across_its_own_midline(make_prepared):
     """The voxels were mirrored from left to right: in a turned head 30 mm beside."""
     turn = Rotation.from_euler("z", 15, degrees=True).as_matrix()
     brain, grid = lopsided_brain_at(turn)

@@ -116,7 +116,7 @@ def test_the_midline_follows_a_turned_and_tilted_head_that_is_not_symmetric(yaw,
             assert anatomy.locate(small, head).side == ("left" if off < 0 else "right")
 
 
-def test_a_point_mirrored_in_a_turned_head_lies_at_the_same_place_of_the_other_side():
+def test_a_point_mirrored_in_a_rotated_head_lies_at_the_same_place_of_the_other_side():
     brain, grid = lopsided_brain_at(Rotation.from_euler("z", 15, degrees=True).as_matrix())
     head = anatomy.find_head(brain, grid)
     points = np.array([[40.0, 10, 20], [-20, 50, 5]])
@@ -126,7 +126,7 @@ def test_a_point_mirrored_in_a_turned_head_lies_at_the_same_place_of_the_other_s
     np.testing.assert_allclose(head.mirrored(head.mirrored(points)), points)
 
 
-def test_a_head_whose_affine_is_mirrored_has_its_sides_exchanged():
+def test_a_head_whose_affine_is_mirrored_has_its_sides_swapped():
     brain, grid = lopsided_brain_at(Rotation.from_euler("z", 12, degrees=True).as_matrix())
     other = anatomy.find_head(brain[::-1], grid)  # the grid is symmetric about x = 0
     head, point = anatomy.find_head(brain, grid), np.array([[12.0, 60.0, 10.0]])

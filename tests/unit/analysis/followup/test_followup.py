@@ -59,7 +59,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.imaging.preparation.checks.exchanged_names import exchange_notice
+from lesionlens.imaging.preparation.checks.swapped_names import swap_notice
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
@@ -527,10 +527,10 @@ def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
 def test_failed_checks_of_the_prior_are_stated_until_it_is_compared_with_another(
     before, now, laid_before, monkeypatch
 ):
-    """Exchanged names of a prior study were found as it was analysed, and nobody was told."""
+    """Swapped names of a prior study were found as it was analysed, and nobody was told."""
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     mine, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
-    doubt = exchange_notice((MrSequence.T2, MrSequence.FLAIR))
+    doubt = swap_notice((MrSequence.T2, MrSequence.FLAIR))
     common = "This examination has this fault too."
     checks = [failed_check("names", doubt), failed_check("noise", common)]
     doubtful = before.with_findings(lambda found: replace(found, quality=(*checks,)))

@@ -99,7 +99,7 @@ def test_growth_and_shrinking_come_out_in_sign_and_size(tmp_path, first, second)
     assert abs(found.percent - true) <= found.plus_minus
 
 
-def test_exchanging_the_examinations_inverts_the_ratio(before, grown, there):
+def test_swapping_the_examinations_inverts_the_ratio(before, grown, there):
     back = together(grown, before)
     assert (1 + there.percent / 100) * (1 + back.percent / 100) == pytest.approx(1, abs=2e-4)
     for found in (there, back):  # the larger the change, the larger its relative error

@@ -7,7 +7,7 @@ from lesionlens import Study, open_study
 from lesionlens.analysis.followup.patient import examination_of
 from lesionlens.imaging import samples
 from lesionlens.napari.model.state.identity import identity_of
-from lesionlens.results.export.anonymous import _patient_of
+from lesionlens.results.export.deidentified import _patient_of
 from lesionlens.results.export.page import _dicom_header
 from lesionlens.site.acceptance.case_attributes import _scanner
 from lesionlens.site.database.descriptions import patient_and_date_of

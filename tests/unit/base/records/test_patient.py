@@ -60,9 +60,9 @@ def test_another_name_is_a_conflict_whatever_else_agrees(name):
     assert other.compared(first).conflicts == (PatientField.NAME,)
 
 
-def test_family_and_given_name_exchanged_are_a_conflict():
-    exchanged = Patient(name="Müller^Anna").compared(Patient(name="Anna^Müller"))
-    assert exchanged.conflicts == (PatientField.NAME,)
+def test_family_and_given_name_swapped_are_a_conflict():
+    swapped = Patient(name="Müller^Anna").compared(Patient(name="Anna^Müller"))
+    assert swapped.conflicts == (PatientField.NAME,)
 
 
 def test_other_alphabets_keep_their_marks_and_are_compared_each():

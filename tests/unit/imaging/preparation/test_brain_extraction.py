@@ -239,7 +239,7 @@ def test_a_stripped_brain_that_its_header_turns_by_half_is_no_head(tmp_path, tur
     assert "orientation" in {check.check for check in prepared.quality if not check.passed}
 
 
-def test_a_stripped_brain_whose_axes_are_exchanged_has_a_failed_check(tmp_path):
+def test_a_stripped_brain_whose_axes_are_swapped_has_a_failed_check(tmp_path):
     """As after saving sagittal slices with an identity as their affine."""
     image = nib.load(STUDY / "flair.nii.gz")
     options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)

@@ -65,6 +65,6 @@ def test_one_other_intensity_is_another_scan():
         other = values.copy()
         other[4, 5, 6] += change
         assert intensity_digest(other) != known
-    exchanged = values.copy()
-    exchanged[0, 0, :2] = values[0, 0, 0] + 1, values[0, 0, 1] - 1
-    assert intensity_digest(exchanged) != known
+    swapped = values.copy()
+    swapped[0, 0, :2] = values[0, 0, 0] + 1, values[0, 0, 1] - 1
+    assert intensity_digest(swapped) != known

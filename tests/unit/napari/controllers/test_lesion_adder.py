@@ -13,7 +13,7 @@ from lesionlens.results.review.log import ReviewLog
 
 
 @pytest.mark.parametrize("focused_is_apart", [True, False])
-def test_a_candidate_merged_with_a_finding_listed_apart_stays_counted(analysis, focused_is_apart):
+def test_a_candidate_merged_with_one_listed_separately_stays_counted(analysis, focused_is_apart):
     """The conclusion read "no candidate region" after the merge of a flagged one."""
     flagged, other = analysis.findings.candidates[:2]
     apart = replace(other, apart=True)

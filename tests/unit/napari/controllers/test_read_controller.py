@@ -767,7 +767,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     session.decide(ReviewState.ACCEPTED)
     shown = session.state.analysis
     own = [c.tracking_uid for c in shown.findings.candidates]
-    names = dict(zip(own, reversed(own), strict=True))  # of the worst kind: exchanged
+    names = dict(zip(own, reversed(own), strict=True))  # of the worst kind: swapped
     candidates = tuple(
         replace(c, tracking_uid=names[c.tracking_uid]) for c in shown.findings.candidates
     )

@@ -29,8 +29,8 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
-from lesionlens.results.export.anonymous import tracking_uids
-from lesionlens.results.export.anonymous import with_uids as with_new_uids
+from lesionlens.results.export.deidentified import tracking_uids
+from lesionlens.results.export.deidentified import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.result_files import KEPT
@@ -104,8 +104,8 @@ def drawn_smaller(analysis, number):
     )
 
 
-def parts_exchanged(analysis, started):
-    """Two voxels of the first candidate exchange their parts: another outline, equal figures."""
+def parts_swapped(analysis, started):
+    """Two voxels of the first candidate swap their parts: another outline, equal figures."""
     labels = analysis.volumes.labels
     data, mine = labels.data.copy(), np.argwhere(analysis.findings.components == 1)
     kinds = data[tuple(mine.T)]
@@ -226,7 +226,7 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
     save(reviewed, tmp_path / "out")
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
     for started in ("2098-01-05T10:00:00+00:00", "2099-01-05T10:00:00+00:00"):
-        _, notices = save(parts_exchanged(analysis, started), tmp_path / "out")
+        _, notices = save(parts_swapped(analysis, started), tmp_path / "out")
         assert any("another outline" in words for words in notices)
         saved = read_result(tmp_path / "out")
         assert is_outline_unconfirmed(saved, first, outlines_of(saved))
@@ -245,7 +245,7 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
     log.decide(second, ReviewState.ACCEPTED)
     log.sign("nothing further", reader="A. Reader")
     save(replace(analysis, review=log.review), tmp_path / "out")
-    again = parts_exchanged(analysis, started)
+    again = parts_swapped(analysis, started)
     save(again, tmp_path / "out")
     saved = read_result(tmp_path / "out")
     assert not saved.review.signed
@@ -266,7 +266,7 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
 
 
 def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
-    again, first = parts_exchanged(analysis, ""), analysis.findings.candidates[0].tracking_uid
+    again, first = parts_swapped(analysis, ""), analysis.findings.candidates[0].tracking_uid
     before, now = (outlines_of(one)[first] for one in (analysis, again))
     assert before != now
     log = ReviewLog(outlines=cached_outline_digests(analysis))
@@ -322,7 +322,7 @@ def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
     event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", decided)
     save(replace(analysis, review=Review((event,))), tmp_path / "out")
     for _ in range(2):
-        save(parts_exchanged(analysis, started), tmp_path / "out")
+        save(parts_swapped(analysis, started), tmp_path / "out")
         saved = read_result(tmp_path / "out")
         assert is_outline_unconfirmed(saved, first, outlines_of(saved))
 
@@ -349,7 +349,7 @@ def test_a_later_decision_or_signature_of_an_earlier_release_confirms_an_outline
     first = uids["first"]
     event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z")
     save(replace(analysis, review=Review((event,))), tmp_path / "out")
-    save(parts_exchanged(analysis, "2026-01-05T12:00:00+00:00"), tmp_path / "out")
+    save(parts_swapped(analysis, "2026-01-05T12:00:00+00:00"), tmp_path / "out")
     saved = read_result(tmp_path / "out")
     assert is_outline_unconfirmed(saved, first, outlines_of(saved))
     later = ReviewEvent(uids.get(uid, uid), ReviewState.ACCEPTED, "A. Reader", time)
@@ -361,7 +361,7 @@ def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, revi
     second = analysis.findings.candidates[1].tracking_uid
     events = tuple(e for e in reviewed.review.events if e.tracking_uid == second)
     save(replace(reviewed, review=replace(reviewed.review, events=events)), tmp_path / "out")
-    save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
+    save(parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == []
 
 
@@ -369,7 +369,7 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     analysis, reviewed, tmp_path
 ):
     save(reviewed, tmp_path / "out")
-    save(parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
+    save(parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
     with edited_json(tmp_path / "out" / "run.json") as content:
         del content["redrawn"]
         content["warnings"].append(
@@ -385,7 +385,7 @@ def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
 ):
     save(reviewed, tmp_path / "out")
     again = with_earlier_review(
-        parts_exchanged(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out"
+        parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out"
     )
     new = {uid: f"2.25.9{number}" for number, uid in enumerate(sorted(tracking_uids(again)))}
     first = analysis.findings.candidates[0].tracking_uid

@@ -235,7 +235,7 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
 
 
 @pytest.mark.parametrize("report", [True, False], ids=["with the report", "without the report"])
-def test_what_is_listed_apart_comes_back_so(analysed, tmp_path, report):
+def test_what_is_listed_separately_comes_back_so(analysed, tmp_path, report):
     analysis = analysed()
     first, second = analysis.findings.candidates
     mixed = replace(analysis.findings, candidates=(first, replace(second, apart=True)))

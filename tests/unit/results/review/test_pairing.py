@@ -147,8 +147,8 @@ def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, re
     write_nifti(HEAD, study, sequences=(T1C, FLAIR, T2))
     first = open_study(study)
     result = analysed(first, tmp_path / "result", recorded=recorded)
-    exchanged = {T1C: "t2.nii.gz", T2: "flair.nii.gz", FLAIR: "t1c.nii.gz"}
-    series_choices.remember(open_study(study, named=exchanged))
+    swapped = {T1C: "t2.nii.gz", T2: "flair.nii.gz", FLAIR: "t1c.nii.gz"}
+    series_choices.remember(open_study(study, named=swapped))
     later = open_study(study, recall=True)
     assert later.series[T1C].files[0].name == "t2.nii.gz"
     saved = read_result(result)
@@ -174,7 +174,7 @@ def test_the_same_files_read_as_other_voxels_are_refused(nifti, tmp_path):
         paired(replace(saved, volumes=replace(saved.volumes, labels=turned)), study)
 
 
-def test_exchanged_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp_path):
+def test_swapped_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp_path):
     study = tmp_path / "study"
     write_dicom(HEAD, study, sequences=(T1C, FLAIR), layout=DicomLayout(flat=True))
     natural = open_study(study)
@@ -188,7 +188,7 @@ def test_exchanged_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp
         }
 
 
-def test_what_an_earlier_release_does_not_tell_apart_is_not_exchanged(tmp_path):
+def test_what_an_earlier_release_does_not_tell_apart_is_not_swapped(tmp_path):
     study = tmp_path / "study"
     write_dicom(HEAD, study, sequences=(T1C, FLAIR), layout=DicomLayout(flat=True))
     natural = open_study(study)

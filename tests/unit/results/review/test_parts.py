@@ -129,7 +129,7 @@ TAMPERED = {
     "one uid twice": candidates(lambda c: c[1].update(tracking_uid=c[0]["tracking_uid"])),
     "id 0": candidates(lambda c: c[0].update(id=0)),
     "id beyond": candidates(lambda c: c[0].update(id=2**40)),
-    "exchanged ids": candidates(lambda c: (c[0].update(id=2), c[1].update(id=1))),
+    "swapped ids": candidates(lambda c: (c[0].update(id=2), c[1].update(id=1))),
     "a candidate less": candidates(lambda c: c.pop()),
     "a candidate more": candidates(lambda c: c.append({**c[0], "id": 3, "tracking_uid": "2.25.3"})),
     "a field more": candidates(lambda c: c[0].update(grade="IV")),

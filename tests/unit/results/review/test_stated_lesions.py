@@ -73,12 +73,12 @@ def test_how_a_lesion_was_outlined_is_known_where_its_segments_agree():
 def test_numbers_and_marks_are_those_of_the_report_or_else_of_the_segments():
     segments = [
         segment("1.1", label="3 whole tumour"),
-        segment("1.2", label="4 whole tumour", listed_apart=True),
+        segment("1.2", label="4 whole tumour", listed_separately=True),
         segment("1.3"),
     ]
     reported = {
         "1.2": ReportedCandidate(number=7),
-        "1.3": ReportedCandidate(listed_apart=True),
+        "1.3": ReportedCandidate(listed_separately=True),
     }
     lesions = stated(segments, reported)
     found = [(lesions[uid].number, lesions[uid].apart) for uid in ("1.1", "1.2", "1.3", None)]

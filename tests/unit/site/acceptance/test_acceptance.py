@@ -352,7 +352,7 @@ def test_a_case_that_cannot_be_opened_has_the_scanner_of_the_site_alone(tmp_path
     assert facts_of(tmp_path, "room 2") == Facts(scanner="room 2")
 
 
-def test_an_exchanged_segmentation_is_not_signed(site, tmp_path, monkeypatch):
+def test_a_replaced_segmentation_is_not_signed(site, tmp_path, monkeypatch):
     results = tmp_path / "results"
     for seed, case in enumerate(sorted(p for p in site.iterdir() if p.is_dir())):
         lesions = SITE_LESIONS[seed]

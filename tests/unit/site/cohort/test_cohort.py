@@ -308,7 +308,7 @@ def test_results_made_in_two_ways_in_one_table_are_named(quick, studies, tmp_pat
 
 
 def change_listed_table(result):
-    """Exchange the sides in the findings.csv of a result, after run.json has listed it."""
+    """Swap the sides in the findings.csv of a result, after run.json has listed it."""
     path, run_path = result / "findings.csv", result / "run.json"
     with edited_json(run_path) as content:
         content["files"] = [{"file": path.name, "sha256": sha256_of(path)}]
@@ -485,7 +485,7 @@ def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
         assert (now.place, now.warnings) == (str((moved / "a").resolve()), first.warnings)
 
 
-def test_what_is_listed_apart_has_a_column_of_its_own(quick, studies, tmp_path):
+def test_what_is_listed_separately_has_a_column_of_its_own(quick, studies, tmp_path):
     """It is no candidate in the table, in the list of studies, nor after a resumed run."""
     out = tmp_path / "out"
     run_cohort(Cohort(studies, out), CPU)
@@ -542,8 +542,8 @@ def test_a_resumed_table_does_not_count_what_was_changed_by_hand(quick, studies,
         )
 
 
-def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
-    """Of two candidates, one is listed apart."""
+def test_findings_listed_separately_are_not_counted(studies, tmp_path, patient, monkeypatch):
+    """Of two candidates, one is listed separately."""
 
     def lens(study, *_, **__):
         analysis = make_analysis(patient, study)

@@ -217,7 +217,7 @@ def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
     assert added.split(",")[5:] == ["", "", "true", "false", "A", "accepted", "", ""]
 
 
-def test_what_is_listed_apart_is_counted_apart(tmp_path):
+def test_what_is_listed_separately_has_its_own_count(tmp_path):
     """Its verdicts change neither acceptance nor the judgement of scores."""
     result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected")], [("A", "accepted")]])
     with edited_json(tmp_path / "study1" / "findings.json") as findings:

@@ -413,7 +413,7 @@ def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_stud
 
 
 @pytest.fixture
-def exchanged(tmp_path, make_study):
+def replaced(tmp_path, make_study):
     """A list with a NIfTI study that a reader has read, its file, and another study's file."""
     place = make_study(name="one", sequences={"t1c"})
     other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
@@ -425,9 +425,9 @@ def exchanged(tmp_path, make_study):
         yield database, file, (other / file.name).read_bytes()
 
 
-def test_images_that_name_no_patient_are_told_apart_by_their_content(exchanged):
-    """A signed NIfTI study whose files were exchanged was still signed, without a word."""
-    database, file, theirs = exchanged
+def test_images_that_name_no_patient_are_told_apart_by_their_content(replaced):
+    """A signed NIfTI study whose files were replaced was still signed, without a word."""
+    database, file, theirs = replaced
     mine = file.read_bytes()
     os.utime(file, (1_000_000_000, 1_000_000_000))
     describe_studies(database)
@@ -441,9 +441,9 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(exchanged):
     assert OTHER_IMAGES not in database.entry("a").warnings
 
 
-def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(exchanged):
+def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(replaced):
     """A list that was refreshed while files were copied forgot which images a reader had read."""
-    database, file, theirs = exchanged
+    database, file, theirs = replaced
     mine = file.read_bytes()
     for _ in range(2):
         file.write_bytes(theirs[:100])

@@ -498,8 +498,8 @@ def one_less(findings, labels):
     ), labels
 
 
-def parts_exchanged(findings, labels):
-    """Two voxels of the first candidate exchange their parts."""
+def parts_swapped(findings, labels):
+    """Two voxels of the first candidate swap their parts."""
     mine = np.argwhere(findings.components == 1)
     kinds = labels[tuple(mine.T)]
     one, other = tuple(mine[0]), tuple(mine[np.flatnonzero(kinds != kinds[0])[0]])
@@ -507,7 +507,7 @@ def parts_exchanged(findings, labels):
     return findings, labels
 
 
-@pytest.mark.parametrize("change", [one_less, parts_exchanged])
+@pytest.mark.parametrize("change", [one_less, parts_swapped])
 def test_what_a_log_says_of_other_outlines_is_no_truth(reviews, own_data, tmp_path, change):
     """Analysed again with other options, a lost lesion became background, and outlines that nobody
     had seen became truth: only what is saved in the result's folder was compared.

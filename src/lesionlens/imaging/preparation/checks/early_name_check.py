@@ -1,4 +1,4 @@
-"""Quick check for exchanged sequence names before registration."""
+"""Quick check for swapped sequence names before registration."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation.brain_extraction import brain_logit, reading_grid
-from lesionlens.imaging.preparation.checks.exchanged_names import judge
+from lesionlens.imaging.preparation.checks.swapped_names import judge
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.resampling import resample
 
 Scans = Mapping[MrSequence, tuple[NDArray[np.number[Any]], Grid]]
 
 
-def exchanged_before_registration(
+def swapped_before_registration(
     scans: Scans, *, context: RunContext = SILENT
 ) -> tuple[MrSequence, ...]:
-    """Return the sequences whose names are probably exchanged.
+    """Return the sequences whose names are probably swapped.
 
-    Empty if the names fit or cannot be told apart; two if one exchange clearly fits best; more if
+    Empty if the names fit or cannot be told apart; two if one swap clearly fits best; more if
     several fit about equally well.
 
     Parameters
@@ -45,7 +45,7 @@ def exchanged_before_registration(
     else:
         mask = brains.largest(brain_logit(images, context=context) > 0)
     verdict = judge(images, mask, grid, stride=1)
-    return () if verdict is None else verdict.exchanged
+    return () if verdict is None else verdict.swapped
 
 
 def _load_on_grid(voxels: NDArray[np.number[Any]], native: Grid, grid: Grid) -> tuple[Floats, bool]:

@@ -19,7 +19,7 @@ from lesionlens.imaging.preparation.checks.quality import SIDES
 MIN_CM2 = 20.0
 """Area from which a face is reported, before `CM2_PER_MM`.
 
-Measured: at most 21 cm2 in 759 outlines of brains, also turned, tight or wide; 50 and more where
+Measured: at most 21 cm2 in 759 outlines of brains, also rotated, tight or wide; 50 and more where
 8% of the brain was cut off in front. Masks that are convex hulls are reported falsely.
 """
 CM2_PER_MM = 5.0

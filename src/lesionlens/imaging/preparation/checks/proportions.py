@@ -16,8 +16,8 @@ MIN_RATIO = (0.7, 0.85, 0.65)
 MAX_RATIO = (1.2, 1.7, 1.2)
 """Limits for left to right, back to front, bottom to top.
 
-Measured in twenty-one heads: .84 to 1.03, 1.14 to 1.42, .78 to .94; turned by 30 degrees one of 126
-is outside. With slices 1.67 or .6 times as thick as in the header all are found, 1.5 times 19,
+Measured in twenty-one heads: .84 to 1.03, 1.14 to 1.42, .78 to .94; of 126 rotated by 30 degrees
+one is outside. With slices 1.67 or .6 times as thick as in the header all are found, 1.5 times 19,
 1.2 times none.
 """
 _DIRECTIONS = ("left to right", "back to front", "bottom to top")

@@ -54,7 +54,7 @@ MIN_UPTAKE = 3.0
 """Minimum 99.8th percentile of T1c minus T1, in median deviations, with contrast agent."""
 MIN_TAIL_RATIO = 1.35
 """Ratio of the two tails from which the larger one decides. Measured: T1's is at most 1.24 of T1c's
-in sixteen people; above this ratio in 12 of them with T1 and T1c exchanged, the rest are undecided.
+in sixteen people; above this ratio in 12 of them with T1 and T1c swapped, the rest are undecided.
 """
 MAX_SIGNAL_TO_NOISE = 1000
 """Above this ratio the image must have been smoothed; no scanner reaches it."""
@@ -352,10 +352,10 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     doubtful = [s.display_name for s, r in registrations.items() if r.doubtful]
     reliable = {s.display_name: r for s, r in registrations.items() if not r.doubtful}
     far = [name for name, r in reliable.items() if r.shift_mm > FAR_MM]
-    turned = [name for name, r in reliable.items() if r.angle_deg > 90]
-    if turned:
+    rotated = [name for name, r in reliable.items() if r.angle_deg > 90]
+    if rotated:
         message = (
-            f"The headers rotate {', '.join(turned)} by half a turn relative to the reference: "
+            f"The headers rotate {', '.join(rotated)} by half a turn relative to the reference: "
             "registration used the image content. One of the headers is wrong: check the sides "
             f"before you rely on them. Moved: {listed}."
         )

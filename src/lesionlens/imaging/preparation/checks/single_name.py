@@ -15,7 +15,7 @@ def check(series: Series, values: Floats) -> QualityCheck | None:
     """Check the name of the only image of a study; None if its contrast does not contradict it.
 
     T2 is distinguished reliably from the others; T1, T1c and FLAIR seldom from each other
-    (`research/RESULTS.md`). Several images are checked together by `exchanged_names.check`.
+    (`research/RESULTS.md`). Several images are checked together by `swapped_names.check`.
 
     Parameters
     ----------

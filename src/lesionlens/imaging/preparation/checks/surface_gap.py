@@ -20,8 +20,8 @@ from lesionlens.imaging.preparation.checks.quality import SIDES
 MIN_ML = 2.0
 """Volume from which a gap is reported.
 
-Measured: at most .32 ml in twenty stripped people, .6 turned by 20 degrees, 1.4 in twenty synthetic
-heads; 4.0 ml and more in sixteen tumours after the core was removed through the surface.
+Measured: at most .32 ml in twenty stripped people, .6 rotated by 20 degrees, 1.4 in twenty
+synthetic heads; 4.0 ml and more in sixteen tumours after the core was removed through the surface.
 """
 EDGE_MM = 3.0
 """Voxel edge at which the surface is examined."""
@@ -129,7 +129,7 @@ def symmetry(brain: Mask) -> Mirror:
     """Return the plane at which a brain on a RAS+ grid resembles its mirror image most.
 
     Points of the surface that differ much, as in a gap, hardly count. Measured: no false gap in
-    66 heads turned by 20 degrees and 22 by 30, but in 3 of 22 by 35 and in 8 of 22 by 40 degrees.
+    66 heads rotated by 20 degrees and 22 by 30, but in 3 of 22 by 35 and in 8 of 22 by 40 degrees.
     """
     centre = np.argwhere(brain).mean(axis=0)
     mirror = Mirror(np.array([1.0, 0.0, 0.0]), centre)

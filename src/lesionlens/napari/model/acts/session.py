@@ -91,9 +91,9 @@ class ReviewSession(Choosing):
             )
         )
 
-    def report_exchanged(self, exchanged: tuple[MrSequence, ...]) -> None:
-        """Report which sequences of the open study seem to have exchanged names."""
-        self._set(exchanged=exchanged)
+    def report_swapped_names(self, swapped: tuple[MrSequence, ...]) -> None:
+        """Report which sequences of the open study seem to have swapped names."""
+        self._set(swapped_names=swapped)
 
     def preliminary_arrived(self, preliminary: PreliminaryFindings) -> None:
         """Show preliminary candidates until the running analysis is finished."""

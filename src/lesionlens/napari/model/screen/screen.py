@@ -253,7 +253,7 @@ def _review_state(state: State, candidate: Candidate | PreliminaryCandidate) -> 
 
 
 def _rows(state: State, analysis: Analysis) -> tuple[ShownCandidate, ...]:
-    """Return the rows of the table; a heading precedes the candidates that are listed apart."""
+    """Return the rows of the table; a heading precedes those that are listed separately."""
     listed, focus, has_t1c = state.listed, state.focused, analysis.prepared.has_t1c
     rows = [_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in listed]
     first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)

@@ -163,8 +163,8 @@ class State:
     """Whether the message is the reason why an act was not done."""
     request: Request | None = None
     """How the open study was requested; None if napari read it."""
-    exchanged: tuple[MrSequence, ...] = ()
-    """Sequences of the open study whose names seem exchanged; more than two if unclear how."""
+    swapped_names: tuple[MrSequence, ...] = ()
+    """Sequences of the open study whose names seem swapped; more than two if unclear how."""
     query: Query | None = None
     probed: tuple[int, int, int] | None = None
     occluded_result: OccludedResult | None = None
@@ -196,7 +196,7 @@ class State:
         """The candidates at or above the threshold, both rounded to whole percents as shown.
 
         Candidates added by a reader have no score and are always listed. Candidates that are listed
-        apart come last.
+        separately come last.
         """
         minimum = self.choices.threshold - _HALF_PERCENT
         listed = [c for c in self.candidates if c.score is None or c.score >= minimum]

@@ -94,7 +94,7 @@ def coordinates(
     """Return an axis as a DICOM coordinates item for a length measurement.
 
     It is on the source image, or in the patient (LPS+ mm) where pixels are not square: there OHIF
-    3.13 exchanges the spacings of rows and columns, and drew it beside the lesion.
+    3.13 swaps the spacings of rows and columns, and drew it beside the lesion.
     """
     dataset, numbers = sources.reference(axis.frame)
     is_line = len(axis.points) > 1

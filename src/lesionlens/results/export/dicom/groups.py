@@ -328,7 +328,7 @@ def _qualitative_evaluations(
     if candidate.source is not Source.NETWORK:
         evaluations.append((codes.SOURCE, codes.SOURCES[candidate.source]))
     if candidate.apart:
-        evaluations.append((codes.LISTED, codes.LISTED_APART))
+        evaluations.append((codes.LISTED, codes.LISTED_SEPARATELY))
     if candidate.kind is not None:
         looks_like = candidate.kind.looks_like
         evaluations.append(

@@ -19,7 +19,13 @@ from highdicom.seg import (
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, LISTED_APART, REGION_TYPES
+from lesionlens.base.codes import (
+    ABNORMAL_STRUCTURE,
+    BRAIN,
+    LABEL_TYPES,
+    LISTED_SEPARATELY,
+    REGION_TYPES,
+)
 from lesionlens.base.labels import DrawingMethod, Label, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
@@ -102,7 +108,7 @@ def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDes
         display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
     )
     if isinstance(segment, Segment) and segment.candidate.apart:
-        description.SegmentDescription = LISTED_APART.meaning
+        description.SegmentDescription = LISTED_SEPARATELY.meaning
     if source is Source.SEGMENTATION and not is_manual:  # whose family (Type 1) is unknown
         del description.SegmentationAlgorithmIdentificationSequence
     return description

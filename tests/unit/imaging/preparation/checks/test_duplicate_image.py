@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.checks import duplicate_image, exchanged_names
+from lesionlens.imaging.preparation.checks import duplicate_image, swapped_names
 
 T1, T1C, T2, FLAIR = MrSequence
 SHAPE = (60, 72, 48)
@@ -52,7 +52,7 @@ def test_two_acquisitions_of_one_contrast_are_no_copies(images, brain):
 def test_a_processed_copy_is_named(images, brain, process):
     copied = {**images, T1: (process(images[T1C]) * brain).astype(np.float32)}
     assert duplicate_image.copies(copied, brain) == (T1, T1C)
-    found = exchanged_names.check(copied, brain, Grid(SHAPE, np.eye(4)))
+    found = swapped_names.check(copied, brain, Grid(SHAPE, np.eye(4)))
     assert found is not None
     assert not found.passed
     assert found.message.startswith("T1 and T1c show the same detail")

@@ -219,13 +219,13 @@ def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
 def test_brighter_spots_in_t1_than_in_t1c_are_named(head):
     brain = head.brain.data
     native, post = head.sequences[T1].data, head.sequences[T1C].data
-    exchanged = quality.contrast_agent({T1: post, T1C: native}, brain)
-    assert not exchanged.passed
-    assert exchanged.message.startswith("T1 has brighter spots than T1c")
+    swapped = quality.contrast_agent({T1: post, T1C: native}, brain)
+    assert not swapped.passed
+    assert swapped.message.startswith("T1 has brighter spots than T1c")
 
 
 def test_contrast_agent_is_not_confirmed_if_t1_is_as_bright_elsewhere(head):
-    """As after T1 and T1c were exchanged in a study with bright spots on both."""
+    """As after T1 and T1c were swapped in a study with bright spots on both."""
     brain, native = head.brain.data, head.sequences[T1].data
     post, spots = head.sequences[T1C].data, head.sequences[T1C].data[::-1]
     both = quality.contrast_agent({T1: np.maximum(native, spots), T1C: post}, brain)

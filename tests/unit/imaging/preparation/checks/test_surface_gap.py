@@ -78,7 +78,7 @@ def test_a_small_gap_is_not_reported(brain):
 
 @pytest.mark.parametrize("degrees", [-20, 20])
 @pytest.mark.parametrize("axes", [(1, 2), (0, 1), (0, 2)])
-def test_a_turned_head_changes_neither(brain, axes, degrees):
+def test_a_rotated_head_changes_neither(brain, axes, degrees):
     assert surface_gap.check(turned(brain, degrees, axes), EDGE_MM) is None
     found = surface_gap.check(turned(bitten(brain, "right")[0], degrees, axes), EDGE_MM)
     assert found is not None

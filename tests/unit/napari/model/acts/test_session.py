@@ -459,7 +459,7 @@ def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
     assert session.state.choices.sequence is MrSequence.FLAIR
 
 
-def test_what_is_listed_apart_comes_last_below_its_heading(analysis):
+def test_what_is_listed_separately_comes_last_below_its_heading(analysis):
     candidates = analysis.findings.candidates
     apart = (replace(candidates[0], apart=True), *candidates[1:])
     session = ReviewSession()
@@ -589,7 +589,7 @@ def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, w
     assert "not a diagnosis: meningioma 70%." in last.tooltip
 
 
-def test_the_engines_own_classes_are_named_where_they_list_apart(result):
+def test_the_engines_own_classes_are_named_where_they_list_separately(result):
     candidate = result.analysis.findings.candidates[0]
     shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
     named = replace(candidate, resemblance=shares)

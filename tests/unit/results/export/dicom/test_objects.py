@@ -489,7 +489,7 @@ def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path)
 
 
 def test_where_pixels_are_not_square_the_long_axis_is_in_the_patient(make, tmp_path):
-    """OHIF exchanges both spacings of such an image, and would draw it beside the lesion."""
+    """OHIF swaps both spacings of such an image, and would draw it beside the lesion."""
     analysis = make(dicom=True, spacing_mm=(2.0, 3.0, 4.0), tilt_deg=6)
     labels, components = analysis.volumes.labels, analysis.findings.components
     source = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
@@ -955,11 +955,11 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     path = tmp_path / "dicom" / "seg.dcm"
     built = stored = pydicom.dcmread(path)
     assert not seg.check_seg(framed, stored, built)
-    exchanged = FramedResult(analysis, sources)
-    first, *others = exchanged.segments
+    inconsistent = FramedResult(analysis, sources)
+    first, *others = inconsistent.segments
     changed = (replace(first, tracking_uid=others[-1].tracking_uid), *others)
-    vars(exchanged)["segments"] = changed
-    assert "tracking UID" in seg.check_seg(exchanged, stored, built)
+    vars(inconsistent)["segments"] = changed
+    assert "tracking UID" in seg.check_seg(inconsistent, stored, built)
     with edited_dicom(path) as ds:
         ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     assert "differs" in seg.check_seg(framed, pydicom.dcmread(path), built)

@@ -237,21 +237,21 @@ def test_what_a_reader_rejected_is_marked_wherever_it_is_named(reviewed, tmp_pat
 
 @pytest.fixture
 def apart(make):
-    """The second is listed apart."""
+    """The second is listed separately."""
     analysis = make(dicom=True)
     first, second = analysis.findings.candidates
     findings = replace(analysis.findings, candidates=(first, replace(second, apart=True)))
     return replace(analysis, findings=findings)
 
 
-def test_each_group_and_segment_says_what_is_listed_apart(apart, tmp_path):
+def test_each_group_and_segment_says_what_is_listed_separately(apart, tmp_path):
     written = objects(apart, tmp_path)
     first, second = (c.tracking_uid for c in apart.findings.candidates)
     said = {first: set(), second: set()}
     for group in named(written["sr"], own.MEASUREMENT_GROUP):
         (uid,) = (item.UID for item in named(group, own.Code(TRACKING_UID, "DCM", "")))
         said[uid].add(tuple(i.ConceptCodeSequence[0].CodeValue for i in named(group, own.LISTED)))
-    assert said == {first: {()}, second: {(own.LISTED_APART.value,)}}
+    assert said == {first: {()}, second: {(own.LISTED_SEPARATELY.value,)}}
     comments = [item.TextValue for item in named(written["sr"], own.COMMENT)]
     assert [(("probably not tumour (listed separately)") in words) for words in comments].count(
         True
@@ -259,7 +259,7 @@ def test_each_group_and_segment_says_what_is_listed_apart(apart, tmp_path):
     for segment in written["seg"].SegmentSequence:
         label, described = str(segment.SegmentLabel), segment.get("SegmentDescription")
         assert label.endswith("(probably not tumour)") is (segment.TrackingUID == second)
-        assert (described == own.LISTED_APART.meaning) is (segment.TrackingUID == second)
+        assert (described == own.LISTED_SEPARATELY.meaning) is (segment.TrackingUID == second)
         assert len(label) <= 64
 
 
@@ -290,7 +290,7 @@ def test_what_a_reader_made_of_it_is_in_its_name(apart, tmp_path):
     labels = {str(segment.SegmentLabel) for segment in written["seg"].SegmentSequence}
     assert all("probably" not in label for label in labels)
     assert {i.ConceptCodeSequence[0].CodeValue for i in named(written["sr"], own.LISTED)} == {
-        own.LISTED_APART.value
+        own.LISTED_SEPARATELY.value
     }
     rejected = decided(apart, ReviewState.ACCEPTED, ReviewState.REJECTED)
     (path,) = SlicerExporter().write(rejected, tmp_path)

@@ -1,12 +1,12 @@
-r"""Fit the appearance of each sequence (`preparation/exchanged_names.npz`), and evaluate it.
+r"""Fit the appearance of each sequence (`preparation/swapped_names.npz`), and evaluate it.
 
-    python -m research.preparation.fit_exchanged_names FITTED... \
+    python -m research.preparation.fit_swapped_names FITTED... \
         --judged FOLDER...   # each one real study
 
 Real studies and synthetic brains are measured under their correct names. Give only studies that may
-be trained on as FITTED; those of `--judged` are in no fit. Then every pair of names is exchanged in
+be trained on as FITTED; those of `--judged` are in no fit. Then every pair of names is swapped in
 every subset of the sequences, with a fit that leaves out the case in question, real or synthetic.
-The margin between two exchanges was chosen on fresh synthetic brains.
+The margin between two swaps was chosen on fresh synthetic brains.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.checks import exchanged_names as names
+from lesionlens.imaging.preparation.checks import swapped_names as names
 from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -34,7 +34,7 @@ HELD_OUT_SEEDS = (*range(700, 740), *range(800, 860))
 SYNTHETIC_WEIGHT = 0.3
 SHRINK = 0.5
 """Towards a covariance without correlations."""
-MODEL_FILE = Path(names.__file__).with_name("exchanged_names.npz")
+MODEL_FILE = Path(names.__file__).with_name("swapped_names.npz")
 
 
 Assignment = dict[MrSequence, MrSequence]
@@ -61,14 +61,14 @@ class Case:
 
 
 def count_verdicts(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
-    """Count the verdicts on every exchange in every subset, and on the correct names."""
+    """Count the verdicts on every swap in every subset, and on the correct names."""
     for size in range(2, len(case.measured.own) + 1):
         for subset in combinations(case.measured.own, size):
             assignment = {s: s for s in subset}
             counts[size, f"correct names: {_verdict_text(case, assignment, model)}"] += 1
             for a, b in combinations(subset, 2):
                 text = _verdict_text(case, {**assignment, a: b, b: a}, model, (a, b))
-                counts[size, f"exchanged: {text}"] += 1
+                counts[size, f"swapped: {text}"] += 1
 
 
 def _verdict_text(
@@ -79,11 +79,11 @@ def _verdict_text(
         verdict = names.verdict(case.measured, assignment, model, case.t2_odds)
     if verdict.undecided:
         return "undecided"
-    if not verdict.exchanged:
+    if not verdict.swapped:
         return "confirmed"
-    if verdict.exchanged == pair:
+    if verdict.swapped == pair:
         return "that pair"
-    if len(verdict.exchanged) == 2 or not set(pair) <= set(verdict.exchanged):
+    if len(verdict.swapped) == 2 or not set(pair) <= set(verdict.swapped):
         return "another pair"
     return "unclear how"
 

@@ -1,8 +1,8 @@
-"""Detect a head that lies turned away from what its headers say, by its brain.
+"""Detect a head that is rotated relative to what its headers say, by its brain.
 
 Arrays that were saved with a made-up affine, such as an identity, often lie so. After half a turn
 two axes are reversed, left and right among them, and no sequence contradicts another one: the shape
-of the brain shows it. Those of sagittal or coronal slices have their axes exchanged: the brain's
+of the brain shows it. Those of sagittal or coronal slices have their axes swapped: the brain's
 shape and its white matter must both fit the template better after turning, and better than if the
 head nods, as a tilted head or a part of one may fit better in shape alone. Which of these turns it
 is cannot be told if the head nods, nor which side is left. A mirrored head has the same shape and
@@ -75,7 +75,7 @@ QUARTER_TURNS: tuple[Turn, ...] = tuple(
     for turn in product(permutations(range(3)), product((0, 1), repeat=3))
     if turn[0] != UPRIGHT[0] and _is_rotation(turn)
 )
-"""The twenty rotations that exchange axes."""
+"""The twenty rotations that swap axes."""
 
 
 def check(images: Images, brain: Mask) -> QualityCheck | None:
@@ -92,10 +92,10 @@ def check(images: Images, brain: Mask) -> QualityCheck | None:
 
 
 def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
-    """Compare a brain with the template's after each turn that exchanges axes.
+    """Compare a brain with the template's after each turn that swaps axes.
 
     None if the brain fits best before, or nods; or if T1c is the only image: enhancement can look
-    like the white matter of a turned head (one of eighteen people, nodding by 20 degrees).
+    like the white matter of a rotated head (one of eighteen people, nodding by 20 degrees).
     """
     if set(images) == {MrSequence.T1C}:
         return None
@@ -103,7 +103,7 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     template_points, points = _cube(template.mask > HALF), _cube(brain)
     expected = _sampled(template.mask, template_points) > HALF
     mask = _sampled(brain, points) > HALF
-    shapes = {turn: dice(expected, turned(mask, turn)) for turn in QUARTER_TURNS}
+    shapes = {turn: dice(expected, rotated(mask, turn)) for turn in QUARTER_TURNS}
     best = max(QUARTER_TURNS, key=shapes.__getitem__)
     if shapes[best] - dice(expected, mask) <= SHAPE_ABOVE:
         return None
@@ -111,8 +111,8 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     smoothed = [_smoothed(values, brain, points) for values in images.values()]
 
     def information(places: Points, turn: Turn) -> float:
-        inside = expected & turned(_sampled(brain, places) > HALF, turn)
-        found = (turned(_sampled(values, places), turn)[inside] for values in smoothed)
+        inside = expected & rotated(_sampled(brain, places) > HALF, turn)
+        found = (rotated(_sampled(values, places), turn)[inside] for values in smoothed)
         return sum(mutual_information(white[inside], values, _BINS) for values in found)
 
     most = information(points, best)
@@ -128,7 +128,7 @@ def quarter_turn(images: Images, brain: Mask) -> QualityCheck | None:
     )
 
 
-def turned(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
+def rotated(values: NDArray[Kind], turn: Turn) -> NDArray[Kind]:
     """Return an array with its axes in the order of the upright head, a view."""
     order, flips = turn
     return np.flip(values.transpose(order), tuple(axis for axis in range(3) if flips[axis]))

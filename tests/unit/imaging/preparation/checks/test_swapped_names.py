@@ -1,4 +1,4 @@
-"""Names are doubted: exchanged sequences are found, right ones are not accused."""
+"""Names are doubted: swapped sequences are found, right ones are not accused."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,8 +10,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.checks import exchanged_names, quality
-from lesionlens.imaging.preparation.checks.exchanged_names import NameVerdict
+from lesionlens.imaging.preparation.checks import quality, swapped_names
+from lesionlens.imaging.preparation.checks.swapped_names import NameVerdict
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
@@ -30,22 +30,22 @@ def images(head):
 
 
 def judged(images, head):
-    found = exchanged_names.judge(images, head.brain.data, head.brain.grid)
+    found = swapped_names.judge(images, head.brain.data, head.brain.grid)
     assert found is not None
     return found
 
 
 def test_right_names_are_not_doubted(images, head):
-    check = exchanged_names.check(images, head.brain.data, head.brain.grid)
+    check = swapped_names.check(images, head.brain.data, head.brain.grid)
     assert check is not None
     assert check.passed
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_exchanged_names_are_found_and_named(images, head, pair):
+def test_swapped_names_are_found_and_named(images, head, pair):
     one, other = pair
     swapped = {**images, one: images[other], other: images[one]}
-    check = exchanged_names.check(swapped, head.brain.data, head.brain.grid)
+    check = swapped_names.check(swapped, head.brain.data, head.brain.grid)
     assert check is not None
     assert not check.passed
     assert f"{one.display_name} and {other.display_name} seem to be swapped" in check.message
@@ -54,27 +54,27 @@ def test_exchanged_names_are_found_and_named(images, head, pair):
 def test_two_sequences_alone_are_told_apart(images, head):
     as_named = {T2: images[T2], FLAIR: images[FLAIR]}
     assert judged(as_named, head) == NameVerdict()
-    assert judged({T2: images[FLAIR], FLAIR: images[T2]}, head).exchanged == (T2, FLAIR)
+    assert judged({T2: images[FLAIR], FLAIR: images[T2]}, head).swapped == (T2, FLAIR)
 
 
 def test_the_unit_of_brightness_plays_no_part(images, head):
     factors = dict(zip(MrSequence, (1e-6, 1.0, 30.0, 1e6), strict=True))
     scaled = {s: v * np.float32(factors[s]) for s, v in images.items()}
     scaled[T2], scaled[FLAIR] = scaled[FLAIR], scaled[T2]
-    assert judged(scaled, head).exchanged == (T2, FLAIR)
+    assert judged(scaled, head).swapped == (T2, FLAIR)
 
 
 def test_one_sequence_is_not_compared(images, head):
-    assert exchanged_names.check({T2: images[T2]}, head.brain.data, head.brain.grid) is None
+    assert swapped_names.check({T2: images[T2]}, head.brain.data, head.brain.grid) is None
 
 
 def test_one_image_under_two_names_is_refused(images, head):
     twice = {**images, FLAIR: images[T2] * np.float32(0.5) + np.float32(3)}
     with pytest.raises(UnusableInputError, match="T2 and FLAIR are the same"):
-        exchanged_names.check(twice, head.brain.data, head.brain.grid)
+        swapped_names.check(twice, head.brain.data, head.brain.grid)
 
 
-def test_preparing_a_study_with_exchanged_names_says_so(make_study):
+def test_preparing_a_study_with_swapped_names_says_so(make_study):
     folder = make_study()
     named = {T2: folder / "flair.nii.gz", FLAIR: folder / "t2.nii.gz"}
     study = open_study(folder, named=named)
@@ -106,7 +106,7 @@ def verdict_of(*values, variance=0.1, t2_odds=None):
     model = [f"{s} value" for s in MrSequence], np.array([0.0, 1.0, 5.0, 6.0]), variance * np.eye(4)
     given = {s: s for s in MrSequence}
     images = Plain(dict(zip(MrSequence, values, strict=True)))
-    return exchanged_names.verdict(images, given, model, t2_odds or {})
+    return swapped_names.verdict(images, given, model, t2_odds or {})
 
 
 def test_names_that_images_do_not_tell_apart_are_neither_confirmed_nor_contradicted():
@@ -115,28 +115,28 @@ def test_names_that_images_do_not_tell_apart_are_neither_confirmed_nor_contradic
     assert verdict_of(0.0, 1.0, 5.6, 5.4).undecided == (T2, FLAIR)
 
 
-def test_an_exchange_is_named_alone_only_if_no_other_fits_about_as_well():
-    assert verdict_of(1.0, 0.0, 5.0, 6.0).exchanged == (T1, T1C)
-    assert verdict_of(0.5, 0.5, 6.0, 5.0).exchanged == (T2, FLAIR)
-    assert verdict_of(5.5, 1.0, 2.2, 4.0, variance=1.0).exchanged == (T1, T2, FLAIR)
+def test_a_swap_is_named_alone_only_if_no_other_fits_about_as_well():
+    assert verdict_of(1.0, 0.0, 5.0, 6.0).swapped == (T1, T1C)
+    assert verdict_of(0.5, 0.5, 6.0, 5.0).swapped == (T2, FLAIR)
+    assert verdict_of(5.5, 1.0, 2.2, 4.0, variance=1.0).swapped == (T1, T2, FLAIR)
     in_a_circle = verdict_of(1.0, 5.0, 0.0, 6.0)
-    assert in_a_circle.exchanged == (T1, T1C, T2)
+    assert in_a_circle.swapped == (T1, T1C, T2)
 
 
 def test_the_contrast_of_single_images_settles_which_is_t2():
     alike = (0.0, 1.0, 5.5, 5.5)
     assert verdict_of(*alike, t2_odds={T2: 9.0, FLAIR: -9.0}) == NameVerdict()
-    assert verdict_of(*alike, t2_odds={T2: -9.0, FLAIR: 9.0}).exchanged == (T2, FLAIR)
+    assert verdict_of(*alike, t2_odds={T2: -9.0, FLAIR: 9.0}).swapped == (T2, FLAIR)
 
 
 def test_a_check_that_cannot_tell_reads_as_no_confirmation(images, head):
     noise = np.random.default_rng(0).normal(0, 30, images[T1].shape).astype(np.float32)
     alike = {T1: images[T1], T1C: np.where(images[T1] > 0, (images[T1] + noise).clip(1), 0)}
-    check = exchanged_names.check(alike, head.brain.data, head.brain.grid)
+    check = swapped_names.check(alike, head.brain.data, head.brain.grid)
     assert check is not None
     assert check.outcome is None
     assert "neither confirm nor contradict the names of T1 and T1c" in check.message
     apart = {T1: images[T1] * (head.brain.data[::-1] > 2), T2: images[T2]}
-    seen = exchanged_names.check(apart, head.brain.data, head.brain.grid)
+    seen = swapped_names.check(apart, head.brain.data, head.brain.grid)
     assert seen is not None
     assert seen.outcome is None

@@ -5,12 +5,12 @@ import pytest
 from scipy import ndimage
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.checks.turned_head import (
+from lesionlens.imaging.preparation.checks.rotated_head import (
     QUARTER_TURNS,
     check,
     half_turn,
     quarter_turn,
-    turned,
+    rotated,
 )
 from lesionlens.imaging.preparation.tissue_template import load_template
 
@@ -30,16 +30,16 @@ def head():
     return _nodding(4.0)
 
 
-def _turned(head, turn):
+def _rotated(head, turn):
     images, brain = head
-    return {s: turned(values, turn) for s, values in images.items()}, turned(brain, turn)
+    return {s: rotated(values, turn) for s, values in images.items()}, rotated(brain, turn)
 
 
-def test_twenty_turns_exchange_axes_and_keep_the_handedness():
+def test_twenty_turns_swap_axes_and_keep_the_handedness():
     assert len(set(QUARTER_TURNS)) == 20
     corner = np.zeros((2, 2, 2))
     corner[1, 0, 0], corner[0, 1, 0], corner[0, 0, 1] = 1, 2, 3
-    results = {turned(corner, turn).tobytes() for turn in QUARTER_TURNS}
+    results = {rotated(corner, turn).tobytes() for turn in QUARTER_TURNS}
     assert len(results) == 20
 
 
@@ -49,21 +49,21 @@ def test_a_head_that_lies_as_its_headers_say_has_no_row_even_if_it_nods(degrees)
 
 
 @pytest.mark.parametrize("turn", QUARTER_TURNS[::4])
-def test_every_turn_that_exchanges_axes_is_reported(head, turn):
-    found = check(*_turned(head, turn))
+def test_every_turn_that_swaps_axes_is_reported(head, turn):
+    found = check(*_rotated(head, turn))
     assert found is not None
     assert not found.passed
     assert "quarter turn" in found.message
 
 
 def test_shape_alone_is_not_enough(head):
-    images, brain = _turned(head, ((0, 2, 1), (0, 0, 1)))
+    images, brain = _rotated(head, ((0, 2, 1), (0, 0, 1)))
     even = {s: brain.astype(np.float32) for s in images}
     assert quarter_turn(even, brain) is None
 
 
 def test_t1c_alone_is_not_judged(head):
-    images, brain = _turned(head, QUARTER_TURNS[0])
+    images, brain = _rotated(head, QUARTER_TURNS[0])
     assert quarter_turn({MrSequence.T1C: images[MrSequence.T1]}, brain) is None
 
 
@@ -95,9 +95,9 @@ def test_a_tilted_head_that_lies_as_its_headers_say_has_no_row(brain):
 
 
 @pytest.mark.parametrize("axes", HALF_TURNS)
-def test_a_half_turn_is_reported_with_the_exchanged_directions(brain, axes):
-    turned_brain = np.flip(brain, axes)
-    found = check({MrSequence.T1C: turned_brain.astype(np.float32)}, turned_brain)
+def test_a_half_turn_is_reported_with_the_swapped_directions(brain, axes):
+    rotated_brain = np.flip(brain, axes)
+    found = check({MrSequence.T1C: rotated_brain.astype(np.float32)}, rotated_brain)
     assert found is not None
     assert not found.passed
     assert HALF_TURNS[axes] in found.message

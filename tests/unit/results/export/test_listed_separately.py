@@ -125,7 +125,7 @@ def test_it_is_no_target_unless_a_reader_accepts_it(mixed):
     assert LesionMeasurement.of(replace(apart, apart=False)).measurable
 
 
-def test_the_printed_table_says_which_are_listed_apart(mixed, tmp_path):
+def test_the_printed_table_says_which_are_listed_separately(mixed, tmp_path):
     table = next(part for part in summary(mixed.findings, tmp_path) if not isinstance(part, str))
     (_, where, *_) = table.columns
     marked = [cell.endswith(", probably not tumour") for cell in where.cells]

@@ -1,9 +1,9 @@
-"""Detect exchanged sequence names by comparing images with what is typical of each sequence.
+"""Detect swapped sequence names by comparing images with what is typical of each sequence.
 
 Features are rank correlations between sequences within the brain, the skewness of each intensity
 distribution, its change with depth, and which of T1 and T1c has the bright tail. All are
 independent of intensity units. Means and covariance are those of twelve people's scans and thirty
-synthetic brains (`fit_exchanged_names.py` in `research` makes them).
+synthetic brains (`fit_swapped_names.py` in `research` makes them).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
 """Names of features, their means and covariance."""
 LOG_RATIO = 4.0
-"""Minimum log-likelihood ratio between names and an exchange for one of the two to be accepted."""
+"""Minimum log-likelihood ratio between names and a swap for one of the two to be accepted."""
 CLEAR = 8.0
-"""Minimum log-likelihood ratio between an exchange and another one for it to be the only one named.
-In a hundred synthetic brains 6.5 names a wrong one in 6 of 1,800 exchanges, 8 in none.
+"""Minimum log-likelihood ratio between a swap and another one for it to be the only one named.
+In a hundred synthetic brains 6.5 names a wrong one in 6 of 1,800 swaps, 8 in none.
 """
 MIN_LIKELIHOOD = -2.0
 """Log-likelihood per feature below which the images fit no names at all; people and scanners differ
@@ -53,8 +53,8 @@ _MIN_VOXELS = 500
 class NameVerdict:
     """What the images show of the names of their sequences; empty if the names fit."""
 
-    exchanged: tuple[MrSequence, ...] = ()
-    """Two sequences if one exchange clearly fits best, more if it is unclear which names moved."""
+    swapped: tuple[MrSequence, ...] = ()
+    """Two sequences if one swap clearly fits best, more if it is unclear which names moved."""
     undecided: tuple[MrSequence, ...] = ()
     """Sequences whose names are neither confirmed nor contradicted."""
 
@@ -86,8 +86,8 @@ def _check_of(result: NameVerdict | None) -> QualityCheck:
     """Return the check that states a verdict; None if too little is visible."""
     if result is None:
         return undecided_check("names", TOO_LITTLE_VISIBLE)
-    if result.exchanged:
-        return failed_check("names", exchange_notice(result.exchanged))
+    if result.swapped:
+        return failed_check("names", swap_notice(result.swapped))
     if result.undecided:
         return undecided_check(
             "names",
@@ -102,14 +102,14 @@ TOO_LITTLE_VISIBLE = (
 )
 
 
-def exchange_notice(exchanged: tuple[MrSequence, ...]) -> str:
-    """Return the notice about an exchange."""
-    if len(exchanged) > 2:
+def swap_notice(swapped: tuple[MrSequence, ...]) -> str:
+    """Return the notice about a swap."""
+    if len(swapped) > 2:
         return (
-            f"The names of {listed(exchanged)} seem to be swapped, but it is unclear how. Check "
+            f"The names of {listed(swapped)} seem to be swapped, but it is unclear how. Check "
             "which is which before you trust any result."
         )
-    first, second = (s.display_name for s in exchanged)
+    first, second = (s.display_name for s in swapped)
     return (
         f"{first} and {second} seem to be swapped: the image called {first} looks like {second}, "
         "and vice versa. Check which is which before you trust any result."
@@ -199,7 +199,7 @@ def verdict(
     if scores[best] - score(current) > LOG_RATIO and log_likelihoods[best] > minimum:
         close = [i for i in pairs if scores[best] - scores[i] < CLEAR]
         doubtful = {name for images in (best, *close) for name in renamed(images)}
-        return NameVerdict(exchanged=tuple(name for name in names if name in doubtful))
+        return NameVerdict(swapped=tuple(name for name in names if name in doubtful))
     close = [images for images in pairs if score(current) - scores[images] < LOG_RATIO]
     doubtful = {name for images in close for name in renamed(images)}
     if log_likelihoods[current] < minimum:
@@ -276,5 +276,5 @@ def _log_likelihood(features: Features, model: Model) -> float:
 @cache
 def load_model() -> Model:
     """Load the shipped model."""
-    with shipped_arrays("lesionlens.imaging.preparation.checks", "exchanged_names.npz") as stored:
+    with shipped_arrays("lesionlens.imaging.preparation.checks", "swapped_names.npz") as stored:
         return [str(n) for n in stored["names"]], stored["means"], stored["covariance"]

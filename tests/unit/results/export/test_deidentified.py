@@ -58,7 +58,7 @@ from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
-from lesionlens.results.export.anonymous import PICTURES_OF_THE_HEAD, anonymous
+from lesionlens.results.export.deidentified import PICTURES_OF_THE_HEAD, deidentify
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
@@ -143,7 +143,7 @@ def earlier(made):
 
 
 def test_no_name_is_in_any_byte(analysis, tmp_path):
-    nameless = anonymous(analysis, NAMES, Options())
+    nameless = deidentify(analysis, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     files = files_below(tmp_path / "out")
     assert {"report.html", "run.json", "review.json"} <= {path.name for path in files}
@@ -217,7 +217,7 @@ def test_a_result_with_outlines_of_readers_opens_with_the_same_voxels_and_states
 ):
     """An outline's file is named by a digest that includes its tracking UID."""
     edited = redrawn(analysis)
-    nameless = anonymous(edited, NAMES, Options())
+    nameless = deidentify(edited, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     opened = Result.open(tmp_path / "out")
     assert opened.sentence().startswith("1 candidate region. Added by a reader: 1.")
@@ -250,7 +250,7 @@ def test_objects_and_text_files_have_the_same_uids(analysis, tmp_path):
     if analysis.study.kind is not StudyKind.DICOM:
         pytest.skip("NIfTI has no objects")
     edited = redrawn(analysis)
-    nameless = anonymous(edited, NAMES, Options())
+    nameless = deidentify(edited, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     reported = json.loads((tmp_path / "out" / "findings.json").read_text())
     sent = {c["tracking_uid"] for c in reported["candidates"] if c["review"]["state"] != "rejected"}
@@ -275,7 +275,7 @@ def test_a_session_name_in_place_of_a_date_is_in_no_byte(analysis, tmp_path):
     )  # fmt: skip
     review = replace(analysis.review, responses=(*analysis.review.responses, signed))
     named = replace(analysis, review=review, followup=replace(analysis.followup, points=points))
-    nameless = anonymous(named, NAMES, Options())
+    nameless = deidentify(named, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     for path in files_below(tmp_path / "out"):
         assert NAME.lower().encode() not in inside(path).lower(), path.name
@@ -299,7 +299,7 @@ def test_days_in_sentences_are_shifted_like_all_others(analysis, tmp_path):
         study=replace(analysis.study, notices=(days,)),
         review=replace(analysis.review, unaided=(read,)),
     )
-    nameless = anonymous(told, NAMES, Options())
+    nameless = deidentify(told, NAMES, Options())
     assert "(T1c 2026-01-05, FLAIR" not in nameless.analysis.study.notices[1]
     assert nameless.analysis.study.notices[1].startswith(days[:40])
     (unaided,) = nameless.analysis.review.unaided
@@ -308,7 +308,7 @@ def test_days_in_sentences_are_shifted_like_all_others(analysis, tmp_path):
     for path in files_below(tmp_path / "out"):
         content = inside(path)
         assert not any(day in content for day in (b"2026-01-05", b"2026-01-09")), path.name
-    dated = anonymous(told, NAMES, Options(full_dates=True)).analysis
+    dated = deidentify(told, NAMES, Options(full_dates=True)).analysis
     assert days in dated.study.notices
 
 
@@ -320,7 +320,7 @@ def test_notices_name_nothing_from_the_study(analysis):
         f"The names of the files begin with different words ('{NAME.lower()}', 'ax').",
         "The patient's sequences' names are 'T1' and \"T2\".",
     )
-    made = anonymous(
+    made = deidentify(
         replace(analysis, study=replace(analysis.study, notices=notices)), NAMES, Options()
     )
     assert made.analysis.study.notices[1:] == (
@@ -334,7 +334,7 @@ def test_notices_name_nothing_from_the_study(analysis):
 def test_the_stored_steps_of_a_preparation_name_nothing_from_the_study(analysis):
     steps = (PreparationStep(StepName.BRAIN, None, done=True, message=f'in "T1 {NAME}"'),)
     reopened = replace(analysis, run=replace(analysis.run, preparation=steps))
-    (step,) = anonymous(reopened, NAMES, Options()).analysis.run.preparation
+    (step,) = deidentify(reopened, NAMES, Options()).analysis.run.preparation
     assert (step.step, step.message) == (StepName.BRAIN, 'in "REMOVED"')
 
 
@@ -348,7 +348,7 @@ def test_checks_and_steps_name_nothing_from_the_study(analysis):
         findings=replace(analysis.findings, quality=(check,)),
         prepared=replace(analysis.prepared, quality=(check,), steps=(step,)),
     )
-    made = anonymous(named, NAMES, Options()).analysis
+    made = deidentify(named, NAMES, Options()).analysis
     records = (*made.findings.quality, *made.prepared.quality, *made.prepared.steps)
     assert len(records) == 3
     for record in records:
@@ -361,7 +361,7 @@ def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
     signed = replace(analysis.review.responses[-1], measures=measures_of(analysis.compared.points))
     made = replace(analysis, review=replace(analysis.review, responses=(signed,)))
     assert not made.response_outdated
-    assert not anonymous(made, NAMES, Options()).analysis.response_outdated
+    assert not deidentify(made, NAMES, Options()).analysis.response_outdated
 
 
 def test_contours_and_key_slices_keep_the_names_of_regions(analysis, tmp_path):
@@ -370,7 +370,7 @@ def test_contours_and_key_slices_keep_the_names_of_regions(analysis, tmp_path):
         pytest.skip("NIfTI has no DICOM objects")
     asked = replace(analysis.options, also=frozenset(Extra), include_unaccepted=True)
     analysis = replace(analysis, options=asked)
-    nameless = anonymous(analysis, NAMES, Options())
+    nameless = deidentify(analysis, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     contours, slices = (
         pydicom.dcmread(tmp_path / "out" / "dicom" / f"{name}.dcm")
@@ -389,7 +389,7 @@ def test_without_it_the_names_are_there(analysis, tmp_path):
 def test_it_fits_the_deidentified_study(analysis, tmp_path):
     if analysis.study.kind is not StudyKind.DICOM:
         pytest.skip("NIfTI has no UIDs")
-    nameless = anonymous(analysis, NAMES, Options())
+    nameless = deidentify(analysis, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     deidentify_folder(analysis.study.root, tmp_path / "study", NAMES, Options())
     there = {
@@ -426,7 +426,7 @@ def test_a_patient_whose_images_differ_in_the_id_has_one_pseudonym(
         with edited_dicom(file.path) as dataset:
             dataset.PatientID = stated
     study = open_study(folder, same_patient=True)
-    nameless = anonymous(make_analysis(two_lesions, study), NAMES, Options())
+    nameless = deidentify(make_analysis(two_lesions, study), NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
     deidentify_folder(folder, tmp_path / "images", NAMES, Options(keep_faces=True))
     copies = tmp_path / "images" / NAMES.uid(study.series[MrSequence.T1C].uid)

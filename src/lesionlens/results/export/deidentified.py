@@ -1,6 +1,6 @@
-"""Anonymise a result: names, files, times and tracking UIDs before it is written.
+"""De-identify a result: names, files, times and tracking UIDs before it is written.
 
-`anonymous` returns an analysis without them, which exporters write as usual; `finish` then cleans
+`deidentify` returns an analysis without them, which exporters write as usual; `finish` then cleans
 the DICOM objects, whose other UIDs come from the study, and text that still has an original UID.
 """
 
@@ -59,8 +59,8 @@ _QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'(?:[^\'\\]|\\.)*\'(?!\w)')
 
 
 @dataclass(frozen=True, slots=True)
-class Anonymous:
-    """An anonymised analysis, and the cleaner for its files."""
+class Deidentified:
+    """A de-identified analysis, and the cleaner for its files."""
 
     analysis: Analysis
     """The analysis with the same voxels, findings and decisions."""
@@ -77,7 +77,7 @@ class Anonymous:
                 path.write_text(replace_names(text, self.new_uids), encoding="utf-8")
 
 
-def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
+def deidentify(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Deidentified:
     """Remove what identifies the patient from an analysis.
 
     Names of the study, its files and series, readers' names and reasons, input digests and times
@@ -102,7 +102,9 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     def new_uid(uid: str | None) -> str | None:
         return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
 
-    all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
+    all_series = {
+        key: _deidentified_series(series, key.value) for key, series in study.series.items()
+    }
     notices = (PICTURES_OF_THE_HEAD, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
@@ -110,7 +112,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     rules = _rules(clean, new_uid, days, _aliases(analysis.review))
     renamed = with_uids(analysis, new_uids).with_findings(lambda f: _rewritten(f, rules))
     run, prepared = renamed.run, analysis.prepared
-    return Anonymous(
+    return Deidentified(
         replace(
             renamed,
             study=replace(nameless_study, uid=new_uid(study.uid), selected=None),
@@ -156,7 +158,7 @@ def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
         return known_id or str(header.get("StudyInstanceUID") or ""), identifying_words(header)
 
 
-def _anonymous_series(series: Series, key: str) -> Series:
+def _deidentified_series(series: Series, key: str) -> Series:
     files = tuple(
         replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
     )
