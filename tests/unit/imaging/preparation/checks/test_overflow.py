@@ -14,6 +14,8 @@ from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
+pytestmark = pytest.mark.usefixtures("name_unchecked")
+
 
 @pytest.fixture(scope="module")
 def scan():
