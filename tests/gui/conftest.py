@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -123,41 +122,6 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     settings._clear_plugin_settings_cache()
 
 
-@pytest.fixture(scope="package")
-def verdicts() -> dict[tuple[Any, ...], tuple[MrSequence, ...]]:
-    """Which names of images are exchanged, by the images' digests."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def names_checked_once(verdicts: dict[tuple[Any, ...], tuple[MrSequence, ...]]) -> Iterator[None]:
-    """Check the names of the same images once; later tests get the same verdict.
-
-    Every study that opens is checked: a tenth of the time of these tests, on a few heads.
-    """
-    from lesionlens.imaging.preparation.checks import early_name_check
-
-    check = early_name_check.exchanged_before_registration
-
-    def remembered(scans: early_name_check.Scans, **more: Any) -> tuple[MrSequence, ...]:
-        images = tuple(
-            (
-                sequence,
-                voxels.shape,
-                voxels.dtype,
-                hashlib.sha256(voxels.tobytes() + grid.affine.tobytes()).digest(),
-            )
-            for sequence, (voxels, grid) in scans.items()
-        )
-        if images not in verdicts:
-            verdicts[images] = check(scans, **more)
-        return verdicts[images]
-
-    with pytest.MonkeyPatch.context() as change:
-        change.setattr(early_name_check, "exchanged_before_registration", remembered)
-        yield
-
-
 @pytest.fixture
 def viewer(
     shared_window: Any, own_settings: None, qtbot: Any, request: pytest.FixtureRequest
@@ -181,7 +145,6 @@ def viewer(
 def panel(
     viewer: Any,
     coarse: None,
-    names_checked_once: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:

@@ -44,11 +44,6 @@ class Counts(ctypes.Structure):
     )
 
 
-@pytest.fixture(scope="module")
-def names_checked_once():
-    """Check the names of each study here, as what the check holds counts too."""
-
-
 def in_use_mib():
     """Return what is in use by the C allocator, after the collector.
 
