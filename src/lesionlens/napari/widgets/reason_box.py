@@ -48,9 +48,11 @@ class ReasonBox(QComboBox):
         """Whether no reason can be given."""
         return bool(self.lineEdit().isReadOnly())
 
-    @property
-    def _is_typed(self) -> bool:
-        return self.currentText() not in REASONS
+    def _discards(self, key: int) -> bool:
+        if self.refusing:
+            return key not in _LEAVING
+        is_typed = self.currentText() not in REASONS
+        return key in _STUDY_KEYS or (key in _SLICE_KEYS and is_typed)
 
     def _settle(self) -> None:
         if not self.refusing:
@@ -77,9 +79,7 @@ class ReasonBox(QComboBox):
         """
         if event.key() == Qt.Key.Key_Escape:
             self.left.emit()
-        elif event.key() in _STUDY_KEYS or (event.key() in _SLICE_KEYS and self._is_typed):
-            event.accept()
-        elif self.refusing and event.key() not in _LEAVING:
+        elif self._discards(event.key()):
             event.accept()
         else:
             super().keyPressEvent(event)
