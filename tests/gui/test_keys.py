@@ -147,6 +147,35 @@ def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
     assert reviewed.window().focusWidget() is table
 
 
+_PAGES = (Qt.Key.Key_PageDown, Qt.Key.Key_PageUp)
+_ARROWS = (Qt.Key.Key_Down, Qt.Key.Key_Up)
+
+
+@pytest.mark.parametrize("key", [*_PAGES, *_ARROWS])
+def test_keys_of_studies_and_slices_do_not_replace_a_typed_reason(reviewed, qtbot, key):
+    """PgDown, pressed for the next study, recorded "vessel" in place of what was typed."""
+    settled_in(reviewed, qtbot)
+    reviewed.commands.run("accept")
+    line = reviewed.candidates.reason.lineEdit()
+    qtbot.keyClicks(line, "seen on FLAIR")
+    qtbot.keyClick(line, key)
+    assert line.text() == "seen on FLAIR"
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert reviewed.session.state.review.events[-1].reason == "seen on FLAIR"
+
+
+def test_arrows_choose_a_reason_and_the_keys_of_studies_none(reviewed, qtbot):
+    settled_in(reviewed, qtbot)
+    reviewed.commands.run("accept")
+    line = reviewed.candidates.reason.lineEdit()
+    for key in _PAGES:
+        qtbot.keyClick(line, key)
+    (event,) = reviewed.session.state.review.events
+    assert event.reason is None
+    qtbot.keyClick(line, Qt.Key.Key_Down)
+    assert reviewed.session.state.review.events[-1].reason == "vessel"
+
+
 def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     reviewed.window().show()
     qtbot.waitUntil(lambda: reviewed.drops is not None, timeout=PATIENCE_MS)

@@ -506,6 +506,15 @@ def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, una
     assert session.state.message == hidden
 
 
+@pytest.mark.parametrize("key", [Qt.Key.Key_PageUp, Qt.Key.Key_PageDown])
+def test_keys_of_studies_do_not_change_the_confidence(panel, unaided, qtbot, key):
+    """PgUp, pressed for the previous study, made it 100%."""
+    field = panel.read_block.findChild(QSpinBox)
+    field.setValue(80)
+    qtbot.keyClick(field, key)
+    assert field.value() == 80
+
+
 def test_keys_are_commands_again_after_enter_in_the_confidence(panel, unaided, qtbot):
     """Shift+X after the rating of a mark did nothing, without a word."""
     acts, _ = unaided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
@@ -15,6 +16,17 @@ from lesionlens.site.database.records import Mark
 
 _NOT_STATED = -1
 VISIBLE_ROWS = 4
+
+
+class _ConfidenceBox(QSpinBox):
+    """A percentage that the keys of studies do not change: a page is the whole range."""
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Ignore PgUp and PgDown."""
+        if event.key() in (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown):
+            event.accept()
+        else:
+            super().keyPressEvent(event)
 
 
 class ReadBlock(Section):
@@ -32,7 +44,7 @@ class ReadBlock(Section):
         self._list.itemClicked.connect(
             lambda item: self.go_to_requested.emit(item.data(Qt.ItemDataRole.UserRole).at_mm)
         )
-        self._confidence = QSpinBox()
+        self._confidence = _ConfidenceBox()
         self._confidence.setRange(_NOT_STATED, 100)
         self._confidence.setSpecialValueText("not stated")
         self._confidence.setSuffix("%")

@@ -10,6 +10,8 @@ from lesionlens.base.records.review import MAX_REASON
 
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 _PLACEHOLDER = "reason (optional)"
+_STUDY_KEYS = (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+_SLICE_KEYS = (Qt.Key.Key_Up, Qt.Key.Key_Down)
 _LEAVING = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Tab, Qt.Key.Key_Backtab)
 
 
@@ -46,6 +48,12 @@ class ReasonBox(QComboBox):
         """Whether no reason can be given."""
         return bool(self.lineEdit().isReadOnly())
 
+    def _discards(self, key: int) -> bool:
+        if self.refusing:
+            return key not in _LEAVING
+        is_typed = self.currentText() not in REASONS
+        return key in _STUDY_KEYS or (key in _SLICE_KEYS and is_typed)
+
     def _settle(self) -> None:
         if not self.refusing:
             self.settled.emit()
@@ -64,10 +72,14 @@ class ReasonBox(QComboBox):
             super().wheelEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Leave the field by Escape; the text is kept."""
+        """Leave the field by Escape; the text is kept.
+
+        The keys of studies choose no reason, and those of slices replace none that was typed: a
+        reason that is chosen counts as entered.
+        """
         if event.key() == Qt.Key.Key_Escape:
             self.left.emit()
-        elif self.refusing and event.key() not in _LEAVING:
+        elif self._discards(event.key()):
             event.accept()
         else:
             super().keyPressEvent(event)

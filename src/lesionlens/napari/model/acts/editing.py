@@ -87,7 +87,7 @@ class Editing(StateHolder):
         return replace(draft, changed=None)
 
     def resume(self) -> None:
-        """Continue the interrupted strokes, where they lie."""
+        """Continue the interrupted strokes, and go to them; to the outline if they are unknown."""
         state, draft = self._state, self._state.draft
         if state.analysis is None or draft is None or state.editing is not None:
             return
@@ -97,7 +97,8 @@ class Editing(StateHolder):
             self._choose(candidate=number)
             self.show_contours()
         self._begin(Edit(number, draft.tracking_uid, continues_draft=True))
-        voxels = np.argwhere(draft.drawn)
+        strokes = draft.changed if draft.changed is not None else np.zeros(0, bool)
+        voxels = np.argwhere(strokes if strokes.any() else draft.drawn)
         if len(voxels) and state.overlays is not None:
             distances = np.abs(voxels - voxels.mean(axis=0)).sum(axis=1)
             central_mm = state.overlays.grid.to_mm(voxels[distances.argmin()])

@@ -250,6 +250,21 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     assert visited == [PositionVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
+def test_the_views_go_to_the_interrupted_strokes_and_not_to_the_middle_of_the_outline(session):
+    """In thick slices they showed a plane of the same slice on which nothing was drawn."""
+    visited = []
+    session.happened.connect(visited.append)
+    grid = session.state.overlays.grid
+    drawn, strokes = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
+    drawn[5:8, 6:9, 7:10] = 1
+    drawn[1, 2, 10] = 1
+    strokes[1, 2, 10] = True
+    uid = session.state.analysis.findings.candidates[0].tracking_uid
+    session.offer(OutlineDraft(uid, drawn, changed=strokes))
+    session.resume()
+    assert visited == [PositionVisited(tuple(grid.to_mm((1, 2, 10)).tolist()))]
+
+
 def test_interrupted_strokes_go_on_beside_the_outline_of_the_network(session):
     """The panel named a white outline that was not shown, nor any after Done."""
     candidate = session.state.analysis.findings.candidates[0]
