@@ -18,6 +18,7 @@ from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
 from lesionlens.napari.model.screen.map_layers import ATTENTION
+from lesionlens.napari.model.screen.slice_annotations import OUTSIDE
 from lesionlens.napari.widgets.study_menus import other_menu
 
 
@@ -201,6 +202,20 @@ def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doub
     panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
     found = f"interpolated from {thick.spacing_mm.max():.3g} mm slices"
     assert found in linked.drawing(t1c).lines
+
+
+def test_only_images_of_the_study_have_slice_numbers(doubled):
+    """Those of the grid that another image was resampled to are numbers of no series."""
+    panel, linked, adc, t1c = doubled
+    assert not any(line.startswith("slice ") for line in linked.drawing(adc).lines)
+    assert linked.drawing(t1c).lines[1].startswith("slice ")
+    other = panel.session.state.choices.views.compared
+    edge = {
+        sequence: Volume(volume.data[..., :2], Grid((*volume.grid.shape[:2], 2), volume.affine))
+        for sequence, volume in other.volumes.items()
+    }
+    panel.session.choose_views(compared=replace(other, volumes=edge))
+    assert linked.drawing(adc).lines == ("ADC (ep2d of Doe) · axial", OUTSIDE)
 
 
 def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):

@@ -12,6 +12,7 @@ from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.overlays.window_level import Limits, dragged
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
+from lesionlens.napari.model.screen.slice_annotations import OUTSIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class ComparedImages:
         title = compared.description if board.views.shows_identity else compared.plain
         plane_name = tile.plane.value if compared.other_image else drawing.lines[0]
         resampled = compared.resampled.get(tile.sequence)
-        position = drawing.lines[1:2] if resampled else drawing.lines[1:]
+        # its slices are those of the grid that it was resampled to or cropped on, of no series
+        described = [OUTSIDE] if OUTSIDE in drawing.lines else [resampled or "", *drawing.lines[2:]]
         return replace(
             drawing,
             lines=(
                 f"{title} · {plane_name}",
-                *position,
-                *filter(None, (resampled, *compared.registration.splitlines())),
+                *filter(None, (*described, *compared.registration.splitlines())),
             ),
             outlines=self.artist.flagged(own_board, tile, viewpoint, compared.components),
             box=None,

@@ -22,6 +22,7 @@ SLAB_MM = 10.0
 """Thickness of the maximum intensity projection."""
 MARK_MM = 3.0
 """Maximum distance of a mark that is shown on a slice; on its own slice it always is."""
+OUTSIDE = "outside this series"
 
 
 class View(NamedTuple):
@@ -93,7 +94,7 @@ def annotations_of(
     if picture is None or image is None:
         return (first,)
     if image.number == 0:
-        return first, "outside this series"
+        return first, OUTSIDE
     overlays, analysis = board.overlays, board.analysis
     moved = overlays is not None and analysis is not None and tile.sequence in overlays.registered
     grid = analysis.study.series[tile.sequence].grid if analysis and moved else picture.grid
