@@ -100,8 +100,9 @@ def use(
     """Select a version: any that was accepted before, or the packaged weights."""
     from lesionlens.network.versions import WeightsStore
 
-    WeightsStore().use(version, by=checks.person_name(by), why=why)
-    return CommandOutput((f"{plain(version)} is in use from now on",))
+    if WeightsStore().use(version, by=checks.person_name(by), why=why):
+        return CommandOutput((f"{plain(version)} is in use from now on",))
+    return CommandOutput((f"{plain(version)} was already in use; nothing was changed",))
 
 
 def back(by: By, why: Why = "") -> CommandOutput:

@@ -122,8 +122,7 @@ class WeightsStore:
     def in_use(self) -> WeightsVersion | None:
         """The active version; None for the shipped weights."""
         log = self._log()
-        active = log.acts[-1].use if log.acts else DEFAULT_NAME
-        return next((version for version in log.versions if version.name == active), None)
+        return next((version for version in log.versions if version.name == _active(log)), None)
 
     def version(self, name: str) -> WeightsVersion | None:
         """Return a version by its name; None if there is none."""
@@ -182,8 +181,10 @@ class WeightsStore:
         self._write(_Log(versions=(*log.versions, accepted), acts=(*log.acts, activation)))
         return accepted
 
-    def use(self, name: str, *, by: str, why: str = "") -> None:
+    def use(self, name: str, *, by: str, why: str = "") -> bool:
         """Activate a version; `DEFAULT_NAME` for the shipped weights.
+
+        False, with nothing written, if it is already active.
 
         Raises
         ------
@@ -202,8 +203,11 @@ class WeightsStore:
                         next_step="Choose one of them: lesionlens weights list",
                     )
                 self.verified(by_name[name])
+            if name == _active(log):
+                return False
             activation = UseAct(use=name, by=by, time=utc_now(), why=why)
             self._write(_Log(versions=log.versions, acts=(*log.acts, activation)))
+            return True
 
     def parent_of(self, version: WeightsVersion) -> str | None:
         """Return the name of the weights that a version was trained from; None if not kept here."""
@@ -280,6 +284,10 @@ class WeightsStore:
     def _write(self, log: _Log) -> None:
         with _writing():
             write_atomically(self.folder / LOG_NAME, log.file_text())
+
+
+def _active(log: _Log) -> str:
+    return log.acts[-1].use if log.acts else DEFAULT_NAME
 
 
 def _reason(action: str, why: str) -> str:

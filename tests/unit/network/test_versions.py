@@ -48,6 +48,19 @@ def test_what_was_accepted_is_used_where_nothing_is_named(store, random_weights,
     assert weights.chosen_path(None) == store.path("v1")
 
 
+def test_weights_that_are_already_in_use_add_no_line_to_the_history(
+    store, random_weights, tmp_path
+):
+    assert not store.use("default", by="B")
+    assert store.acts == ()
+    accepted(store, random_weights, tmp_path)
+    assert command.use("v1", by="B").output == ("v1 was already in use; nothing was changed",)
+    assert [act.use for act in store.acts] == ["v1"]
+    assert command.use("default", by="B").output == ("default is in use from now on",)
+    assert not store.use("default", by="B", why="again")
+    assert [act.use for act in store.acts] == ["v1", "default"]
+
+
 def test_a_version_is_taken_back_to_its_parent_and_nothing_is_deleted(
     store, random_weights, tmp_path
 ):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import ResourceError, is_full_disk
 from lesionlens.base.files import access
 from lesionlens.base.text import encodable
 
@@ -38,6 +38,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
             access.restrict(temporary)
             flush(temporary)
             temporary.replace(path)
+        except OSError as error:
+            if error.filename is None and is_full_disk(error):  # a failed write names no file
+                error.filename = str(path)
+            raise
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -1,10 +1,13 @@
 """A file is replaced whole, or is as it was."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from lesionlens.base.errors import os_reason
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically, write_together
 
 
@@ -29,6 +32,24 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
     with pytest.raises(OSError, match="no space"):
         fail_halfway()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
+
+
+def test_a_full_disk_names_the_file_that_did_not_fit(tmp_path, monkeypatch):
+    """A failed write names no file: the message was only "No space left on device"."""
+
+    def fill(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_atomically(run / "split.json", "{}")
+    assert os_reason(caught.value) == "No space left on device (run/split.json)"
+    monkeypatch.setattr(os, "fsync", fill)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_together([(run / "page.html", ""), (run / "record.json", "")])
+    assert os_reason(caught.value) == "No space left on device (run/record.json)"
+    assert not run.exists()
 
 
 def test_others_cannot_read_a_file_while_it_is_written(tmp_path):
