@@ -412,7 +412,7 @@ def test_the_row_of_the_candidate_in_focus_stays_highlighted_where_no_other_can_
     for _ in range(2):
         table.setCurrentIndex(reviewed.candidates.model.index(1, 0))
         assert reviewed.session.state.choices.candidate == 1
-        assert reviewed.session.state.message.startswith("A job is still running")
+        assert reviewed.session.state.message.startswith("Another: wait until it finishes")
         qtbot.waitUntil(lambda: table.currentIndex().row() == 0, timeout=PATIENCE_MS // 4)
         assert [index.row() for index in table.selectionModel().selectedRows()] == [0]
     let_go.set()

@@ -276,7 +276,7 @@ def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
     """A folder that was chosen while something ran was ignored."""
     panel, _ = compared
     assert not panel.actions_.open(analysis.study.root)
-    assert "A job is still running" in reads(panel)
+    assert "Comparing: wait until it finishes" in reads(panel)
     panel.jobs.stop()
     assert not panel.actions_.open_dropped((analysis.study.root,))
     assert "The last job is being stopped" in reads(panel)  # cancelling again would not help

@@ -607,7 +607,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     panel.commands.run("compare")
     assert panel.jobs.running
     panel.commands.run("compare")
-    assert "A job is still running" in session.state.message
+    assert "Comparing: wait until it finishes" in session.state.message
     wait(qtbot, panel)
     there = session.state.choices.views.compared
     assert set(there.volumes) >= {MrSequence.T1C}

@@ -124,7 +124,7 @@ def test_a_result_of_another_study_is_not_offered_while_a_job_runs(
     loaded.actions_.reopen(tmp_path / "result")
     assert not any(box.isVisible() for box in loaded.findChildren(QMessageBox))
     assert loaded.session.state.study is study
-    assert loaded.session.state.message.startswith("A job is still running")
+    assert loaded.session.state.message.startswith("Analysing: wait until it finishes")
     assert not loaded.session.state.activity.stopping
     let_go.set()
     wait(qtbot, loaded)

@@ -16,7 +16,7 @@ from lesionlens.napari.model.state.state import Request
 def test_a_running_job_keeps_its_progress_when_napari_itself_has_a_question(monkeypatch, running):
     """The line with *Cancel* went, and the study that was chosen could not be opened."""
     panel, paths = Mock(), (Path("study"),)
-    panel.jobs.busy_reason = "A job is still running." if running else ""
+    panel.jobs.busy_reason = "Analysing: wait until it finishes." if running else ""
     panel.session.refuses.side_effect = bool
     monkeypatch.setattr(current_window, "_viewer", Mock())
     monkeypatch.setattr(current_window, "open_panel", lambda _: panel)

@@ -27,7 +27,6 @@ from lesionlens.napari.qt.threads import start_thread
 logger = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 0.15  # minimum time between two progress reports of a stage
-_BUSY = "A job is still running: wait for it or cancel it, then try again."
 _STOPPING = "The last job is being stopped: wait until its current step finishes, then try again."
 _SHUTDOWN_WAIT_S = 10.0  # maximum wait for cancelled tasks when the application ends
 _running: dict[threading.Thread, threading.Event] = {}
@@ -59,6 +58,7 @@ class Jobs(QObject):
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
         self._messenger: Messenger | None = None
+        self._name = ""
         self._on_result: Callable[[Any], str | None] | None = None
         self._on_error: Callable[[BaseException], None] | None = None
         self._newest = cancel_if_deleted(self)
@@ -73,7 +73,9 @@ class Jobs(QObject):
         """The reason, for the reader, why no task can be started now; empty if one can."""
         if not self.running:
             return ""
-        return _STOPPING if self._cancel.is_set() else _BUSY
+        if self._cancel.is_set():
+            return _STOPPING
+        return f"{self._name}: wait until it finishes, or cancel it, then try again."
 
     def start(
         self,
@@ -107,7 +109,7 @@ class Jobs(QObject):
         if self.running:
             return self._session.decline(self.busy_reason)
         self._cancel = self._newest[0] = threading.Event()
-        self._on_result, self._on_error = on_result, on_error
+        self._name, self._on_result, self._on_error = name, on_result, on_error
         messenger = Messenger()
         messenger.progressed.connect(self._on_progress)
         messenger.finished.connect(self._on_finished)
