@@ -305,21 +305,6 @@ def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbo
     )
 
 
-def test_a_split_says_where_to_point_after_the_layout_changes(missed):
-    """The split still waited for a click, but its hint was gone."""
-    acts = missed.actions_
-    missed.commands.run("edit_outline")
-    missed.commands.run("split")
-    acts.adder.add_split_point(LEFT)
-    hint = missed.session.state.message
-    assert hint == "Now point at the other half."
-    acts.show_layout(Layout.PAIR)
-    assert missed.session.state.message == hint
-    missed.commands.run("cancel_pointing")
-    acts.show_layout(Layout.SINGLE)
-    assert missed.session.state.message == ""
-
-
 def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):
     """In 3-D, the slice that the canvas had shown before cut it, without a line to see."""
     missed.commands.run("edit_outline")

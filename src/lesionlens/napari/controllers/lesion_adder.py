@@ -21,13 +21,18 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.overlays.maps import cavity_of
 from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
-from lesionlens.napari.model.wording.edits import split_hint, why_not_added, why_not_merged
+from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
 _NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split once it is finished."
 _CAVITY_IS_WHOLE = "The resection cavity cannot be split: erase what is not cavity."
+_POINT_HALVES = (
+    "Point at one half, then at the other: click, or press Shift+Y with the pointer there; "
+    "Esc cancels."
+)
+_POINT_OTHER_HALF = "Now point at the other half."
 
 _CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (Shift+D)."
 """Added after a merge; of two placed diameters, those of the kept candidate remain."""
@@ -254,7 +259,7 @@ class LesionAdder:
         """Begin a split by two points."""
         if self._edited_labels() is not None:
             self.session.choose_tools(points=())
-            self.session.notify(split_hint(self.session.state))
+            self.session.notify(_POINT_HALVES)
 
     def add_split_point(self, point_mm: Point) -> bool:
         """Add a split point; False if no split is in progress."""
@@ -264,7 +269,7 @@ class LesionAdder:
         points = (*points, point_mm)
         if len(points) < 2:
             self.session.choose_tools(points=points)
-            self.session.notify(split_hint(self.session.state))
+            self.session.notify(_POINT_OTHER_HALF)
             return True
         self.session.choose_tools(points=None)
         first_mm, second_mm = points

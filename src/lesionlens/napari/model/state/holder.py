@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.state.state import Activity, Problem, State
-from lesionlens.napari.model.wording.edits import split_hint
 
 
 class JobReports(ABC):
@@ -118,10 +117,10 @@ class StateHolder(JobReports):
         self.changed.emit(old, state)
 
     def _choose(self, **changes: Any) -> None:
-        """Change choices and clear the previous message, but not the hint of a split."""
+        """Change choices and clear the previous message."""
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
-            self._set(choices=choices, message=split_hint(self._state))
+            self._set(choices=choices, message="")
 
     @override
     def decline(self, reason: str) -> bool:

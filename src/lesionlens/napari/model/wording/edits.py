@@ -25,11 +25,6 @@ _ORIGINAL_LEGENDS = {
 _DIAMETERS_REPLACED = (
     "The diameters placed by hand lie mostly outside the new outline and are measured again"
 )
-_POINT_HALVES = (
-    "Point at one half, then at the other: click, or press Shift+Y with the pointer there; "
-    "Esc cancels."
-)
-_POINT_OTHER_HALF = "Now point at the other half."
 FOCUS = "Go to a candidate first (N, or its row)"
 
 
@@ -64,13 +59,6 @@ def why_not_measured(state: State) -> str:
     if state.analysis is None:
         return missing_analysis_reason(state, "measure")
     return FOCUS if state.choices.candidate is None else ""
-
-
-def split_hint(state: State) -> str:
-    """Return where to point next, while a split waits for a click; otherwise empty."""
-    if state.tools.points is None:
-        return ""
-    return _POINT_OTHER_HALF if state.tools.points else _POINT_HALVES
 
 
 def missing_analysis_reason(state: State, act: str) -> str:
