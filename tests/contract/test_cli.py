@@ -380,6 +380,25 @@ def wait_until_it_listens(pid: int, patience: float = 60) -> None:
     pytest.fail("the command never listened to SIGTERM")
 
 
+def test_an_interrupt_where_python_ignores_it_prints_nothing_and_stays_requested():
+    """In a callback of an import it printed a traceback before the message."""
+    script = """
+import os, signal, weakref
+from lesionlens.cli.console import STOP
+STOP.install_handlers()
+item = set()
+reference = weakref.ref(item, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del item
+reference = weakref.ref(failing := {0}, lambda _: 1 / 0)
+del failing
+print(STOP.is_set())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n"
+    assert "Interrupt" not in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     ("name", "seconds"),

@@ -921,7 +921,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     for sequence, drawing in held.items():
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
         assert drawing.lines[0].startswith("prior") is swapped
-        from_thick = "interpolated from 5 mm slices" in drawing.lines[2:]
+        from_thick = "interpolated from 5 mm slices" in drawing.lines[1:]
         assert from_thick is (sequence is MrSequence.FLAIR)
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)

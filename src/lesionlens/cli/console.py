@@ -60,7 +60,12 @@ class StopRequest(threading.Event):
         self._raise_interrupt = False
 
     def install_handlers(self) -> None:
-        """Install handlers for these signals (main thread only)."""
+        """Install handlers for these signals (main thread only).
+
+        Nothing is printed of an interrupt in a callback, where Python ignores it: the work polls
+        the request.
+        """
+        sys.unraisablehook = _report_unraisable
         for number in signals_to_handle():
             signal.signal(number, self._on_signal)
 
@@ -70,6 +75,14 @@ class StopRequest(threading.Event):
             self.set()
             if self._raise_interrupt:
                 raise Interrupt
+
+
+_former_hook = sys.unraisablehook
+
+
+def _report_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    if not issubclass(unraisable.exc_type, Interrupt):
+        _former_hook(unraisable)
 
 
 logger = logging.getLogger(__name__)
