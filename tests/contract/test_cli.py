@@ -393,7 +393,9 @@ reference = weakref.ref(failing := {0}, lambda _: 1 / 0)
 del failing
 print(STOP.is_set())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "True\n"
     assert "Interrupt" not in done.stderr
     assert "ZeroDivisionError" in done.stderr
