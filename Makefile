@@ -47,6 +47,8 @@ lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/npe2 validate --imports lesionlens
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/size.py
 
 format: install
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -157,7 +157,7 @@ def _packed(data: bytes) -> str:
 
 
 def _blocks(network: Path) -> Mapping[str, str]:
-    import onnx  # noqa: PLC0415  an extra, which has exported the network
+    import onnx
 
     shipped_file(BRAIN)  # the ONNX file refers to these weights
     brain = onnx.load(shipped_file(BRAIN, onnx=True))

@@ -265,7 +265,7 @@ class _SyntheticCases:
         self._mixed = mixed
         self.training: TrainedCases = {}
 
-    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002
+    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:
         return ()
 
     def source(

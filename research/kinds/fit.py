@@ -139,7 +139,7 @@ def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
 
 def logistic_weights(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
     """Return the (1 + 2 F, K) weights of a logistic regression on some of the rows."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (of no extra)
+    from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
         design[rows, 1:], samples.kind[rows], sample_weight=samples.weight[rows]
@@ -162,7 +162,7 @@ class KindFit:
 
 def fit(samples: Samples, subset: frozenset[MrSequence]) -> KindFit:
     """Fit the model of a subset; the temperature is fitted on held-out patients."""
-    from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
+    from sklearn.model_selection import GroupKFold
 
     columns = columns_of(samples, subset)
     model, values = empty_model(samples, columns), samples.values[:, columns]

@@ -29,7 +29,7 @@ def _ventricle_core(csf: np.ndarray, depth: np.ndarray, mm: np.ndarray) -> np.nd
 
 def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
     """Return the maps, (7, I, J, K) float64 0-1 in RAS, and their affine (4, 4)."""
-    from nilearn import datasets  # noqa: PLC0415  (of no extra)
+    from nilearn import datasets
 
     grey_image = datasets.load_mni152_gm_template(resolution=RESOLUTION_MM)
     affine = np.asarray(grey_image.affine)

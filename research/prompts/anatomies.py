@@ -26,9 +26,9 @@ def read_structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[in
 
     Deep grey matter is never a target: it is held out of training.
     """
-    import nibabel as nib  # noqa: PLC0415  (training needs no reader)
+    import nibabel as nib
 
-    from research.make.anatomies import SOURCE_VALUES  # noqa: PLC0415  (loads nibabel)
+    from research.make.anatomies import SOURCE_VALUES
 
     image = nib.as_closest_canonical(nib.load(file))
     values = np.asarray(image.dataobj).astype(np.int32)

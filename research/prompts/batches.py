@@ -170,7 +170,7 @@ _generator: BatchGenerator | None = None
 
 
 def _start_worker(settings: BatchSettings) -> None:
-    global _generator  # noqa: PLW0603
+    global _generator
     end_with_parent()
     torch.set_num_threads(1)
     _generator = BatchGenerator(settings)

@@ -78,15 +78,15 @@ def without_candidates(result: Result) -> Result:
     emptied = replace(
         analysis, volumes=replace(analysis.volumes, labels=empty), findings=empty_findings
     )
-    return Result(emptied, result._prediction, result.engine)  # noqa: SLF001
+    return Result(emptied, result._prediction, result.engine)
 
 
 class InputSimulator:
     """Pointer and keys of the X display, controlled by xdotool while the window runs."""
 
     def __init__(self, panel: LesionLens) -> None:
-        self._panel, window = panel, panel.viewer.window._qt_window  # noqa: SLF001
-        self._canvas = panel.viewer.window._qt_viewer.canvas  # noqa: SLF001
+        self._panel, window = panel, panel.viewer.window._qt_window
+        self._canvas = panel.viewer.window._qt_viewer.canvas
         window.move(0, 0)
         process_events()
         self.xdotool("windowfocus", str(int(window.winId())))
@@ -166,7 +166,7 @@ def give_prompt(
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
-        if not panel.latest_request.running and panel.actions_.prompting._answering_outline is None:  # noqa: SLF001
+        if not panel.latest_request.running and panel.actions_.prompting._answering_outline is None:
             break
         time.sleep(0.002)
     process_events()

@@ -254,7 +254,7 @@ def _pasted_mask(task: Task, crop: Crop, mask: Mask) -> Mask:
 
 def random_walker_segmenter(task: Task, request: PromptRequest) -> Mask:
     """Segment by scikit-image's random walker (Grady 2006) on all sequences."""
-    from skimage.segmentation import random_walker  # noqa: PLC0415
+    from skimage.segmentation import random_walker
 
     crop, images, seeds = _crop(task, request)
     data = np.moveaxis(images, 0, -1)
@@ -264,7 +264,7 @@ def random_walker_segmenter(task: Task, request: PromptRequest) -> Mask:
 
 def watershed_segmenter(task: Task, request: PromptRequest) -> Mask:
     """Segment by scikit-image's watershed on the gradient of all sequences."""
-    from skimage.segmentation import watershed  # noqa: PLC0415
+    from skimage.segmentation import watershed
 
     crop, images, seeds = _crop(task, request)
     gradient = sum(ndimage.gaussian_gradient_magnitude(image, 1.0) for image in images)

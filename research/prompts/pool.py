@@ -140,12 +140,12 @@ def code_of(labels: NDArray[np.uint8], brain: NDArray[np.bool_]) -> NDArray[np.u
 
 def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
     """Write a real case: its analysis, and the predictions from subsets of its sequences."""
-    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415  (not on the GPU machine)
-    from lesionlens.engines.network_input import make_network_input  # noqa: PLC0415
-    from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415
-    from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
-    from lesionlens.imaging.preparation.resampling import resample  # noqa: PLC0415
-    from lesionlens.training.real_cases import lesions  # noqa: PLC0415
+    from lesionlens.base.run_context import SILENT, RunContext
+    from lesionlens.engines.network_input import make_network_input
+    from lesionlens.engines.plugin_engines import make_engine
+    from lesionlens.imaging.preparation.prepare import prepare
+    from lesionlens.imaging.preparation.resampling import resample
+    from lesionlens.training.real_cases import lesions
 
     folder = pool / f"{case.name}"
     if folder.is_dir():
@@ -206,7 +206,7 @@ def main() -> None:
         seed = options.first_seed + number
         add_synthetic(options.pool, seed, network, KINDS[options.kinds])
     if options.cases:
-        from lesionlens.training.references import find_real_cases  # noqa: PLC0415
+        from lesionlens.training.references import find_real_cases
 
         for case in find_real_cases(options.cases, convention=lambda _: None):
             if not options.only or case.name in options.only:

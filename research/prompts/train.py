@@ -111,7 +111,7 @@ class Training:
 
     def save(self) -> None:
         """Write the state and the averaged weights, each atomically."""
-        from safetensors.torch import save_file  # noqa: PLC0415
+        from safetensors.torch import save_file
 
         run_state.save(
             self._out, self.network, self._optimiser, self.step, self._spent, self._origin

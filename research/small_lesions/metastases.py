@@ -225,7 +225,7 @@ def _simulate_lesion(
     fractions = fractions * brain
     membership = torch.cat([own * (1 - fractions.sum(1, keepdim=True)), fractions, nothing], 1)
     config = generator.GeneratorConfig()
-    whole, core, _ = generator._labels(config, frame, membership, brain)[0].bool()  # noqa: SLF001
+    whole, core, _ = generator._labels(config, frame, membership, brain)[0].bool()
     values = _intensities(contrast_streams, levels, plan.kind)
     blurred = np.stack([
         ndimage.gaussian_filter(fractions[0].numpy(), (0, *(sigma,) * 3))

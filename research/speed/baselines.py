@@ -124,7 +124,7 @@ def _monai_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[
         return functional.pad(x, padding)
 
     def segresnet() -> nn.Module:
-        from monai.networks.nets import SegResNet  # noqa: PLC0415  (an extra)
+        from monai.networks.nets import SegResNet
 
         network: nn.Module = SegResNet(
             spatial_dims=3,
@@ -138,7 +138,7 @@ def _monai_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[
         return network.to(device).eval()
 
     def swin() -> nn.Module:
-        from monai.networks.nets import SwinUNETR  # noqa: PLC0415
+        from monai.networks.nets import SwinUNETR
 
         network: nn.Module = SwinUNETR(in_channels=4, out_channels=3, feature_size=48)
         return network.to(device).eval()

@@ -8,7 +8,6 @@ window of 96³, of which a brain at 1 mm takes the number in the table. MONAI's 
 weights, which take the same time as trained ones, and hence no Dice. Every measurement is a process
 of its own.
 """
-# ruff: noqa: PLC0415  (a measurement loads only what it needs)
 
 from __future__ import annotations
 

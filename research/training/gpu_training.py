@@ -82,10 +82,10 @@ _REGIONS = ("WT", "TC", "ET")
 
 def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     """Prepare every case that may be trained on; return the size of all in bytes."""
-    from lesionlens.analysis.evaluation.label_conventions import read_conventions  # noqa: PLC0415
-    from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
-    from lesionlens.training.real_cases import pack_case  # noqa: PLC0415
-    from lesionlens.training.references import find_real_cases  # noqa: PLC0415
+    from lesionlens.analysis.evaluation.label_conventions import read_conventions
+    from lesionlens.imaging.preparation.prepare import prepare
+    from lesionlens.training.real_cases import pack_case
+    from lesionlens.training.references import find_real_cases
 
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []

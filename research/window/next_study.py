@@ -76,14 +76,14 @@ def main(
 
 
 def _keys(*, forward: bool) -> tuple[object, object]:
-    from qtpy.QtCore import Qt  # noqa: PLC0415
+    from qtpy.QtCore import Qt
 
     key = Qt.Key.Key_PageDown if forward else Qt.Key.Key_PageUp
     return key, Qt.KeyboardModifier.NoModifier
 
 
 def _is_prefetched(controller: WorklistController) -> bool:
-    prefetched = controller._next_study._prefetched  # noqa: SLF001
+    prefetched = controller._next_study._prefetched
     return prefetched is None or prefetched.opened.done()
 
 

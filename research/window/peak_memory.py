@@ -76,7 +76,7 @@ def reading_steps(
     meter: MemoryMeter, panel: Any, studies: list[Path]
 ) -> Iterator[Callable[[], bool]]:
     """Act like a reader; yield the condition to wait for between the acts."""
-    from lesionlens.napari.model.choices.choices import Overlay  # noqa: PLC0415  (after the start)
+    from lesionlens.napari.model.choices.choices import Overlay
 
     acts, session = panel.actions_, panel.session
 
@@ -140,12 +140,12 @@ def main() -> None:
     if os.environ.get(TUNE) != "1":
         restart_as_open()
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
-    from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
+    from lesionlens.napari.standalone import keep_no_sources
 
     keep_no_sources()
-    from napari.__main__ import main as napari_main  # noqa: PLC0415
-    from napari.qt import get_qapp  # noqa: PLC0415
-    from qtpy.QtCore import QTimer  # noqa: PLC0415
+    from napari.__main__ import main as napari_main
+    from napari.qt import get_qapp
+    from qtpy.QtCore import QTimer
 
     meter, app = MemoryMeter(), get_qapp()
     original_check = RunContext.check

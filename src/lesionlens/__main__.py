@@ -27,7 +27,7 @@ def run() -> int:
     for number in signals_to_handle():
         signal.signal(number, stop)
     try:
-        from lesionlens.cli.main import run as run_command  # noqa: PLC0415  (see above)
+        from lesionlens.cli.main import run as run_command
 
         if not received_signals:  # Python discards an interrupt in the callback of a weakref
             return run_command()  # which soon has handlers of its own

@@ -1,7 +1,6 @@
 """All deliberate exceptions, each with the exit status of the command line.
 
-Each error states what was found, what was expected and what to do next. All three are required
-keyword arguments.
+`LesionLensError("One plain sentence.", hint="What to do.")`; window and terminal show both.
 """
 
 from __future__ import annotations
@@ -95,22 +94,41 @@ class LesionLensError(Exception):
 
     Parameters
     ----------
-    found, expected, next_step : str
-        Three short texts without a trailing full stop: the observation, the requirement, and what
-        the user can do about it.
-    in_window : str or None
-        The next step in the graphical interface, if `next_step` names an option or a command.
+    message : str
+        One plain sentence.
+    hint : str
+        What the user can do about it, where there is something to do.
+    found, expected, next_step, in_window : str
+        The older form in three parts, until each call has its sentence.
+
+    Examples
+    --------
+    >>> str(LesionLensError("PyTorch is not installed.", hint="Run `pip install torch`."))
+    'PyTorch is not installed. Run `pip install torch`.'
     """
 
     exit_status = 1
 
     def __init__(
-        self, *, found: str, expected: str, next_step: str, in_window: str | None = None
+        self,
+        message: str = "",
+        *,
+        hint: str = "",
+        found: str = "",
+        expected: str = "",
+        next_step: str = "",
+        in_window: str | None = None,
     ) -> None:
-        self.found, self.expected, self.next_step = found, expected, next_step
-        self.in_window = in_window or next_step
-        parts = (f"Found {found}", f"Expected {expected}", next_step)
-        super().__init__(". ".join(part.strip().rstrip(".") for part in parts) + ".")
+        self.found = found or message.removesuffix(".")
+        self.expected, self.next_step = expected, next_step or hint.removesuffix(".")
+        self.in_window = in_window or self.next_step
+        parts = (message or f"Found {found}", expected and f"Expected {expected}", self.next_step)
+        super().__init__(". ".join(part.strip().rstrip(".") for part in parts if part) + ".")
+
+    @property
+    def sentence(self) -> str:
+        """The observation alone, as a sentence."""
+        return f"Found {self.found}." if self.expected else f"{self.found}."
 
 
 class UnusableInputError(LesionLensError):

@@ -121,7 +121,7 @@ class Grid:
         >>> geometry.apply(Grid((4, 4, 4), np.diag([-1.0, 1, 1, 1])).ras_order(), (0, 2, 1))
         array([3., 2., 1.])
         """
-        from nibabel.orientations import inv_ornt_aff, io_orientation  # noqa: PLC0415
+        from nibabel.orientations import inv_ornt_aff, io_orientation
 
         return np.asarray(inv_ornt_aff(io_orientation(self.affine), self.shape))
 

@@ -50,7 +50,7 @@ def data_frame(
         pandas is not installed.
     """
     try:
-        import pandas as pd  # noqa: PLC0415  (an extra)
+        import pandas as pd
     except ImportError as error:
         raise MissingPluginError(
             found="that pandas, which creates data frames, is not installed",
@@ -83,7 +83,7 @@ def pictures(shown: Sequence[tuple[str, NDArray[np.uint8], float]]) -> str:
     shown : sequence of (str, (rows, columns, 3) array, float)
         A caption, the pixels, and the height of a pixel divided by its width.
     """
-    from PIL import Image  # noqa: PLC0415  (slow to import; pages alone need it)
+    from PIL import Image
 
     figures = []
     for caption, pixels, ratio in shown:
@@ -115,8 +115,8 @@ def axial_picture(
     pixels, ratio
         (rows, columns, 3) uint8, and the height of a pixel divided by its width.
     """
-    from nibabel.orientations import apply_orientation, io_orientation  # noqa: PLC0415  (as scipy)
-    from scipy.ndimage import binary_erosion  # noqa: PLC0415  (slow to import; pages alone need it)
+    from nibabel.orientations import apply_orientation, io_orientation
+    from scipy.ndimage import binary_erosion
 
     axes = io_orientation(grid.affine)
     image = apply_orientation(voxels, axes)

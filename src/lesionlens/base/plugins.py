@@ -35,7 +35,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 @cache
-def _points_on(path: tuple[str, ...], group: str) -> tuple[EntryPoint, ...]:  # noqa: ARG001 (key)
+def _points_on(path: tuple[str, ...], group: str) -> tuple[EntryPoint, ...]:
     return tuple(
         sorted(entry_points(group=group), key=lambda point: not _is_own_module(point.module))
     )

@@ -37,7 +37,7 @@ def validated_record(record: Any, kind: type[Record], who: str) -> Record:
         It is something else, or a field has another type; the message does not repeat the value,
         which may name a patient.
     """
-    from pydantic import ValidationError  # noqa: PLC0415  (training does without)
+    from pydantic import ValidationError
 
     try:
         (validated,) = _adapter(kind).validate_python([record])  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def validated_record(record: Any, kind: type[Record], who: str) -> Record:
 
 @cache
 def _adapter(kind: type[Any]) -> TypeAdapter[list[Any]]:
-    from pydantic import ConfigDict, TypeAdapter  # noqa: PLC0415
+    from pydantic import ConfigDict, TypeAdapter
 
     rules = ConfigDict(arbitrary_types_allowed=True, revalidate_instances="always", extra="forbid")
     return TypeAdapter(list[kind], config=rules)  # type: ignore[valid-type]  # a list takes rules

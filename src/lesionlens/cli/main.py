@@ -146,7 +146,7 @@ def _reopen_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123, SIM115
-            os.set_inheritable(stream.fileno(), True)  # noqa: FBT003 -- takes no keywords
+            os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
 
 
@@ -340,7 +340,7 @@ def _joined_paragraphs(text: str | None) -> str:
     return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
-def _version(requested: bool) -> None:  # noqa: FBT001 -- called by typer
+def _version(requested: bool) -> None:
     if requested:
         print(f"lesionlens {metadata.version('lesionlens')}")
         raise typer.Exit

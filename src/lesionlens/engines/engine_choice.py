@@ -98,7 +98,7 @@ class EngineChoice:
         being imported, or the engine is loaded without it, because brain extraction uses torch only
         if it is already imported.
         """
-        from lesionlens.engines.threads import use_threads  # noqa: PLC0415  (heavy)
+        from lesionlens.engines.threads import use_threads
 
         use_threads(self.threads, self._local_name)  # also for what runs until it is loaded
         pool = ThreadPoolExecutor(1, "engine")
@@ -125,8 +125,8 @@ class EngineChoice:
         ServerError
             The server does not answer, or refuses.
         """
-        from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415  (heavy)
-        from lesionlens.engines.threads import use_threads  # noqa: PLC0415
+        from lesionlens.engines.plugin_engines import make_engine
+        from lesionlens.engines.threads import use_threads
 
         if self.server is not None:
             model = None if self.engine == "lens" else self.engine

@@ -31,7 +31,7 @@ _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 
 def _reset_after_fork() -> None:
     """Remove the locks of threads that a forked process does not have."""
-    global _turns_lock  # noqa: PLW0603
+    global _turns_lock
     _turns_lock = threading.Lock()
     _turns.clear()
 

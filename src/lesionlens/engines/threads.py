@@ -20,15 +20,15 @@ def use_threads(count: int | None, engine: str) -> None:
     """
     if count is None:
         return
-    import SimpleITK as sitk  # noqa: PLC0415  (heavy)
+    import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
     if engine == "onnx":
-        from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
+        from lesionlens.network.onnx_session import OnnxSession
 
         OnnxSession.threads = count
     elif "torch" in sys.modules:
-        import torch  # noqa: PLC0415  (waits where another thread is importing it)
+        import torch
 
         torch.set_num_threads(count)
     else:

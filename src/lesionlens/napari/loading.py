@@ -75,8 +75,8 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the first sequence in reference order is last, on top.
     """
-    from lesionlens.imaging.reading import series_choices  # noqa: PLC0415
-    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+    from lesionlens.imaging.reading import series_choices
+    from lesionlens.imaging.reading.readers import open_study
 
     study = open_study(
         paths,
@@ -95,8 +95,8 @@ def read_study(
 
 def _as_analysed(study: Study, result: Path) -> Study:
     """Return a study with the series of a result, or as it is if it is not the result's study."""
-    from lesionlens.results.review.pairing import paired  # noqa: PLC0415
-    from lesionlens.results.review.reopen import read_result, result_folder  # noqa: PLC0415
+    from lesionlens.results.review.pairing import paired
+    from lesionlens.results.review.reopen import read_result, result_folder
 
     try:
         return paired(read_result(result_folder(result), maps=False), study)
@@ -106,10 +106,10 @@ def _as_analysed(study: Study, result: Path) -> Study:
 
 def layers_of(study: Study, context: RunContext) -> list[LayerData]:
     """Load every sequence as layer data; the first in reference order is last."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor
 
-    from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
-    from lesionlens.base.process.retained_memory import trim_memory  # noqa: PLC0415
+    from lesionlens.base.labels import REFERENCE_ORDER
+    from lesionlens.base.process.retained_memory import trim_memory
 
     sequences = [s for s in REFERENCE_ORDER if s in study.series]
 
@@ -133,8 +133,8 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
 
 
 def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
-    from lesionlens.base.records.arrays import Volume  # noqa: PLC0415
-    from lesionlens.napari.model.overlays.maps import (  # noqa: PLC0415
+    from lesionlens.base.records.arrays import Volume
+    from lesionlens.napari.model.overlays.maps import (
         as_acquired,
         axis_aligned,
         image_keywords,
@@ -167,7 +167,7 @@ def smallest_dtype(data: Any) -> Any:
     -------
     (I, J, K) uint8, int16, uint16 or float32
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     low, high = float(data.min(initial=0.0)), float(data.max(initial=0.0))
     for kind in (np.uint8, np.int16, np.uint16):
@@ -187,7 +187,7 @@ def read_by_plugin(paths: Sequence[Path]) -> bool:
     """Return whether the surest reader of existing files and folders is a third party's."""
     if not plugins.has_third_party(plugins.READERS) or not all(path.exists() for path in paths):
         return False
-    from lesionlens.imaging.reading.third_party_readers import select_reader  # noqa: PLC0415
+    from lesionlens.imaging.reading.third_party_readers import select_reader
 
     reader, _ = select_reader(paths)
     return reader is not None and not plugins.is_builtin(reader)
@@ -197,7 +197,7 @@ def _is_part_of_series(path: Path) -> bool:
     """Whether a file is an index or one slice of a series."""
     if path.is_dir() or is_nifti_name(path.name):
         return False
-    from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
+    from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class
 
     return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
 

@@ -109,7 +109,7 @@ class Preferences:
         UnusableInputError
             The template cannot be used.
         """
-        from lesionlens.results.export.sentence import read_template  # noqa: PLC0415
+        from lesionlens.results.export.sentence import read_template
 
         file = self.sentence_template
         template = read_template(Path(file)) if file else ""
@@ -148,7 +148,7 @@ def read_preferences() -> Preferences:
 
 
 def _settings() -> Any:
-    from napari.settings import get_plugin_settings  # noqa: PLC0415
+    from napari.settings import get_plugin_settings
 
     try:
         return get_plugin_settings("lesionlens")
@@ -158,7 +158,7 @@ def _settings() -> Any:
 
 def check_enabled() -> None:
     """Raise MissingPluginError if napari's settings disable the plugin."""
-    from napari.settings import get_settings  # noqa: PLC0415
+    from napari.settings import get_settings
 
     if "lesionlens" in get_settings().plugins.disabled_plugins:
         raise _disabled_error()
@@ -216,17 +216,17 @@ FOLDERS = f"*{os.sep}"
 
 def used_for_folders() -> bool:
     """Whether napari opens folders with LesionLens without asking which reader to use."""
-    from napari.settings import get_settings  # noqa: PLC0415
+    from napari.settings import get_settings
 
     return bool(get_settings().plugins.extension2reader.get(FOLDERS) == "lesionlens")
 
 
-def use_for_folders(enabled: bool) -> None:  # noqa: FBT001 -- a slot
+def use_for_folders(enabled: bool) -> None:
     """Let napari open folders with LesionLens, or ask each time; stored in napari's settings.
 
     A folder that LesionLens declines is offered to the other readers as before.
     """
-    from napari.settings import get_settings  # noqa: PLC0415
+    from napari.settings import get_settings
 
     plugins = get_settings().plugins
     others = {key: name for key, name in plugins.extension2reader.items() if key != FOLDERS}

@@ -44,13 +44,13 @@ def read(path: str | list[str]) -> list[LayerData]:
     paths = study_paths(requested) or tuple(Path(item) for item in requested)
     if "qtpy" not in sys.modules:
         return read_study(paths)
-    from lesionlens.base.errors import PatientConflictError  # noqa: PLC0415
-    from lesionlens.imaging.reading.series_selection import (  # noqa: PLC0415
+    from lesionlens.base.errors import PatientConflictError
+    from lesionlens.imaging.reading.series_selection import (
         NothingRecognisedError,
         SeveralStudiesError,
     )
-    from lesionlens.napari.qt.waiting import run_while_painting, when_idle  # noqa: PLC0415
-    from lesionlens.results.review.reopen import result_of  # noqa: PLC0415
+    from lesionlens.napari.qt.waiting import run_while_painting, when_idle
+    from lesionlens.results.review.reopen import result_of
 
     result = result_of([Path(item) for item in requested])
     if result is not None and _window().reopen_in_panel(result):
@@ -67,6 +67,6 @@ def read(path: str | list[str]) -> list[LayerData]:
 
 def _window() -> ModuleType:
     """Return the module that knows the panel: it takes a second to import."""
-    from lesionlens.napari import current_window  # noqa: PLC0415
+    from lesionlens.napari import current_window
 
     return current_window

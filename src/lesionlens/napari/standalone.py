@@ -46,10 +46,10 @@ def main() -> int:
         keep_no_sources()
         unblock_interrupts()  # after the import of PySide, which aborts at an exception
         _check_study()
-        from lesionlens.napari.preferences import check_enabled  # noqa: PLC0415  takes long
+        from lesionlens.napari.preferences import check_enabled
 
         check_enabled()
-        from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
+        from napari.__main__ import main as run_napari
 
         run_napari()
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def _check_study() -> None:
     path = Path(sys.argv[-1])
     paths = study_paths([path])
     if not paths:
-        from lesionlens.site.database.worklist_database import is_worklist_folder  # noqa: PLC0415
+        from lesionlens.site.database.worklist_database import is_worklist_folder
 
         raise UnusableInputError(
             found=f"no scan in {path.name!r} that the window can open",
@@ -103,7 +103,7 @@ def _check_study() -> None:
 
 def _accept_files_like(path: Path) -> None:
     """Let napari offer files of this type to LesionLens, in this process: its manifest cannot."""
-    from npe2 import PluginManager  # noqa: PLC0415
+    from npe2 import PluginManager
 
     plugins = PluginManager.instance()
     plugins.discover()
@@ -119,7 +119,7 @@ def keep_no_sources() -> None:
 
     PySide searches each module for its own name, by `inspect`, which caches every source.
     """
-    from qtpy import QtCore  # noqa: PLC0415  (imports the Qt binding)
+    from qtpy import QtCore
 
     del QtCore
     feature_module = sys.modules.get("shibokensupport.feature")

@@ -39,7 +39,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     ResourceError
         The folder or a file cannot be written; nothing is kept.
     """
-    from lesionlens.base.files.atomic_file import write_error  # noqa: PLC0415
+    from lesionlens.base.files.atomic_file import write_error
 
     folder = Path(without_nifti_suffix(path))
     if folder.exists():
@@ -75,7 +75,7 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
     UnusableInputError
         They may not be, and the path requests NIfTI.
     """
-    from lesionlens.napari.model.overlays.maps import AXIS_LABELS  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import AXIS_LABELS
 
     data, attributes, _ = layer
     has_metadata = "lesionlens" in attributes.get("metadata", {})
@@ -98,11 +98,11 @@ def _write(path: str, layer: LayerData) -> list[str]:
     ResourceError
         The file cannot be written; an earlier one is unchanged.
     """
-    import nibabel as nib  # noqa: PLC0415
-    import npe2  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
+    import nibabel as nib
+    import npe2
+    import numpy as np
 
-    from lesionlens.base.files.atomic_file import atomic_file, write_error  # noqa: PLC0415
+    from lesionlens.base.files.atomic_file import atomic_file, write_error
 
     if not _is_in_patient(path, layer):
         return [str(file) for file in npe2.write(path, layer_data=[layer], plugin_name="napari")]
@@ -126,7 +126,7 @@ def _write(path: str, layer: LayerData) -> list[str]:
 
 def _label_dtype(array: Any) -> Any:
     """Return the first type that holds all labels."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     low, high = (array.min(), array.max()) if array.size else (0, 0)
     spans = ((kind, np.iinfo(kind)) for kind in (np.uint8, np.int32, np.int64))
@@ -135,8 +135,8 @@ def _label_dtype(array: Any) -> Any:
 
 def _to_patient(attributes: dict[str, Any]) -> Any:
     """Return the (4, 4) float64 affine from a layer's voxels to its world."""
-    import numpy as np  # noqa: PLC0415
-    from napari.utils.transforms import Affine  # noqa: PLC0415
+    import numpy as np
+    from napari.utils.transforms import Affine
 
     names = ("scale", "translate", "rotate", "shear")
     layer_affine = Affine(

@@ -233,7 +233,7 @@ def write_model(
     model: Any, path: Path, metadata: Mapping[str, str], precision: WeightPrecision
 ) -> None:
     """Write a model with metadata, its large weights in `precision`."""
-    import onnx  # noqa: PLC0415  an extra
+    import onnx
 
     if precision is not WeightPrecision.FP32:
         shrink(model, precision)
@@ -252,7 +252,7 @@ def write_model(
 
 def shrink(model: Any, precision: WeightPrecision) -> None:
     """Store large weights in fewer bits, each followed by a cast node."""
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper
 
     graph, widened = model.graph, []
     for tensor in list(graph.initializer):

@@ -42,7 +42,7 @@ def runtime() -> ModuleType:
     earlier = os.environ.get(_TELEMETRY_OFF)
     os.environ[_TELEMETRY_OFF] = "1"
     try:
-        import onnxruntime  # noqa: PLC0415  an extra
+        import onnxruntime
     except ImportError as error:
         raise MissingPluginError(
             found="no onnxruntime, which runs networks in the ONNX format",

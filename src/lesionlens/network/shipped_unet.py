@@ -46,10 +46,10 @@ def load_shipped_unet(name: str, channels: int) -> UNet:
 @cache
 def by_torch(name: str, channels: int) -> UNet:
     """Load a shipped U-Net with torch; see `load_shipped_unet`."""
-    import torch  # noqa: PLC0415  loaded only where it takes part
+    import torch
 
-    from lesionlens.network.concurrent_passes import run_concurrently  # noqa: PLC0415
-    from lesionlens.network.folded_unet import load_folded_unet  # noqa: PLC0415
+    from lesionlens.network.concurrent_passes import run_concurrently
+    from lesionlens.network.folded_unet import load_folded_unet
 
     network = load_folded_unet(shipped_file(name), channels)
 
@@ -65,7 +65,7 @@ def by_torch(name: str, channels: int) -> UNet:
 @cache
 def by_onnxruntime(name: str) -> UNet:
     """Load a shipped U-Net with onnxruntime; see `load_shipped_unet`."""
-    from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
+    from lesionlens.network.onnx_session import OnnxSession
 
     shipped_file(name)  # the ONNX file refers to these weights
     session = OnnxSession(shipped_file(name, onnx=True))

@@ -190,7 +190,7 @@ def chosen_path(chosen: str | Path | None) -> Path:
     """
     if chosen in SHIPPED:
         return shipped_file(str(chosen))
-    from lesionlens.network.versions import WeightsStore  # noqa: PLC0415  (training lacks pydantic)
+    from lesionlens.network.versions import WeightsStore
 
     store = WeightsStore()
     version = store.in_use if chosen is None else store.version(str(chosen))

@@ -90,8 +90,8 @@ class Result:
         ReadError
             The folder is not a result, is damaged, or belongs to another study.
         """
-        from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415  (loads much)
-        from lesionlens.results.review import reopen  # noqa: PLC0415
+        from lesionlens.imaging.reading.readers import open_study
+        from lesionlens.results.review import reopen
 
         path = path_of(folder, "the folder of a result")
         if study is None:
@@ -314,7 +314,7 @@ class Result:
         UnusableInputError
             There is no such candidate or language, or the template cannot be used.
         """
-        from lesionlens.results.export.sentence import Sentences, read_template  # noqa: PLC0415
+        from lesionlens.results.export.sentence import Sentences, read_template
 
         text = read_template(template) if isinstance(template, Path) else template
         sentences = Sentences(self._record, language, text)
@@ -340,7 +340,7 @@ class Result:
         ExportError, ResourceError
             A file cannot be written; the folder is unchanged.
         """
-        from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
+        from lesionlens.results.export.exporter import save
 
         folder = path_of(out, "the folder for the result")
         check_outside(self.analysis.study.root, folder)
@@ -366,6 +366,6 @@ class Result:
 
 def _local_prompts() -> SupportsPrompts:
     with plugins.plugin_errors(__name__, "prompt network", "when it was loaded"):
-        from lesionlens.engines.prompting.study_prompts import StudyPrompts  # noqa: PLC0415  (torch)
+        from lesionlens.engines.prompting.study_prompts import StudyPrompts
 
         return StudyPrompts()

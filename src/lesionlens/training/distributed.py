@@ -35,7 +35,7 @@ class ProcessGroup:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
-    def any(self, condition: bool) -> bool:  # noqa: FBT001 -- what is reduced
+    def any(self, condition: bool) -> bool:
         """Return whether a condition holds in any process; a collective call."""
         return self._largest(float(condition)) > 0
 

@@ -73,7 +73,7 @@ def open_event_writer(out: Path | None, first_step: int) -> EventWriter:
         logger.warning("no board is written: TensorBoard needs a folder whose name is UTF-8")
         return EventWriter()
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
+        from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return EventWriter()
     return _TensorBoard(lambda: SummaryWriter(str(out / "board"), purge_step=first_step))

@@ -79,7 +79,7 @@ class Evaluation:
         ResourceError
             The file cannot be written.
         """
-        from lesionlens.analysis.evaluation.plots import plot  # noqa: PLC0415  (loads matplotlib)
+        from lesionlens.analysis.evaluation.plots import plot
 
         file = path_of(path, "the file for the plot")
         if file.is_dir():

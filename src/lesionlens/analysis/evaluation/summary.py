@@ -154,7 +154,7 @@ def interval(values: Sequence[float]) -> Interval | None:
     """
     if len(values) < 2:
         return None
-    from scipy import stats  # noqa: PLC0415  (takes half a second)
+    from scipy import stats
 
     bounds = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL,

@@ -73,7 +73,7 @@ def _same_voxels(series: Series, other: Series) -> bool:
 
 
 def _order(series: Series) -> NDArray[np.float64]:
-    from nibabel.orientations import io_orientation  # noqa: PLC0415  (only where priors are)
+    from nibabel.orientations import io_orientation
 
     return np.asarray(io_orientation(series.grid.affine), np.float64)
 
@@ -85,7 +85,7 @@ def _shape_ras(series: Series) -> tuple[int, ...]:
 
 def _values_ras(series: Series) -> NDArray[np.float32]:
     """Return the (R, A, S) voxels, NaN and infinity as 0."""
-    from nibabel.orientations import apply_orientation  # noqa: PLC0415
+    from nibabel.orientations import apply_orientation
 
     turned = apply_orientation(series.load(), _order(series))
     return np.nan_to_num(np.asarray(turned, np.float32), posinf=0.0, neginf=0.0)

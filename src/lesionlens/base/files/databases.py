@@ -123,7 +123,7 @@ def locks_files(folder: Path) -> bool:
     """
     if sys.platform == "win32":
         return True
-    import fcntl  # noqa: PLC0415
+    import fcntl
 
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:

@@ -38,7 +38,7 @@ class Decimals:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Round the value; refuse one out of bounds."""
-        from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
+        from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
@@ -64,7 +64,7 @@ class Keys:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Refuse other keys and put the keys in order."""
-        from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
+        from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self._ordered, handler(source))
 

@@ -18,7 +18,7 @@ def lock_now(path: Path) -> int | None:
     """
     if sys.platform == "win32":
         return None
-    import fcntl  # noqa: PLC0415
+    import fcntl
 
     descriptor = None
     with suppress(OSError):
@@ -37,7 +37,7 @@ def is_locked(path: Path) -> bool:
     """
     if sys.platform == "win32":
         return False
-    import fcntl  # noqa: PLC0415
+    import fcntl
 
     with suppress(OSError), path.open("rb") as stream:
         try:
@@ -69,7 +69,7 @@ def folder_lock(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     if sys.platform == "win32":
         yield
     else:
-        import fcntl  # noqa: PLC0415
+        import fcntl
 
         lock = None
         try:

@@ -115,12 +115,12 @@ def _make_and_lock(work: WorkFolder) -> int | None:
 def _lock(lock: int) -> None:
     """Lock an open file; the system releases the lock when the process ends."""
     if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415
+        import msvcrt
 
         os.lseek(lock, 0, os.SEEK_SET)
         msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
     else:
-        import fcntl  # noqa: PLC0415
+        import fcntl
 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -17,7 +17,7 @@ def _disable() -> bool:
     return was_enabled
 
 
-def _restore(was_enabled: bool) -> None:  # noqa: FBT001  (what `_disable` returned)
+def _restore(was_enabled: bool) -> None:
     if was_enabled:
         gc.enable()
 

@@ -26,7 +26,7 @@ class _Limit:
 
     def enter(self) -> Any:
         """Begin a block; return what ends it."""
-        import scipy.linalg  # noqa: F401, PLC0415  it brings a library of its own
+        import scipy.linalg  # noqa: F401  it brings a library of its own
 
         with self._lock, _control():
             libraries = threadpoolctl.ThreadpoolController().select(user_api="blas")

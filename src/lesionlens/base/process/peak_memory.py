@@ -23,7 +23,7 @@ def peak_memory_mib() -> float:
     if sys.platform == "win32":
         return windows_peak_mib(ctypes.windll.kernel32)
     else:  # noqa: RET505  (so that type checkers see one system at a time)
-        import resource  # noqa: PLC0415  (Unix alone has it)
+        import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)

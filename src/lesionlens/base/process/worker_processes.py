@@ -32,7 +32,7 @@ def starting_workers() -> Iterator[None]:
     """
     with _starting, _main_script_hidden(), _working_folder_hidden():
         if sys.platform != "win32":
-            from multiprocessing import resource_tracker  # noqa: PLC0415
+            from multiprocessing import resource_tracker
 
             with interrupts_blocked():  # SIGHUP stays so in the tracker, which it would end
                 resource_tracker.ensure_running()  # its start unblocks the others

@@ -78,7 +78,7 @@ class Volume:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.data.shape} {self.data.dtype}>"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001 -- numpy's
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the voxels, so that `np.asarray(volume)` works."""
         return np.array(self.data, dtype=dtype, copy=copy)
 

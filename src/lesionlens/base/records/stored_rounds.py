@@ -32,7 +32,7 @@ class StoredRounds:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Shorten the rounds for files, and complete them when read."""
-        from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
+        from pydantic_core import core_schema
 
         rounds = handler(source)
         return core_schema.no_info_wrap_validator_function(

@@ -56,7 +56,7 @@ class ContractBrokenError(AssertionError):
     """An engine breaks the contract; the message is the broken requirement."""
 
 
-def _require(holds: bool, requirement: str) -> None:  # noqa: FBT001 -- reads like an assertion
+def _require(holds: bool, requirement: str) -> None:
     if not holds:
         _fail(requirement)
 

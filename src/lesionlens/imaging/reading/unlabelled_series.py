@@ -37,7 +37,7 @@ def identify_by_image(
             continue
         context.check("opening the study")
         remaining -= 1
-        from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom needed
+        from lesionlens.imaging.reading import sequence_from_image
 
         guess = sequence_from_image.judge(item)
         if guess.sequence is not None and guess.sequence in assigned:

@@ -309,8 +309,8 @@ class Actions(
         if address is None:
             return
 
-        def task(context: RunContext) -> tuple[str, ...]:  # noqa: ARG001
-            from lesionlens.engines.remote.connection import models_of  # noqa: PLC0415
+        def task(context: RunContext) -> tuple[str, ...]:
+            from lesionlens.engines.remote.connection import models_of
 
             return models_of(address)
 
@@ -335,8 +335,8 @@ class Actions(
             return self.session.decline(_LIST_RESULT)
 
         def task(context: RunContext) -> tuple[Review, tuple[str, ...]]:
-            from lesionlens.results.export.exporter import save  # noqa: PLC0415
-            from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+            from lesionlens.results.export.exporter import save
+            from lesionlens.results.review.earlier import check_result_name
 
             check_outside(analysis.study.root, folder)
             check_result_name(analysis.run.inputs, folder, in_window=_ANOTHER_FOLDER)

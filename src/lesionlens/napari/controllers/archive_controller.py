@@ -98,7 +98,7 @@ class ArchiveController:
         """Send the DICOM objects of a result."""
 
         def task(context: RunContext, *, same_patient: bool) -> str:
-            from lesionlens.site.pacs.send_result import (  # noqa: PLC0415  slow: pydicom
+            from lesionlens.site.pacs.send_result import (
                 SendOptions,
                 send_result,
             )

@@ -29,7 +29,7 @@ class LoadedLens:
             source = (choice, WeightsStore().in_use if choice.server is None else None)
             if self._lens is None or self._source != source:
                 prepare_rotations()
-                from lesionlens.results.lens import Lens  # noqa: PLC0415
+                from lesionlens.results.lens import Lens
 
                 self._lens, self._source = Lens(engine=choice.load()), source
             return self._lens

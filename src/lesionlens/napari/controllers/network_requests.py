@@ -59,7 +59,7 @@ class NetworkRequests(MarkActs):
             return self._not_probed(_OFF_IMAGE, moving=moving)
         i, j, k = voxel.tolist()
 
-        def task(context: RunContext) -> Any:  # noqa: ARG001
+        def task(context: RunContext) -> Any:
             return probed(result, prepared, (i, j, k))
 
         def on_result(response: Any) -> None:
@@ -92,7 +92,7 @@ class NetworkRequests(MarkActs):
         problem = self.session.state.problem
         return _SERVER_REFUSED if problem is not None and problem.cause == SERVER else ""
 
-    def _show_wait(self, waits: bool) -> None:  # noqa: FBT001 -- a callback
+    def _show_wait(self, waits: bool) -> None:
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""
         if self.session.state.message == ("" if waits else _WAITING):
             self.session.notify(_WAITING if waits else "")
@@ -104,7 +104,7 @@ class NetworkRequests(MarkActs):
             return
         prepared = state.analysis.prepared
 
-        def task(context: RunContext) -> Any:  # noqa: ARG001
+        def task(context: RunContext) -> Any:
             return layer_view(result, prepared, layer_choice)
 
         def on_result(view: Any) -> None:
@@ -153,7 +153,7 @@ class NetworkRequests(MarkActs):
         analysis = state.analysis
         if analysis is None:
             return self.session.decline(f"{missing_analysis_reason(state, 'add its layers')}.")
-        from napari.layers import Layer  # noqa: PLC0415
+        from napari.layers import Layer
 
         layers = [Layer.create(*data) for data in plain_layers(analysis)]
         self.viewer.layers.extend(layers)
@@ -177,7 +177,7 @@ class NetworkRequests(MarkActs):
         else:
             self.session.probe(None, replace(overlays, probe=None))
 
-    def probe_cursor(self, held: bool) -> None:  # noqa: FBT001 -- run by a key
+    def probe_cursor(self, held: bool) -> None:
         """Probe the voxel under the pointer, and those it moves to while the key is held."""
         self.probing = held
         if held:

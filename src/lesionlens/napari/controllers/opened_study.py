@@ -66,7 +66,7 @@ def read_entry(
     `on_images` takes the study as soon as its images are read. Decisions of other readers are
     omitted. `same_patient`: whether a person confirmed that all its files are of one patient.
     """
-    from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
+    from lesionlens.napari.loading import KEY, read_study
 
     if is_to_fetch(entry, result.parent):
         context.progress("fetch it from the archive", 0.0)
@@ -99,8 +99,8 @@ def reopen_result(
     ReadError
         The result is damaged, or belongs to another study or to series that are not open.
     """
-    from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
-    from lesionlens.results.result import Result  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import overlays_of
+    from lesionlens.results.result import Result
 
     analysed = prepare_and_reopen(result, study, context, options)
     if analysed.study is not study:

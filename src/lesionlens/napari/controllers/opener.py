@@ -47,7 +47,7 @@ class Opener:
         """Open a request, then call `then` once the window is idle; False if a job is running."""
 
         def task(context: RunContext) -> Any:
-            from lesionlens.napari.loading import read_study  # noqa: PLC0415
+            from lesionlens.napari.loading import read_study
 
             return read_study(
                 request.paths,
@@ -59,7 +59,7 @@ class Opener:
             )
 
         def on_result(layer_data: list[Any]) -> None:
-            from napari.layers import Layer  # noqa: PLC0415
+            from napari.layers import Layer
 
             study = layer_data[0][1]["metadata"]["lesionlens"]["study"] if layer_data else None
             if study is not None:
@@ -87,7 +87,7 @@ class Opener:
         """Report swapped names as soon as they are found, if the study is still open."""
 
         def task(context: RunContext) -> Any:
-            from lesionlens.imaging.preparation.checks import early_name_check  # noqa: PLC0415
+            from lesionlens.imaging.preparation.checks import early_name_check
 
             return early_name_check.swapped_before_registration(scans, context=context)
 

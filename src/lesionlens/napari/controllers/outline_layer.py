@@ -56,7 +56,7 @@ class OutlineLayer(Labels):
         mask: Any,
         new_label: int,
         dims_to_paint: list[int],
-        refresh: bool = True,  # noqa: FBT001, FBT002 -- napari's signature
+        refresh: bool = True,
         region_data: Any = None,
     ) -> None:
         if new_label and self.gate is not None:

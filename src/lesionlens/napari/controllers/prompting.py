@@ -224,7 +224,7 @@ class Prompting:
         labels, allowed, outline = edited.current, editor.allowed, self._outline_number
         protected = self._protected_strokes(queued, labels)
 
-        def task(context: RunContext) -> _Answer:  # noqa: ARG001
+        def task(context: RunContext) -> _Answer:
             response = result.answer_prompts(prompt_request(labels, prompt))
             changed = redrawn(
                 labels, response, prompt, allowed, predicted_parts(analysis, response)

@@ -51,7 +51,7 @@ def reopen(opener: Opener, path: Path, show: ShowResult) -> bool:
     preferences = read_preferences()
 
     def task(context: RunContext) -> Any:
-        from lesionlens.results.result import Result  # noqa: PLC0415
+        from lesionlens.results.result import Result
 
         analysis = prepare_and_reopen(path, study, context, preferences.preparation)
         if analysis.study is not study:

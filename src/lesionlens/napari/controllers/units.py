@@ -11,15 +11,15 @@ from typing import Any
 
 def read_units() -> Any:
     """Load all units into a new registry; callable from any thread."""
-    from pint import UnitRegistry  # noqa: PLC0415
+    from pint import UnitRegistry
 
     return UnitRegistry(on_redefinition="raise")
 
 
 def install_units(units: Any) -> None:
     """Install loaded units for napari unless it has loaded its own; main thread only."""
-    from pint import application_registry  # noqa: PLC0415
-    from pint.registry import LazyRegistry  # noqa: PLC0415
+    from pint import application_registry
+    from pint.registry import LazyRegistry
 
     registry: Any = application_registry
     if type(registry.get()) is LazyRegistry:  # no units of another registry are in use

@@ -139,7 +139,7 @@ class DockLayout(QObject):
                 dock.show()
         self._hidden_docks = ()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Update the docks after a change of size, and move a window that grew by itself.
 
         The width of a new dock is known with a delay, during which the window is too wide.

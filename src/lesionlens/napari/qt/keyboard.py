@@ -165,7 +165,7 @@ class Keyboard(QObject):
 
     def _end_held_command(self, key: int) -> None:
         self._cancel_release(key)
-        self._run(self._held_commands.pop(key), False)  # noqa: FBT003 -- see Command.run
+        self._run(self._held_commands.pop(key), False)
 
     def _cancel_release(self, key: int) -> None:
         """Stop waiting for the end of a held command."""
@@ -197,7 +197,7 @@ class Keyboard(QObject):
             return False
         if command.hold:  # with a repeat too: its first press, or that after a release, was late
             self._held_commands[event.key()] = command.name
-            self._run(command.name, True)  # noqa: FBT003 -- see Command.run
+            self._run(command.name, True)
             return True
         is_repeat = self._held_keys.is_repeat(event)
         if is_repeat and not (command.repeats and self._accepts_repeat):
@@ -242,7 +242,7 @@ class WheelGuard(QObject):
                 if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
                     widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Forward a wheel event to the parent."""
         if event.type() != QEvent.Type.Wheel:
             return False

@@ -114,14 +114,14 @@ class LatestRequest(QObject):
 
     def _report_slow(self, request: _PendingTask) -> None:
         if self._running_task is request and request.on_slow is not None:
-            request.on_slow(True)  # noqa: FBT003 -- a callback
+            request.on_slow(True)
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
         request, self._running_task, self._messenger = self._running_task, None, None
         if request is None:
             return
         if request.on_slow is not None:
-            request.on_slow(False)  # noqa: FBT003 -- a callback
+            request.on_slow(False)
         try:
             if error is None:
                 request.on_result(value)

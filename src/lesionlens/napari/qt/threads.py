@@ -80,7 +80,7 @@ def prepare_rotations() -> None:
 
     SciPy asks once for each type whether it is torch's, and fails while torch is being imported.
     """
-    from scipy.spatial.transform import Rotation  # noqa: PLC0415  slow
+    from scipy.spatial.transform import Rotation
 
     Rotation.from_quat([0.0, 0.0, 0.0, 1.0]).as_matrix()
 

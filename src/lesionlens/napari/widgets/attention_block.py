@@ -61,7 +61,7 @@ class Legend(QWidget):
     def _line_height(self) -> int:
         return int(QFontMetrics(small_font(self)).height())
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+    def paintEvent(self, event: QPaintEvent) -> None:
         """Draw the bar and the ticks."""
         if self._view is None or self._view.top <= 0:
             return

@@ -47,7 +47,7 @@ def confirm_patient(
         for field, values in zip(error.fields, compared, strict=True)
     ]
     advice = "If you are sure that it is one person, confirm it: your confirmation is recorded."
-    text = "\n".join((f"Found {error.found}.", *rows, advice))
+    text = "\n".join((error.sentence, *rows, advice))
     button = confirm(parent, text, "It is one patient", then, "Is it one patient?")
     button.setAutoDefault(False)
 

@@ -47,7 +47,7 @@ class CurvePlot(QWidget):
         """Return the preferred size."""
         return QSize(200, _PLOT_HEIGHT_PX)
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+    def paintEvent(self, event: QPaintEvent) -> None:
         """Draw levels, days and curves."""
         if self.curves is None:
             return

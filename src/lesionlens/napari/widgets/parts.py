@@ -242,7 +242,7 @@ class Section(QWidget):
         """Add widgets and rows below each other."""
         _arrange(self.body_layout, items, None, self.body_layout.spacing())
 
-    def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
+    def _unfold(self, expanded: bool) -> None:
         self._inside.setVisible(expanded)
         arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
         self.heading.setArrowType(arrow)
@@ -331,7 +331,7 @@ class Bars(QWidget):
     def _line(self) -> int:
         return int(QFontMetrics(small_font(self)).height()) + 1
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+    def paintEvent(self, event: QPaintEvent) -> None:
         """Draw name, bar and value on each line."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)

@@ -141,7 +141,7 @@ class PreparationBlock(QWidget):
         if server == read_preferences().server:
             self.show_models(names)
 
-    def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
+    def _unfold(self, expanded: bool) -> None:
         self._body.setVisible(expanded)
         self._fold.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         if expanded and self._saved_server:

@@ -157,7 +157,7 @@ class ProblemBlock(QFrame):
         if problem is None:
             return
         self._title.setText(problem.title)
-        self._observation.setText(f"Found {problem.found}.")
+        self._observation.setText(problem.sentence)
         self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
         self._next.setText(f"{problem.next_step}." if problem.next_step else "")
         self._copy.setVisible(bool(problem.details))

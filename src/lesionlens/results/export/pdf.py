@@ -59,8 +59,8 @@ class PdfExporter:
 
 def report_pdf(analysis: Analysis) -> bytes:
     """Return the report as a PDF document."""
-    from reportlab import rl_config  # noqa: PLC0415  (an extra)
-    from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415
+    from reportlab import rl_config
+    from reportlab.platypus import SimpleDocTemplate
 
     rl_config.useA85 = 0  # binary streams: ASCII 85 is a quarter larger, and slow to write
     page = page_of(analysis)
@@ -159,7 +159,7 @@ def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
 
 
 def _candidate_story(section: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
-    from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
+    from reportlab.platypus import CondPageBreak, Spacer
 
     texts, row, pictures = page.texts, section.row, section.pictures
     second_row = (
@@ -196,7 +196,7 @@ def _signed(value: float, page: Page) -> str:
 
 
 def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
-    from reportlab.platypus import KeepTogether  # noqa: PLC0415
+    from reportlab.platypus import KeepTogether
 
     texts, plain = page.texts, styles["plain"]
     return [
@@ -227,8 +227,8 @@ def _footer(canvas: Any, document: Any, *, page: Page) -> None:
 
 def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
     """Return a row of images of equal height."""
-    from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
-    from reportlab.platypus import Flowable  # noqa: PLC0415
+    from reportlab.lib.utils import simpleSplit
+    from reportlab.platypus import Flowable
 
     gap, line_height = 5.0, 8.0
     ratios = [p.width / p.height for p in pictures]
@@ -261,7 +261,7 @@ def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
 
 def _draw_picture(canvas: Any, picture: ReportPicture, scale: float) -> None:
     """Draw an image with its contours; y is upwards in PDF, downwards in images."""
-    from reportlab.lib.utils import ImageReader  # noqa: PLC0415
+    from reportlab.lib.utils import ImageReader
 
     width, height = picture.width * scale, picture.height * scale
     canvas.drawImage(ImageReader(_jpeg(picture)), 0, 0, width, height)

@@ -23,7 +23,7 @@ def followup_section(
     section: FollowupSection, texts: ReportTexts, styles: dict[str, Any]
 ) -> list[Any]:
     """Return the section of changes since earlier examinations."""
-    from reportlab.platypus import CondPageBreak  # noqa: PLC0415
+    from reportlab.platypus import CondPageBreak
 
     soft, plain = styles["soft"], styles["plain"]
     keys = ("fu_volume_before", "fu_volume_now", "fu_change", "fu_product_before",
@@ -50,7 +50,7 @@ def followup_section(
 
 def _curves_flowable(curves: Curves) -> Any:
     """Draw the volume of each lesion over all examinations, as report.html does."""
-    from reportlab.platypus import Flowable  # noqa: PLC0415
+    from reportlab.platypus import Flowable
 
     scale = TEXT_WIDTH_PT / WIDTH
 

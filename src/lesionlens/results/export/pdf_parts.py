@@ -25,7 +25,7 @@ _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff](?:[\u0590-\u08ff ,.'\"-]*[\u0590-\u
 
 def styles_of_document() -> dict[str, Any]:
     """Register the fonts and return the styles of paragraphs by name."""
-    from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
+    from reportlab.lib.styles import ParagraphStyle
 
     _register_fonts()
     plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
@@ -46,8 +46,8 @@ def styles_of_document() -> dict[str, Any]:
 @cache
 def _register_fonts() -> None:
     """Read the fonts once per process; reportlab tracks the used glyphs per document."""
-    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
-    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
 
     # located without importing matplotlib, which is slow
     fonts = Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
@@ -59,7 +59,7 @@ def _register_fonts() -> None:
 @cache
 def _register_cid_font(name: str) -> str:
     """Register an East Asian font, which is not embedded: viewers substitute their own."""
-    from reportlab.pdfbase import cidfonts, pdfmetrics  # noqa: PLC0415
+    from reportlab.pdfbase import cidfonts, pdfmetrics
 
     pdfmetrics.registerFont(cidfonts.UnicodeCIDFont(name))
     pdfmetrics.registerFontFamily(name, name, name, name, name)
@@ -86,14 +86,14 @@ def displayable(markup: str) -> str:
 
 def paragraph(markup: str, style: Any) -> Any:
     """Return a paragraph of markup; callers must escape text."""
-    from reportlab.platypus import Paragraph  # noqa: PLC0415
+    from reportlab.platypus import Paragraph
 
     return Paragraph(displayable(markup), style)
 
 
 def ruled_table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
     """Return a table with a line below each row; its first row is repeated on the next page."""
-    from reportlab.platypus import Table  # noqa: PLC0415
+    from reportlab.platypus import Table
 
     rules = [
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, "#d9e0e6"),

@@ -104,7 +104,7 @@ class ReportTexts:
         """Format a fraction in percent, without the sign."""
         return self.number(100 * fraction, 0)
 
-    def yes_no(self, value: bool | None) -> str:  # noqa: FBT001 -- what is worded
+    def yes_no(self, value: bool | None) -> str:
         """Return a truth value in words."""
         return self("unknown") if value is None else self("yes" if value else "no")
 

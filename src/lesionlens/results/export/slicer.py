@@ -152,7 +152,7 @@ def _coded(code: Code) -> str:
 def _write_nrrd(
     path: Path, label_map: NDArray[np.uint16], grid: Grid, fields: dict[str, str]
 ) -> None:
-    import SimpleITK as sitk  # noqa: PLC0415  (slow to load)
+    import SimpleITK as sitk
 
     dtype = np.uint8 if label_map.max() < 256 else np.uint16
     image = sitk.GetImageFromArray(label_map.astype(dtype).transpose(2, 1, 0))
@@ -202,7 +202,7 @@ def _c_numeric_locale() -> Iterator[None]:
 def _verify(
     stored: Any, label_map: NDArray[np.uint16], lps: NDArray[np.float64], name: str
 ) -> None:
-    import SimpleITK as sitk  # noqa: PLC0415
+    import SimpleITK as sitk
 
     spacing = np.asarray(stored.GetSpacing())
     axes = np.asarray(stored.GetDirection()).reshape(3, 3) * spacing

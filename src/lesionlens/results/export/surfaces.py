@@ -49,7 +49,7 @@ class SurfacesExporter:
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
         """Write every surface."""
-        import trimesh  # noqa: PLC0415  (an extra)
+        import trimesh
 
         folder = staged / FOLDER
         folder.mkdir()
@@ -100,8 +100,8 @@ def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
     trimesh.Trimesh
         Vertices in RAS+ mm.
     """
-    import trimesh  # noqa: PLC0415  (an extra)
-    from skimage.measure import marching_cubes  # noqa: PLC0415
+    import trimesh
+    from skimage.measure import marching_cubes
 
     box = geometry.bounding_box(inside) or (slice(None),) * 3
     padded = np.pad(inside[box].astype(np.float32), 1)
@@ -130,7 +130,7 @@ def _restore_volume(mesh: Any, volume_mm3: float) -> None:
 
 def _stl_bytes(mesh: Any) -> bytes:
     """Return binary STL in LPS+ mm; its 80 bytes of header name the frame."""
-    import trimesh  # noqa: PLC0415  (an extra)
+    import trimesh
 
     lps_mesh = trimesh.Trimesh(
         geometry.points_lps_from_ras(mesh.vertices), mesh.faces, process=False

@@ -139,7 +139,7 @@ def is_mask(path: Path) -> bool:
     """
     if is_nifti(path):
         return is_label_name(path.name)
-    from lesionlens.results.review.sent_objects import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
+    from lesionlens.results.review.sent_objects import SEGMENTATIONS
 
     return path.is_file() and sop_class(path) in SEGMENTATIONS
 
@@ -321,7 +321,7 @@ def prepare_and_reopen(
     path = result_folder(path)
     if not is_result(path):
         if not is_nifti(path):
-            from lesionlens.results.review.sent_objects import find_objects  # noqa: PLC0415  (slow: pydicom)
+            from lesionlens.results.review.sent_objects import find_objects
 
             find_objects(path, study)
         return reopen_folder(path, study, prepare(study, context, options))
@@ -350,10 +350,10 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
     if is_nifti(folder):
-        from lesionlens.results.review.from_mask import from_mask  # noqa: PLC0415  (rarely needed)
+        from lesionlens.results.review.from_mask import from_mask
 
         return from_mask(folder, study, prepared)
-    from lesionlens.results.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
+    from lesionlens.results.review.from_dicom import from_dicom
 
     return from_dicom(folder, study, prepared)
 

@@ -42,7 +42,7 @@ def on_cluster(
             expected="dask.distributed, which runs studies on several machines",
             next_step='Install it: pip install "lesionlens[cohort]"; or omit --scheduler',
         )
-    from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
+    from distributed.comm import CommClosedError
 
     try:
         yield from _submitted_outcomes(jobs, choice, scheduler, context)
@@ -59,7 +59,7 @@ def _submitted_outcomes(
     jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Submit every study to the cluster and yield outcomes until none is pending."""
-    import distributed  # noqa: PLC0415  (an extra)
+    import distributed
 
     with _client(scheduler) as client:
         stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
@@ -96,8 +96,8 @@ def _failed_outcome(job: StudyJob, future: Any) -> StudyOutcome:
 
 def _client(scheduler: str) -> Any:
     """Return a client of the scheduler; certificates for tls:// come from dask's configuration."""
-    import dask  # noqa: PLC0415  (an extra)
-    import distributed  # noqa: PLC0415
+    import dask
+    import distributed
 
     dask.config.set(
         {
@@ -122,7 +122,7 @@ class _RemoteCancel:
     """Polls the scheduler for a cancellation request."""
 
     def __init__(self, name: str) -> None:
-        import distributed  # noqa: PLC0415  (an extra)
+        import distributed
 
         self._event = distributed.Event(name)
         self._last_poll, self._is_set = 0.0, False

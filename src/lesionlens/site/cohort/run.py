@@ -207,7 +207,7 @@ def _with_absolute_paths(choice: CohortChoice) -> CohortChoice:
     """Return a choice for a worker that runs in another folder; names stay names."""
     weights, bundle = choice.engine.weights, choice.engine.bundle
     if weights is not None and Path(weights).is_file():
-        from lesionlens.network.weights import chosen_path  # noqa: PLC0415  slow: torch
+        from lesionlens.network.weights import chosen_path
 
         is_name = chosen_path(weights) != Path(weights)
         weights = weights if is_name else str(absolute(Path(weights)))

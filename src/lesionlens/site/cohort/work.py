@@ -70,7 +70,7 @@ class CohortChoice:
 @lru_cache(maxsize=2)  # on a server failure, the local network beside the server's
 def load_lens(choice: EngineChoice) -> Lens:
     """Return this process's network for an engine choice, loaded once a run."""
-    from lesionlens.results.lens import Lens  # noqa: PLC0415  (slow; a list does not need it)
+    from lesionlens.results.lens import Lens
 
     return Lens(engine=choice.load())
 
@@ -170,7 +170,7 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
-    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_result_name
 
     start = time.perf_counter()
     _check_output(job)
@@ -195,7 +195,7 @@ def save_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> Stud
     UnusableInputError
         The output folder is that of the study, or has foreign files or another study's result.
     """
-    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_result_name
 
     _check_output(job)
     if job.is_new:
@@ -204,7 +204,7 @@ def save_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> Stud
 
 
 def _check_output(job: StudyJob) -> None:
-    from lesionlens.results.export.result_files import check_folder  # noqa: PLC0415
+    from lesionlens.results.export.result_files import check_folder
 
     check_outside(job.study, job.out)  # a table may list its own folder as a study
     check_target(job.out)
@@ -212,17 +212,17 @@ def _check_output(job: StudyJob) -> None:
 
 
 def _store(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:
-    from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
+    from lesionlens.analysis.followup import study_locations
 
     run_info, study = analysis.run, analysis.study
     analysis = replace(analysis, options=choice.files)
     study_locations.remember(run_info.inputs, study)
     if job.dataset is None:
-        from lesionlens.results.export.exporter import save  # noqa: PLC0415
+        from lesionlens.results.export.exporter import save
 
         save(analysis, job.out)
     else:
-        from lesionlens.results.export.bids import save_bids  # noqa: PLC0415
+        from lesionlens.results.export.bids import save_bids
 
         save_bids(analysis, job.dataset, job.name)
     outcome = StudyOutcome(

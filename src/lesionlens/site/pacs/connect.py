@@ -35,10 +35,10 @@ def connect(server: Server) -> Pacs:
         )
     try:
         if scheme in WEB:
-            from lesionlens.site.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
+            from lesionlens.site.pacs.web import WebPacs
 
             return WebPacs(server)
-        from lesionlens.site.pacs.dimse import DimsePacs  # noqa: PLC0415  the extra may be absent
+        from lesionlens.site.pacs.dimse import DimsePacs
 
         return DimsePacs(server)
     except ImportError as error:

@@ -54,8 +54,8 @@ def keep(address: str, user: str, password: str) -> None:
     UnusableInputError
         This machine has no keyring, or it cannot be opened.
     """
-    import keyring  # noqa: PLC0415  slow, and the extra may be absent
-    from keyring.errors import KeyringError  # noqa: PLC0415
+    import keyring
+    from keyring.errors import KeyringError
 
     try:
         keyring.set_password(SERVICE, _keyring_entry(address, user), password)
@@ -70,8 +70,8 @@ def keep(address: str, user: str, password: str) -> None:
 def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
     """Return the password, and why there is none if the keyring failed."""
     try:
-        import keyring  # noqa: PLC0415  the extra may be absent
-        from keyring.errors import KeyringError  # noqa: PLC0415
+        import keyring
+        from keyring.errors import KeyringError
     except ImportError:
         return None, ", and the package keyring is not installed"
     try:

@@ -82,7 +82,7 @@ def send_result(
     UnusableInputError
         Earlier objects are to be superseded, but none is known or the result is not reviewed.
     """
-    from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
+    from lesionlens.site.pacs import supersede
 
     options = options or SendOptions()
     files = only(files_to_send(result), options.kinds)

@@ -201,7 +201,7 @@ def _regions(labels: Mapping[str, int | Sequence[int]]) -> dict[Region, list[int
             parts = (_REGIONS[_plain(name)],) if _plain(name) in _REGIONS else ()
         else:
             parts = _PARTS.get(_plain(name), ())
-            channel = int(labels[name])  # type: ignore[arg-type]  # noqa: PLW2901
+            channel = int(labels[name])  # type: ignore[arg-type]
         for region in parts:
             channels[region].append(channel)
     if not all(channels.values()):

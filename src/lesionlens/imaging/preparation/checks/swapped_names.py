@@ -138,7 +138,7 @@ def judge(channels: Images, brain: Mask, grid: Grid, stride: int = _STRIDE) -> N
     assignment, model = {s: s for s in channels}, load_model()
     result = verdict(features, assignment, model)
     if MrSequence.T2 in result.undecided:
-        from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds  # noqa: PLC0415  seldom needed
+        from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
 
         result = verdict(features, assignment, model, t2_log_odds(channels, grid))
     return result

@@ -73,13 +73,13 @@ class Choosing(Editing):
         """Set the opacity of maps, 0 to 1."""
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
 
-    def choose_uncertainty(self, visible: bool) -> None:  # noqa: FBT001 -- a slot
+    def choose_uncertainty(self, visible: bool) -> None:
         """Show or hide the uncertainty map; showing it switches the overlay on."""
         if visible and self._state.choices.overlay is Overlay.OFF:
             self.choose_overlay(Overlay.CONTOUR)
         self._choose(uncertainty=visible)
 
-    def choose_unreliable(self, visible: bool) -> None:  # noqa: FBT001 -- a slot
+    def choose_unreliable(self, visible: bool) -> None:
         """Show or hide maps that failed their checks."""
         self._choose(unreliable=visible)
 

@@ -163,7 +163,7 @@ class ViewActs(MeasureActs):
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowPresetChosen(window))
 
-    def hold_comparison(self, is_held: bool) -> None:  # noqa: FBT001 -- run by a key
+    def hold_comparison(self, is_held: bool) -> None:
         """Show the comparison while held: a prior, else the previously shown sequence."""
         lacks = self._has_one_sequence if self.views.compared is None else self._lacks_comparison
         if not is_held or not lacks():

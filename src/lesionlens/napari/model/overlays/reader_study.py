@@ -24,7 +24,7 @@ def shown_in(arm: Arm, result: Result, overlays: Overlays) -> tuple[Result, Over
     """
     if arm is not Arm.CANDIDATES:
         return result, overlays
-    from lesionlens.results.result import Result  # noqa: PLC0415
+    from lesionlens.results.result import Result
 
     analysis = _without_maps(result.analysis)
     return Result(analysis), replace(

@@ -128,6 +128,11 @@ class Problem:
     of_server: bool = False
     """Whether a server caused it, so that this machine may be used instead."""
 
+    @property
+    def sentence(self) -> str:
+        """The observation, as a sentence."""
+        return f"Found {self.found}." if self.expected else f"{self.found}."
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:

@@ -59,7 +59,7 @@ class WorklistScreen:
         problem = self.problem
         if problem is None:
             return ""
-        return ". ".join(filter(None, (problem.title, f"Found {problem.found}", problem.next_step)))
+        return ". ".join(filter(None, (problem.title, problem.sentence[:-1], problem.next_step)))
 
     @property
     def _counts(self) -> str:

@@ -39,7 +39,7 @@ class DicomExporter:
 
     def write(self, analysis: Analysis, staged: Path) -> Written:
         """Write the objects; see `objects.write_all`."""
-        from lesionlens.results.export.dicom import objects  # noqa: PLC0415  (slow to import)
+        from lesionlens.results.export.dicom import objects
 
         # source names and values are copied unchanged, including unusual ones
         with warnings_ignored(UserWarning, module=r"(pydicom|highdicom)\."):

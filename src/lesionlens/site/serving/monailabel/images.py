@@ -149,7 +149,7 @@ def for_client(notices: Iterable[str]) -> list[str]:
 
 def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext) -> Study:
     """Open a volume as its most likely sequence, with a notice about the uncertainty."""
-    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, rarely needed
+    from lesionlens.imaging.reading import sequence_from_image
 
     unidentified = error.study.set_aside
     if not unidentified:

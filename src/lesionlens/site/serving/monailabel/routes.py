@@ -265,7 +265,7 @@ def _get_label(
 
 
 @router.delete("/datastore/label")
-def _remove_label(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
+def _remove_label(adapter: SharedAdapter, id: str, tag: str = FINAL) -> dict[str, Any]:
     adapter.datastore.label(id, tag).unlink()
     return {}
 
