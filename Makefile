@@ -19,7 +19,7 @@ UNHURRIED := napari/ followup/ export/dicom/ test_lens.py site/cohort/ site/serv
   export/test_bids.py cli/test_deidentify.py cli/test_export.py
 QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" $(foreach part,$(UNHURRIED),--ignore-glob='*/$(part)*')
 
-.PHONY: demo quick test test-all web docs lint format types types-windows layers install system sample audit hashes clean help
+.PHONY: demo quick test test-all docs lint format types types-windows layers install system sample audit hashes clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
@@ -28,7 +28,6 @@ help:
 	@echo "make test-all  the same with the slow tests, types as on Windows, and which lines they reach"
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
 	@echo "make hashes    constraints-hashes.txt: the pinned dependencies with their hashes (asks the network)"
-	@echo "make web       write the page that runs the network in a browser (needs Node.js)"
 	@echo "make docs      the documentation as a site in out/site; notebooks are run, a broken link is an error"
 	@echo "make sample    draw a new patient into out/sample"
 
@@ -73,9 +72,6 @@ test-all: system install
 
 sample: install
 	@$(BIN)/python -m tests.phantoms.sample --out out/sample
-
-web: install
-	@$(BIN)/python web/make_page.py --out out/lesionlens.html
 
 docs: install
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs,cohort]"

@@ -1,10 +1,5 @@
 """Outlines move to where the images have them: near the outline, on both sides alike, nested."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -13,7 +8,6 @@ from lesionlens.engines.lens.outline_refinement import refine
 
 SHAPE = (56, 48, 52)
 ALL = np.ones(4, bool)
-PAGE = Path(__file__).resolve().parents[4] / "web" / "page"
 
 
 def ball(centre, radius):
@@ -121,36 +115,6 @@ def test_too_few_certain_voxels_leave_everything_alone():
     assert np.array_equal(refine(small, images(), ALL, BRAIN), small)
     nothing = np.zeros((3, *SHAPE), np.float32)
     assert refine(nothing, images(), ALL, BRAIN) is nothing
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js: the page's own code")
-@pytest.mark.parametrize("present", [(1, 1, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1)])
-def test_the_page_in_a_browser_draws_the_same_outlines(tmp_path, present):
-    given = {
-        "probability": predicted().reshape(3, -1).round(5).tolist(),
-        "images": [
-            image.ravel().round(5).tolist() if there else None
-            for image, there in zip(images(), present, strict=True)
-        ],
-        "brain": BRAIN.ravel().astype(int).tolist(),
-        "shape": SHAPE,
-    }
-    (tmp_path / "given.json").write_text(json.dumps(given))
-    script = f"""
-      import {{ readFileSync }} from "node:fs";
-      import {{ refined }} from {json.dumps((PAGE / "outline.js").as_uri())};
-      const {{ probability, images, brain, shape }} = JSON.parse(readFileSync("given.json"));
-      const floats = (values) => values && Float32Array.from(values);
-      const out = refined(probability.map(floats), images.map(floats), floats(brain), shape);
-      console.log(JSON.stringify(out.map((r) => [...r].map((p) => Math.round(p * 1e6) / 1e6))));
-    """
-    (tmp_path / "run.mjs").write_text(script)
-    out = subprocess.run(
-        ["node", "run.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
-    )
-    theirs = np.asarray(json.loads(out.stdout)).reshape(3, *SHAPE)
-    ours = refine(predicted().round(5), images().round(5), np.array(present, bool), BRAIN)
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 def test_a_rounding_error_of_the_network_stays_one(refined):
