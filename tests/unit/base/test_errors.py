@@ -1,8 +1,6 @@
-"""Errors name what was found, what was expected and what to do."""
+"""Errors are a sentence and a hint, and have an exit status."""
 
 from __future__ import annotations
-
-import pytest
 
 from lesionlens.base import errors
 
@@ -13,22 +11,11 @@ EVERY_ERROR = [
 ]
 
 
-WORDED = (
-    errors.CancelledError,
-    errors.GoneError,
-    errors.PatientConflictError,
-    errors.PluginError,
-)
-"""Errors that bring their own words."""
-
-
-@pytest.mark.parametrize("kind", [k for k in EVERY_ERROR if k not in WORDED])
-def test_an_error_says_what_was_found_expected_and_to_do(kind):
-    error = kind(found="a cat", expected="a dog.", next_step="Fetch one")
-    assert str(error) == "Found a cat. Expected a dog. Fetch one."
-    assert error.exit_status in (1, 2)
-    with pytest.raises(TypeError):
-        kind("a cat")
+def test_an_error_is_one_sentence_and_a_hint():
+    error = errors.ReadError("Cannot read 'IM1'.", hint="Check the disk")
+    assert str(error) == "Cannot read 'IM1'. Check the disk."
+    assert (error.sentence, error.in_window) == ("Cannot read 'IM1'.", "Check the disk")
+    assert str(errors.ReadError("Cannot read 'IM1'.")) == "Cannot read 'IM1'."
 
 
 def test_what_a_server_no_longer_holds_is_named_and_to_be_sent_again():
