@@ -139,5 +139,5 @@ def test_every_file_of_the_clone_can_be_checked_out_on_windows_and_macos():
         r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)|[<>:\"|?*\\\\]|[ .](/|$)", re.IGNORECASE
     )
     assert not [name for name in names if reserved.search(name) or len(name) > 150]
-    # where links are files of text, `lesionlens sample` writes the same folder
-    assert [name for mode, *_, name in rows if mode == "120000"] == ["sample_data"]
+    # the plugin's manifest stands at the top
+    assert [name for mode, *_, name in rows if mode == "120000"] == ["src/lesionlens/napari.yaml"]

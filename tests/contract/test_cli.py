@@ -24,7 +24,7 @@ from lesionlens.cli.main import app
 
 COMMAND = Path(sys.executable).parent / "lesionlens"
 REPOSITORY = Path(__file__).resolve().parents[2]
-SAMPLE = REPOSITORY / "src" / "lesionlens" / "imaging" / "sample_data"
+SAMPLE = REPOSITORY / "sample_data"
 REGIONS = ("wt", "tc", "et")
 CONTRACT_FILES = (
     "segmentation.nii.gz",
@@ -162,7 +162,7 @@ def test_the_sample_gives_a_complete_result(sample_result):
 def test_the_sample_s_tumour_is_found_on_its_side(sample_result):
     _, out = sample_result
     found = nib.load(out / "segmentation.nii.gz")
-    truth = nib.load(SAMPLE / "truth" / "segmentation.nii.gz")
+    truth = nib.load(SAMPLE / "study_dicom_reference" / "segmentation.nii.gz")
     assert found.shape == truth.shape
     np.testing.assert_allclose(found.affine, truth.affine, atol=2e-3)
     ours, theirs = np.asarray(found.dataobj) > 0, np.asarray(truth.dataobj) > 0

@@ -35,7 +35,7 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 
 GUI_TESTS = Path(__file__).parent
 WINDOWS = {"panel", "viewer"}
-MANIFEST = GUI_TESTS.parents[1] / "src" / "lesionlens" / "napari" / "napari.yaml"
+MANIFEST = GUI_TESTS.parents[1] / "napari.yaml"
 
 
 def display_missing() -> str | None:

@@ -56,8 +56,8 @@ top of the repository.
 
 - `study/`: T1, T1c, T2 and FLAIR as NIfTI
 - `study_dicom/`: the same as four classic MR series of different plane and slice thickness
-- `truth/segmentation.nii.gz`: the generated labels on the grid of T1c (1 non-enhancing core,
-  2 oedema, 3 enhancing)
+- `study_dicom_reference/segmentation.nii.gz`: the generated labels on the grid of T1c
+  (1 non-enhancing core, 2 oedema, 3 enhancing)
 
 Rows and columns are multiples of 8: some viewers misread one-bit frames of other sizes.
 
@@ -103,10 +103,14 @@ def generate_patient(seed: int = SEED, config: GeneratorConfig = CONFIG) -> Synt
 
 
 def write_sample(out: Path, patient: SyntheticPatient) -> None:
-    """Write `study/`, `study_dicom/`, `truth/` and a README that declares it synthetic."""
+    """Write `study/`, `study_dicom/`, their reference and a README that declares it synthetic."""
     write_nifti(patient, out / "study", how=PROTOCOL)
     write_dicom(patient, out / "study_dicom", how=PROTOCOL, identity=IDENTITY)
-    save_nifti(patient.labels, out / "truth" / "segmentation.nii.gz", PROTOCOL[MrSequence.T1C])
+    save_nifti(
+        patient.labels,
+        out / "study_dicom_reference" / "segmentation.nii.gz",
+        PROTOCOL[MrSequence.T1C],
+    )
     (out / "README.md").write_text(README.format(seed=patient.seed), encoding="utf-8")
 
 

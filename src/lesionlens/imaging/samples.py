@@ -8,9 +8,12 @@ from pathlib import Path
 
 from lesionlens.base.provenance import sha256_of
 
-FOLDER = Path(__file__).resolve().parent / "sample_data"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED, _CLONE = _PACKAGE / "sample_data", _PACKAGE.parents[1] / "sample_data"
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else _CLONE
+"""In the package where it was installed from a wheel, else at the top of the repository."""
 STUDY, DICOM_STUDY = FOLDER / "study", FOLDER / "study_dicom"
-REFERENCE = FOLDER / "reference" / "segmentation.nii.gz"
+REFERENCE = FOLDER / "study_reference" / "segmentation.nii.gz"
 """Expert segmentation of the real patient, `STUDY`."""
 
 

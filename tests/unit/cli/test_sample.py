@@ -26,7 +26,7 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
     out = tmp_path / "mine"
     sample(out)
     assert set(open_study(out / "study").series) == {"t1", "t1c", "t2", "flair"}
-    assert (out / "reference" / "segmentation.nii.gz").is_file()
+    assert (out / "study_reference" / "segmentation.nii.gz").is_file()
     assert "CC BY 4.0" in (out / "README.md").read_text("utf-8")
     assert read_config(out / "recipes" / "finetune.toml").steps > 0
     (out / "README.md").write_text("mine")

@@ -134,7 +134,7 @@ def test_options_that_cannot_be_met_end_with_2(options):
 def test_every_variable_and_preference_is_on_the_page_of_settings():
     package = REPOSITORY / "src" / "lesionlens"
     sources = "".join(path.read_text("utf-8") for path in files_below(package, "*.py"))
-    manifest = yaml.safe_load((package / "napari" / "napari.yaml").read_text("utf-8"))
+    manifest = yaml.safe_load((package / "napari.yaml").read_text("utf-8"))
     titles = [
         setting["title"]
         for group in manifest["contributions"]["configurations"].values()

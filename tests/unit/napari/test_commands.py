@@ -17,7 +17,8 @@ from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.state.state import Activity, State
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
+NAPARI = Path(lesionlens.napari.__file__).parent
+MANIFEST = NAPARI.parent / "napari.yaml"
 
 
 def test_names_and_keys_are_unique():
@@ -26,7 +27,7 @@ def test_names_and_keys_are_unique():
 
 
 def test_every_command_has_an_act():
-    rooms = (MANIFEST.parent / "controllers", MANIFEST.parent / "model" / "acts")
+    rooms = (NAPARI / "controllers", NAPARI / "model" / "acts")
     files = [path for room in rooms for path in files_below(room, "*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
     there = {n.name for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
@@ -65,7 +66,7 @@ def test_messages_name_entries_of_the_menu_that_exist():
     """One named Plugins → LesionLens → Worklist, which is not in napari's menu."""
     titles = tuple(command.title.removesuffix("…") for command in COMMANDS)
     named = []
-    for file in files_below(MANIFEST.parents[1], "*.py"):
+    for file in files_below(NAPARI.parent, "*.py"):
         text = file.read_text(encoding="utf-8")
         assert "Plugins → " not in text, file
         named += text.split("Open…, ")[1:]
@@ -111,7 +112,7 @@ def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
     """A key that is written by hand stays behind when the command gets another one."""
     named = re.compile(r"\(((?:(?:Ctrl|Control|Shift|Alt)\+)+\w+)\)|(⇧\w)")
     real = {command.shown_key for command in KEY_COMMANDS}
-    place, found = MANIFEST.parent, set()
+    place, found = NAPARI, set()
     for path in files_below(place, "*.py"):
         room = path.relative_to(place).parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -17,7 +17,7 @@ from npe2 import PluginManager, PluginManifest
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.napari import loading, reader, sample, writer
 
-MANIFEST = Path(loading.__file__).parent / "napari.yaml"
+MANIFEST = Path(loading.__file__).parents[1] / "napari.yaml"
 LISTING = """
 import sys
 from npe2 import PluginManager
