@@ -13,7 +13,7 @@ import nibabel as nib
 import pandas as pd
 
 import lesionlens
-from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.testing import Lesion, make_patient
 
 place = Path(mkdtemp())
 for name, lesion in (("case_01", Lesion()), ("case_02", Lesion((30.0, -40.0, 12.0), 14.0))):

@@ -6,8 +6,9 @@ importing the package (as napari does to list plugins) imports neither numpy, to
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lesionlens.base.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from lesionlens.analysis.evaluation.evaluation import Evaluation, evaluate
@@ -21,19 +22,20 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.batch import batch
 
 __version__ = "0.5.0"
-_MODULE_OF_NAME = {
-    "Candidate": "lesionlens.base.records.findings",
-    "Evaluation": "lesionlens.analysis.evaluation.evaluation",
-    "Lens": "lesionlens.results.lens",
-    "MrSequence": "lesionlens.base.labels",
-    "Region": "lesionlens.base.labels",
-    "Result": "lesionlens.results.result",
-    "Study": "lesionlens.base.records.study",
-    "batch": "lesionlens.site.cohort.batch",
-    "evaluate": "lesionlens.analysis.evaluation.evaluation",
-    "RunContext": "lesionlens.base.run_context",
-    "open_study": "lesionlens.imaging.reading.readers",
-}
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "lesionlens.analysis.evaluation.evaluation": "Evaluation evaluate",
+        "lesionlens.base.labels": "MrSequence Region",
+        "lesionlens.base.records.findings": "Candidate",
+        "lesionlens.base.records.study": "Study",
+        "lesionlens.base.run_context": "RunContext",
+        "lesionlens.imaging.reading.readers": "open_study",
+        "lesionlens.results.lens": "Lens",
+        "lesionlens.results.result": "Result",
+        "lesionlens.site.cohort.batch": "batch",
+    },
+)
 __all__ = [
     "Candidate",
     "Evaluation",
@@ -50,11 +52,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF_NAME:
-        raise AttributeError(f"module 'lesionlens' has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF_NAME[name]), name)
-
-
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -15,10 +15,10 @@ from tests.contract.test_examples import blocks
 
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing import engine_contract
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.napari import standalone
 from lesionlens.napari.reader import get_reader
+from lesionlens.testing import check_engine
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "how-to" / "plugins.md"
@@ -97,13 +97,12 @@ def test_a_window_of_lesionlens_opens_it_without_a_manifest(file, monkeypatch):
 
 @pytest.mark.usefixtures("package")
 def test_the_engine_of_the_page_keeps_the_contract():
-    assert engine_contract.failures(Lens(engine="mine").engine) == {}
+    check_engine(Lens(engine="mine").engine)
 
 
 def test_the_engine_of_the_tutorial_keeps_the_contract():
-    """Its reader is told that `{}` means so."""
     shown, called, _ = blocks(TUTORIAL, "python")[0].partition("\n\nresult = ")
     assert called
     names = {}
     exec(compile(shown, TUTORIAL.name, "exec"), names)
-    assert engine_contract.failures(names["BrightFlair"]()) == {}
+    check_engine(names["BrightFlair"]())

@@ -11,10 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from lesionlens_nninteractive import engine as nninteractive
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.engine_contract import prepared_head
+from lesionlens.plugin import SILENT, PromptRequest, ResourceError, UnusableInputError
+from lesionlens.testing import prepared_head
 
 
 class StandIn:

@@ -14,9 +14,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of nnU-Net's own parts
 
 from lesionlens_nnunet import engine as nnunet
 
-from lesionlens.base.errors import LesionLensError, UnusableInputError, WeightsError
-from lesionlens.base.labels import Region
-from lesionlens.engines.testing import engine_contract
+from lesionlens.plugin import SILENT, LesionLensError, Region, UnusableInputError, WeightsError
+from lesionlens.testing import check_engine, prepared_head
 
 ARCHITECTURE = {
     "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -104,18 +103,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trial(folder):
-    return engine_contract.Trial(nnunet.NnUNetEngine("cpu", folder))
+def engine(folder):
+    return nnunet.NnUNetEngine("cpu", folder)
 
 
-@pytest.mark.parametrize("check", engine_contract.CHECKS, ids=engine_contract.name_of)
-def test_it_keeps_the_contract(check, trial):
-    check(trial)
+def test_it_keeps_the_contract(engine):
+    check_engine(engine)
 
 
-def test_a_sequence_that_it_needs_is_asked_for(trial):
+def test_a_sequence_that_it_needs_is_asked_for(engine):
     with pytest.raises(UnusableInputError, match="FLAIR"):
-        trial.predict(engine_contract.prepared_head(["t1c"]))
+        engine.predict(prepared_head(["t1c"]), context=SILENT)
 
 
 def test_left_stays_left():

@@ -13,10 +13,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch no longer develops To
 
 from lesionlens_torchscript import engine as torchscript
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.labels import Region
-from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing import engine_contract
+from lesionlens.plugin import SILENT, Region, UnusableInputError, WeightsError
+from lesionlens.testing import check_engine, prepared_head
 
 NAMES = {
     "inputs": ["flair", "t1c"],
@@ -40,24 +38,23 @@ def file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trial(file):
-    return engine_contract.Trial(torchscript.TorchScriptEngine("cpu", file))
+def engine(file):
+    return torchscript.TorchScriptEngine("cpu", file)
 
 
-@pytest.mark.parametrize("check", engine_contract.CHECKS, ids=engine_contract.name_of)
-def test_it_keeps_the_contract(check, trial):
-    check(trial)
+def test_it_keeps_the_contract(engine):
+    check_engine(engine)
 
 
 def test_channels_go_by_their_names(file):
     engine = torchscript.TorchScriptEngine("cpu", file)
-    study = engine_contract.prepared_head(["flair", "t1c"])
+    study = prepared_head(["flair", "t1c"])
     found = engine.predict(study, context=SILENT).probability[Region.WT]
     flair = study.channels[3]
     inside = study.brain & (flair > 0)
     bright = inside & (flair > np.percentile(flair[inside], 98))
     assert found[bright].mean() > found[inside & ~bright].mean()
-    alone = engine.predict(engine_contract.prepared_head(["flair"]), context=SILENT)
+    alone = engine.predict(prepared_head(["flair"]), context=SILENT)
     assert any("T1c" in notice for notice in alone.notices)
 
 

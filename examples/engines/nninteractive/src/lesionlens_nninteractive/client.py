@@ -15,7 +15,7 @@ from nnInteractive.inference.remote.remote_session import (
 )
 from numpy.typing import NDArray
 
-from lesionlens.base.records.prompts import Points
+from lesionlens.plugin import Points
 
 
 class Server:

@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from typing_extensions import override
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.geometry import Shape3
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import Points, PromptRequest, PromptResponse
-from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
-from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.plugin import (
+    LensEngine,
+    MrSequence,
+    Points,
+    PreparedStudy,
+    PromptRequest,
+    PromptResponse,
+    Region,
+    ResourceError,
+    RunContext,
+    Shape3,
+    UnusableInputError,
+)
 
 ADDRESS = "NNINTERACTIVE_SERVER"
 """Environment variable: where the server listens."""

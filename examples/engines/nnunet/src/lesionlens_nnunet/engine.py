@@ -14,14 +14,21 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
-from lesionlens.engines import device as devices
-from lesionlens.engines.engine import Target
-from lesionlens.engines.interruptible import interruptible
+from lesionlens.plugin import (
+    Capability,
+    EngineInfo,
+    MrSequence,
+    Prediction,
+    PreparedStudy,
+    Region,
+    RunContext,
+    Target,
+    UnusableInputError,
+    WeightsError,
+    choose_device,
+    describe_device,
+    interruptible,
+)
 
 Floats = NDArray[np.float32]
 STAGE = "nnU-Net's windows"
@@ -56,7 +63,7 @@ class NnUNetEngine:
     Parameters
     ----------
     device : str
-        As for `lesionlens.engines.device.choose`.
+        As for `--device`.
     weights : str or Path
         Folder with `dataset.json`, `plans.json` and `fold_*`.
 
@@ -80,7 +87,7 @@ class NnUNetEngine:
         dataset = json.loads((folder / "dataset.json").read_text("utf-8"))
         self._sequences = _sequences(dataset["channel_names"])
         self._regions, self._cavity = _regions(dataset["labels"]), _cavity(dataset["labels"])
-        self._device = devices.choose(device)
+        self._device = choose_device(device)
         self._predictor = _predictor(self._device, folder, [p.parent.name for p in folds])
         digest = hashlib.sha256()
         for path in folds:
@@ -90,11 +97,11 @@ class NnUNetEngine:
             version=version("nnunetv2"),
             weights_sha256=digest.hexdigest(),
             capabilities=frozenset({Capability.SEGMENT}),
-            device=devices.describe(self._device),
+            device=describe_device(self._device),
         )
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `lesionlens.plugin.Engine.predict`."""
         context.check(STAGE)
         missing = [s.display_name for s in self._sequences if s not in prepared.sequences]
         if missing:

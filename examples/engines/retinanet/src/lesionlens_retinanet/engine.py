@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,18 +15,24 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.geometry import Box
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
-from lesionlens.engines import device as devices
-from lesionlens.engines.engine import Target
-from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.network_input import make_network_input
+from lesionlens.plugin import (
+    Box,
+    Capability,
+    EngineInfo,
+    Grid,
+    MrSequence,
+    Prediction,
+    PreparedStudy,
+    Region,
+    RunContext,
+    Target,
+    UnusableInputError,
+    WeightsError,
+    choose_device,
+    describe_device,
+    interruptible,
+    make_network_input,
+)
 from lesionlens_retinanet.outline import BRIGHT_IN, METHOD, outlines
 
 STAGE = "finding boxes"
@@ -115,7 +122,7 @@ class RetinaNetEngine:
     Parameters
     ----------
     device : str
-        As for `lesionlens.engines.device.choose`.
+        As for `--device`.
     weights : str or Path
         Folder with `detector.json` (fields of `DetectorConfig`) and `detector.safetensors`
         (the state of `build(config).network`).
@@ -142,18 +149,18 @@ class RetinaNetEngine:
                 expected=f"a folder with {CONFIG} and {WEIGHTS}",
                 next_step="Name the folder of the trained detector as the weights",
             ) from error
-        self._device = devices.choose(device)
+        self._device = choose_device(device)
         self._detector.to(self._device)
         self.info = EngineInfo(
             name="retinanet",
             version=version("monai"),
-            weights_sha256=sha256_of(folder / WEIGHTS),
+            weights_sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
             capabilities=frozenset({Capability.SEGMENT}),
-            device=devices.describe(self._device),
+            device=describe_device(self._device),
         )
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `lesionlens.plugin.Engine.predict`."""
         context.check(STAGE)
         missing = [s.display_name for s in self._sequences if s not in prepared.sequences]
         if missing or not set(prepared.sequences) & set(BRIGHT_IN):

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from lesionlens.base.geometry import Box
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.plugin import Box, MrSequence, Region
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

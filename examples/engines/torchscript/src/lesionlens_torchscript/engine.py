@@ -13,21 +13,26 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
-from lesionlens.engines import device as devices
-from lesionlens.engines.engine import Target
-from lesionlens.engines.network_input import make_network_input
-from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.network.deterministic import with_threads
+from lesionlens.plugin import (
+    Capability,
+    EngineInfo,
+    Grid,
+    MrSequence,
+    Prediction,
+    PreparedStudy,
+    Region,
+    RunContext,
+    Target,
+    UnusableInputError,
+    WeightsError,
+    choose_device,
+    describe_device,
+    make_network_input,
+    resample,
+)
 
 Floats = NDArray[np.float32]
 STAGE = "the network's windows"
-_THREADS = 4  # fixed, because the last digits depend on the number of threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class TorchScriptEngine:
     Parameters
     ----------
     device : str
-        As for `lesionlens.engines.device.choose`.
+        As for `--device`.
     weights : str or Path
         `network.ts`, with `network.json` beside it.
 
@@ -105,7 +110,7 @@ class TorchScriptEngine:
                 next_step="Name the file as the weights; its README shows the JSON",
             )
         self._channels = Channels.read(description)
-        self._device = devices.choose(device)
+        self._device = choose_device(device)
         try:
             loaded = torch.jit.load(str(file), map_location=self._device)  # type: ignore[no-untyped-call]
             self._network = loaded.eval()
@@ -121,12 +126,11 @@ class TorchScriptEngine:
             version=file.stem,
             weights_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
             capabilities=frozenset({Capability.SEGMENT}),
-            device=devices.describe(self._device),
+            device=describe_device(self._device),
         )
 
-    @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `lesionlens.plugin.Engine.predict`."""
         network_input = make_network_input(prepared, self._channels.spacing_mm, self._device)
         order = [list(MrSequence).index(s) for s in self._channels.inputs]
 

@@ -1,0 +1,128 @@
+"""All that a package with an engine or an exporter imports.
+
+Names load their module when they are first used: importing this one loads neither numpy nor torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lesionlens.base.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from lesionlens.base.errors import (
+        CancelledError,
+        LesionLensError,
+        ReadError,
+        ResourceError,
+        UnusableInputError,
+        WeightsError,
+    )
+    from lesionlens.base.geometry import Box, Shape3
+    from lesionlens.base.grid import Grid
+    from lesionlens.base.labels import LesionClass, MrSequence, Region
+    from lesionlens.base.records.analysis import Analysis
+    from lesionlens.base.records.arrays import Volume
+    from lesionlens.base.records.prediction import (
+        Capability,
+        ClassProbabilities,
+        EngineInfo,
+        FirstPass,
+        InputPerturbation,
+        PerturbedPrediction,
+        Prediction,
+        Trace,
+    )
+    from lesionlens.base.records.prompts import Points, PromptRequest, PromptResponse
+    from lesionlens.base.records.study import PreparedStudy, Study
+    from lesionlens.base.run_context import SILENT, RunContext
+    from lesionlens.engines.device import choose as choose_device
+    from lesionlens.engines.device import describe as describe_device
+    from lesionlens.engines.engine import (
+        Engine,
+        SupportsFirstPass,
+        SupportsPerturbation,
+        SupportsPrompts,
+        Target,
+    )
+    from lesionlens.engines.interruptible import interruptible
+    from lesionlens.engines.lens.engine import LensEngine
+    from lesionlens.engines.network_input import make_network_input
+    from lesionlens.imaging.preparation.resampling import resample
+    from lesionlens.results.export.exporter import Exporter
+    from lesionlens.results.export.written import Written
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "lesionlens.base.errors": "CancelledError LesionLensError ReadError "
+        "ResourceError UnusableInputError WeightsError",
+        "lesionlens.base.geometry": "Box Shape3",
+        "lesionlens.base.grid": "Grid",
+        "lesionlens.base.labels": "LesionClass MrSequence Region",
+        "lesionlens.base.records.analysis": "Analysis",
+        "lesionlens.base.records.arrays": "Volume",
+        "lesionlens.base.records.prediction": "Capability ClassProbabilities EngineInfo FirstPass "
+        "InputPerturbation PerturbedPrediction Prediction Trace",
+        "lesionlens.base.records.prompts": "Points PromptRequest PromptResponse",
+        "lesionlens.base.records.study": "PreparedStudy Study",
+        "lesionlens.base.run_context": "SILENT RunContext",
+        "lesionlens.engines.device": "choose:choose_device describe:describe_device",
+        "lesionlens.engines.engine": "Engine SupportsFirstPass "
+        "SupportsPerturbation SupportsPrompts Target",
+        "lesionlens.engines.interruptible": "interruptible",
+        "lesionlens.engines.lens.engine": "LensEngine",
+        "lesionlens.engines.network_input": "make_network_input",
+        "lesionlens.imaging.preparation.resampling": "resample",
+        "lesionlens.results.export.exporter": "Exporter",
+        "lesionlens.results.export.written": "Written",
+    },
+)
+__all__ = [
+    "SILENT",
+    "Analysis",
+    "Box",
+    "CancelledError",
+    "Capability",
+    "ClassProbabilities",
+    "Engine",
+    "EngineInfo",
+    "Exporter",
+    "FirstPass",
+    "Grid",
+    "InputPerturbation",
+    "LensEngine",
+    "LesionClass",
+    "LesionLensError",
+    "MrSequence",
+    "PerturbedPrediction",
+    "Points",
+    "Prediction",
+    "PreparedStudy",
+    "PromptRequest",
+    "PromptResponse",
+    "ReadError",
+    "Region",
+    "ResourceError",
+    "RunContext",
+    "Shape3",
+    "Study",
+    "SupportsFirstPass",
+    "SupportsPerturbation",
+    "SupportsPrompts",
+    "Target",
+    "Trace",
+    "UnusableInputError",
+    "Volume",
+    "WeightsError",
+    "Written",
+    "choose_device",
+    "describe_device",
+    "interruptible",
+    "make_network_input",
+    "resample",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
