@@ -46,7 +46,7 @@ def check_engine(engine: Engine, **limits: Any) -> None:
     AssertionError
         One line for each broken requirement.
     """
-    from lesionlens.engines.testing import engine_contract  # noqa: PLC0415 -- imports numpy
+    from lesionlens.engines.testing import engine_contract
 
     broken = engine_contract.failures(engine, **limits)
     if broken:
