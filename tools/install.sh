@@ -31,10 +31,4 @@ fi
 # quarter are of tests and programs that nothing here imports
 .venv/bin/python -m compileall -q -j 0 -x '/(tests?|_inductor|debugpy|mypyc?|pip)/' \
   .venv/lib src >/dev/null 2>&1 || true
-# MONAI Label's client for its tests: the wheel alone (20 MB), for what it depends on takes gigabytes
-if ! compgen -G ".venv/wheels/monailabel-*.whl" >/dev/null; then
-  .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
-    -d .venv/wheels monailabel==0.8.5 ||
-    echo "install: found no wheel of MONAI Label 0.8.5; the tests of its client will be skipped" >&2
-fi
 touch .venv/installed

@@ -43,16 +43,7 @@ ENGINES = (*plugins.names(plugins.ENGINES), "bright-flair")
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request, random_weights, outside):
-    made = plugins.load(plugins.ENGINES, request.param)
-    if request.param == "remote":
-        pytest.importorskip("fastapi")
-        from tests.helpers.local_server import serving
-
-        served = plugins.load(plugins.ENGINES, "lens")("cpu", random_weights)
-        with serving({"lens": served}) as server:
-            yield made(server=server.url)
-        return
-    yield _made(request, made, random_weights)
+    return _made(request, plugins.load(plugins.ENGINES, request.param), random_weights)
 
 
 def _made(request, made, random_weights):
@@ -87,7 +78,7 @@ def test_ours_answer_any_subset_of_sequences(engine, present):
     study = engine_contract.prepared_head(present)
     found = engine.predict(study, context=SILENT)
     assert found.engine.name == engine.info.name
-    assert set(found.probability) | {Region.ET} == set(Region)  # without T1c a server leaves it out
+    assert set(found.probability) | {Region.ET} == set(Region)
     assert Region.ET in found.probability or "t1c" not in present
 
 

@@ -689,19 +689,6 @@ def test_a_result_that_cannot_be_kept_in_the_list_is_said_and_shown_all_the_same
     assert panel.session.state.analysis is not None
 
 
-def test_a_key_file_that_is_gone_after_an_analysis_hides_no_result(
-    panel, listed, head, slow, prefer, monkeypatch, qtbot, tmp_path
-):
-    key = tmp_path / "gone"
-    key.write_text("k" * 16)
-    key.chmod(0o600)
-    prefer(server="https://gpu.example", server_key_file=str(key))
-    folder = analysed_by_hand(panel, listed, head, monkeypatch, qtbot, on_load=key.unlink)
-    assert not is_result(folder)
-    assert "'c' was not saved in the list" in listed.session.state.problem.title
-    assert panel.session.state.analysis is not None
-
-
 def test_a_failure_that_comes_while_the_list_looks_is_reported_by_the_next_look(listed):
     class Ending(Future):
         """Ends right after it was asked for the first time."""

@@ -20,7 +20,7 @@ from tests.helpers import stored_drafts
 from lesionlens.analysis.findings import edit_tools
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
-from lesionlens.base.errors import ServerError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
 from lesionlens.napari.colours import PROMPT_COLOURS
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -797,7 +797,7 @@ def test_a_prompt_that_fails_draws_nothing_and_the_next_is_answered(
     """*Preparing the first prompt* stayed beside the failure, as if an answer were to come."""
 
     def fail(*_):
-        raise ServerError(found="no response", expected="a server", next_step="Start it")
+        raise ResourceError(found="no response", expected="a server", next_step="Start it")
 
     if edits:
         missed.session.go_to_candidate(1)

@@ -242,7 +242,7 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
     package = missing_package(error)
     if package is None:
         return None
-    without = "; the engine `onnx` and a server analyse without it" if package == "torch" else ""
+    without = "; the engine `onnx` analyses without it" if package == "torch" else ""
     return MissingPluginError(
         found=f"that the required package {package} is not installed",
         expected="everything that `pip install lesionlens` installs",
@@ -307,36 +307,6 @@ class PluginError(LesionLensError):
             next_step="Update or uninstall that package, or send its authors the output of --debug",
             in_window="Update or uninstall that package, or report this to its authors",
         )
-
-
-class ServerError(LesionLensError):
-    """A server that cannot be reached, refuses, or speaks another version (exit status 1)."""
-
-
-class GoneError(ServerError):
-    """A session, study or trace that a server no longer holds and must be sent again.
-
-    Parameters
-    ----------
-    what : str
-        "session", "study" or "trace".
-    """
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        found: str = "",
-        expected: str = "one that was opened here and is kept alive",
-        next_step: str = "Send it again",
-    ) -> None:
-        self.kind = what
-        found = found or f"a {what} that this server does not hold"
-        super().__init__(found=found, expected=expected, next_step=next_step)
-
-
-class FullError(ServerError):
-    """A server that has no room for another study or session."""
 
 
 class ExportError(LesionLensError):

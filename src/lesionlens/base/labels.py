@@ -337,18 +337,6 @@ class ReviewAct(StrEnum):
     """The review starts again with the decisions that follow, which were made elsewhere."""
 
 
-class RequestKind(StrEnum):
-    """Requests that a client sends to a server about a study; the value is the key in messages."""
-
-    PREDICT = "predict"
-    PERTURBED = "perturbed"
-    PRELIMINARY = "first look"
-    GRID = "grid"
-    ATTRIBUTE = "attribute"
-    PROBE = "probe"
-    LAYER = "layer"
-
-
 class MapExtent(StrEnum):
     """The field of view of an attention map in DICOM."""
 

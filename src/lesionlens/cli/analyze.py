@@ -15,12 +15,10 @@ from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, Engine
 from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, Group, Source
-from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.findings import Candidate, Findings
 
 
@@ -56,17 +54,14 @@ def analyze(
         from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 
-        def analyse(choice: EngineChoice) -> Analysis:
-            lens = Lens(engine=choice.start_loading())
-            result = lens(opened_study, prepare, context=context)
-            return comparison.compare(result.analysis, located_prior, lens, prepare, context)
-
-        analysis, engine_notes = engine_choice.run(analyse)
+        lens = Lens(engine=engine_choice.start_loading())
+        analysis = lens(opened_study, prepare, context=context).analysis
+        analysis = comparison.compare(analysis, located_prior, lens, prepare, context)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=export_options, run=run)
         folder, analysis, notes = options.save(analysis, out, layout, context)
-        notes += (*engine_notes, *options.notes_without_dicom(analysis))
+        notes += options.notes_without_dicom(analysis)
         if source.named:
             remember(opened_study)
     if json:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.process.processors import usable_processors
@@ -65,12 +64,6 @@ def batch(
     results = options.check_layout(out, layout)
     if studies.is_dir():
         check_outside(studies, out)
-    if scheduler is not None and engine_choice.server is not None:
-        raise UnusableInputError(
-            found="both a scheduler (--scheduler) and a server (--server)",
-            expected="one of them: the server's key stays here",
-            next_step="Omit one of them",
-        )
     if scheduler is not None:
         checks.check_without("--scheduler", {"--workers": workers})
     with progress_bar() as context:

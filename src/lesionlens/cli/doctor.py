@@ -24,7 +24,6 @@ _EXTRAS = {
     "pdf": ("reportlab",),
     "mesh": ("trimesh",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
-    "serve": ("fastapi", "python-multipart", "uvicorn"),
 }
 _UNLOADABLE = (ImportError, OSError)
 """Errors of a package that is missing, or whose libraries cannot be loaded."""

@@ -14,8 +14,6 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.option_groups import Group
 from lesionlens.engines.engine_choice import EngineChoice
 
-SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
-"""Options of a remote server."""
 DEFAULT_ENGINE = EngineChoice()
 MAX_THREADS = 4096
 
@@ -83,31 +81,6 @@ class EngineOptions(ComputeOptions):
         ),
     ] = "lens"
     patience: Patience = None
-    server: Annotated[
-        str | None,
-        typer.Option(
-            help="Use the network of a `lesionlens serve` server; --engine then names one of its "
-            "models. Only voxels of the brain are sent.",
-            metavar="URL",
-        ),
-    ] = None
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the server's key; else LESIONLENS_API_KEY, if set.", metavar="FILE"
-        ),
-    ] = None
-    server_ca: Annotated[
-        Path | None,
-        typer.Option(help="Certificates to trust instead of the usual ones (PEM).", metavar="FILE"),
-    ] = None
-    plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="Send scans unencrypted to a server (http).")
-    ] = False
-    fall_back: Annotated[
-        bool,
-        typer.Option("--fall-back", help="Analyse on this machine if the server does not respond."),
-    ] = False
 
     @override
     def choice(self) -> EngineChoice:
@@ -116,25 +89,8 @@ class EngineOptions(ComputeOptions):
         Raises
         ------
         UnusableInputError
-            The options contradict each other, the address or the key file cannot be used, or
-            scans would be sent unencrypted.
+            The options contradict each other.
         """
-        server = None
-        checks.check_used(
-            "--server",
-            self.server,
-            {
-                "--api-key-file": self.api_key_file,
-                "--server-ca": self.server_ca,
-                "--plain-http": self.plain_http,
-                "--fall-back": self.fall_back,
-            },
-        )
-        if self.server is not None:
-            from lesionlens.engines.remote.address import ServerAddress, read_key
-
-            key = None if self.api_key_file is None else read_key(self.api_key_file)
-            server = ServerAddress(self.server, key, self.server_ca, self.plain_http)
         return EngineChoice(
             device=self.device,
             engine=self.engine,
@@ -143,8 +99,6 @@ class EngineOptions(ComputeOptions):
             precision=self.precision,
             threads=self.threads,
             patience_min=patience_min(self.patience, self.bundle),
-            server=server,
-            fall_back=self.fall_back,
         )
 
 

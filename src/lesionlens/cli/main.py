@@ -45,7 +45,6 @@ from lesionlens.cli import (
     review,
     sample,
     sentence,
-    serve,
     train,
     weights,
     worklist,
@@ -385,7 +384,6 @@ for _command, _example in (
     (review.review, "review sample_data/study_reference/segmentation.nii.gz sample_data/study"),
     (sample.sample, "sample sample_data"),
     (sentence.sentence, "sentence out/demo --candidate 1 --language de"),
-    (serve.serve, "serve --port 8000"),
     (train.train, "train default --out runs/mine --minutes 5"),
 ):
     _add(app, _command, _example)

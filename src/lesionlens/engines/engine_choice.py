@@ -1,25 +1,22 @@
-"""The choice of engine, device and server, for Python, commands, cohorts, window and server."""
+"""The choice of engine and device, for Python, commands, cohorts and window."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.errors import ServerError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.network.fork_safety import fork_safe
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
-    from lesionlens.engines.remote.address import ServerAddress
 
-T = TypeVar("T")
 _POLL_S = 0.002
-_BUNDLE_ENGINE, _REMOTE_ENGINE = "monai-bundle", "remote"
+_BUNDLE_ENGINE = "monai-bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +26,13 @@ class EngineChoice:
     Raises
     ------
     UnusableInputError
-        Weights or another engine beside a bundle; or a local network, device or precision together
-        with a server.
+        Weights or another engine beside a bundle.
     """
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, xpu, xpu:N or mps."""
     engine: str = "lens"
-    """Name of an installed engine; with a server the name of one of its models, where "lens" means
-    its first.
-    """
+    """Name of an installed engine."""
     weights: str | None = None
     """A file, "default", "synthetic" or a version; None for the weights in use."""
     bundle: Path | None = None
@@ -48,10 +42,6 @@ class EngineChoice:
     """CPU threads; None for each library's default."""
     patience_min: float = 2.0
     """Time limit in minutes for a bundle's passes beyond the first."""
-    server: str | ServerAddress | None = None
-    """Address of `lesionlens serve`; None to run on this machine."""
-    fall_back: bool = False
-    """Whether to analyse on this machine if the server does not answer."""
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.bundle is not None:
@@ -66,26 +56,6 @@ class EngineChoice:
                 expected="one of them",
                 next_step="Leave out the engine: a bundle is run by its own",
             )
-        if self.server is not None and (local_options := self._local_options()):
-            raise UnusableInputError(
-                found=f"{', '.join(local_options)} together with a server (--server)",
-                expected="only the server: it chooses network and device, and its key stays here",
-                next_step="Leave it out; the engine's name chooses one of the server's models",
-            )
-
-    def _local_options(self) -> list[str]:
-        requested = {
-            "weights": self.weights is not None,
-            "bundle": self.bundle is not None,
-            "device": self.device != "auto",
-            "precision": self.precision is not ComputePrecision.AUTO and not self.fall_back,
-        }
-        return [name for name, is_requested in requested.items() if is_requested]
-
-    @property
-    def local(self) -> EngineChoice:
-        """The local engine choice that is used if the server does not answer."""
-        return replace(self, engine="lens", server=None, fall_back=False)
 
     @property
     def _local_name(self) -> str:
@@ -110,34 +80,28 @@ class EngineChoice:
 
     @fork_safe
     def load(self) -> Engine:
-        """Load the network, or connect to the server.
+        """Load the network.
 
         Raises
         ------
         WeightsError
             The file is damaged or belongs to another network.
         UnusableInputError
-            The engine needs a bundle or a server, and none was named.
+            The engine needs a bundle, and none was named.
         ResourceError
             The device does not exist, or has too little memory.
         MissingPluginError
             No such engine is installed.
-        ServerError
-            The server does not answer, or refuses.
         """
         from lesionlens.engines.plugin_engines import make_engine
         from lesionlens.engines.threads import use_threads
 
-        if self.server is not None:
-            model = None if self.engine == "lens" else self.engine
-            return make_engine(_REMOTE_ENGINE, device=self.device, server=self.server, model=model)
         name = self._local_name
-        if self.bundle is None and name in (_BUNDLE_ENGINE, _REMOTE_ENGINE):
-            option = "--bundle" if name == _BUNDLE_ENGINE else "--server"
+        if self.bundle is None and name == _BUNDLE_ENGINE:
             raise UnusableInputError(
-                found=f"the engine {name!r} without {option}",
-                expected=f"{option}, which chooses this engine by itself",
-                next_step=f"Add {option}, or choose another engine",
+                found=f"the engine {name!r} without --bundle",
+                expected="--bundle, which chooses this engine by itself",
+                next_step="Add --bundle, or choose another engine",
             )
         use_threads(self.threads, name)
         options: dict[str, Any] = {}
@@ -148,19 +112,3 @@ class EngineChoice:
         if self.bundle is not None:
             options |= {"bundle": self.bundle, "patience_s": 60 * self.patience_min}
         return make_engine(name, device=self.device, **options)
-
-    def run(self, work: Callable[[EngineChoice], T]) -> tuple[T, tuple[str, ...]]:
-        """Run work with this choice, or with `local` if the server fails and fallback is allowed.
-
-        Returns
-        -------
-        T, tuple of str
-            The result, and a notice if this machine was used instead.
-        """
-        try:
-            return work(self), ()
-        except ServerError as error:
-            if not self.fall_back:
-                raise
-            notice = f"Analysed on this machine because of --fall-back: found {error.found}"
-            return work(self.local), (notice,)

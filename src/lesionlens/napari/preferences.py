@@ -11,7 +11,6 @@ from lesionlens.base.errors import ConfigError, MissingPluginError
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.napari.model.choices.choices import Overlay
@@ -33,14 +32,6 @@ class Preferences:
     """Opacity of maps, 0 to 1."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, xpu, xpu:N or mps."""
-    server: str = ""
-    """Address of the server that runs the network; empty for this machine."""
-    server_model: str = ""
-    """Model of the server; empty for its first."""
-    server_key_file: str = ""
-    """File with the server's key."""
-    server_ca: str = ""
-    """Certificates to trust instead of the usual ones."""
     open_panel: bool = True
     """Whether opening a study opens the panel."""
     wheel_zooms: bool = False
@@ -66,40 +57,9 @@ class Preferences:
         return PrepareOptions(stripper=self.brain_extraction)
 
     @property
-    def server_address(self) -> ServerAddress | None:
-        """The server that runs the network; None for this machine.
-
-        Raises
-        ------
-        UnusableInputError
-            The address or the key file cannot be used.
-        """
-        if not self.server:
-            return None
-        key = read_key(Path(self.server_key_file)) if self.server_key_file else None
-        return ServerAddress(self.server, key, Path(self.server_ca) if self.server_ca else None)
-
-    @property
     def engine(self) -> EngineChoice:
-        """Choice of the engine.
-
-        Raises
-        ------
-        UnusableInputError
-            The address or the key file cannot be used.
-        """
-        server = self.server_address
-        if server is None:
-            return EngineChoice(self.device)
-        return EngineChoice(engine=self.server_model or "lens", server=server)
-
-    def engine_arguments(self) -> list[str]:
-        """Return the choice of the engine as command-line options."""
-        if not self.server:
-            return ["--device", self.device]
-        options = {"--server": self.server, "--engine": self.server_model,
-                 "--api-key-file": self.server_key_file, "--server-ca": self.server_ca}  # fmt: skip
-        return [argument for name, value in options.items() if value for argument in (name, value)]
+        """Choice of the engine."""
+        return EngineChoice(self.device)
 
     def with_report_settings(self, options: ExportOptions) -> ExportOptions:
         """Return export options with the language and sentence template of these settings.
@@ -132,10 +92,6 @@ def read_preferences() -> Preferences:
         overlay=Overlay(review.overlay),
         opacity=float(review.opacity),
         device=engine.device.strip() or "auto",
-        server=engine.server.strip(),
-        server_model=engine.server_model.strip(),
-        server_key_file=engine.server_key_file.strip(),
-        server_ca=engine.server_ca.strip(),
         open_panel=bool(review.open_panel),
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
@@ -194,20 +150,6 @@ def keep_preparation(brain_extraction: str) -> None:
 def store_reader(name: str) -> None:
     """Store the reader's name."""
     _settings().review.reader_name = name
-
-
-def keep_server(server: str, model: str = "") -> None:
-    """Store server and model; empty for this machine.
-
-    Raises
-    ------
-    UnusableInputError
-        The address is invalid.
-    """
-    if server:
-        ServerAddress(server)
-    settings = _settings().engine
-    settings.server, settings.server_model = server, model
 
 
 FOLDERS = f"*{os.sep}"

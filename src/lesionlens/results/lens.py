@@ -32,7 +32,6 @@ from lesionlens.engines.engine import Engine
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.plugin_engines import predict
-from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
 from lesionlens.imaging.reading.readers import REPORTED
@@ -60,12 +59,8 @@ class Lens:
     engine : str, Engine or Future
         Name of an installed engine (entry-point group `lesionlens.engines`), or an engine object,
         which has its own device and weights: the other arguments are then refused.
-        With a server: the name of one of its models, "lens" for its first. A Future is an engine
-        that is still being loaded (`EngineChoice.start_loading`): meanwhile the first study is
-        prepared.
-    server : str or ServerAddress, optional
-        Address of `lesionlens serve`. Its network is used instead of a local one, and only the
-        brain's voxels are sent. Device, weights, bundle and precision are then the server's.
+        A Future is an engine that is still being loaded (`EngineChoice.start_loading`): meanwhile
+        the first study is prepared.
     precision : ComputePrecision or str
         "auto" (float32 on a CPU, bfloat16 on a CUDA or XPU device), "float32" or "bfloat16".
 
@@ -77,8 +72,6 @@ class Lens:
         The device is missing.
     MissingPluginError
         No such engine is installed.
-    ServerError
-        The server does not respond, or refuses.
     """
 
     def __init__(
@@ -88,7 +81,6 @@ class Lens:
         weights: str | Path | None = None,
         bundle: str | Path | None = None,
         engine: str | Engine | Future[Engine] = "lens",
-        server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         choice = EngineChoice(
@@ -97,7 +89,6 @@ class Lens:
             weights=None if weights is None else str(path_of(weights, "weights: a file or a name")),
             bundle=None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
             precision=member_of(ComputePrecision, precision, "a precision"),
-            server=server,
         )
         if isinstance(engine, str):
             self._choice: EngineChoice | None = choice
@@ -105,9 +96,7 @@ class Lens:
             return
         if choice != EngineChoice():
             raise UnusableInputError(
-                found=(
-                    "a device, weights, bundle, server or precision together with an engine object"
-                ),
+                found="a device, weights, bundle or precision together with an engine object",
                 expected="the engine alone: it already has its own",
                 next_step="Leave them out, or name the engine instead",
             )

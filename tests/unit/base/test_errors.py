@@ -18,11 +18,6 @@ def test_an_error_is_one_sentence_and_a_hint():
     assert str(errors.ReadError("Cannot read 'IM1'.")) == "Cannot read 'IM1'."
 
 
-def test_what_a_server_no_longer_holds_is_named_and_to_be_sent_again():
-    assert "Found a study that" in str(errors.GoneError("study"))
-    assert str(errors.GoneError("study")).endswith("Send it again.")
-
-
 def test_a_plugin_that_fails_is_named_and_its_own_words_only_in_the_message():
     who = "the engine 'mine' of a-package 0.1"
     error = errors.PluginError(who=who, why="failed", message="Doe.nii", expected="one that works")

@@ -56,7 +56,6 @@ def test_every_failure_has_its_status_and_words(error, status, words):
 
 
 def test_a_connection_that_breaks_is_an_error(monkeypatch):
-    """`lesionlens serve 2>&1 | true` ended with status 0 and without a message."""
     broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
     monkeypatch.setattr(main, "_run_command", lambda *_: (_ for _ in ()).throw(broken))
     done = CliRunner().invoke(app, ["doctor"])
@@ -265,7 +264,6 @@ def test_a_link_that_leads_nowhere_is_not_called_unreadable(tmp_path):
     [
         ("sample", "loop"),
         ("response", "loop"),
-        ("serve", "--bundle", "loop", "--port", "0"),
         ("batch", "table.csv", "--out", "out"),
     ],
 )

@@ -19,10 +19,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
         ("pacs send http://127.0.0.1:9/dicom-web . --key K", "--deidentify", "--key"),
         ("pacs send http://127.0.0.1:9/dicom-web . --map M", "--deidentify", "--map"),
         ("export result study --out OUT --key K", "--deidentify", "--key"),
-        ("analyze study --out OUT --api-key-file K", "--server", "--api-key-file"),
-        ("analyze study --out OUT --fall-back", "--server", "--fall-back"),
-        ("batch studies --out OUT --server-ca C", "--server", "--server-ca"),
-        ("worklist ahead list --plain-http", "--server", "--plain-http"),
         ("train default --out OUT --studies S", "--finetune", "--studies"),
         ("train default --out OUT --convention msd", "--finetune", "--convention"),
         ("worklist scan studies --list L --patient 7", "the address of an archive", "--patient"),
@@ -36,7 +32,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
         ("pacs send http://127.0.0.1:9/dicom-web . --aet LENS1", DIMSE, "--aet"),
         ("analyze study --out OUT --patience 0", "--bundle", "--patience"),
         ("batch studies --out OUT --patience 5", "--bundle", "--patience"),
-        ("serve --patience 5", "--bundle", "--patience"),
         ("review result study --language de", "--out", "--language"),
     ],
 )
@@ -79,16 +74,6 @@ def test_an_option_that_another_one_makes_void_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "option", ["--memory inf", "--heartbeat inf", "--port 65536", "--threads 4097"]
-)
-def test_a_server_refuses_numbers_that_it_cannot_use(option):
-    """A port above 65535 and an infinite memory were called defects of LesionLens."""
-    done = CliRunner().invoke(app, ["serve", *option.split()])
-    assert done.exit_code == 2
-    assert "Invalid value for" in done.output
-
-
 def test_the_same_options_are_accepted_with_it():
-    check_used("--server", "https://gpu:8000", {"--fall-back": True})
-    check_used("--server", None, {"--fall-back": False, "--api-key-file": None, "--date": ""})
+    check_used("--bundle", "b", {"--patience": 5.0})
+    check_used("--bundle", None, {"--patience": None, "--json": False, "--date": ""})

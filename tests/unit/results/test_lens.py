@@ -431,8 +431,7 @@ def test_the_run_says_which_of_the_shipped_weights_decided():
 
 @pytest.mark.parametrize(
     "beside",
-    [{"device": "cpu"}, {"weights": "default"}, {"bundle": "b"}, {"precision": "float32"},
-     {"server": "http://127.0.0.1:1"}],
+    [{"device": "cpu"}, {"weights": "default"}, {"bundle": "b"}, {"precision": "float32"}],
     ids=lambda beside: next(iter(beside)),
 )  # fmt: skip
 def test_an_engine_object_brings_its_own_device_and_weights(beside):

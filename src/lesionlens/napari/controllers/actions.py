@@ -158,20 +158,16 @@ class Actions(
             return self.session.decline("Several saved results were dropped: drop only one.")
         return self.open(paths if mask else study_paths(paths) or paths)
 
-    def analyse(self, *, locally: bool = False) -> bool:
-        """Analyse the open study; `locally` on this machine although a server is selected."""
+    def analyse(self) -> bool:
+        """Analyse the open study."""
         may_replace = self.read_controller.saver.may_leave
-        return self.leave_for(
-            lambda: may_replace(reads.UNSAVED_ANALYSED) and self._analyse(locally=locally)
-        )
+        return self.leave_for(lambda: may_replace(reads.UNSAVED_ANALYSED) and self._analyse())
 
-    def _analyse(self, *, locally: bool) -> bool:
+    def _analyse(self) -> bool:
         study = self.session.state.study
-        if study is None or (not locally and self.session.refuses(self.server_obstacle())):
+        if study is None:
             return False
         preferences = read_preferences()
-        if locally:
-            preferences = replace(preferences, server="")
 
         def task(context: RunContext) -> Any:
             context.progress("loading the network", 0.0)
@@ -284,8 +280,7 @@ class Actions(
         if host_process.tunable():
             self.latest_request.submit(RequestKey("units"), lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
-        is_daemon = bool(read_preferences().server)
-        start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
+        start_thread("lesionlens-network", self._load_network, is_daemon=False)
 
     def _load_network(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
@@ -298,28 +293,6 @@ class Actions(
         is_closed = old.study is not None and new.study is not old.study
         if is_closed and not new.analysing:
             self.loaded_lens.release_study()
-
-    def query_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
-        """Query the models of the selected server; none if it does not respond."""
-        preferences = read_preferences()
-        try:
-            address = preferences.server_address
-        except LesionLensError:  # reported when the analysis is requested
-            return
-        if address is None:
-            return
-
-        def task(context: RunContext) -> tuple[str, ...]:
-            from lesionlens.engines.remote.connection import models_of
-
-            return models_of(address)
-
-        self.latest_request.submit(
-            RequestKey("models", address),
-            task,
-            lambda names: on_names(preferences.server, names),
-            lambda _: on_names(preferences.server, ()),
-        )
 
     def export(self, folder: Path) -> bool:
         """Export the result and the review into a folder."""

@@ -26,7 +26,7 @@ class LoadedLens:
     def load(self, choice: EngineChoice) -> Lens:
         """Return the `Lens` of an engine with the weights in use, the kept one if it fits."""
         with self._loading:
-            source = (choice, WeightsStore().in_use if choice.server is None else None)
+            source = (choice, WeightsStore().in_use)
             if self._lens is None or self._source != source:
                 prepare_rotations()
                 from lesionlens.results.lens import Lens

@@ -11,7 +11,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.copies import keep_copy, set_aside
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.measuring import DRAWING
-from lesionlens.napari.model.acts.session import QUESTION, SERVER
+from lesionlens.napari.model.acts.session import QUESTION
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
@@ -26,10 +26,6 @@ _DISPLACED = (
     "affine, and files saved from them, are correct."
 )
 _HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
-_SERVER_REFUSED = (
-    "Nothing was analysed, because the server that you entered cannot be used: correct it, or "
-    "press Back to keep the earlier setting."
-)
 _WAITING = "Waiting for the network's answer."
 _OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 
@@ -86,11 +82,6 @@ class NetworkRequests(MarkActs):
         if not moving:
             self.session.decline(reason)
         return False
-
-    def server_obstacle(self) -> str:
-        """Return that the server that was entered cannot be used, while that is shown; else ""."""
-        problem = self.session.state.problem
-        return _SERVER_REFUSED if problem is not None and problem.cause == SERVER else ""
 
     def _show_wait(self, waits: bool) -> None:
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QObject, Signal
 
-from lesionlens.base.errors import CancelledError, LesionLensError, ServerError, environment_error
+from lesionlens.base.errors import CancelledError, LesionLensError, environment_error
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Problem
@@ -247,7 +247,6 @@ def problem_of(error: BaseException, cause: str = "") -> Problem:
             expected=error.expected,
             next_step=error.in_window,
             cause=cause,
-            of_server=isinstance(error, ServerError),
         )
     return Problem(
         title="A defect in LesionLens",

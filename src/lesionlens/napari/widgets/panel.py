@@ -122,11 +122,11 @@ class Panel(QWidget):
         self.empty = empty_state(
             [self._entry(command) for command in OPENERS if command.name not in RESULT_OPENERS]
         )
-        self.problem = ProblemBlock(self.session.dismiss, partial(acts.analyse, locally=True))
+        self.problem = ProblemBlock(self.session.dismiss)
         self.message = MessageBlock()
         self.assign = AssignmentEditor(acts.assign_sequences)
         self.quality = QualityBlock()
-        self.preparation = PreparationBlock(acts)
+        self.preparation = PreparationBlock()
         self.run = RunBlock(partial(run, "analyse"), acts)
         self.read_block = ReadBlock(acts)
         self.candidates = CandidateBlock(acts, run)

@@ -128,13 +128,9 @@ class MessageBlock(QWidget):
 
 
 class ProblemBlock(QFrame):
-    """A failure: found, expected, next step; a server's offers to `analyse_locally`."""
+    """A failure: found, expected, next step."""
 
-    def __init__(
-        self,
-        dismiss: Callable[[], object],
-        analyse_locally: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, dismiss: Callable[[], object]) -> None:
         super().__init__()
         self.setProperty("role", "problem")
         self._title = label("", "title")
@@ -144,9 +140,8 @@ class ProblemBlock(QFrame):
         self._copy = push_button("Copy details", self._copy_details)
         tip = "Your study and your decisions are kept"
         close = push_button("Back", dismiss, tip)
-        self._analyse_locally = push_button("Analyse on this machine", analyse_locally)
         texts = (self._title, self._observation, self._expected, self._next)
-        buttons = row(None, self._analyse_locally, self._copy, close)
+        buttons = row(None, self._copy, close)
         stack(self, *texts, buttons, margins=(10, 8, 8, 8), spacing=4)
         self._problem: Problem | None = None
 
@@ -161,7 +156,6 @@ class ProblemBlock(QFrame):
         self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
         self._next.setText(f"{problem.next_step}." if problem.next_step else "")
         self._copy.setVisible(bool(problem.details))
-        self._analyse_locally.setVisible(problem.of_server)
 
     def _copy_details(self) -> None:
         if self._problem is not None:

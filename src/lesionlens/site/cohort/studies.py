@@ -207,7 +207,7 @@ def _loose_files(folder: Path) -> int:
 def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
     """Return notes if the results of a cohort were made by several releases, networks, precisions.
 
-    That is so after an update, where a server failed, or on machines with and without a GPU.
+    That is so after an update, or on machines with and without a GPU.
 
     `out` and `outcomes` as for `duplicate_scan_notes`.
     """

@@ -37,9 +37,7 @@ logger = logging.getLogger(__name__)
 NOT_COMPARED_FILES = frozenset({"evidence"})
 """Export options by which no study is analysed again: a list analysed ahead, which saves evidence,
 and a batch skip results of each other."""
-NOT_COMPARED_ENGINE = frozenset(
-    {"device", "engine", "weights", "bundle", "threads", "server", "fall_back"}
-)
+NOT_COMPARED_ENGINE = frozenset({"device", "engine", "weights", "bundle", "threads"})
 """Fields of an engine choice that change no result, or that name, version and weights of the loaded
 engine, or the configuration of its bundle, represent."""
 CONFIGS = "configs="
@@ -67,7 +65,7 @@ class CohortChoice:
     files: ExportOptions = field(default_factory=ExportOptions)
 
 
-@lru_cache(maxsize=2)  # on a server failure, the local network beside the server's
+@lru_cache(maxsize=1)
 def load_lens(choice: EngineChoice) -> Lens:
     """Return this process's network for an engine choice, loaded once a run."""
     from lesionlens.results.lens import Lens
@@ -111,8 +109,7 @@ def without_file_options(identifier: str) -> str:
 def engine_info(choice: CohortChoice) -> EngineInfo:
     """Load the engine of a choice anew, as its weights may have changed, and describe it."""
     forget_networks()
-    info, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
-    return info
+    return load_lens(choice.engine).engine.info
 
 
 def identity(choice: CohortChoice) -> str:
@@ -178,12 +175,8 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     if job.is_new:
         check_result_name(input_digests(study), job.out)
     options = PrepareOptions(stripper=choice.stripper)
-    result, notices = choice.engine.run(
-        lambda engine: load_lens(engine)(study, options, context=context)
-    )
-    run_info = result.analysis.run
-    run_info = replace(run_info, notices=(*run_info.notices, *notices))
-    outcome = _store(job, replace(result.analysis, run=run_info), choice)
+    result = load_lens(choice.engine)(study, options, context=context)
+    outcome = _store(job, result.analysis, choice)
     return replace(outcome, seconds=time.perf_counter() - start)
 
 

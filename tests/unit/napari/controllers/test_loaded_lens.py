@@ -21,7 +21,7 @@ def load():
     return "engine"
 
 sys.modules["lesionlens.results.lens"] = SimpleNamespace(Lens=lambda engine: engine)
-choice = SimpleNamespace(server="https://gpu:8000", load=load)
+choice = SimpleNamespace(load=load)
 print(LoadedLens().load(choice))
 """
 

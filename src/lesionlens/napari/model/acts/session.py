@@ -44,7 +44,7 @@ from lesionlens.results.review.outline_digests import cached_outline_digests
 if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
-QUESTION, SAVING, OPENING, SERVER = "question", "saving", "opening", "server"
+QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
 _UNLISTED = "Candidate {} is below the threshold and not listed: lower the threshold to go there."
 

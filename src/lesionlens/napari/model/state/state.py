@@ -125,8 +125,6 @@ class Problem:
     details: str = ""
     cause: str = ""
     """Cause, by which a later success clears it; empty if the next act clears it."""
-    of_server: bool = False
-    """Whether a server caused it, so that this machine may be used instead."""
 
     @property
     def sentence(self) -> str:
