@@ -22,26 +22,9 @@ from lesionlens.base.records.study import (
     Study,
 )
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.brain import WHOLE_ML
 from lesionlens.imaging.preparation.brain_search import find_brain
-from lesionlens.imaging.preparation.checks import (
-    corrupted_slices,
-    displaced,
-    equalised,
-    flat_face,
-    ghosts,
-    lost_signal,
-    overflow,
-    proportions,
-    quality,
-    repeated_slices,
-    rotated_head,
-    single_name,
-    smoothed,
-    surface_gap,
-    swapped_names,
-)
-from lesionlens.imaging.preparation.checks.laterality_check import sides
+from lesionlens.imaging.preparation.checks import lost_signal, quality, single_name, swapped_names
+from lesionlens.imaging.preparation.checks.laterality_check import half_turn, sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
@@ -143,45 +126,21 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
         names = executor.submit(_check_names, draft)
-        rotated = rotated_head.check(images, brain) if draft.options.strip else None
-        coverage = _check_coverage(draft, valid, upright=rotated is None)
         checks = [
             quality.missing(series),
-            quality.cut_off(brain, min(working.spacing_mm)) or coverage,
+            quality.cut_off(brain, min(working.spacing_mm)) or _check_coverage(draft, valid),
             lost_signal.check(acquired),
-            repeated_slices.check(acquired),
-            corrupted_slices.check(acquired),
-            _check_bright_end(draft, acquired),
-            equalised.check(acquired),
-            smoothed.check(acquired),
-            ghosts.check(acquired),
+            _check_saturation(draft, acquired),
             quality.spacing(series),
             quality.motion(acquired),
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
-            _check_registration(draft) if may_register else None,
-            _check_shape(draft, rotated) if draft.options.strip else None,
+            quality.registration(draft.registered) if may_register else None,
+            half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
-
-
-def _check_registration(draft: Draft) -> QualityCheck:
-    """Check how the sequences were registered, and whether the result agrees with the images."""
-    check = quality.registration(draft.registered)
-    if not check.passed:
-        return check
-    return displaced.check(draft.images, draft.brain, min(draft.working.spacing_mm)) or check
-
-
-def _check_shape(draft: Draft, rotated: QualityCheck | None) -> QualityCheck | None:
-    """Return how the head lies if it is rotated, else check the brain's proportions if whole."""
-    brain, working = draft.brain, draft.working
-    is_part = working.volume_ml(brain) < WHOLE_ML[0]
-    if rotated or is_part or quality.flat_sides(brain, min(working.spacing_mm)):
-        return rotated
-    return proportions.check(brain)
 
 
 def _check_names(draft: Draft) -> QualityCheck | None:
@@ -192,13 +151,8 @@ def _check_names(draft: Draft) -> QualityCheck | None:
     return single_name.check(only.series, only.values)
 
 
-def _check_coverage(
-    draft: Draft, valid: Mapping[MrSequence, Mask], *, upright: bool
-) -> QualityCheck:
-    """Check the fields of view, and stripped scans for tissue that went with the skull.
-
-    The hemispheres are compared only if the head is upright.
-    """
+def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:
+    """Check the fields of view, and stripped scans for tissue that went with the skull."""
     brain, edge_mm = draft.brain, min(draft.working.spacing_mm)
     volume_ml = draft.mask.grid.volume_ml(draft.mask.data)
     if not all(scan.stripped for scan in draft.loaded.values()):
@@ -207,25 +161,19 @@ def _check_coverage(
     coverage = quality.coverage(brain & ~blank, valid, volume_ml)
     if not coverage.passed:
         return coverage
-    return (
-        quality.cut_out(blank, edge_mm)
-        or quality.stripped_off(valid, edge_mm)
-        or (surface_gap.check(brain, edge_mm) if upright else None)
-        or flat_face.check(brain, edge_mm, float(draft.mask.grid.spacing_mm.max()))
-        or coverage
-    )
+    return quality.cut_out(blank, edge_mm) or quality.stripped_off(valid, edge_mm) or coverage
 
 
-def _check_bright_end(draft: Draft, acquired: Acquired) -> QualityCheck:
-    """Check for overflow and saturation; a finding is confirmed within the brain.
+def _check_saturation(draft: Draft, acquired: Acquired) -> QualityCheck:
+    """Check for saturation; a finding is confirmed within the brain.
 
     The scalp does not count: fat beside a coil is often clipped, and synthetic scalp is uniform.
     """
-    check = overflow.check(acquired) or quality.saturation(acquired)
+    check = quality.saturation(acquired)
     if check.passed:
         return check
     masked = {}
     for sequence, (values, grid) in acquired.items():
         brain = resample_mask(draft.brain, draft.working, draft.loaded[sequence].moved_grid())
         masked[sequence] = np.where(brain, values, np.float32(0)), grid
-    return overflow.check(masked) or quality.saturation(masked)
+    return quality.saturation(masked)

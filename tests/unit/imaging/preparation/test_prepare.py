@@ -305,24 +305,6 @@ def test_a_head_half_of_which_is_blank_has_a_failed_check(bare):
         assert next(c for c in checks if c.check == "signal").passed is passed
 
 
-def test_a_corrupted_slice_has_a_failed_check():
-    volume = make_patient(spacing_mm=2.0).sequences[T1C]
-    values = volume.data.copy()
-    middle = values.shape[2] // 2
-    values[:, :, middle] = np.roll(values[:, :, middle], 10, axis=0)
-    for image, failures in ((values, ["slices"]), (volume.data, [])):
-        checks = prepare(study_of(image, volume.grid), RunContext(), PLACED).quality
-        assert [c.check for c in checks if c.check == "slices" and not c.passed] == failures
-
-
-def test_a_smoothed_scan_has_a_failed_check():
-    volume = make_patient(spacing_mm=1.5).sequences[T1C]
-    image = ndimage.gaussian_filter(volume.data, 6.0 / 2.355 / 1.5)
-    for values, failures in ((image, ["sharpness"]), (volume.data, [])):
-        checks = prepare(study_of(values, volume.grid), RunContext(), PLACED).quality
-        assert [c.check for c in checks if c.check == "sharpness"] == failures
-
-
 def test_single_wild_voxels_are_capped_with_a_notice(bare):
     values = bare.copy()
     values[20, 20, 20] = 1e30

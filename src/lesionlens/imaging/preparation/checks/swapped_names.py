@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -30,7 +31,6 @@ from lesionlens.base.records.study import (
 )
 from lesionlens.base.shipped_arrays import shipped_arrays
 from lesionlens.base.text import joined_with_and
-from lesionlens.imaging.preparation.checks import duplicate_image
 
 Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
@@ -45,6 +45,8 @@ MIN_LIKELIHOOD = -2.0
 """Log-likelihood per feature below which the images fit no names at all; people and scanners differ
 more than the few that are fitted.
 """
+ONE_IMAGE = 0.9999
+"""Correlation at which two images are the same; T1 and T1c of one person reach .95."""
 _STRIDE = 3
 _MIN_VOXELS = 500
 
@@ -71,15 +73,33 @@ def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
     """
     if len(channels) < 2:
         return None
-    duplicate_image.refuse_one_image_twice(channels, brain)
-    pair = duplicate_image.copies(channels, brain)
-    if pair is not None:
-        return failed_check(
-            "names",
-            f"{listed(pair)} show the same detail: one seems to be a processed copy of the "
-            "other. Check that each is a separate scan before you trust any result.",
-        )
+    _refuse_one_image_twice(channels, brain)
     return _check_of(judge(channels, brain, grid))
+
+
+def _refuse_one_image_twice(channels: Images, brain: Mask) -> None:
+    """Refuse the same image under two names, even if rescaled.
+
+    Raises
+    ------
+    UnusableInputError
+        Two sequences are the same image within the brain.
+    """
+    every_second = (slice(None, None, 2),) * 3
+    inside = brain[every_second]
+    values = {}
+    for sequence, image in channels.items():
+        vector = image[every_second][inside].astype(np.float64)
+        values[sequence] = vector - vector.mean()
+    for first, second in combinations(values, 2):
+        a, b = values[first], values[second]
+        if abs(a @ b) > ONE_IMAGE * float(np.sqrt((a @ a) * (b @ b))):
+            raise UnusableInputError(
+                found="one image under two names: "
+                f"{first.display_name} and {second.display_name} are the same",
+                expected="a different image for each sequence",
+                next_step="Name the right file of each, or leave out the one that is missing",
+            )
 
 
 def _check_of(result: NameVerdict | None) -> QualityCheck:

@@ -1,4 +1,4 @@
-"""A series whose left and right were swapped is told; one that was not is left in peace."""
+"""Sequences with swapped sides and heads that lie half a turn from their headers are reported."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -6,6 +6,7 @@ from itertools import combinations
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lesionlens.base.geometry import centre_mm
 from lesionlens.base.grid import Grid
@@ -13,9 +14,12 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.checks import laterality_check
 from lesionlens.imaging.preparation.checks.laterality_check import (
+    HALF_TURNS,
+    half_turn,
     mirrored,
     mutual_information,
     symmetry,
+    template_brain,
 )
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -120,3 +124,30 @@ def test_information_is_of_order_alone_and_none_between_strangers():
     one, other = rng.normal(size=(2, 40_000)).astype(np.float32)
     assert mutual_information(one, other) < 0.02
     assert mutual_information(one, np.exp(one)) == mutual_information(one, one) > 3
+
+
+@pytest.fixture(scope="module")
+def brain():
+    """A tilted, stretched brain with a field of view that cuts off its lower end."""
+    grown = ndimage.zoom(template_brain().astype(np.float32), (2.0, 1.9, 2.1), order=1)
+    mask = ndimage.rotate(grown, 8.0, axes=(1, 2), order=1) > 0.5
+    mask[:, :, : mask.shape[2] // 5] = False
+    return mask
+
+
+def test_a_tilted_head_that_lies_as_its_headers_say_has_no_row(brain):
+    assert half_turn(brain) is None
+
+
+@pytest.mark.parametrize("axes", HALF_TURNS)
+def test_a_half_turn_is_reported_with_the_swapped_directions(brain, axes):
+    found = half_turn(np.flip(brain, axes))
+    assert found is not None
+    assert not found.passed
+    assert HALF_TURNS[axes] in found.message
+
+
+def test_a_ball_or_no_brain_says_nothing():
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3))
+    assert half_turn((grid**2).sum(axis=0) < 0.8) is None
+    assert half_turn(np.zeros((5, 5, 5), bool)) is None
