@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.checks import swapped_names as names
-from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
@@ -52,18 +49,12 @@ def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
     return keys, means, (1 - SHRINK) * covariance + SHRINK * np.diag(np.diag(covariance))
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """The features of a case's images, and the log odds that each is T2 by its contrast."""
-
-    measured: names.ImageFeatures
-    t2_odds: dict[MrSequence, float]
-
-
-def count_verdicts(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
+def count_verdicts(
+    case: names.ImageFeatures, model: names.Model, counts: Counter[tuple[int, str]]
+) -> None:
     """Count the verdicts on every swap in every subset, and on the correct names."""
-    for size in range(2, len(case.measured.own) + 1):
-        for subset in combinations(case.measured.own, size):
+    for size in range(2, len(case.own) + 1):
+        for subset in combinations(case.own, size):
             assignment = {s: s for s in subset}
             counts[size, f"correct names: {_verdict_text(case, assignment, model)}"] += 1
             for a, b in combinations(subset, 2):
@@ -72,11 +63,12 @@ def count_verdicts(case: Case, model: names.Model, counts: Counter[tuple[int, st
 
 
 def _verdict_text(
-    case: Case, assignment: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
+    case: names.ImageFeatures,
+    assignment: Assignment,
+    model: names.Model,
+    pair: tuple[MrSequence, ...] = (),
 ) -> str:
-    verdict = names.verdict(case.measured, assignment, model)
-    if MrSequence.T2 in verdict.undecided:
-        verdict = names.verdict(case.measured, assignment, model, case.t2_odds)
+    verdict = names.verdict(case, assignment, model)
     if verdict.undecided:
         return "undecided"
     if not verdict.swapped:
@@ -88,24 +80,16 @@ def _verdict_text(
     return "unclear how"
 
 
-def _case(images: dict[MrSequence, np.ndarray], brain: np.ndarray, grid: Grid) -> Case | None:
-    measured = names.measure(images, brain) if len(images) > 1 else None
-    if measured is None:
-        return None
-    return Case(measured, t2_log_odds(images, grid))
-
-
-def _real(study: Path) -> Case | None:
+def _real(study: Path) -> names.ImageFeatures | None:
     prepared = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
     images = {s: prepared.channels[i] for i, s in enumerate(MrSequence) if prepared.present[i]}
-    return _case(images, prepared.brain, prepared.working)
+    return names.measure(images, prepared.brain) if len(images) > 1 else None
 
 
-def _synthetic(seed: int) -> Case:
+def _synthetic(seed: int) -> names.ImageFeatures:
     batch = draw(GeneratorConfig(), [seed])
     images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
-    affine = np.diag([*[float(batch.spacing_mm[0])] * 3, 1.0])
-    case = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))
+    case = names.measure(images, batch.brain[0].numpy())
     if case is None:
         raise ValueError(seed)
     return case
@@ -123,7 +107,7 @@ def main() -> None:
     real = [case_or_none for case_or_none in map(_real, options.fitted) if case_or_none is not None]
     synthetic = [_synthetic(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
     weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(synthetic)
-    fitted = [case.measured for case in (*real, *synthetic)]
+    fitted = [*real, *synthetic]
     model = fit(fitted, weights)
     np.savez(MODEL_FILE, names=np.array(model[0]), means=model[1], covariance=model[2])
     for title, cases, first in (("real", real, 0), ("synthetic", synthetic, len(real))):

@@ -40,14 +40,13 @@ from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.checks import early_name_check
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.dock import open_panel
-from lesionlens.napari.loading import layers_of, read_study
+from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
@@ -56,8 +55,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
 from lesionlens.napari.model.screen.view_model import view_model_of
-from lesionlens.napari.model.state.state import Request
-from lesionlens.napari.model.wording.candidates import Fact
 from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIOUS_RESULT
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
@@ -102,59 +99,6 @@ def test_the_first_key_in_an_empty_window_names_what_is_missing(panel, command):
     panel.commands.run(command)
     assert panel.session.state.message == "No study is open."
     assert panel.session.state.choices is choices
-
-
-def test_swapped_names_are_told_before_analysing_and_one_click_swaps_them(panel, analysis, qtbot):
-    root = analysis.study.root
-    files = {s: series.files[0].path for s, series in analysis.study.series.items()}
-    t2, flair = MrSequence.T2, MrSequence.FLAIR
-    swapped = {**files, t2: files[flair], flair: files[t2]}
-    assert panel.actions_.opener.open(Request((root,), named=swapped))
-    settled(panel, qtbot)
-    assert names() == {"T1", "T2", "FLAIR", "T1c"}  # shown before the names were looked at
-    checked(panel, qtbot)
-    button = control(panel, "Swap T2 and FLAIR")
-    assert button.isVisibleTo(panel)
-    assert "check both before analysing" in reads(panel.study)
-    shown, study = panel.model.screen, panel.session.state.study
-    panel.study.show_screen(replace(shown, analysed=True), study)
-    assert "analyse again" in reads(panel.study)
-    assert "before analysing" not in reads(panel.study)
-    panel.study.show_screen(shown, study)
-    button.click()
-    settled(panel, qtbot)
-    checked(panel, qtbot)
-    assert panel.session.state.study.series[t2].files[0].path == files[t2]
-    assert panel.session.state.swapped_names == ()
-    assert not button.isVisibleTo(panel)
-
-
-def test_swapped_names_are_reported_however_the_images_were_opened(panel, analysis, qtbot):
-    """As by `lesionlens open`, napari's own menu or a list, for which nothing was checked."""
-    files = {s: series.files[0].path for s, series in analysis.study.series.items()}
-    t2, flair = MrSequence.T2, MrSequence.FLAIR
-    swapped = {**files, t2: files[flair], flair: files[t2]}
-    for data in read_study((analysis.study.root,), named=swapped):
-        current_viewer().add_layer(Layer.create(*data))
-    checked(panel, qtbot)
-    assert set(panel.session.state.swapped_names) == {t2, flair}
-    assert control(panel, "Swap T2 and FLAIR").isVisibleTo(panel)
-
-
-def test_names_that_are_not_confirmed_get_no_tick_and_unclear_swaps_no_button(loaded):
-    shown, study = loaded.model.screen, loaded.session.state.study
-    t1, t2, flair = MrSequence.T1, MrSequence.T2, MrSequence.FLAIR
-    loaded.study.show_screen(
-        replace(shown, study=replace(shown.study, swapped_names=(t1, t2, flair))), study
-    )
-    assert "names of T1, T2 and FLAIR seem to be swapped" in reads(loaded.study)
-    assert "Swap" not in reads(loaded.study)
-    assert "T2 ?" in reads(loaded.study)
-    loaded.study.show_screen(shown, study)
-    quality = (Fact("coverage", True, "Whole."), Fact("names", None, "Neither."))
-    loaded.quality.show_screen(replace(shown, study=replace(shown.study, quality=quality)))
-    assert "– names: Neither." in reads(loaded.quality)
-    assert "✓\N{NO-BREAK SPACE}names" not in reads(loaded.quality)
 
 
 def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):
@@ -1078,12 +1022,6 @@ def settled(panel, qtbot):
     wait(qtbot, panel)
 
 
-def checked(panel, qtbot):
-    qtbot.wait(1)  # the check begins as soon as the window is idle
-    check = panel.actions_.opener.name_check
-    qtbot.waitUntil(lambda: not check.running, timeout=PATIENCE_MS)
-
-
 def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):
     reviewed.session.go_to_candidate(1)
     before = reviewed.candidates.model.rows[0]
@@ -1379,27 +1317,16 @@ def test_what_was_withdrawn_while_the_dialog_was_open_is_not_withdrawn_again(rev
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     reviewed, qtbot, monkeypatch
 ):
-    """The failure was gone before it could be read once the names of the study were checked."""
-    asked, checked = [], []
+    asked = []
 
     def refuse(*layer_choice):
         asked.append(layer_choice)
         raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
-    def check(*scans, **_):
-        checked.append(scans)
-        return ()
-
     monkeypatch.setattr("lesionlens.napari.model.overlays.on_demand.layer_attention_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    name_check = reviewed.actions_.opener.name_check
-    qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)  # that of the opening
-    monkeypatch.setattr(early_name_check, "swapped_before_registration", check)
-    reviewed.actions_.opener.check_names(reviewed.session.state.study, {})
-    qtbot.waitUntil(lambda: not name_check.running, timeout=PATIENCE_MS)
-    assert checked
     assert "no layer" in reviewed.session.state.problem.found
     assert reviewed.session.state.choices.layer is None
     assert len(asked) == 1

@@ -150,18 +150,11 @@ class LesionLens(Panel):
             self._make_ready()
 
     def _make_ready(self) -> None:
-        """Remember the study, check its names once its images are shown, load the network soon."""
+        """Remember the study, and load the network soon."""
         if self.model.study is not None:
             recent_paths.remember(recent_paths.STUDIES, self.model.study.root)
-            when_idle(self._check_names)
         if self.window().isVisible():
             when_idle(self.actions_.preload_network, _DELAY_MS)
-
-    def _check_names(self) -> None:
-        """Look for swapped names of the study, whichever way its images came."""
-        study = self.model.study
-        if isalive(self) and self.is_open and study is not None:
-            self.actions_.opener.check_names(study, self.layers.voxels_by_sequence())
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -315,7 +308,6 @@ class LesionLens(Panel):
         self.is_open = False
         self.jobs.abandon()
         self.latest_request.abandon()
-        self.actions_.opener.name_check.abandon()
         self.actions_.prompting.latest_request.abandon()
         self.actions_.editor.release()
         if self.archive is not None:

@@ -26,12 +26,10 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.evidence import SequenceEvidence, SequenceScores
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import brain_search, cache
 from lesionlens.imaging.preparation.brain import BrainMask
-from lesionlens.imaging.preparation.checks import single_name
 from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.network import weights
 from lesionlens.results import lens as lens_module
@@ -204,17 +202,6 @@ def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
 def test_without_a_candidate_nothing_is_doubtful(lens, make_study):
     found = lens(open_study(make_study(sequences={"flair"}))).analysis.findings
     assert (found.candidates, found.doubtful) == ((), ())
-
-
-def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):
-    doubt = QualityCheck("names", passed=False, message="It looks like another sequence.")
-    monkeypatch.setattr(single_name, "check", lambda *_: doubt)
-    one, two = (
-        Lens(engine=Scripted())(open_study(make_study(sequences=names))).analysis.findings.quality
-        for names in ({"flair"}, {"flair", "t2"})
-    )
-    assert doubt in one
-    assert doubt not in two
 
 
 def test_results_lie_on_the_references_grid(lens, make_study):

@@ -33,16 +33,6 @@ class StudyKind(StrEnum):
     DICOM = "dicom"
 
 
-class EvidenceKind(StrEnum):
-    """The kind of evidence that identified the sequence of a series."""
-
-    USER = "user"
-    TEXT = "text"
-    """Names, headers, sidecars, the layout of a dataset."""
-    IMAGE = "image"
-    NOTHING = "nothing"
-
-
 class StepName(StrEnum):
     """Recorded steps of preparation; the value is the name in files."""
 
@@ -97,8 +87,7 @@ class Series:
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
     even: bool = True
     """False if slices were missing or uneven and the volume was interpolated along k."""
-    evidence_kind: EvidenceKind = EvidenceKind.TEXT
-    """Kind of the evidence."""
+    named_by_user: bool = False
     nifti_codes: tuple[int, int] = (1, 1)
     """sform and qform code: the source's, or 1 (scanner)."""
 

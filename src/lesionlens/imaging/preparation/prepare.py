@@ -23,7 +23,7 @@ from lesionlens.base.records.study import (
 )
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.brain_search import find_brain
-from lesionlens.imaging.preparation.checks import lost_signal, quality, single_name, swapped_names
+from lesionlens.imaging.preparation.checks import lost_signal, quality, swapped_names
 from lesionlens.imaging.preparation.checks.laterality_check import half_turn, sides
 from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
@@ -125,7 +125,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
-        names = executor.submit(_check_names, draft)
+        names = executor.submit(swapped_names.check, images, brain)
         checks = [
             quality.missing(series),
             quality.cut_off(brain, min(working.spacing_mm)) or _check_coverage(draft, valid),
@@ -141,14 +141,6 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
         ]
         checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
-
-
-def _check_names(draft: Draft) -> QualityCheck | None:
-    """Compare the images with their sequence names; None if they do not contradict each other."""
-    if len(draft.loaded) > 1:
-        return swapped_names.check(draft.images, draft.brain, draft.working)
-    only = next(iter(draft.loaded.values()))
-    return single_name.check(only.series, only.values)
 
 
 def _check_coverage(draft: Draft, valid: Mapping[MrSequence, Mask]) -> QualityCheck:

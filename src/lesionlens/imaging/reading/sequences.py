@@ -1,9 +1,8 @@
 """Identify which of the four sequences a series is, with the evidence.
 
 Three kinds of evidence, in this order: the words of a file name, acquisition parameters (DICOM
-attributes or a BIDS or dcm2niix sidecar), then parts of words in the name. If none is conclusive,
-the image contrast is used (`reading.sequence_from_image`). The user's naming always wins and is not
-handled here. A new sequence is a row in these tables.
+attributes or a BIDS or dcm2niix sidecar), then parts of words in the name. The user's naming always
+wins and is not handled here. A new sequence is a row in these tables.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any
 
 from lesionlens.base.files.nifti_names import without_nifti_suffix
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import EvidenceKind
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
@@ -31,12 +29,9 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
-    evidence_kind: EvidenceKind = EvidenceKind.TEXT
-    ranked: tuple[tuple[MrSequence, float], ...] = ()
-    """For an inconclusive image: the two most likely sequences with their probability."""
 
 
-UNKNOWN = Guess(None, "nothing identifies the sequence", 0.0, EvidenceKind.NOTHING)
+UNKNOWN = Guess(None, "nothing identifies the sequence", 0.0)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})

@@ -16,7 +16,7 @@ from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.study import EvidenceKind, Series, Study
+from lesionlens.base.records.study import Series, Study
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def remember(study: Study) -> None:
     named = {
         sequence.value: _identifier_of(series, study)
         for sequence, series in study.series.items()
-        if series.evidence_kind is EvidenceKind.USER
+        if series.named_by_user
     }
     try:
         path = folder() / f"{key_of(study)}.json"

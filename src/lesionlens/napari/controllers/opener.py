@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.components import ViewerModel
 
@@ -16,16 +16,12 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.napari.controllers.dialogs import Dialogs
-from lesionlens.napari.model.acts.session import OPENING, QUESTION, ReviewSession
+from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import results_in
 from lesionlens.site.database.worklist_database import is_worklist_folder
-
-if TYPE_CHECKING:
-    from lesionlens.imaging.preparation.checks.early_name_check import Scans
 
 CONFIRM_PATIENT = "The study is not opened until you confirm that it is one patient."
 
@@ -38,8 +34,6 @@ class Opener:
     ) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
         self._dialogs = dialogs
-        self.name_check = LatestRequest(session, jobs)
-        """Looks for swapped names of an opened study, while its images are shown already."""
         self.images_loaded: Callable[[], object] = lambda: None
         """Called when the first image is loaded."""
 
@@ -82,24 +76,6 @@ class Opener:
         return self.jobs.start(
             "Opening", task, on_result, lambda error: self.handle_error(request, error, then)
         )
-
-    def check_names(self, study: Study, scans: Scans) -> None:
-        """Report swapped names as soon as they are found, if the study is still open."""
-
-        def task(context: RunContext) -> Any:
-            from lesionlens.imaging.preparation.checks import early_name_check
-
-            return early_name_check.swapped_before_registration(scans, context=context)
-
-        def on_result(swapped: tuple[MrSequence, ...]) -> None:
-            if self.session.state.study is study:
-                self.session.report_swapped_names(swapped)
-
-        def on_error(error: BaseException) -> None:
-            if self.session.state.study is study:
-                self.session.refused(problem_of(error, QUESTION))
-
-        self.name_check.submit(RequestKey("names", id(study)), task, on_result, on_error)
 
     def handle_error(
         self, request: Request, error: BaseException, then: Callable[[], object] | None = None

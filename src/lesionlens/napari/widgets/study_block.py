@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, Q
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.preparation.checks.swapped_names import listed
 from lesionlens.imaging.reading.series_choices import distinct_names, name_for_reader
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
@@ -49,13 +48,9 @@ class StudyBlock(Section):
         self._editor.hide()
         self._change.toggled.connect(self._editor.setVisible)
         self._notices = label("", "warn", wrap=True)
-        self._doubt = label("", "warn", wrap=True)
-        self._swap = push_button("Swap names", self._swap_names)
-        self._study: Study | None = None
-        self._swapped: tuple[MrSequence, ...] = ()
         chips = row(self._chips, None, self._change, spacing=-1)
         self.add(self._title, self._patient, self._subtitle, chips, self._editor)
-        self.add(self._notices, self._doubt, self._swap)
+        self.add(self._notices)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops: the sequences are one stop, with arrows between them."""
@@ -70,8 +65,7 @@ class StudyBlock(Section):
         self._subtitle.setText(shown.subtitle)
         for item in shown.sequences:
             button = self._chips.buttons[item.sequence]
-            found = " ?" if item.sequence in shown.swapped_names else " ✓"
-            sign = found if item.present else ""
+            sign = " ✓" if item.present else ""
             button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)
             button.setToolTip(plain_tooltip(item.evidence))
@@ -80,38 +74,6 @@ class StudyBlock(Section):
         show_text(self._notices, "\n".join(shown.notices))
         self._editor.show_study(study)
         self._change.setEnabled(screen.activity is None)
-        self._show_doubt(screen, study)
-
-    def _show_doubt(self, screen: Screen, study: Study | None) -> None:
-        """Show that names seem swapped, with a button if only one swap explains it."""
-        swapped = screen.study.swapped_names
-        self._study, self._swapped = study, swapped
-        self._doubt.setVisible(bool(swapped))
-        self._swap.setVisible(len(swapped) == 2)
-        self._swap.setEnabled(screen.activity is None)
-        if not swapped:
-            return
-        names = listed(swapped)
-        self._swap.setText(f"Swap {names}")
-        if len(swapped) == 2:
-            advice = "check both before analysing"
-            if screen.analysed:
-                advice = "check both, swap them if they are, and analyse again"
-            self._doubt.setText(f"{names} seem to be swapped: {advice}.")
-            return
-        advice = "then analyse again" if screen.analysed else "before you analyse"
-        self._doubt.setText(
-            f"The names of {names} seem to be swapped, but it is unclear how: compare the images "
-            f"and correct the names under “change…”, {advice}."
-        )
-
-    def _swap_names(self) -> None:
-        if self._study is None or len(self._swapped) != 2:
-            return
-        first, second = self._swapped
-        study = self._study
-        named = {s: name_for_reader(series, study) for s, series in study.series.items()}
-        self._assign({**named, first: named[second], second: named[first]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
         self._change.setChecked(False)

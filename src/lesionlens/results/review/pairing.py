@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
-from lesionlens.base.records.study import EvidenceKind, Series, Study
+from lesionlens.base.records.study import Series, Study
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.reading.input_files import digest_of_series
 from lesionlens.imaging.reading.readers import RECALLED
@@ -131,7 +131,7 @@ def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path
             return False
         if joint is not None:
             return digest_of_series(series, digest) == joint
-        if series.evidence_kind is EvidenceKind.USER and not chosen_by_user:
+        if series.named_by_user and not chosen_by_user:
             return False  # the user's choice is later than the result
         return all(digest(file.path) in digests for file in series.files)
 

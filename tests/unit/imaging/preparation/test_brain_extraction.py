@@ -31,8 +31,6 @@ from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
 from lesionlens.network import folded_unet, shipped_weights
 
-pytestmark = pytest.mark.usefixtures("name_unchecked")
-
 UNCACHED = PrepareOptions(cache=False, sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
 

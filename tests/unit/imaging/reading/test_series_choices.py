@@ -8,7 +8,6 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import EvidenceKind
 from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import choose
@@ -42,8 +41,8 @@ def test_a_choice_of_which_a_part_is_gone_claims_no_more_than_it_gives(make_stud
     named = {T2: open_study(folder).series[FLAIR].uid, MrSequence.T1C: outside}
     series_choices.remember(open_study(folder, named=named, same_patient=True))
     again = open_study(folder, recall=True)
-    witnesses = {sequence: series.evidence_kind for sequence, series in again.series.items()}
-    assert witnesses == {MrSequence.T1C: EvidenceKind.TEXT, T2: EvidenceKind.USER}
+    witnesses = {sequence: series.named_by_user for sequence, series in again.series.items()}
+    assert witnesses == {MrSequence.T1C: False, T2: True}
     assert "to the series in this study" in again.notices[0]
 
 

@@ -22,10 +22,8 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import Outline
-from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.imaging.preparation.checks import single_name
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export import nifti
@@ -36,7 +34,7 @@ from lesionlens.results.export.tables import TablesExporter, findings_csv, findi
 from lesionlens.results.result import Result
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.reopen import prepare_and_reopen, reopen_folder
+from lesionlens.results.review.reopen import reopen_folder
 
 pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (30.0, -40.0, 12.0)
@@ -71,20 +69,6 @@ def test_a_4_beside_a_3_is_a_resection_cavity(analysed, tmp_path):
     assert len(found.findings.candidates) == len(analysed.findings.candidates)
     np.testing.assert_array_equal(found.volumes.labels.data, np.where(drawn == 4, 0, drawn))
     np.testing.assert_array_equal(found.volumes.all_labels.data, drawn)
-
-
-def test_a_single_image_of_another_sequence_than_its_name_is_reported_beside_a_mask_too(
-    patient, tmp_path, monkeypatch
-):
-    """Only an analysis asked whether the image is what it is called."""
-    study = write_study(patient, tmp_path / "study", sequences=(MrSequence.FLAIR,))
-    doubt = QualityCheck("names", passed=False, message="It looks like another sequence.")
-    monkeypatch.setattr(single_name, "check", lambda *_: doubt)
-    image = patient.sequences[MrSequence.FLAIR]
-    path = mask(tmp_path / "seg.nii.gz", np.zeros(image.data.shape, np.uint8), image.affine)
-    found = prepare_and_reopen(path, study, SILENT, PrepareOptions(edge_mm=4.0))
-    assert doubt in found.findings.quality
-    assert doubt.message in found.warnings
 
 
 @pytest.mark.parametrize(

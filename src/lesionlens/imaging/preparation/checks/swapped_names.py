@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, permutations
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Mask
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import (
     Images,
@@ -61,10 +59,10 @@ class NameVerdict:
     """Sequences whose names are neither confirmed nor contradicted."""
 
 
-def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
+def check(channels: Images, brain: Mask) -> QualityCheck | None:
     """Check whether two sequences have each other's name; None with fewer than two.
 
-    The grid is of about 1 mm.
+    The voxels are of about 1 mm.
 
     Raises
     ------
@@ -74,7 +72,7 @@ def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
     if len(channels) < 2:
         return None
     _refuse_one_image_twice(channels, brain)
-    return _check_of(judge(channels, brain, grid))
+    return _check_of(judge(channels, brain))
 
 
 def _refuse_one_image_twice(channels: Images, brain: Mask) -> None:
@@ -141,32 +139,17 @@ def listed(sequences: tuple[MrSequence, ...]) -> str:
     return joined_with_and(sequence.display_name for sequence in sequences)
 
 
-def judge(channels: Images, brain: Mask, grid: Grid, stride: int = _STRIDE) -> NameVerdict | None:
-    """Compare the names of images with all other assignments; None if too little is visible.
-
-    Where T2 cannot be told from another sequence, each image's own tissue contrast is measured,
-    about a second for all. The grid is of any voxel size.
-
-    Parameters
-    ----------
-    stride : int
-        Subsamples the grid to about 3 mm.
-    """
-    features = measure(channels, brain, stride)
+def judge(channels: Images, brain: Mask) -> NameVerdict | None:
+    """Compare the names of images with all other assignments; None if too little is visible."""
+    features = measure(channels, brain)
     if features is None:
         return None
-    assignment, model = {s: s for s in channels}, load_model()
-    result = verdict(features, assignment, model)
-    if MrSequence.T2 in result.undecided:
-        from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
-
-        result = verdict(features, assignment, model, t2_log_odds(channels, grid))
-    return result
+    return verdict(features, {s: s for s in channels}, load_model())
 
 
-def measure(channels: Images, brain: Mask, stride: int = _STRIDE) -> ImageFeatures | None:
+def measure(channels: Images, brain: Mask) -> ImageFeatures | None:
     """Compute features within the brain; None if too little is visible or an image is constant."""
-    sampling = (slice(None, None, stride),) * 3
+    sampling = (slice(None, None, _STRIDE),) * 3
     inside = brain[sampling]
     visible = inside & np.all([image[sampling] > 0 for image in channels.values()], axis=0)
     if int(visible.sum()) < _MIN_VOXELS:
@@ -182,7 +165,6 @@ def verdict(
     features: ImageFeatures,
     assignment: Mapping[MrSequence, MrSequence],
     model: Model,
-    t2_odds: Mapping[MrSequence, float] = MappingProxyType({}),
 ) -> NameVerdict:
     """Compare the likelihoods of all assignments of images to names.
 
@@ -190,8 +172,6 @@ def verdict(
     ----------
     assignment : mapping of MrSequence to MrSequence
         From each name to the image that has it.
-    t2_odds : mapping of MrSequence to float
-        By image, the log odds that it is T2, from its own contrast.
     """
     names, current = tuple(assignment), tuple(assignment.values())
     log_likelihoods = {
@@ -205,13 +185,8 @@ def verdict(
         return tuple(name for name, image, current_image in rows if image is not current_image)
 
     def score(images: tuple[MrSequence, ...]) -> float:
-        called_t2 = dict(zip(names, images, strict=True)).get(MrSequence.T2)
         penalty = LOG_RATIO if len(renamed(images)) > 2 else 0.0  # less probable beforehand
-        return (
-            log_likelihoods[images]
-            - penalty
-            + (0.0 if called_t2 is None else t2_odds.get(called_t2, 0.0))
-        )
+        return log_likelihoods[images] - penalty
 
     scores = {images: score(images) for images in log_likelihoods if images != current}
     pairs = [images for images in scores if len(renamed(images)) == 2]

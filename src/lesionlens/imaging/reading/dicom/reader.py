@@ -14,9 +14,8 @@ from lesionlens.base.dates import day_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
-from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
-from lesionlens.imaging.reading import unlabelled_series
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
 from lesionlens.imaging.reading.dicom.guess import guess_of, ranked, spine_among
 from lesionlens.imaging.reading.dicom.pixels import load_stack
@@ -85,9 +84,6 @@ class DicomReader:
         named_series, user_notices = _selected_by_user(named, series, base, options, outside)
         patients += outside.patients
         user_notices += _confirm_one_patient(patients, options)
-        series, image_notices = unlabelled_series.identify_by_image(
-            series, named_series, context=options.context
-        )
         chosen, set_aside, choice_notices = choose(series, named_series)
         study = Study(
             name=encodable(root.name or root.resolve().name),
@@ -102,7 +98,6 @@ class DicomReader:
                 *choice_notices,
                 *_days_apart_notices([*slices, *outside.slices], chosen),
                 *user_notices,
-                *image_notices,
                 *_by_relevance(notices, chosen),
                 *_other_content_notices(content),
             ),
@@ -253,7 +248,6 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
         uid=first.text("SeriesInstanceUID"),
         frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
         even=stack.even,
-        evidence_kind=guess.evidence_kind,
     )
 
 
@@ -315,7 +309,7 @@ def _selected_by_user(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
-            evidence_kind=EvidenceKind.USER,
+            named_by_user=True,
         )
         series.remove(best)
     return selected, notices

@@ -13,9 +13,9 @@ from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.nifti_names import is_nifti_name, without_nifti_suffix
 from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
-from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
-from lesionlens.imaging.reading import bids, sequences, unlabelled_series
+from lesionlens.imaging.reading import bids, sequences
 from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.nifti.header import read_header
@@ -53,11 +53,7 @@ class NiftiReader:
         }
         resolved_paths = {p.resolve() for p in named_paths.values()}
         other_files = [file for file in files if file.resolve() not in resolved_paths]
-        detected, image_notices = unlabelled_series.identify_by_image(
-            _read_all_detected(other_files, root, options, notices),
-            named_paths,
-            context=options.context,
-        )
+        detected = _read_all_detected(other_files, root, options, notices)
         chosen, set_aside, choice_notices = choose(detected, named_series)
         if path.is_dir() and not options.selected_paths:
             notices += _unread_file_notices({file.parent for file in files}, chosen)
@@ -79,7 +75,6 @@ class NiftiReader:
                 *([doubt] if doubt else []),
                 *confirmed,
                 *choice_notices,
-                *image_notices,
                 *notices,
             ),
             selected=options.study_uid,
@@ -134,7 +129,7 @@ def _deeper_file_notices(
 def _is_auto_detected(series: Series) -> bool:
     """Return whether nobody named a series and its file has no BIDS subject."""
     subject, _ = bids.entities(series.files[0].path.name)
-    return series.evidence_kind is not EvidenceKind.USER and not subject
+    return not series.named_by_user and not subject
 
 
 def named_path(value: str, root: Path, sequence: MrSequence) -> Path | None:
@@ -193,10 +188,8 @@ def _refuse_repeated_files(named_paths: Mapping[MrSequence, Path]) -> None:
 
 def series_of_file(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
     """Read the NIfTI file that the user named as a sequence; add the notices of its header."""
-    guess = sequences.Guess(
-        sequence, f"--{sequence.value}, named by the user", 1.0, EvidenceKind.USER
-    )
-    return _make_series(path, root, guess, notices)
+    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0)
+    return replace(_make_series(path, root, guess, notices), named_by_user=True)
 
 
 def _read_all_detected(
@@ -296,7 +289,6 @@ def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[s
         files=(SourceFile(path, relative_name(path, root)),),
         load=partial(read_opened, path, header.grid.shape, opened),
         description=encodable(path.name),
-        evidence_kind=guess.evidence_kind,
         nifti_codes=header.codes,
     )
 

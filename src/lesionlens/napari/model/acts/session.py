@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewAct, ReviewState
+from lesionlens.base.labels import REFERENCE_ORDER, Region, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.preliminary import PreliminaryFindings
@@ -90,10 +90,6 @@ class ReviewSession(Choosing):
                 activity=self._state.activity,
             )
         )
-
-    def report_swapped_names(self, swapped: tuple[MrSequence, ...]) -> None:
-        """Report which sequences of the open study seem to have swapped names."""
-        self._set(swapped_names=swapped)
 
     def preliminary_arrived(self, preliminary: PreliminaryFindings) -> None:
         """Show preliminary candidates until the running analysis is finished."""

@@ -13,7 +13,8 @@ from scipy import ndimage
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.imaging.preparation.tissue_template import head_mask
+from lesionlens.imaging.preparation.brain import largest
+from lesionlens.imaging.preparation.registration import bright_quantile
 
 Pictures = Mapping[MrSequence, tuple[NDArray[Any], Grid]]
 _STEP_MM, _MARGIN_MM = 3.0, 6.0
@@ -43,7 +44,8 @@ class HeadMask:
         """
         i, j, k = (max(1, round(_STEP_MM / float(edge))) for edge in grid.spacing_mm)
         coarse = np.nan_to_num(np.asarray(data[::i, ::j, ::k], np.float32))
-        head = head_mask(coarse)
+        bright = ndimage.uniform_filter(coarse, 3) > 0.15 * bright_quantile(coarse, 0.95)
+        head = largest(np.asarray(bright))
         filled = head.copy()
         for axis in range(3):  # sinuses are open to the air on some slices, not on all
             slices = [ndimage.binary_fill_holes(part) for part in np.moveaxis(head, axis, 0)]

@@ -61,8 +61,6 @@ class ShownStudy:
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
     """Notices of reading and, once it is shown, of the analysis."""
-    swapped_names: tuple[MrSequence, ...] = ()
-    """Sequences whose names seem swapped; more than two if it is unclear how."""
     quality: tuple[Fact, ...] = ()
     """Checks of the images."""
 
@@ -146,7 +144,6 @@ def shown_study(state: State, study: Study) -> ShownStudy:
         caption=caption(state),
         sequences=_sequences(study, state.choices.sequence),
         notices=notices_of(study, analysis, state.review),
-        swapped_names=state.swapped_names,
         quality=tuple(Fact(load("en").check(c.check), c.outcome, c.message) for c in checks),
     )
 

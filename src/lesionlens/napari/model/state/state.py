@@ -166,8 +166,6 @@ class State:
     """Whether the message is the reason why an act was not done."""
     request: Request | None = None
     """How the open study was requested; None if napari read it."""
-    swapped_names: tuple[MrSequence, ...] = ()
-    """Sequences of the open study whose names seem swapped; more than two if unclear how."""
     query: Query | None = None
     probed: tuple[int, int, int] | None = None
     occluded_result: OccludedResult | None = None
