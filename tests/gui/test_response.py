@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from qtpy.QtGui import QFontMetricsF
-from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
+from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
 from tests.gui.conftest import FakeResult
 from tests.gui.window import answer, control, reads, wait
 
@@ -21,10 +21,10 @@ from lesionlens.base.records.followup import (
     LesionMeasurement,
     TimePoint,
 )
-from lesionlens.base.records.response import Response, Steroids
+from lesionlens.base.records.response import Response
 from lesionlens.napari.controllers.sign_acts import STUDY_CHANGED
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.preferences import Preferences, read_preferences, store_reader
+from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -85,43 +85,6 @@ def test_no_day_is_drawn_over_another_below_the_curves(compared):
     assert edges[-1][1] <= plot.width() + 1
 
 
-def test_the_dialog_is_german_where_the_report_is(compared, monkeypatch):
-    """German arithmetic stood below English questions, with English answers."""
-    dialog = compared.response
-    compared.commands.run("assess_response")
-    english = shown_words(dialog)
-    dialog.reject()
-    german = replace(Preferences(), sentence_language="de")
-    monkeypatch.setattr(
-        "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
-    )
-    compared.commands.run("assess_response")
-    assert "Ausgangswert 2025-01-01" in dialog._steps.text()
-    assert "Vorschlag" in dialog._proposed.text()
-    same = {dialog._identity.text(), "", "2025-01-01", *Response}
-    assert (shown_words(dialog) & english) - same == set()
-    boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
-    boxes["Steroide, jetzt gegenüber damals"].setCurrentText("abgesetzt")
-    boxes["Ihre Kategorie"].setCurrentText("SD")
-    dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
-    next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen").click()
-    (signed,) = compared.session.state.review.responses
-    assert (signed.category, signed.steroids) == (Response.STABLE, Steroids.STOPPED)
-    assert "limit +25%" in " ".join(signed.steps)  # files keep English
-
-
-def shown_words(dialog):
-    """Every text of a dialog: title, labels, names, buttons, choices and hints."""
-    shown = {dialog.windowTitle()}
-    children = [*dialog.findChildren(QLabel), *dialog.findChildren(QPushButton)]
-    shown |= {child.text() for child in children}
-    for box in dialog.findChildren(QComboBox):
-        shown |= {box.accessibleName(), *(box.itemText(n) for n in range(box.count()))}
-    for line in dialog.findChildren(QLineEdit):
-        shown |= {line.accessibleName(), line.placeholderText()}
-    return shown
-
-
 def test_the_reader_enters_and_signs(compared):
     compared.commands.run("assess_response")
     dialog = compared.response
@@ -168,12 +131,7 @@ def test_the_name_typed_for_a_response_is_kept_as_for_a_signature(compared):
     dialog.reject()
 
 
-def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
-    """The draft said "enter others", in English, and could be signed with that."""
-    german = replace(Preferences(), sentence_language="de")
-    monkeypatch.setattr(
-        "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
-    )
+def test_a_nadir_before_the_baseline_is_not_signed(compared):
     found = compared.session.state.analysis.followup
     between = replace(found.points[0], date="2025-03-01")
     found = replace(found, points=(found.points[0], between, found.points[1]))
@@ -181,17 +139,15 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     identity = compared.session.state.identity
     dialog.ask(found, (), identity, "A. Reader", lambda *draft: signed.append(draft))
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
-    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Unterzeichnen")
-    boxes["Ihre Kategorie"].setCurrentText("SD")
+    sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Sign")
+    boxes["Your category"].setCurrentText("SD")
     assert sign.isEnabled()
-    boxes["Nadir (Progress)"].setCurrentText("2025-01-01")
-    boxes["Ausgangszeitpunkt (Ansprechen)"].setCurrentText("2025-03-01")
-    assert "Nadir liegt vor dem Ausgangszeitpunkt" in dialog._steps.text()
-    assert dialog._proposed.text() == "Kein Vorschlag: bitte einen anderen Nadir wählen"
+    boxes["Nadir (progression)"].setCurrentText("2025-01-01")
+    boxes["Baseline (response)"].setCurrentText("2025-03-01")
     assert not sign.isEnabled()
     dialog.accept()
     assert not signed
-    boxes["Nadir (Progress)"].setCurrentText("2025-03-01")
+    boxes["Nadir (progression)"].setCurrentText("2025-03-01")
     assert sign.isEnabled()
     dialog.reject()
 

@@ -29,7 +29,6 @@ from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.studies.archive import stored_servers
-from lesionlens.results.export import report_texts
 from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
 from lesionlens.site.acceptance import accept
@@ -49,7 +48,6 @@ DOCUMENT = {
 FINDINGS = {"candidates": [{"tracking_uid": "2.25.1", "score": 0.5}], "quality": []}
 DATASET = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "whole": 1}}
 CASES = [SimpleNamespace(name=name, patient=name.upper()) for name in "ab"]
-LANGUAGE = REPOSITORY / "src/lesionlens/results/export/languages/en.toml"
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,6 @@ READERS = {
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
     "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),
     "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
-    "language": Reader(
-        "a.toml", LANGUAGE.read_text("utf-8"),
-        lambda d: type(report_texts.load(str(d / "a.toml"))),
-    ),
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
     "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),

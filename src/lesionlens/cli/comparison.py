@@ -78,7 +78,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.results.export.followup import FollowupSection
     from lesionlens.results.export.report_texts import load
 
-    texts = load("en")
+    texts = load()
     section, notes = FollowupSection(comparison, texts), []
     prior_date = shown_day(comparison.points[-2].date) or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")

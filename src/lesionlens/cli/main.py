@@ -383,7 +383,7 @@ for _command, _example in (
     (response.response, "response out/now --steroids same --clinical same"),
     (review.review, "review sample_data/study_reference/segmentation.nii.gz sample_data/study"),
     (sample.sample, "sample sample_data"),
-    (sentence.sentence, "sentence out/demo --candidate 1 --language de"),
+    (sentence.sentence, "sentence out/demo --candidate 1"),
     (train.train, "train default --out runs/mine --minutes 5"),
 ):
     _add(app, _command, _example)

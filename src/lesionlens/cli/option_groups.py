@@ -126,7 +126,6 @@ class SourceOptions:
 class FileOptions:
     """Options for the files of a result."""
 
-    language: options.Language = "en"
     sentence_template: options.SentenceTemplate = None
     hide: Annotated[
         list[Identity] | None,
@@ -173,13 +172,12 @@ class FileOptions:
         MissingPluginError
             Surfaces were requested and trimesh is not installed.
         UnusableInputError
-            The language is unknown, or its sentences or the template cannot be used.
+            The template cannot be used.
         """
         from importlib.util import find_spec
 
-        from lesionlens.results.export.sentence import check_language, read_template
+        from lesionlens.results.export.sentence import read_template
 
-        check_language(self.language)
         if self.surfaces and find_spec("trimesh") is None:
             raise MissingPluginError(
                 found="that trimesh, which writes surfaces, is not installed",
@@ -192,7 +190,6 @@ class FileOptions:
             include_unaccepted=self.include_unaccepted,
             evidence=self.evidence,
             also=frozenset(self.also or ()),
-            language=self.language,
             sentence_template=read_template(file) if (file := self.sentence_template) else "",
             hidden=frozenset(self.hide or ()),
         )

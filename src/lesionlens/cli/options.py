@@ -61,10 +61,6 @@ BrainExtraction = Annotated[
 Layouts = Annotated[
     ResultLayout, typer.Option(help="bids: add the study to DIR, a BIDS derivatives dataset.")
 ]
-Language = Annotated[
-    str,
-    typer.Option(help="Language of the report: en, de, or your own TOML file.", metavar="LANGUAGE"),
-]
 SentenceTemplate = Annotated[
     Path | None,
     typer.Option(

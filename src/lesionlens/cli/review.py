@@ -45,10 +45,8 @@ def review(
     Opens napari, or with --out writes a result folder with measurements, tables and report. No
     network runs except the one that finds the brain, if the images are not skull-stripped.
     """
-    language = None if export_options.language == FILES.language else export_options.language
-    template = export_options.sentence_template
-    # the window has preferences for both
-    checks.check_used("--out", out, {"--language": language, "--sentence-template": template})
+    # the window has a preference for it
+    checks.check_used("--out", out, {"--sentence-template": export_options.sentence_template})
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         check_outside(study, out)

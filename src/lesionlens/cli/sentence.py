@@ -16,7 +16,6 @@ def sentence(
     candidate: Annotated[
         int | None, typer.Option(help="Number of one candidate; default: the whole study.")
     ] = None,
-    language: options.Language = "en",
     sentence_template: options.SentenceTemplate = None,
 ) -> CommandOutput:
     """Print a result, or one candidate of it, as a sentence to paste into a report."""
@@ -24,4 +23,4 @@ def sentence(
 
     saved = Result.open(result)
     template = "" if sentence_template is None else sentence_template
-    return CommandOutput((saved.sentence(candidate, language=language, template=template),))
+    return CommandOutput((saved.sentence(candidate, template=template),))

@@ -40,8 +40,6 @@ class Preferences:
     """auto, own, or a program of `preparation.skull_stripping`."""
     tune_process: bool = False
     """Whether garbage collector, allocator and pint of the napari process may be tuned."""
-    sentence_language: str = "en"
-    """Language of the report and of sentences to paste."""
     sentence_template: str = ""
     """A site's sentence template; empty for the built-in ones."""
     unaided_first: bool = False
@@ -62,7 +60,7 @@ class Preferences:
         return EngineChoice(self.device)
 
     def with_report_settings(self, options: ExportOptions) -> ExportOptions:
-        """Return export options with the language and sentence template of these settings.
+        """Return export options with the sentence template of these settings.
 
         Raises
         ------
@@ -73,7 +71,7 @@ class Preferences:
 
         file = self.sentence_template
         template = read_template(Path(file)) if file else ""
-        return replace(options, language=self.sentence_language, sentence_template=template)
+        return replace(options, sentence_template=template)
 
 
 def read_preferences() -> Preferences:
@@ -96,7 +94,6 @@ def read_preferences() -> Preferences:
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
         tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
-        sentence_language=str(review.sentence_language),
         sentence_template=review.sentence_template.strip(),
         unaided_first=bool(review.unaided_first) or required,
         site_problem=site_problem,

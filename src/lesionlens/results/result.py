@@ -294,30 +294,26 @@ class Result:
         probability = {r: volume.data for r, volume in self.analysis.volumes.probability.items()}
         return AnalysedProbability(probability, self.analysis.prepared) if probability else None
 
-    def sentence(
-        self, candidate: int | None = None, *, language: str = "en", template: str | Path = ""
-    ) -> str:
+    def sentence(self, candidate: int | None = None, *, template: str | Path = "") -> str:
         """Return a sentence to paste into a report.
 
         Parameters
         ----------
         candidate : int or None
             Id of the candidate; None for the study.
-        language : str
-            "en", "de" or a TOML file of your own.
         template : str or Path
             A Path is a file as for `--sentence-template`, a text is the template itself; empty for
-            the language's default.
+            the built-in one.
 
         Raises
         ------
         UnusableInputError
-            There is no such candidate or language, or the template cannot be used.
+            There is no such candidate, or the template cannot be used.
         """
         from lesionlens.results.export.sentence import Sentences, read_template
 
         text = read_template(template) if isinstance(template, Path) else template
-        sentences = Sentences(self._record, language, text)
+        sentences = Sentences(self._record, text)
         if candidate is None:
             return sentences.of_study()
         by_id = {c.id: c for c in self.candidates}

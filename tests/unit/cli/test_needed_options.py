@@ -32,7 +32,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
         ("pacs send http://127.0.0.1:9/dicom-web . --aet LENS1", DIMSE, "--aet"),
         ("analyze study --out OUT --patience 0", "--bundle", "--patience"),
         ("batch studies --out OUT --patience 5", "--bundle", "--patience"),
-        ("review result study --language de", "--out", "--language"),
     ],
 )
 def test_an_option_without_the_one_it_needs_is_refused(

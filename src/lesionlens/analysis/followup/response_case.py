@@ -87,7 +87,7 @@ STEPS = {
     "together": "together: progression if either progresses; partial if one is partial and the "
     "other stable; if one is complete, the other decides",
 }
-"""All lines of the computation; reports in other languages translate them by these texts."""
+"""All lines of the computation."""
 
 
 def name_of(points: Sequence[TimePoint], number: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from lesionlens.base.labels import Extra, Identity, MapExtent
 
@@ -22,15 +21,7 @@ class ExportOptions:
     """DICOM objects that are only written on request."""
     evidence: bool = False
     """Also write sequence contributions at every voxel and dismissed regions."""
-    language: str = "en"
-    """Language of the report: a member of `export.report_texts.LANGUAGES`, or a TOML file."""
     sentence_template: str = ""
-    """A site's own Jinja template of the report sentence; empty for the language's default."""
+    """A site's own Jinja template of the report sentence; empty for the built-in one."""
     hidden: frozenset[Identity] = frozenset()
     """Identifying items omitted from heading and provenance of the report."""
-
-    @property
-    def language_file(self) -> Path | None:
-        """A site's own language file; None for a language of the package."""
-        path = Path(self.language)
-        return path if path.suffix == ".toml" else None

@@ -39,7 +39,7 @@ class ReportActs(SignActs):
         template_path = preferences.sentence_template
         try:
             template = read_template(Path(template_path)) if template_path else ""
-            sentences = Sentences(state.analysis, preferences.sentence_language, template)
+            sentences = Sentences(state.analysis, template)
             text = sentences.of_study() if whole or candidate is None else sentences.of(candidate)
         except LesionLensError as error:
             self.session.decline(str(error))

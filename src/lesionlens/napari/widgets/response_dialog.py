@@ -1,7 +1,4 @@
-"""Dialog of the RANO 2.0 response: input, draft with its arithmetic, signature.
-
-All of it is in the language of the report, into which the signed response goes.
-"""
+"""Dialog of the RANO 2.0 response: input, draft with its arithmetic, signature."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ from lesionlens.base.records.response import (
 )
 from lesionlens.napari.controllers.dialogs import SignResponse
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import Dialog, label, stack
 from lesionlens.results.export.report_texts import ReportTexts, load
 
@@ -58,7 +54,7 @@ class ResponseDialog(Dialog):
         self._cancel_button = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
         self._sign_button = self._buttons.addButton("", QDialogButtonBox.ButtonRole.AcceptRole)
         self._lay_out()
-        self._translate(load("en"))
+        self._show_texts(load())
         for box in (self._baseline, self._nadir, *self._choices.values()):
             box.currentIndexChanged.connect(self._propose)
         self._category.currentIndexChanged.connect(self._offer)
@@ -81,8 +77,8 @@ class ResponseDialog(Dialog):
         self._labels[name] = QLabel(), field
         form.addRow(*self._labels[name])
 
-    def _translate(self, texts: ReportTexts) -> None:
-        """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
+    def _show_texts(self, texts: ReportTexts) -> None:
+        """Show labels, buttons and choices; nothing is chosen afterwards."""
         self._texts = texts
         self.setWindowTitle(texts.entry("response_form", "title"))
         for name, (label_widget, field) in self._labels.items():
@@ -110,13 +106,10 @@ class ResponseDialog(Dialog):
     ) -> None:
         """Show the draft of a comparison; `notices` are those of its analysis."""
         self._comparison, self._notices, self._sign = None, notices, sign
-        self._translate(load(read_preferences().sentence_language))
+        self._show_texts(self._texts)
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._identity.setText(identity.text)
-        earlier = [
-            self._texts.days(name_of(comparison.points, n))
-            for n in range(len(comparison.points) - 1)
-        ]
+        earlier = [name_of(comparison.points, n) for n in range(len(comparison.points) - 1)]
         smallest = self._texts.entry("response_form", "smallest")
         for box, extra in ((self._baseline, ()), (self._nadir, (smallest,))):
             box.clear()
@@ -151,8 +144,8 @@ class ResponseDialog(Dialog):
         else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
-        self._steps.setText("\n".join(map(self._texts.step, self._draft.steps)))
-        self._proposed.setText(self._texts.step(self._draft.text))
+        self._steps.setText("\n".join(self._draft.steps))
+        self._proposed.setText(self._draft.text)
         self._offer()
 
     def _offer(self) -> None:

@@ -88,7 +88,7 @@ _LINKED_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class FollowupSection:
-    """What report, window and command line say of a comparison, in one language."""
+    """What report, window and command line say of a comparison."""
 
     comparison: Comparison
     texts: ReportTexts
@@ -154,7 +154,7 @@ class FollowupSection:
             changes = texts(f"fu_{change.kind.value}"), ""
         return FollowupRow(
             name=texts("unknown") if now is None else str(now.id),
-            location=texts.translated_location(change.shown.place),
+            location=change.shown.place,
             volumes=(_volume_text(before, texts), _volume_text(now, texts)),
             products=(_product_text(before, texts), _product_text(now, texts)),
             changes=changes,

@@ -1,4 +1,4 @@
-"""Content of a report, independent of its format: collected once, in one language.
+"""Content of a report, independent of its format: collected once.
 
 In the order of a radiology report: patient, technique, findings, impression; checks and provenance
 follow as an annex.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from lesionlens.base.dates import ISO_DATE, iso_date
@@ -33,9 +33,6 @@ from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import display_name_of_series, findings_file
 
-_STATEMENTS = {"nothing further seen": "statement_further", "nothing seen": "statement_nothing"}
-"""Key of the text of each statement that the window offers to sign."""
-
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
@@ -56,9 +53,9 @@ class Page:
 
     def __init__(self, analysis: Analysis) -> None:
         options = analysis.options
-        self._analysis, self.texts, self.hidden = analysis, load(options.language), options.hidden
+        self._analysis, self.texts, self.hidden = analysis, load(), options.hidden
         self._scene = SliceScene(analysis)
-        self._sentences = Sentences(analysis, options.language, options.sentence_template)
+        self._sentences = Sentences(analysis, options.sentence_template)
         self._content = findings_file(analysis)
         self.run = run_file(analysis)
 
@@ -100,7 +97,7 @@ class Page:
             "engine_on",
             engine=run.engine,
             version=run.engine_version,
-            device=self.texts.message(run.device),
+            device=run.device,
         )
 
     @property
@@ -163,15 +160,15 @@ class Page:
         )
 
     def _sequence_line(self, key: MrSequence, series: Series) -> SequenceLine:
-        hidden, texts = Identity.SERIES in self.hidden, self.texts
+        hidden = Identity.SERIES in self.hidden
         edges = "×".join(f"{edge:.2g}" for edge in series.grid.spacing_mm)
         return SequenceLine(
             name=key.display_name,
             reference=key is self._analysis.reference,
-            file="" if hidden else _file_text(series, texts),
-            evidence="" if hidden else texts.message(series.detected_by),
+            file="" if hidden else display_name_of_series(series),
+            evidence="" if hidden else series.detected_by,
             voxels="×".join(str(n) for n in series.grid.shape),
-            edges=edges.replace(".", texts("decimal")),
+            edges=edges,
         )
 
     @property
@@ -241,15 +238,13 @@ class Page:
     @cached_property
     def quality_checks(self) -> tuple[QualityCheck, ...]:
         """Checks of the input images."""
-        checks, message = self._analysis.findings.quality, self.texts.message
-        return tuple(replace(check, message=message(check.message)) for check in checks)
+        return self._analysis.findings.quality
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """The warnings, without those that the checks state."""
         stated = {check.message for check in self._content.quality}
-        others = (warning for warning in self._content.warnings if warning not in stated)
-        return tuple(map(self.texts.message, others))
+        return tuple(warning for warning in self._content.warnings if warning not in stated)
 
     @cached_property
     def followup(self) -> FollowupSection | None:
@@ -295,7 +290,7 @@ class Page:
             **{name: texts.entry("entered", getattr(response, name)) for name in inputs},
         )
         signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
-        return (signed,) if hidden or outdated else (signed, *map(texts.step, response.steps))
+        return (signed,) if hidden or outdated else (signed, *response.steps)
 
 
 _page_cache: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
@@ -344,22 +339,12 @@ def _day(value: object) -> str:
     return iso_date(text) or text
 
 
-def _file_text(series: Series, texts: ReportTexts) -> str:
-    """Return a series' file, or its folder and number of files; names are not translated."""
-    name = display_name_of_series(series)
-    return name if name in {file.name for file in series.files} else texts.message(name)
-
-
 def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
-    """Return the signature; a statement that the window offers is in the report's language."""
+    """Return the signature with its statement."""
     reader = isolated(event.reader or texts("unknown"))
     if not event.reason:
         return texts("signed_by", reader=reader)
-    statement_key = _STATEMENTS.get(event.reason)
-    statement = (
-        isolated(event.reason.rstrip(".")) if statement_key is None else texts(statement_key)
-    )
-    return texts("signed", reader=reader, statement=statement.rstrip("."))
+    return texts("signed", reader=reader, statement=isolated(event.reason.rstrip(".")))
 
 
 def map_check_text(checks: MapChecks, texts: ReportTexts) -> str:

@@ -1,7 +1,7 @@
 """report.html: one self-contained page for radiologists.
 
 Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and there are no scripts.
-The content is collected in `page`, strings are in `languages`.
+The content is collected in `page`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ from lesionlens.results.export.written import UnconditionalExporter
 
 
 def report_html(analysis: Analysis) -> str:
-    """Return the whole page.
-
-    Raises
-    ------
-    UnusableInputError
-        There is no such language.
-    """
+    """Return the whole page."""
     page = page_of(analysis)
     texts = page.texts
     return _template(texts).render(
@@ -46,13 +40,12 @@ def report_html(analysis: Analysis) -> str:
 
 @cache
 def _template(texts: ReportTexts) -> Template:
-    """Return the template of a language; compiling it takes longer than rendering."""
+    """Return the template; compiling it takes longer than rendering."""
     filters: dict[str, Callable[..., object]] = {
         "number": texts.number,
         "score": texts.score,
         "volume": texts.volume,
         "sequence": lambda key: MrSequence(key).display_name,
-        "message": texts.message,
         "checked": lambda checks: map_check_text(checks, texts),
     }
     return environment(filters=filters).get_template("report.html.j2")

@@ -1,68 +1,34 @@
-"""Texts of the report in one language, with number and time formats.
-
-A catalogue is a TOML file in `export/languages`, or one of the user's own with the same keys.
-"""
+"""Texts of the report, with number and time formats."""
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.explain.faithfulness import faults_of, too_coarse
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.labels import LesionClass, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     HIGH_UNCERTAINTY,
     MIN_MENTIONED_PROBABILITY,
-    UNCERTAIN_PLACE,
     Appearance,
     Candidate,
     DoubtfulPart,
     Location,
 )
 from lesionlens.base.records.followup import change_text
-from lesionlens.base.text import abbreviated_list, millilitres, percent_digits, score_digits
-from lesionlens.results.export.language_checks import REASSURING_WORDS, differences, texts_of
-from lesionlens.results.export.messages import Messages
-
-LANGUAGES = ("en", "de")
-"""Languages in the package."""
-_MAX_LISTED_PROBLEMS = 5
+from lesionlens.base.text import millilitres, percent_digits, score_digits
 
 
 class ReportTexts:
-    """Texts of one language.
-
-    Parameters
-    ----------
-    table : mapping
-        Texts by key, with `{places}`, and tables of closed sets.
-
-    Examples
-    --------
-    >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0% (limit -65%)")
-    'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
-    >>> load("de").step("no measurable enhancing disease on examination 2")
-    'Keine messbare anreichernde Erkrankung (Untersuchung 2)'
-    """
+    """Texts by key, with `{places}`, and tables of closed sets."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._table = table
-        self.message = Messages(table.get("messages", {}), table["decimal"])
-        """Translates a check, notice or step, which are stored in English."""
-        self.reason = Messages(table.get("reasons", {}), table["decimal"]).entries
-        """Translates reasons that the window offers or adds; other text is unchanged."""
-        steps = table.get("response_steps", {})
-        self.step = Messages(steps, table["decimal"], self._step_value).whole
-        """Translates a line of a response's computation; an unknown line is unchanged."""
 
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled."""
@@ -74,31 +40,30 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("en").number(41.26, 1, "mm"), load("de").number(41.26, 1, "mm")
-        ('41.3 mm', '41,3 mm')
-        >>> load("en").number(-0.4, 0)
+        >>> load().number(41.26, 1, "mm")
+        '41.3 mm'
+        >>> load().number(-0.4, 0)
         '0'
         """
         if value is None:
             return self("unknown")
-        return f"{value:z.{digits}f} {unit}".strip().replace(".", self("decimal"))
+        return f"{value:z.{digits}f} {unit}".strip()
 
     def volume(self, value: float | None) -> str:
         """Format ml with suitable digits, or a dash if the volume is unknown.
 
         Examples
         --------
-        >>> [load("de").volume(value) for value in (61.23, 0.094, 0.004, 0.0)]
-        ['61,2 ml', '0,09 ml', '<0,01 ml', '0 ml']
+        >>> [load().volume(value) for value in (61.23, 0.094, 0.004, 0.0)]
+        ['61.2 ml', '0.09 ml', '<0.01 ml', '0 ml']
         """
         if value is None:
             return self("unknown")
-        return f"{millilitres(value)} ml".replace(".", self("decimal"))
+        return f"{millilitres(value)} ml"
 
     def score(self, value: float | None) -> str:
         """Format a score, never as 0 or 1; a dash if there is none."""
-        text = self("unknown") if value is None else score_digits(value)
-        return text.replace(".", self("decimal"))
+        return self("unknown") if value is None else score_digits(value)
 
     def percent(self, fraction: float) -> str:
         """Format a fraction in percent, without the sign."""
@@ -113,92 +78,17 @@ class ReportTexts:
         return self("measured_enhancing" if enhancing else "measured_whole")
 
     def location_text(self, location: Location) -> str:
-        """Return a candidate's location; an unknown region is unchanged.
-
-        Examples
-        --------
-        >>> location = Location("left", "temporal lobe")
-        >>> load("en").location_text(location), load("de").location_text(location)
-        ('left temporal lobe', 'Temporallappen links')
-        """
-        lobe, side = self.lobe(location), self.side(location)
-        parts = self("place", words=location.text, lobe=lobe, side=side).split()
-        return " ".join(parts) or self("place_unknown")
-
-    def side(self, location: Location) -> str:
-        """Return a candidate's side; empty if unknown."""
-        return "" if location.side is None else self.entry("sides", location.side)
-
-    def lobe(self, location: Location) -> str:
-        """Return a candidate's lobe or region; empty if unknown.
-
-        Examples
-        --------
-        >>> load("de").lobe(Location("left", "temporal lobe and insula (uncertain)"))
-        'Temporallappen und Insel (unsicher)'
-        """
-        region = location.region or ""
-        names = region.removesuffix(UNCERTAIN_PLACE)
-        joined = f" {self('and')} ".join(self.entry("lobes", name) for name in names.split(" and "))
-        return f"{joined} ({self('uncertain_place')})" if names != region else joined
-
-    def _step_value(self, name: str, value: str) -> str:
-        """Translate a value of a computation line: location and diameters, a number, a date."""
-        if name == "category":
-            return f"{value} ({self.entry('responses', value)})"
-        if name == "place":
-            location, comma, size = value.rpartition(", ")
-            if not comma or not size[:1].isdigit():
-                return self.translated_location(value)
-            return f"{self.translated_location(location)}, {size.replace('.', self('decimal'))}"
-        if name in ("day", "days", "makers"):
-            return self.days(value)
-        return value.replace(".", self("decimal"))
-
-    def days(self, text: str) -> str:
-        """Translate names of examinations; those without a date of their own are numbered.
-
-        Examples
-        --------
-        >>> load("de").days("2026-01-05 (examination 2), examination 3")
-        '2026-01-05 (Untersuchung 2), Untersuchung 3'
-        """
-        return re.sub(
-            r"\bexamination (\d+)", lambda match: self("fu_examination", n=match[1]), text
-        )
-
-    def translated_location(self, text: str) -> str:
-        """Translate a location that is stored as text; an unknown one is unchanged.
-
-        Examples
-        --------
-        >>> load("de").translated_location("left temporal and parietal lobes")
-        'Temporallappen und Parietallappen links'
-        >>> [load("de").translated_location(text) for text in ("both occipital lobes", "left")]
-        ['Okzipitallappen beidseits', 'links']
-        """
-        locations: dict[str, Location] = {}
-        names = list(self._table["lobes"])
-        for region in [None, *names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
-            for side in (*self._table["sides"], None):
-                location = Location(side, region)
-                locations.setdefault(location.text, location)
-        certain_text = text.removesuffix(UNCERTAIN_PLACE)
-        if certain_text not in locations:
-            return text
-        location = locations[certain_text]
-        return self.location_text(
-            Location(location.side, location.region and location.region + text[len(certain_text) :])
-        )
+        """Return a candidate's location."""
+        return location.text or self("place_unknown")
 
     def signed_percent(self, value: float | None, limits: tuple[float, float] | None = None) -> str:
         """Format a change in percent with its sign; on its side of `limits` that are shown too.
 
         Examples
         --------
-        >>> [load("de").signed_percent(value) for value in (12.34, -3.21, -0.01, None)]
-        ['+12 %', '-3,2 %', '+0,0 %', '–']
-        >>> [load("en").signed_percent(value, (-50, 25)) for value in (24.6, 25.4)]
+        >>> [load().signed_percent(value) for value in (12.34, -3.21, -0.01, None)]
+        ['+12%', '-3.2%', '+0.0%', '–']
+        >>> [load().signed_percent(value, (-50, 25)) for value in (24.6, 25.4)]
         ['+24.6%', '+25%']
         """
         if value is None:
@@ -216,8 +106,8 @@ class ReportTexts:
         Examples
         --------
         >>> values = (24.6, 24.98, -50.0, None)
-        >>> [load("de").percent_beside_limits(value, (-50, 25)) for value in values]
-        ['+24,6 %', '+24,98 %', '-50,0 %', '–']
+        >>> [load().percent_beside_limits(value, (-50, 25)) for value in values]
+        ['+24.6%', '+24.98%', '-50.0%', '–']
         """
         if value is None:
             return self("unknown")
@@ -227,7 +117,7 @@ class ReportTexts:
         return f"{self.entry(table, name)} {self._in_percent(percent_digits(probability))}"
 
     def _in_percent(self, number: str) -> str:
-        return self("in_percent", number=number.replace(".", self("decimal")))
+        return self("in_percent", number=number)
 
     def conclusion(
         self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = (), omitted: int = 0
@@ -260,7 +150,7 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("en").uncertainty_text(0.24)
+        >>> load().uncertainty_text(0.24)
         '0.24 (0 certain, 1 undecided)'
         """
         return self(
@@ -274,7 +164,7 @@ class ReportTexts:
         --------
         >>> from lesionlens.base.labels import MrSequence
         >>> part = DoubtfulPart(1, 1, 2.04, (1, -20, 5), 0.7, (MrSequence.FLAIR,), (MrSequence.T2,))
-        >>> load("en").doubtful_part_text(part)
+        >>> load().doubtful_part_text(part)
         '2.0 ml about 1, -20, 5 mm: shown by FLAIR; T2 against it'
         """
         x, y, z = (self.number(value, 0) for value in part.centroid_mm)
@@ -294,7 +184,7 @@ class ReportTexts:
         --------
         >>> from lesionlens.base.labels import LesionKind
         >>> probabilities = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
-        >>> load("en").looks_like(Appearance(LesionKind.GLIOMA, probabilities))
+        >>> load().looks_like(Appearance(LesionKind.GLIOMA, probabilities))
         'glioma 76% (research use, not a diagnosis)'
         """
         listed = ", ".join(
@@ -315,7 +205,7 @@ class ReportTexts:
 
     def check(self, name: str) -> str:
         """Return the displayed name of an input check; "missing" would read like a failure."""
-        label: str = self._table["checks"].get(name) or {"missing": "sequences"}.get(name, name)
+        label: str = {"missing": "sequences"}.get(name, name)
         return label
 
     def verdict(self, checks: MapChecks) -> str:
@@ -323,7 +213,7 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("en").verdict(MapChecks(False, 0.6, 0.02))
+        >>> load().verdict(MapChecks(False, 0.6, 0.02))
         'not reliable here: its peak lies outside the flagged region'
         """
         if checks.peak_inside is None:
@@ -342,8 +232,8 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("de").entry("responses", "PD"), load("en").entry("states", "edited")
-        ('Progress', 'edited')
+        >>> load().entry("responses", "PD")
+        'progressive disease'
         """
         text: str = self._table[table].get(key, key)
         return text
@@ -365,66 +255,8 @@ def moment(text: str) -> str:
         return text
 
 
-def load(language: str) -> ReportTexts:
-    """Return a language's texts.
-
-    Parameters
-    ----------
-    language : str
-        A name of `LANGUAGES`, or the path of a TOML file with the keys of `languages/en.toml`.
-
-    Raises
-    ------
-    UnusableInputError
-        Unknown language, or the file lacks a key or has other placeholders.
-    """
-    if language in LANGUAGES:
-        return _builtin_texts(language)
-    path = Path(language)
-    if path.suffix != ".toml" or not path.is_file():
-        raise UnusableInputError(
-            found=f"no language {language!r}",
-            expected=f"{' or '.join(LANGUAGES)}, or a TOML file with the keys of en.toml",
-            next_step="Copy en.toml from lesionlens/results/export/languages and translate it",
-        )
-    status = path.stat()
-    return _own_texts(path, (status.st_mtime_ns, status.st_size))
-
-
 @cache
-def _builtin_texts(language: str) -> ReportTexts:
-    return ReportTexts(_builtin_table(language))
-
-
-@lru_cache(maxsize=4)
-def _own_texts(path: Path, _version: tuple[int, int]) -> ReportTexts:
-    """Return the texts of a file, which is read again after it was edited."""
-    try:
-        table = read_toml(path)
-    except (OSError, ValueError) as error:
-        raise _unusable(path, f"that is not a TOML file ({error})") from error
-    unusable_keys = differences(table, _builtin_table("en"))
-    if unusable_keys:
-        listed = abbreviated_list(unusable_keys, _MAX_LISTED_PROBLEMS)
-        problem = f"with missing, unknown or unusable texts, or other {{places}}, in: {listed}"
-        raise _unusable(path, problem)
-    if reassuring := REASSURING_WORDS.search("\n".join(texts_of(table))):
-        raise _unusable(
-            path, f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does"
-        )
-    return ReportTexts(table)
-
-
-def _builtin_table(language: str) -> dict[str, Any]:
-    file = resources.files("lesionlens.results.export") / "languages" / f"{language}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
-def _unusable(
-    path: Path, problem: str, expected: str = "every key of en.toml, with its {places}"
-) -> UnusableInputError:
-    return UnusableInputError(
-        found=f"a language file {path.name!r} {problem}",
-        expected=expected,
-        next_step="Compare it with en.toml in lesionlens/results/export/languages",
-    )
+def load() -> ReportTexts:
+    """Return the texts."""
+    file = resources.files("lesionlens.results.export") / "report_texts.toml"
+    return ReportTexts(tomllib.loads(file.read_text(encoding="utf-8")))

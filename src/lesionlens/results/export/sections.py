@@ -1,4 +1,4 @@
-"""Report sections of candidates, in one language."""
+"""Report sections of candidates."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ class CandidateSection:
         is_dated = review.time and Identity.DATE not in self.analysis.options.hidden
         name = isolated(review.reader or texts("not_named"))
         parts = (name, moment(review.time or "") if is_dated else "")
-        reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
+        reason = f": {isolated(review.reason)}" if review.reason else ""
         return ", ".join(filter(None, parts)) + reason
 
 

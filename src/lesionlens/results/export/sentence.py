@@ -1,7 +1,7 @@
 """Report sentences for one candidate or the study, from built-in or site templates.
 
 A sentence is a Jinja template over the fields of `FIELDS`. A site's file holds the sentence of a
-candidate, or blocks named `candidate` and `study`; the language's block replaces a missing one.
+candidate, or blocks named `candidate` and `study`; the built-in block replaces a missing one.
 Templates are untrusted: they can read fields and call a few filters, nothing else.
 """
 
@@ -32,8 +32,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point, counts_as_tumour
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.text import capitalized
-from lesionlens.results.export.language_checks import REASSURING_WORDS
-from lesionlens.results.export.report_texts import LANGUAGES, ReportTexts, load
+from lesionlens.results.export.report_texts import ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
@@ -69,21 +68,17 @@ class Sentences:
 
     Parameters
     ----------
-    language : str
-        As for `report_texts.load`.
     template : str
-        A site's template from `read_template`; empty for the language's default.
+        A site's template from `read_template`; empty for the built-in one.
 
     Raises
     ------
     UnusableInputError
-        There is no such language, or the template cannot be used.
+        The template cannot be used.
     """
 
-    def __init__(
-        self, result: Analysis | SavedResult, language: str = "en", template: str = ""
-    ) -> None:
-        self._result, self._texts = result, load(language)
+    def __init__(self, result: Analysis | SavedResult, template: str = "") -> None:
+        self._result, self._texts = result, load()
         self._compared = result.compared
         self._blocks = _blocks(template, self._texts)
         self._fields_by_id: dict[int, dict[str, Any]] = {}
@@ -120,7 +115,7 @@ class Sentences:
         prior_index = len(comparison.points) - 2
         if Identity.DATE in self._result.options.hidden:
             return self._texts("fu_examination", n=prior_index + 1)
-        return self._texts.days(name_of(comparison.points, prior_index))
+        return name_of(comparison.points, prior_index)
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
         if candidate.id not in self._fields_by_id:
@@ -138,8 +133,8 @@ class Sentences:
         return {
             "id": candidate.id,
             "place": texts.location_text(candidate.location),
-            "side": texts.side(candidate.location),
-            "lobe": texts.lobe(candidate.location),
+            "side": candidate.location.side or "",
+            "lobe": candidate.location.region or "",
             "state": texts.entry("states", state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
@@ -230,27 +225,18 @@ def read_template(path: Path) -> str:
     Raises
     ------
     UnusableInputError
-        The file is unreadable, not a template, uses an unknown field, or contains reassuring words.
+        The file is unreadable, not a template, or uses an unknown field.
     """
     try:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
         expected = f"a text file in UTF-8, of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
         _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
-    for language in LANGUAGES:
-        check_language(language, text)
-    return text
-
-
-def check_language(language: str, template: str = "") -> None:
-    """Load a language, and test its sentences, or a site's template, on examples.
-
-    Raises as `report_texts.load` and `read_template`.
-    """
-    blocks = _blocks(template, load(language))
+    blocks = _blocks(text, load())
     for values in _example_values():
         for name in FIELDS:
             _render(blocks[name], values[name], name)
+    return text
 
 
 def _example_values() -> Iterator[dict[str, dict[str, Any]]]:
@@ -302,7 +288,7 @@ def _environment(texts: ReportTexts) -> _Environment:
 
 
 def _blocks(template: str, texts: ReportTexts) -> dict[str, Template]:
-    """Return the template of each block: the site's, else the language's."""
+    """Return the template of each block: the site's, else the built-in one."""
     return {name: _compile(template, texts, name) for name in FIELDS}
 
 
@@ -355,10 +341,7 @@ def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
         _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {field_names}")
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
-    text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
-    if reassuring := REASSURING_WORDS.search(text):
-        _refuse(f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does")
-    return text
+    return re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
 
 
 def _refuse(problem: str, expected: str) -> NoReturn:

@@ -212,8 +212,5 @@ def _with_absolute_paths(choice: CohortChoice) -> CohortChoice:
         is_name = chosen_path(weights) != Path(weights)
         weights = weights if is_name else str(absolute(Path(weights)))
     bundle = None if bundle is None else absolute(bundle)
-    files, language_file = choice.files, choice.files.language_file
-    if language_file is not None:
-        files = replace(files, language=str(absolute(language_file)))
     engine = replace(choice.engine, weights=weights, bundle=bundle)
-    return replace(choice, engine=engine, files=files)
+    return replace(choice, engine=engine)

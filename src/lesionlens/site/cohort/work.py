@@ -43,7 +43,6 @@ engine, or the configuration of its bundle, represent."""
 CONFIGS = "configs="
 """Begins the last part of the identifier of a bundle; earlier releases wrote none."""
 _OPTION_LABELS = {
-    "language": "language",
     "hidden": "hide",
     "sentence_template": "sentence",
     "surfaces": "surfaces",
@@ -99,7 +98,7 @@ def without_file_options(identifier: str) -> str:
 
     Examples
     --------
-    >>> without_file_options("lens 1 0a1b hd-bet language=de surfaces precision=float32")
+    >>> without_file_options("lens 1 0a1b hd-bet hide=date surfaces precision=float32")
     'lens 1 0a1b hd-bet precision=float32'
     """
     labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}
@@ -118,17 +117,11 @@ def identity(choice: CohortChoice) -> str:
 
 
 def _non_default(choice: CohortChoice) -> tuple[str, ...]:
-    """Return the non-default options that change a result, which extend the identifier.
-
-    A site's own language file counts by its content, which may be edited, wherever it is.
-    """
-    chosen_files = choice.files
-    if (language_file := chosen_files.language_file) is not None:
-        chosen_files = replace(chosen_files, language=sha256_of(language_file)[:12])
+    """Return the non-default options that change a result, which extend the identifier."""
     file_fields = dict.fromkeys((*_OPTION_LABELS, *(f.name for f in fields(ExportOptions))))
     engine_fields = [f.name for f in fields(EngineChoice)]
     comparisons = (
-        (chosen_files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
+        (choice.files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
         (choice.engine, EngineChoice(), [n for n in engine_fields if n not in NOT_COMPARED_ENGINE]),
     )
     return tuple(

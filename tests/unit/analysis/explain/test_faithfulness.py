@@ -100,7 +100,7 @@ def test_a_map_that_lies_outside_by_its_coarseness_alone_is_not_contradicted(mak
     coarse = checked(perfect, make_prepared, coarse=4.0)
     assert coarse.near == pytest.approx(coarse.attainable) == pytest.approx(fine.near)
     assert (coarse.reliable, coarse.verdict) == (None, trust.TOO_COARSE)
-    assert load("en").verdict(coarse).startswith("too coarse to judge its position")
+    assert load().verdict(coarse).startswith("too coarse to judge its position")
     moved = np.roll(perfect, 3, axis=0)
     assert checked(moved, make_prepared, coarse=4.0).reliable is False
 

@@ -22,7 +22,6 @@ from lesionlens.analysis.followup.response import propose
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import Comparison, LesionMeasurement, percent
 from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
-from lesionlens.results.export.report_texts import load
 
 FIRST, SECOND = (
     "lens 2, weights 0123abcd, LesionLens 0.5",
@@ -43,9 +42,6 @@ def test_the_arithmetic_names_the_networks_where_they_differ(choices: ResponseCh
     draft = propose(made_by(FIRST, SECOND, SECOND), choices)
     said = f"2025-01-01: {FIRST}; 2025-02-01: {SECOND}; 2025-03-01: {SECOND}"
     assert said in draft.steps[0]
-    german = load("de").step(draft.steps[0])
-    assert german.startswith("Mit verschiedenen Netzen, Gewichten oder Versionen umrissen")
-    assert german.endswith(said)
     assert draft.category is R.STABLE
 
 
@@ -81,9 +77,6 @@ def test_a_doubt_of_an_earlier_registration_is_not_forgotten(
     assert (said in draft.steps[0] and "2025-02-01" in draft.steps[0]) is there
     unknown = there and mirrored
     assert draft.category is (R.NOT_ASSESSABLE if unknown else R.STABLE)
-    german = load("de").step(draft.steps[0])
-    assert german != draft.steps[0]
-    assert ("2025-02-01" in german) is there
 
 
 @pytest.mark.parametrize("criterion", list(Criterion))
@@ -109,7 +102,6 @@ def test_an_unknown_order_of_the_examinations_is_stated_first() -> None:
     draft = propose(found, ENTERED, (ORDER_UNKNOWN,))
     assert draft.steps[0] == ORDER_UNKNOWN[0].lower() + ORDER_UNKNOWN[1:]
     assert draft.steps[1:] == propose(found, ENTERED).steps
-    assert load("de").step(draft.steps[0]).startswith("Nichts zeigt")
 
 
 def test_a_change_can_be_computed_from_the_sums_that_are_shown() -> None:

@@ -32,7 +32,6 @@ from lesionlens.results.export import exporter
 from lesionlens.results.export.deidentified import tracking_uids
 from lesionlens.results.export.deidentified import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_outline_unconfirmed, with_earlier_review
@@ -600,7 +599,6 @@ def test_what_a_reader_added_and_the_network_finds_now_is_said(
     assert len(rows) == listed
     assert notice in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
     assert save(analysis, tmp_path / "out")[1].count(notice) == 1
-    assert load("de").message(notice) != notice
 
 
 def test_an_edit_that_lies_in_others_leaves_the_candidate_its_outline(analysis):

@@ -10,9 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from lesionlens.analysis.findings.anatomy import REGIONS
 from lesionlens.base.labels import Region
-from lesionlens.base.records.findings import BOTH_SIDES, Location
 from lesionlens.base.records.followup import PRODUCT_LIMITS, Change
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.cli.comparison import _percent, table_of
@@ -42,13 +40,13 @@ def test_a_session_without_a_date_is_displayed_with_its_prefix(found):
     labels = ("1", "pre", "")
     points = tuple(replace(p, date=d) for p, d in zip(found.points, labels, strict=True))
     chain = replace(found, points=points)
-    section = FollowupSection(chain, load("en"))
+    section = FollowupSection(chain, load())
     assert section.dates == ("ses-1", "ses-pre", "examination 3")
     assert section.aligned.startswith("The examination of ses-pre ")
     assert title_of(cast("Any", SimpleNamespace(followup=chain))).startswith("Since ses-pre; ")
     heading, *_ = table_of(cast("Any", SimpleNamespace(compared=chain)))
     assert "ses-pre" in str(heading)
-    hidden = FollowupSection(chain, load("en"), dates_hidden=True)
+    hidden = FollowupSection(chain, load(), dates_hidden=True)
     assert hidden.dates == ("examination 1", "examination 2", "examination 3")
     assert hidden.aligned.startswith("Examination 2 ")
 
@@ -62,10 +60,10 @@ def test_an_examination_without_a_lesion_is_a_row(found):
 
 
 def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
-    drawn = FollowupSection(found, load("en")).curves
+    drawn = FollowupSection(found, load()).curves
     by_name = {curve.name: curve for curve in drawn.lines}
     assert {name: curve.candidate for name, curve in by_name.items()} == {
-        "1": 1, "2": 2, load("en")("fu_gone"): None,
+        "1": 1, "2": 2, load()("fu_gone"): None,
     }  # fmt: skip
     first = by_name["1"].points
     assert len(first) == 3
@@ -76,35 +74,13 @@ def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
     assert [words for _, words in drawn.ticks] == ["2025-01-01", "2025-02-01", "2025-04-01"]
 
 
-@pytest.mark.parametrize("region", REGIONS)
-def test_german_names_every_place(region):
-    """Also where it is stored as text; the ventricle stayed English."""
-    place, german = Location("left", region), load("de")
-    named = german.location_text(place)
-    assert region not in named
-    assert german.translated_location(place.text) == named
-
-
-@pytest.mark.parametrize(
-    ("side", "named"),
-    [("left", "links"), ("right", "rechts"), (BOTH_SIDES, "beidseits"),
-     (None, "Lokalisation unbekannt")],
-)  # fmt: skip
-def test_german_names_a_place_of_which_only_the_side_or_nothing_is_known(side, named):
-    """Of a brain that is cut off: the table of changes and the response stayed English."""
-    place, german = Location(side, None), load("de")
-    assert german.location_text(place) == german.translated_location(place.text) == named
-    step = german.step(f"new: {place.text}, 12.3 × 9.7 mm; progression")
-    assert step == f"Neu: {named}, 12,3 × 9,7 mm; Progress"
-
-
 def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
     """Before and after surgery are days apart, in a series of years; two lesions are as large."""
     first, second, third = found.points
     after = replace(second, date="2025-01-03")
     twin = replace(third.lesions[1], volume_ml=third.lesions[0].volume_ml)
     third = replace(third, date="2026-06-01", lesions=(third.lesions[0], twin))
-    drawn = FollowupSection(replace(found, points=(first, after, third)), load("en")).curves
+    drawn = FollowupSection(replace(found, points=(first, after, third)), load()).curves
     (x, _), (close, _), _ = drawn.ticks
     assert close - x < 10
     assert drawn.rows == (0, 1, 0)
@@ -127,26 +103,25 @@ def _one_target(found, *, before_ml, now_ml):
 def test_sums_are_shown_on_their_side_of_the_limits(found):
     """24.6% stood as +25% above the limit of +25%."""
     pair = _one_target(found, before_ml=10.0, now_ml=13.998)
-    (row,) = FollowupSection(pair, load("en")).sums
+    (row,) = FollowupSection(pair, load()).sums
     assert row.changes == ("+39.98%", "+24.6%")
-    assert FollowupSection(pair, load("de")).sums[0].changes == ("+39,98 %", "+24,6 %")
 
 
 def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     """In the row of the only target 24.6% stood as +25%, and in that of its sum as +24.6%."""
     pair = _one_target(found, before_ml=100.0, now_ml=35.4)
-    assert FollowupSection(pair, load("en")).row(pair.changes[0]).changes == (
+    assert FollowupSection(pair, load()).row(pair.changes[0]).changes == (
         "-64.6%", "+24.6%",
     )  # fmt: skip
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
     assert panel.endswith(" · -64.6% · mm² +24.6%")
-    assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96%"  # in the terminal
+    assert _percent(24.96, PRODUCT_LIMITS, load()) == "+24.96%"  # in the terminal
 
 
 def test_the_panel_shows_the_figures_of_the_report(found):
     """It rounded 0.032 ml to '<0.1 ml', and +3.2% to '+3%'."""
     pair = _one_target(found, before_ml=0.031, now_ml=0.032)
-    row = FollowupSection(pair, load("en")).row(pair.changes[0])
+    row = FollowupSection(pair, load()).row(pair.changes[0])
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
     figures = f"{' → '.join(row.volumes)} · {row.changes[0]} · mm² {row.changes[1]}"
     assert panel.endswith(figures)
@@ -190,20 +165,19 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
     chain = replace(found, points=points)
     assert chain.is_doubtful is doubtful
-    of_curves_and_sums = FollowupSection(chain, load("en")).doubtful
+    of_curves_and_sums = FollowupSection(chain, load()).doubtful
     assert bool(of_curves_and_sums) is (makers != "aaa")
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("reason", Unmeasurable)
-def test_why_a_change_is_not_measurable_is_stated_in_every_language(found, reason, language):
-    texts = load(language)
+def test_why_a_change_is_not_measurable_is_stated(found, reason):
+    texts = load()
     grown = replace(found.changes[0], joint=JointChange.unknown(reason))
     assert texts(f"fu_why_{reason}") in FollowupSection(found, texts).note(grown)
 
 
 def test_a_lesion_that_is_probably_not_tumour_is_noted_as_apart(found):
-    texts = load("en")
+    texts = load()
     apart = replace(found.changes[0].now, tumour=False)
     assert texts("apart") in FollowupSection(found, texts).note(Change(None, apart))
 

@@ -60,14 +60,6 @@ def test_a_number_of_several_digits_stands_on_one_line(make, tmp_path, monkeypat
     ]
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
-def test_the_document_names_its_language(make, tmp_path, language):
-    analysis = make()
-    analysis = replace(analysis, options=replace(analysis.options, language=language))
-    (path,) = PdfExporter().write(analysis, tmp_path)
-    assert f"/Lang ({language})".encode() in path.read_bytes()
-
-
 def test_the_pictures_of_a_narrow_field_of_view_fit_on_a_page(make, tmp_path, monkeypatch):
     """A sagittal slab of 40 mm had no report.pdf."""
 
@@ -147,7 +139,7 @@ def test_the_curves_of_all_lesions_are_drawn_as_in_the_window(make, tmp_path, fo
     monkeypatch.setattr(Canvas, "circle", lambda _, x, y, r, **how: dots.append((x, y)))
     analysis = replace(make(lesions=()), followup=found)
     PdfExporter().write(analysis, tmp_path)
-    drawn = FollowupSection(analysis.compared, load("en")).curves
+    drawn = FollowupSection(analysis.compared, load()).curves
     assert sorted(dots) == sorted(point for curve in drawn.lines for point in curve.points)
     first, second = drawn.lines[0].points[:2]
     assert (*first, *second) in lines

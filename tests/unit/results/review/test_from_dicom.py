@@ -782,9 +782,8 @@ def test_a_review_is_as_complete_as_it_was_when_it_is_sent_again(
         assert (saved.omitted, saved.omitted_decided) == (1, int(second is ReviewState.REJECTED))
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
 def test_that_no_candidate_was_accepted_is_still_said_when_only_the_cavity_was_sent(
-    analysed, tmp_path, language
+    analysed, tmp_path
 ):
     """The report said "Nothing is flagged", the second SR that there is no candidate."""
     analysis = _reviewed(analysed(), ReviewState.REJECTED, ReviewState.DEFERRED)
@@ -792,11 +791,8 @@ def test_that_no_candidate_was_accepted_is_still_said_when_only_the_cavity_was_s
     free = np.zeros(labels.data.shape, bool)
     free[labels.data.shape[0] // 2, labels.data.shape[1] // 2, :] = True
     cavity = Volume(free & (labels.data == 0), labels.grid)
-    analysis = replace(
-        analysis,
-        volumes=replace(analysis.volumes, cavity=cavity),
-        options=ExportOptions(language=language),
-    )
+    volumes = replace(analysis.volumes, cavity=cavity)
+    analysis = replace(analysis, volumes=volumes, options=ExportOptions())
     besides = "No candidate region flagged, besides 2 that the earlier objects omit."
     for flagged in ("2 candidate regions flagged.", besides, besides):
         folder = _sent(analysis, tmp_path)
@@ -807,15 +803,14 @@ def test_that_no_candidate_was_accepted_is_still_said_when_only_the_cavity_was_s
         assert conclusion.ConceptCodeSequence[0].CodeValue == own.NONE_ACCEPTED.value
         analysis = reopen_folder(folder, analysis.study, analysis.prepared)
         assert not analysis.findings.candidates
-        analysis = replace(analysis, options=ExportOptions(language=language))
         save(analysis, tmp_path / "saved")
-        texts = load(language)
+        texts = load()
         page = page_of(analysis)
         not_accepted = texts("conclusion_not_accepted", n=2)
         assert page.conclusion == not_accepted
         assert page.sentence.startswith(not_accepted)
         assert texts("reviewed", n=1, all=2) in page.impression[0]
-        assert Sentences(read_result(tmp_path / "saved"), language).of_study() == page.sentence
+        assert Sentences(read_result(tmp_path / "saved")).of_study() == page.sentence
 
 
 def _named(item, code):

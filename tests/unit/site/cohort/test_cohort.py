@@ -181,7 +181,6 @@ CHANGED = {
     "maps": MapExtent.FULL,
     "include_unaccepted": True,
     "also": frozenset(Extra),
-    "language": "de",
     "sentence_template": "{{ count }}",
     "hidden": frozenset({Identity.PATIENT}),
     "precision": ComputePrecision.BFLOAT16,
@@ -219,27 +218,10 @@ def test_every_option_that_changes_a_result_is_compared_on_resuming():
 def test_identifiers_of_earlier_releases_still_apply():
     """Otherwise an update would analyse every study again."""
     about = work.load_lens(None).engine.info
-    files = ExportOptions(
-        language="de", hidden=frozenset(Identity), surfaces=True, maps=MapExtent.FULL
-    )
+    files = ExportOptions(hidden=frozenset(Identity), surfaces=True, maps=MapExtent.FULL)
     hidden = ",".join(sorted(Identity))
-    expected = f"language=de hide={hidden} surfaces maps={MapExtent.FULL.value}"
+    expected = f"hide={hidden} surfaces maps={MapExtent.FULL.value}"
     assert work.engine_identity(about, CohortChoice(files=files)).endswith(expected)
-
-
-def test_a_language_file_is_compared_by_its_content(tmp_path, monkeypatch):
-    """Edited texts were in no report after --resume; another path to it repeated every study."""
-    about, file = work.load_lens(None).engine.info, tmp_path / "ours.toml"
-    monkeypatch.chdir(tmp_path)
-
-    def identifier(language):
-        return work.engine_identity(about, CohortChoice(files=ExportOptions(language=language)))
-
-    file.write_text("before")
-    before = identifier("ours.toml")
-    assert before == identifier(str(file))
-    file.write_text("after")
-    assert identifier("ours.toml") != before
 
 
 def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path):
@@ -585,8 +567,6 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
         (EngineChoice(weights="mine.safetensors"), "{}/mine.safetensors"),
         (EngineChoice(weights="synthetic"), "synthetic"),
         (EngineChoice(bundle=Path("mine")), "{}/mine"),
-        (ExportOptions(language="mine.toml"), "{}/mine.toml"),
-        (ExportOptions(language="de"), "de"),
     ],
 )
 def test_a_cluster_is_sent_files_that_are_found_in_any_folder(

@@ -144,7 +144,7 @@ def shown_study(state: State, study: Study) -> ShownStudy:
         caption=caption(state),
         sequences=_sequences(study, state.choices.sequence),
         notices=notices_of(study, analysis, state.review),
-        quality=tuple(Fact(load("en").check(c.check), c.outcome, c.message) for c in checks),
+        quality=tuple(Fact(load().check(c.check), c.outcome, c.message) for c in checks),
     )
 
 

@@ -184,7 +184,7 @@ def volume_text(volume_ml: float | None) -> str:
     >>> [volume_text(volume) for volume in (61.23, 0.094, 0.004, 0.0, None)]
     ['61.2 ml', '0.09 ml', '<0.01 ml', '0 ml', '–']
     """
-    return load("en").volume(volume_ml)
+    return load().volume(volume_ml)
 
 
 def considered_text(region: Considered) -> str:
@@ -245,7 +245,7 @@ def no_bars_text(candidate: Candidate) -> str:
     if relevance is None or not is_uninformative(relevance):
         return ""
     single = sum(relevance.get(sequence.value) is not None for sequence in MrSequence) < 2
-    return load("en")("adds_single" if single else "adds_equal")
+    return load()("adds_single" if single else "adds_equal")
 
 
 def _score_for(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:

@@ -53,7 +53,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         signature = f"{signature[:-1]}, {basis}: sign it again or withdraw it."
     comparison = analysis.compared
     sums = f"{signature} {sums_of(comparison)}"
-    section = None if comparison is None else FollowupSection(comparison, load("en"))
+    section = None if comparison is None else FollowupSection(comparison, load())
     curves, doubt = (None, "") if section is None else (section.curves, section.doubtful)
     for notice in (ORDER_UNKNOWN, PATIENT_UNKNOWN):
         if notice in analysis.run.notices:
@@ -90,7 +90,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
         (None if c.now is None else c.now.id, _change_text(c, comparison))
         for c in comparison.changes
     )
-    resection = resection_text(comparison.resection, load("en")).strip()
+    resection = resection_text(comparison.resection, load()).strip()
     return (*lines, (None, resection)) if resection else lines
 
 
@@ -110,7 +110,7 @@ def sums_of(comparison: Comparison | None) -> str:
 
 
 def _change_text(change: Change, comparison: Comparison) -> str:
-    texts = load("en")
+    texts = load()
     section = FollowupSection(comparison, texts)
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
@@ -142,4 +142,4 @@ def _change_text(change: Change, comparison: Comparison) -> str:
 
 
 def _compared(value: float | None, limits: tuple[float, float]) -> str:
-    return "unknown" if value is None else load("en").percent_beside_limits(value, limits)
+    return "unknown" if value is None else load().percent_beside_limits(value, limits)

@@ -63,5 +63,5 @@ def test_sizes_and_volumes_have_the_digits_of_the_report(analysis):
     text = details(small, has_t1c=True)
     assert "9.7 × 9.7 mm" in text
     shown = [line.split(": ")[1] for line in text.splitlines() if ": " in line]
-    assert shown == [load("en").volume(volume) for volume in small.volume_ml.values()]
+    assert shown == [load().volume(volume) for volume in small.volume_ml.values()]
     assert shown == ["61.2 ml", "0.03 ml", "0 ml"]

@@ -59,7 +59,6 @@ from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.groups import _change_text, _time_point_context
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
@@ -1159,7 +1158,6 @@ def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     assert str(_time_point_context(twice)[0].TextValue) == "2026-03-05 (examination 2)"
     one = analysis.findings.candidates[0]
     assert "; since 2026-03-05 (examination 1): volume" in _change_text(twice, one)
-    assert "(Untersuchung 1) (" in Sentences(twice, "de").of(one)
     kept, new = found.changes
     tangled = replace(
         found,
