@@ -4,9 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 lesionlens analyze sample_data/study --out out/demo
 if [[ -n ${DISPLAY:-} || -n ${WAYLAND_DISPLAY:-} ]]; then
-  python -m research.window.demo sample_data/study --result out/demo
+  lesionlens open out/demo
 else
-  tools/with_display.sh python -m research.window.demo sample_data/study \
-    --result out/demo --screenshot out/demo/napari.png
+  tools/with_display.sh lesionlens open out/demo --screenshot out/demo/napari.png
   echo "No display: napari is painted in out/demo/napari.png"
 fi

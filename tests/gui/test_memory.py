@@ -174,14 +174,6 @@ def test_layers_use_the_voxels_own_type():
         np.testing.assert_array_equal(smallest_dtype(shifted), shifted)
 
 
-def test_the_script_that_measures_it_reads_a_study(panel, one, tmp_path):
-    from research.window import memory
-
-    root = shutil.copytree(one / "head", tmp_path / "study")
-    assert memory.read_study(panel, root, one / "result") == 2
-    assert panel.session.state.study is None
-
-
 def test_putting_a_study_away_does_not_search_the_whole_process(reviewed, collecting, thawed):
     """napari collects at each removed layer, .4 s each."""
     passed = []

@@ -16,7 +16,6 @@ from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSlider
-from research.window.demo import run_study
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import (
     PATIENCE_MS,
@@ -550,17 +549,6 @@ def test_what_an_export_left_out_is_reported_in_the_panel(
     assert reviewed.session.state.problem is None
     assert "Saved in out." in reported
     assert "pdf was left out: " in reported
-
-
-def test_the_demo_reopens_a_result_without_asking_the_network(
-    panel, analysis, tmp_path: Path, monkeypatch
-):
-    save(analysis, tmp_path / "out")
-    monkeypatch.setattr(panel.actions_, "analyse", lambda: pytest.fail("it was analysed again"))
-    run_study(panel, analysis.study.root, tmp_path / "out")
-    assert panel.session.state.problem is None
-    assert panel.session.state.choices.candidate == 1
-    assert panel.session.state.choices.overlay is Overlay.MAP
 
 
 def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path):

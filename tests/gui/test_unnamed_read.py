@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from research.window.demo import run_study
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, sign, visible, wait
 from tests.helpers import stored_drafts
@@ -27,7 +26,6 @@ from lesionlens.napari.controllers import (
 )
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
-from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts, store
 from lesionlens.site.database.records import ReadKey
 
@@ -271,22 +269,6 @@ def test_who_continues_under_a_name_with_other_decisions_can_sign(under_two_name
     panel.signing.accept()
     panel.session.notify(message)
     check_set_aside(panel, analysis)
-
-
-def test_the_demo_that_nobody_attends_shows_an_unnamed_read(
-    loaded, analysis, name, tmp_path, monkeypatch
-):
-    panel = loaded
-    save(analysis, tmp_path / "out")
-    shown(panel, analysis)
-    panel.session.step(1)
-    panel.commands.run("reject")
-    next_session(panel)
-    monkeypatch.setattr(panel.actions_.dialogs, "ask_owner", panel.actions_.dialogs.ask_owner)
-    run_study(panel, analysis.study.root, tmp_path / "out", is_attended=False)
-    assert not panel.read_owner.isVisible()
-    assert panel.session.state.choices.candidate == 1
-    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
 
 
 def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):

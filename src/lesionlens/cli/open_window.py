@@ -26,6 +26,10 @@ def open_window(
     path: Annotated[
         Path, typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT")
     ],
+    screenshot: Annotated[
+        Path | None,
+        typer.Option(help="Write a picture of the window to this file and close.", metavar="PNG"),
+    ] = None,
 ) -> CommandOutput:
     """Open a study, or a saved result with its study, in napari.
 
@@ -37,10 +41,15 @@ def open_window(
             expected="a study, or a result folder of LesionLens",
             next_step="Check the path",
         )
+    if screenshot is not None and not screenshot.absolute().parent.is_dir():
+        raise UnusableInputError(
+            f"There is no folder {str(screenshot.parent)!r}.", hint="Create the folder."
+        )
     check_window()
     # -P: a file such as signal.py in the working folder is not imported.
     napari = [sys.executable, "-P", "-m", "lesionlens.napari.standalone"]
-    command = [*napari, "--plugin", "lesionlens", str(path.absolute())]
+    how = ("--screenshot", screenshot.absolute()) if screenshot else ("--plugin", "lesionlens")
+    command = [*napari, *map(str, how), str(path.absolute())]
     # A process of LesionLens alone. With arenas for its threads an analysis takes 1.5 GB more.
     # NumPy's threads spin while they wait, for a tenth of its processor time.
     # Small pages, so that less stays resident of what is freed in pieces.

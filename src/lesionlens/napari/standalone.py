@@ -1,6 +1,7 @@
 """napari in LesionLens' own process (`lesionlens open`), which closes in order on a signal.
 
-The arguments are napari's. As a plugin in a foreign napari process, LesionLens handles no signal.
+The arguments are napari's, or `--screenshot PNG PATH`: show the path, write a picture of the window
+and close it. As a plugin in a foreign napari process, LesionLens handles no signal.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +24,8 @@ from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
 
 _INTERVAL_S = 0.1
+_WINDOW = (1500, 950)
+_PATIENCE_S, _SETTLE_S = 120.0, 1.0
 
 
 def main() -> int:
@@ -49,6 +54,9 @@ def main() -> int:
         from lesionlens.napari.preferences import check_enabled
 
         check_enabled()
+        if sys.argv[1:2] == ["--screenshot"]:
+            _paint(Path(sys.argv[-1]), Path(sys.argv[2]))
+            return 0
         from napari.__main__ import main as run_napari
 
         run_napari()
@@ -99,6 +107,50 @@ def _check_study() -> None:
     elif chosen.is_file() and not is_nifti_name(chosen.name):
         chosen = chosen.parent
     sys.argv[-1] = str(chosen)
+
+
+def _paint(path: Path, picture: Path) -> None:
+    """Show a study, or a result with its first candidate, and write the whole window as PNG.
+
+    Raises
+    ------
+    LesionLensError
+        The window shows this error instead.
+    """
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    from lesionlens.napari.dock import open_panel
+    from lesionlens.napari.model.choices.choices import Overlay
+    from lesionlens.results.review.reopen import result_of
+
+    def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            QApplication.processEvents()
+            time.sleep(0.02)
+
+    def is_shown() -> bool:
+        state = panel.session.state
+        expected = state.study if result_of((path,)) is None else state.analysis
+        return state.problem is not None or (expected is not None and not panel.jobs.running)
+
+    viewer = napari.Viewer(title="LesionLens")
+    viewer.window.resize(*_WINDOW)
+    panel = open_panel(viewer)
+    panel.actions_.open_dropped((path,))
+    wait(_PATIENCE_S, is_shown)
+    problem = panel.session.state.problem
+    if problem is not None:
+        raise LesionLensError(
+            found=problem.found, expected=problem.expected, next_step=problem.next_step
+        )
+    if panel.session.state.analysis is not None:
+        panel.session.choose_overlay(Overlay.MAP)
+        panel.session.step(1)
+    wait(_SETTLE_S)
+    viewer.screenshot(str(picture), canvas_only=False, flash=False)
+    viewer.close()
 
 
 def _accept_files_like(path: Path) -> None:
