@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
@@ -29,7 +29,9 @@ from lesionlens.base.records.study import PreparedStudy
 
 _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
-millimetres, where centroids of regular objects are."""
+millimetres, where the centres of regular objects are."""
+_PEAK_MARGIN = 0.01
+"""Voxels this close to the highest probability belong to the peak that a tracking UID names."""
 NO_T1C = (
     "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
     "RANO rule are left empty"
@@ -77,7 +79,7 @@ def describe(
     Parameters
     ----------
     identity : str
-        Identifies study and engine; the same identity and position give the same tracking UID.
+        Identifies study and engine; the same identity and place give the same tracking UID.
 
     Returns
     -------
@@ -85,8 +87,8 @@ def describe(
         `components` contains the candidates' ids, 1 for the first.
     """
     measured = list(measured_components(component_mask, evidence, prepared))
-    centroids_mm = [candidate.centroid_mm for _, candidate in measured]
-    uids = tracking_uids(identity, centroids_mm, [part.volume_ml for part, _ in measured])
+    whole_tumour = evidence.probability.get(Region.WT)
+    uids = tracking_uids(identity, [_place(part, whole_tumour) for part, _ in measured])
     ranked = sorted(measured, key=_rank)
     candidates = tuple(
         replace(candidate, id=rank, tracking_uid=uids[part.index])
@@ -311,17 +313,27 @@ def _peak(part: Component, whole_tumour: Floats) -> Point:
     return as_vec3(part.grid.to_mm(peak_voxels[nearest]))
 
 
-def tracking_uids(
-    identity: str, centroids_mm: Sequence[ArrayLike], volumes_ml: Sequence[float]
-) -> list[str]:
+def _place(part: Component, whole_tumour: Floats | None) -> NDArray[np.float64]:
+    """Return the RAS mm of a component's peak, or of its centroid where there is no probability.
+
+    All voxels near the highest probability count: the highest one alone may jump on a plateau.
+    """
+    inside = part.mask
+    if whole_tumour is not None:
+        probability = np.where(part.mask, whole_tumour[part.box], -1.0)
+        inside = probability >= probability.max() - _PEAK_MARGIN
+    return part.grid.to_mm(np.argwhere(inside).mean(axis=0))
+
+
+def tracking_uids(identity: str, places_mm: Sequence[ArrayLike]) -> list[str]:
     """Derive each candidate's UID from its study and its coarse position.
 
-    A rerun on the same study gives the same UID, even if the outline moved by a voxel. Of several
-    candidates in one cell of `_CELL_MM` the largest comes first.
+    Another analysis of the same study gives the same UIDs unless a place crosses the border of a
+    cell of `_CELL_MM`. Candidates in one cell are numbered by their coordinates.
 
     Parameters
     ----------
-    centroids_mm : sequence of (3,) float
+    places_mm : sequence of (3,) float
         RAS mm.
 
     Returns
@@ -329,15 +341,16 @@ def tracking_uids(
     list of str
         "2.25." and a 128-bit number each (PS3.5 B.2), a valid DICOM UID.
     """
-    cells = [
-        tuple(np.rint((np.asarray(c) + _CELL_OFFSET_MM) / _CELL_MM).astype(int).tolist())
-        for c in centroids_mm
-    ]
-    uids = [""] * len(cells)
+    places = [tuple(np.asarray(place, float).tolist()) for place in places_mm]
+    uids = [""] * len(places)
     used: Counter[tuple[int, ...]] = Counter()
-    for n in sorted(range(len(cells)), key=lambda n: -volumes_ml[n]):
-        key = f"{identity}|{cells[n]}|{used[cells[n]]}"
-        used[cells[n]] += 1
-        number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
-        uids[n] = f"2.25.{number}"
+    for n in sorted(range(len(places)), key=places.__getitem__):
+        cell = tuple(round((side + _CELL_OFFSET_MM) / _CELL_MM) for side in places[n])
+        uids[n] = uid_of(f"{identity}|{cell}|{used[cell]}")
+        used[cell] += 1
     return uids
+
+
+def uid_of(text: str) -> str:
+    """Return the DICOM UID that is derived from a text."""
+    return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], 'big')}"

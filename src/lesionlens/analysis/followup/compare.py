@@ -90,7 +90,7 @@ def compare(
     new_uids = {
         uid: transferred_uids.get(uid, own_uid) for uid, own_uid in _own_uid_by_current(now).items()
     }
-    renamed = _with_uids(now, new_uids)
+    renamed = now.renamed(new_uids)
     has_earlier = before.compared is not None and not is_repeated
     points = (
         *(before.compared.points[:-1] if before.compared and has_earlier else ()),
@@ -296,16 +296,6 @@ def _renamed_own_uids(now: Analysis, new_uids: Mapping[str, str]) -> dict[str, s
         new_uids.get(uid, uid): own_uid for uid, own_uid in _own_uid_by_current(now).items()
     }
     return {uid: own_uid for uid, own_uid in own_by_new.items() if uid != own_uid}
-
-
-def _with_uids(analysis: Analysis, new_uids: Mapping[str, str]) -> Analysis:
-    """Return an analysis under new tracking UIDs, by the current ones."""
-    redrawn = frozenset(new_uids.get(uid, uid) for uid in analysis.run.redrawn)
-    return replace(
-        analysis.with_findings(lambda findings: findings.renamed(new_uids)),
-        review=analysis.review.renamed(new_uids),
-        run=replace(analysis.run, redrawn=redrawn),
-    )
 
 
 def _prior_point(before: Analysis, examination: Examination) -> TimePoint:

@@ -207,6 +207,18 @@ class Analysis:
             original = replace(original, findings=change(original.findings))
         return replace(self, findings=change(self.findings), original=original)
 
+    def renamed(self, new_uids: Mapping[str, str]) -> Analysis:
+        """Return a copy whose candidates have other tracking UIDs, by the current ones.
+
+        The comparison is unchanged.
+        """
+        redrawn = frozenset(new_uids.get(uid, uid) for uid in self.run.redrawn)
+        return replace(
+            self.with_findings(lambda findings: findings.renamed(new_uids)),
+            review=self.review.renamed(new_uids),
+            run=replace(self.run, redrawn=redrawn),
+        )
+
     @property
     def network(self) -> Original:
         """The outlines without readers' edits."""

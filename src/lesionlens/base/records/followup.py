@@ -261,6 +261,27 @@ class Comparison:
         last = replace(self.points[-1], tangled=self.tangled_now)
         return replace(self, points=(*self.points[:-1], last))
 
+    def renamed(self, new_uids: Mapping[str, str]) -> Comparison:
+        """Return a copy in which this examination's own tracking UIDs are replaced by others."""
+
+        def new(lesion: LesionMeasurement | None) -> LesionMeasurement | None:
+            if lesion is None or lesion.tracking_uid not in new_uids:
+                return lesion
+            return replace(lesion, tracking_uid=new_uids[lesion.tracking_uid])
+
+        last = self.points[-1]
+        last = replace(
+            last,
+            lesions=tuple(lesion for each in last.lesions if (lesion := new(each))),
+            tangled=tuple(sorted(new_uids.get(uid, uid) for uid in last.tangled)),
+        )
+        return replace(
+            self,
+            points=(*self.points[:-1], last),
+            changes=tuple(replace(change, now=new(change.now)) for change in self.changes),
+            own_uids={uid: new_uids.get(own, own) for uid, own in self.own_uids.items()},
+        )
+
     def change_of(self, tracking_uid: str) -> Change | None:
         """Return the change of a lesion of this examination; None if it is not listed."""
         changes = (c for c in self.changes if c.now and c.now.tracking_uid == tracking_uid)

@@ -317,7 +317,10 @@ class Actions(
             options = preferences.with_report_settings(analysis.options)
             saved, warnings = save(replace(analysis, options=options), folder, context=context)
             new_warnings = tuple(w for w in warnings if w not in earlier_warnings)
-            return saved.review, new_warnings
+            shown = {c.id: c.tracking_uid for c in analysis.network.findings.candidates}
+            written = saved.network.findings.candidates
+            shown_uids = {c.tracking_uid: shown[c.id] for c in written if c.id in shown}
+            return saved.review.renamed(shown_uids), new_warnings
 
         def on_result(value: tuple[Review, tuple[str, ...]]) -> str:
             saved_review, export_warnings = value

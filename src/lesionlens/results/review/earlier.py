@@ -1,7 +1,7 @@
-"""Carry an earlier review over to a new analysis of the same study.
+"""Carry tracking UIDs and an earlier review over to a new analysis of the same study.
 
-Decisions are carried over to the same candidates, by tracking UID or, if the outline differs
-slightly, by overlap. Unaided reads and signed responses are kept. A signature of the whole study is
+A candidate continues the earlier one that it overlaps most: it takes its tracking UID, and the
+decisions on it. Unaided reads and signed responses are kept. A signature of the whole study is
 kept if the candidates are the same. Anything else is set aside by the exporter, with a notice.
 """
 
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lesionlens.analysis.findings.candidates import uid_of
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.files.journal import recover
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review, ReviewEvent
-from lesionlens.results.review import store
 from lesionlens.results.review.outline_digests import (
     Outlines,
     is_decided_on_other_outline,
@@ -30,12 +31,9 @@ from lesionlens.results.review.outline_digests import (
 from lesionlens.results.review.reopen import is_result, read_result, read_run, result_folder
 from lesionlens.results.review.saved_result import SavedResult
 
-SAME_OUTLINE = 0.5
-"""Minimum Dice for two outlines of the same candidate."""
-
 
 def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
-    """Return an analysis with the decisions on the same candidates in a folder.
+    """Return an analysis with the tracking UIDs of, and decisions on, the candidates in a folder.
 
     Parameters
     ----------
@@ -50,18 +48,15 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     Analysis
         With the continued review, and notices about what was carried over.
     """
-    recover(folder)  # a killed process may have moved the review aside
-    if not (folder / store.NAME).is_file():
+    earlier = _earlier_result(analysis, folder)
+    if earlier is None:
         return analysis
-    try:
-        earlier = read_result(folder, maps=False)
-    except LesionLensError:
-        return analysis  # the exporter sets it aside, with a notice
-    if earlier.review == Review() or not _is_same_study(analysis, earlier):
+    analysis = _with_earlier_uids(analysis, earlier)
+    if earlier.review == Review():
         return analysis
     if analysis.review.events:
         return replace(analysis, review=analysis.review.with_signed(earlier.review))
-    new_uids = _match_candidates(earlier, analysis)
+    new_uids = _new_uids(earlier, analysis)
     review = earlier.review.renamed(new_uids).restricted_to(
         {c.tracking_uid for c in analysis.findings.candidates}
     )
@@ -75,6 +70,21 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
         redrawn=frozenset(new_uids[uid] for uid in redrawn if earlier.review.of(uid) is not None),
     )
     return replace(analysis, review=review.with_signed(analysis.review), run=run)
+
+
+def _earlier_result(analysis: Analysis, folder: Path) -> SavedResult | None:
+    """Return the result of the same study, on the same grid, in a folder; None if there is none."""
+    recover(folder)  # a killed process may have moved the review aside
+    if not is_result(folder):
+        return None
+    try:
+        earlier = read_result(folder, maps=False)
+    except LesionLensError:
+        return None  # the exporter sets it aside, with a notice
+    has_common_file = not analysis.run.digests.isdisjoint(earlier.run.digests)
+    grid = analysis.volumes.labels.grid
+    is_same = grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
+    return earlier if has_common_file and is_same else None
 
 
 def _is_signature(event: ReviewEvent) -> bool:
@@ -146,42 +156,72 @@ def check_result_name(
         )
 
 
-def _is_same_study(analysis: Analysis, earlier: SavedResult) -> bool:
-    """Return whether both are of the same study, on the same voxel grid."""
-    has_common_file = not analysis.run.digests.isdisjoint(earlier.run.digests)
-    grid = analysis.volumes.labels.grid
-    return has_common_file and grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
+def _continued_candidates(old: Findings, new: Findings) -> dict[int, int]:
+    """Return the id of the earlier candidate that each new one continues.
+
+    They continue each other one to one, those that share most voxels first.
+    """
+    overlaps = (old.components > 0) & (new.components > 0)
+    pairs, counts = np.unique(
+        np.stack([old.components[overlaps], new.components[overlaps]]), axis=1, return_counts=True
+    )
+    continued: dict[int, int] = {}
+    for old_id, new_id in pairs.T[np.argsort(-counts, kind="stable")].tolist():
+        if new_id not in continued and old_id not in continued.values():
+            continued[new_id] = old_id
+    return continued
 
 
-def _match_candidates(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
-    """Return the new tracking UID of each matching candidate, by its earlier one.
+def _with_earlier_uids(analysis: Analysis, earlier: SavedResult) -> Analysis:
+    """Return an analysis whose candidates have the own tracking UIDs of those that they continue.
 
-    Candidates are matched by their own UIDs: after a comparison they may have those of a prior's
-    lesions.
+    Any other candidate gives up a UID that belongs to an earlier one, unless neither of the two
+    overlaps anything: then they are the same by their place.
     """
     old, new = earlier.findings, analysis.network.findings
-    old_own_uids, new_own_uids = own_uids(earlier.followup), own_uids(analysis.followup)
-    new_by_own_uid = {
-        new_own_uids.get(c.tracking_uid, c.tracking_uid): c.tracking_uid for c in new.candidates
+    continued = _continued_candidates(old, new)
+    overlapped = set(old.components[new.components > 0].tolist())
+    overlapping = set(new.components[old.components > 0].tolist())
+    old_own, new_own = own_uids(earlier.followup), own_uids(analysis.followup)
+    old_uids = {c.id: old_own.get(c.tracking_uid, c.tracking_uid) for c in old.candidates}
+    retained = {uid for number, uid in old_uids.items() if number in overlapped}
+    uids: dict[str, str] = {}
+    for candidate in new.candidates:
+        own = uid = new_own.get(candidate.tracking_uid, candidate.tracking_uid)
+        if candidate.id in continued:
+            uid = old_uids[continued[candidate.id]]
+        else:
+            taken = set(old_uids.values()) if candidate.id in overlapping else retained
+            while uid in taken:
+                uid = uid_of(uid)
+        if uid != own:
+            uids[own] = uid
+    if not uids:
+        return analysis
+    compared = set(new_own.values())
+    current = {own: uid for own, uid in uids.items() if own not in compared}
+    comparison = analysis.followup
+    return replace(
+        analysis.renamed(current),
+        followup=None if comparison is None else comparison.renamed(uids),
+    )
+
+
+def _new_uids(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
+    """Return the tracking UID of each earlier candidate that is flagged again, by its earlier one.
+
+    Both may be those of a prior's lesions, after a comparison; their own UIDs match.
+    """
+    old_own, new_own = own_uids(earlier.followup), own_uids(analysis.followup)
+    uid_by_own = {
+        new_own.get(c.tracking_uid, c.tracking_uid): c.tracking_uid
+        for c in analysis.network.findings.candidates
     }
-    new_uids = {
-        c.tracking_uid: new_by_own_uid[own_uid]
-        for c in old.candidates
-        if (own_uid := old_own_uids.get(c.tracking_uid, c.tracking_uid)) in new_by_own_uid
+    return {
+        c.tracking_uid: uid_by_own[own]
+        for c in earlier.findings.candidates
+        if (own := old_own.get(c.tracking_uid, c.tracking_uid)) in uid_by_own
     }
-    matched = set(new_uids.values())
-    unmatched = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in matched}
-    for candidate in old.candidates:
-        if candidate.tracking_uid in new_uids:
-            continue
-        mask = old.components == candidate.id
-        ids, counts = np.unique(new.components[mask], return_counts=True)
-        for new_id, overlap in sorted(zip(ids, counts, strict=True), key=lambda pair: -pair[1]):
-            size = np.count_nonzero(mask) + np.count_nonzero(new.components == new_id)
-            if int(new_id) in unmatched and 2 * overlap >= SAME_OUTLINE * size:
-                new_uids[candidate.tracking_uid] = unmatched.pop(int(new_id))
-                break
-    return new_uids
 
 
 def _same_candidates(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:

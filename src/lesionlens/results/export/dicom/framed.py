@@ -71,7 +71,7 @@ class FramedResult:
         if box is None:
             return self.regions
         centroid_mm = labels.grid.to_mm(np.argwhere(labels.data == Label.CAVITY).mean(axis=0))
-        (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [centroid_mm], [0.0])
+        (uid,) = tracking_uids(f"{analysis.study.uid}|resection cavity", [centroid_mm])
         return (*self.regions, SegmentMask(len(self.regions) + 1, uid, box, inside[box]))
 
     @cached_property
