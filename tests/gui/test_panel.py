@@ -35,6 +35,7 @@ from tests.phantoms.files import write_dicom
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.files import user_folders
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
@@ -1354,3 +1355,19 @@ def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
     assert not forgotten
     loaded.actions_.close()
     assert forgotten == [None]
+
+
+def test_a_site_whose_settings_cannot_be_read_has_its_panel_and_its_words(
+    tmp_path, monkeypatch, panel
+):
+    monkeypatch.setattr(user_folders, "site_settings", lambda: tmp_path)
+    (tmp_path / "settings.toml").write_text("[Reading]\nunaided_first = true\n")
+    found = read_preferences()
+    assert found.unaided_first
+    panel.show_site_problem()
+    assert "the name 'Reading'" in reads(panel)
+    assert "every study is read unaided first" in reads(panel)
+    (tmp_path / "settings.toml").write_text("[reading]\nunaided_first = false\n")
+    panel.show_site_problem()
+    assert "Reading" not in reads(panel)
+    assert not read_preferences().unaided_first

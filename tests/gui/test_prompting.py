@@ -130,7 +130,7 @@ def test_the_refusal_of_a_prompt_is_not_shown_after_one_that_changes_nothing(rev
 
 
 def test_prompts_before_a_split_are_recorded_with_it(reviewed, qtbot):
-    """The record, `monitor` and `learn` took both halves for drawn without any prompt."""
+    """The record and `learn` took both halves for drawn without any prompt."""
     point(reviewed, qtbot, LEFT)
     point(reviewed, qtbot, LEFT, belongs=False)
     prompts = tuple(reviewed.actions_.editor.rounds)

@@ -35,7 +35,6 @@ from lesionlens.site.acceptance import accept
 from lesionlens.site.acceptance.bounds import read_bounds
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.monitoring import monitor_warning, read_results
 from lesionlens.site.worklist import protocol
 from lesionlens.site.worklist.site_policy import unaided_first_required
 from lesionlens.site.worklist.table import network_scores
@@ -90,9 +89,6 @@ READERS = {
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
     "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
-    "monitored": Reader("run.json", {"a": 1}, lambda d: read_results.read_json(d / "run.json")),
-    "warning": Reader("monitor.json", {"time": "", "stops": [], "page": ""},
-                      lambda _: monitor_warning.current()),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
                    lambda _: unaided_first_required()),
     "protocol": Reader(

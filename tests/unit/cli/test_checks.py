@@ -11,7 +11,6 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.checks import check_file
 from lesionlens.cli.evaluate import evaluate
 from lesionlens.cli.export_model import export_model
-from lesionlens.cli.monitor import monitor
 
 MARK = b"lesionlens/evaluation/"
 
@@ -66,12 +65,6 @@ def test_a_plot_does_not_take_the_place_of_the_scores(tmp_path):
 def test_a_plot_is_not_written_under_the_name_of_another_kind_of_file(tmp_path):
     with pytest.raises(UnusableInputError, match=r"'scores.txt' .*Name it 'scores.png'"):
         evaluate(tmp_path, tmp_path, plot=tmp_path / "scores.txt")
-
-
-def test_monitor_writes_nothing_into_the_studies(tmp_path):
-    (tmp_path / "studies").mkdir()
-    with pytest.raises(UnusableInputError, match="within the study"):
-        monitor(tmp_path, tmp_path / "studies" / "page", studies=tmp_path / "studies")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

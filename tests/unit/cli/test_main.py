@@ -315,7 +315,6 @@ def test_an_error_without_an_interrupt_is_raised(run_app):
     "arguments",
     [
         ["batch", ".", "--out", "../out"],
-        ["monitor", ".", "--out", "../out"],
         ["sentence", "."],
         ["worklist", "scan", ".", "--list", "../out"],
         ["deidentify", ".", "--out", "../out"],

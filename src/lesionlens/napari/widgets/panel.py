@@ -68,7 +68,6 @@ from lesionlens.napari.widgets.study_block import (
 )
 from lesionlens.napari.widgets.study_menus import other_menu, recent_menu
 from lesionlens.napari.widgets.style import is_light, style_sheet
-from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
 WIDTH, PLAIN_PT = 372, 9.0
 """Minimum width of the panel, pixels, at napari's default font size."""
@@ -136,8 +135,8 @@ class Panel(QWidget):
         self.attention = AttentionBlock(acts)
         self._key_clashes = label("", "warn", wrap=True)
         self._key_clashes.hide()
-        self._site_warnings = label("", "warn", wrap=True)
-        self.show_stops()
+        self._site_problem = label("", "warn", wrap=True)
+        self.show_site_problem()
         self.footer = Footer(run)
         self._lay_out()
         WheelGuard(self)
@@ -148,7 +147,7 @@ class Panel(QWidget):
         """Arrange the blocks in a scrolling column; messages and the notice stay below it."""
         inner = QWidget()
         blocks = (
-            self._site_warnings,
+            self._site_problem,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.read_block, self.candidates, self.second, self.considered, self.followup,
             self.attention, self._key_clashes,
@@ -200,7 +199,7 @@ class Panel(QWidget):
         opened = model.study is not None
         if model.study is not self._study:
             self._study = model.study
-            self.show_stops()
+            self.show_site_problem()
             self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
@@ -239,13 +238,9 @@ class Panel(QWidget):
         self.candidates.model.show_on(light=is_light(theme))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
-    def show_stops(self) -> None:
-        """Warn of an unusable policy of the site, and of stop rules of `lesionlens monitor`."""
-        warning = monitor_warning()
-        messages = (read_preferences().site_problem, warning.text if warning else "")
-        self._site_warnings.setText("\n".join(filter(None, messages)))
-        self._site_warnings.setToolTip(warning.page if warning else "")
-        self._site_warnings.setVisible(bool(self._site_warnings.text()))
+    def show_site_problem(self) -> None:
+        """Warn of an unusable policy of the site."""
+        show_text(self._site_problem, read_preferences().site_problem)
 
     def show_clashes(self, sentences: Sequence[str]) -> None:
         """Show keys that are also bound by others."""

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json, read_rows
 from lesionlens.base.files.manifest import check_free, listed, rows_in, write_listed
+from lesionlens.base.labels import ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.text import abbreviated_list, safe_cell
 from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.tables import column_types
+from lesionlens.site.database.reads import verdict_of
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.study_files import run_of
 from lesionlens.site.database.worklist_database import NAME as DATABASE
+from lesionlens.site.database.worklist_database import (
+    existing_worklist_database,
+    is_worklist_folder,
+)
 
 CSV_NAME = "cohort.csv"
 LIST_NAME = "cohort.files.json"
 _RESERVED_NAMES = (CSV_NAME, LIST_NAME, DATABASE)
-_STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates", "other_findings")
+_STUDY_COLUMNS = (
+    "study", "date", "engine", "status", "message", "seconds", "candidates", "other_findings",
+)  # fmt: skip
+_Decisions = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> Path:
     """Write `cohort.csv`; return its path.
+
+    A candidate that nobody decided on in its result has the last decision that was made on it in
+    the worklist of the same folder.
 
     Raises
     ------
@@ -30,7 +43,8 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> Path:
         The disk is full or the folder cannot be written; the results are kept.
     """
     names = (*_STUDY_COLUMNS, *column_types())
-    rows = (row for outcome in outcomes for row in _rows(out, outcome))
+    decisions = _decisions_in(out)
+    rows = (row for outcome in outcomes for row in _rows(out, outcome, decisions))
     text = csv_text(names, ([row.get(name, "") for name in names] for row in rows))
     try:
         return write_listed(out, {CSV_NAME: text}, LIST_NAME)[0]
@@ -82,10 +96,34 @@ def check_names(studies: Iterable[str]) -> None:
         )
 
 
-def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
+def _decisions_in(out: Path) -> _Decisions:
+    """Return the last decision on each candidate in a folder's worklist, by study and candidate."""
+    if not is_worklist_folder(out):
+        return {}
+    with existing_worklist_database(out, reading=True) as database:
+        reads = [read for read in database.reads() if not read.key.session]
+    events = [(read.key, event) for read in reads for event in read.verdicts]
+    return {
+        (key.study, event.tracking_uid): {
+            "review_state": verdict_of(event),
+            "review_reader": safe_cell(key.reader),
+            "review_time": event.time,
+        }
+        for key, event in sorted(events, key=lambda item: item[1].time)
+    }
+
+
+def _rows(
+    out: Path, outcome: StudyOutcome, decisions: _Decisions
+) -> Iterator[dict[str, str | int | float]]:
     analysed = outcome.status is Status.ANALYSED
+    run = run_of(out / outcome.name) if analysed else None
+    engine = run.engine if run else None
+    made_by = (engine.name, engine.version, (engine.weights_sha256 or "")[:12]) if engine else ()
     study_cells: dict[str, str | int | float] = {
         "study": safe_cell(outcome.name),
+        "date": run.started[:10] if run else "",
+        "engine": safe_cell(" ".join(filter(None, made_by))),
         "status": outcome.status.value,
         "message": safe_cell(outcome.message),
         "seconds": round(outcome.seconds, 2),
@@ -96,7 +134,9 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     if reason:
         study_cells["message"] = f"{study_cells['message']}; findings.csv cannot be read: {reason}"
     for row in candidate_rows:
-        yield {**study_cells, **row}
+        decided = row.get("review_state") != ReviewState.UNREVIEWED
+        decision = {} if decided else decisions.get((outcome.name, row["tracking_uid"]), {})
+        yield {**study_cells, **row, **decision}
     if not candidate_rows:
         yield study_cells
 

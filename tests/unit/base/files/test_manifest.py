@@ -18,7 +18,7 @@ LIST = "tables.files.json"
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no folder is locked there")
 def test_two_writers_of_one_folder_never_mix_their_files(tmp_path, monkeypatch):
-    """One table was of the first run, the other of the second, as of two `monitor` at once."""
+    """One table was of the first run, the other of the second."""
     write = manifest.write_together
     second = threading.Thread(
         target=lambda: write_listed(tmp_path, {"a.csv": "second", "b.csv": "second"}, LIST)
@@ -58,7 +58,6 @@ def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_pat
 
 @pytest.mark.parametrize("n_written", range(4))
 def test_a_full_disk_leaves_neither_list_nor_folder(tmp_path, monkeypatch, n_written):
-    """`monitor` left its folder with a list, or an error with all files in place."""
     sync, synced = os.fsync, []
 
     def full(descriptor):
@@ -69,5 +68,5 @@ def test_a_full_disk_leaves_neither_list_nor_folder(tmp_path, monkeypatch, n_wri
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_listed(tmp_path / "out" / "monitor", {"a.csv": "1", "b.csv": "2"}, LIST)
+        write_listed(tmp_path / "out" / "tables", {"a.csv": "1", "b.csv": "2"}, LIST)
     assert not [*tmp_path.iterdir()]

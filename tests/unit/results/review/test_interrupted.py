@@ -22,7 +22,6 @@ from lesionlens.results.review import store
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.prior import find_prior
 from lesionlens.results.review.reopen import read_result, result_of, results_in
-from lesionlens.site.monitoring.read_results import gather
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +68,14 @@ def interrupted(saved, tmp_path):
         Result.open,
         lambda folder: result_of([folder]),
         scored_result.is_result,
-        lambda folder: gather(folder.parent)[0],
         lambda folder: store.change_response(folder, lambda _: None) or True,
         lambda folder: results_in(folder.parent) == [folder],
         is_kept_from_another_study,
     ],
-    ids=["open", "drop", "score", "monitor", "sign", "list", "replace"],
+    ids=["open", "drop", "score", "sign", "list", "replace"],
 )
 def test_a_killed_replacement_is_reverted_before_the_folder_is_read(saved, interrupted, read):
-    """The sentence was refused, the score was a failure, and monitoring skipped the study."""
+    """The sentence was refused, and the score was a failure."""
     assert read(interrupted)
     assert sorted(p.name for p in interrupted.iterdir()) == sorted(p.name for p in saved.iterdir())
 

@@ -344,7 +344,7 @@ def test_what_a_split_that_is_left_out_added_is_left_out_too():
 
 
 def test_prompts_of_all_edits_that_led_to_the_outline_are_reported():
-    """The report named those of the last edit, or none after a brush; `monitor` added all up."""
+    """The report named those of the last edit, or none after a brush."""
     log, uid = ReviewLog(), UIDS[0]
 
     def prompt(kind, seconds):

@@ -31,10 +31,18 @@ from lesionlens.base.errors import (
     ResourceError,
     UnusableInputError,
 )
-from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, Source
+from lesionlens.base.labels import (
+    ComputePrecision,
+    Extra,
+    Identity,
+    MapExtent,
+    ReviewState,
+    Source,
+)
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
+from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli.batch import batch as batch_command
 from lesionlens.engines.engine_choice import EngineChoice
@@ -441,6 +449,31 @@ def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studie
     (failed,) = (row for row in rows if row["study"] == "b")
     assert failed["status"] == "failed"
     assert failed["id"] == ""
+
+
+def test_the_table_holds_date_engine_and_the_verdicts_of_the_worklist(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU)
+
+    def row_of(study):
+        with write_table(out, done.outcomes).open(newline="", encoding="utf-8-sig") as lines:
+            return next(row for row in csv.DictReader(lines) if row["study"] == study)
+
+    row = row_of("a")
+    uid, run_info = row["tracking_uid"], read_run(out / "a")
+    assert row["date"] == run_info.started[:10]
+    assert row["engine"].startswith(f"{run_info.engine.name} {run_info.engine.version}")
+    assert row["review_state"] == "unreviewed"
+    with existing_worklist_database(out) as database:
+        for reader, state, time in (
+            ("Ada", ReviewState.ACCEPTED, "2026-01-06T08:00:00Z"),
+            ("Bo", ReviewState.REJECTED, "2026-01-07T08:00:00Z"),
+        ):
+            event = ReviewEvent(uid, state, reader=reader, time=time)
+            database.add_acts(ReadKey("a", reader), [event])
+    row = row_of("a")
+    assert [row[f"review_{name}"] for name in ("state", "reader")] == ["rejected", "Bo"]
+    assert row_of("b")["review_state"] != "rejected"
 
 
 def test_a_full_disk_at_the_table_says_that_the_results_are_kept(tmp_path, monkeypatch):
