@@ -46,8 +46,8 @@ def read(path: str | list[str]) -> list[LayerData]:
         return read_study(paths)
     from lesionlens.base.errors import PatientConflictError
     from lesionlens.imaging.reading.series_selection import (
-        NothingRecognisedError,
         SeveralStudiesError,
+        UndecidedSeriesError,
     )
     from lesionlens.napari.qt.waiting import run_while_painting, when_idle
     from lesionlens.results.review.reopen import result_of
@@ -57,7 +57,7 @@ def read(path: str | list[str]) -> list[LayerData]:
         return NO_LAYERS
     try:
         layers = run_while_painting(lambda: read_study(paths))
-    except (SeveralStudiesError, NothingRecognisedError, PatientConflictError) as error:
+    except (SeveralStudiesError, UndecidedSeriesError, PatientConflictError) as error:
         if not _window().ask_in_panel(paths, error):
             raise
         return NO_LAYERS

@@ -20,7 +20,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.reading import series_choices
-from lesionlens.imaging.reading.series_selection import NothingRecognisedError
+from lesionlens.imaging.reading.series_selection import UndecidedSeriesError
 from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
 RECALLED = (
@@ -107,7 +107,7 @@ def open_study(
     Raises
     ------
     UnusableInputError
-        Nothing usable was found. The subclasses `SeveralStudiesError` and `NothingRecognisedError`
+        Nothing usable was found. The subclasses `SeveralStudiesError` and `UndecidedSeriesError`
         hold the user's choices, `PatientConflictError` the attributes that differ.
     CancelledError
         The user asked to stop.
@@ -158,7 +158,7 @@ def _read(
         study = read_with(
             reader, partial(reader.read, root, requested, options), requested, options.study_uid
         )
-    except NothingRecognisedError as error:
+    except UndecidedSeriesError as error:
         earlier = series_choices.recall(error.study) if recall else {}
         if not earlier:
             raise

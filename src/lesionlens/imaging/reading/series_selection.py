@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -152,8 +152,8 @@ _MAX_LISTED_SERIES = 8
 """Series or notices that an error quotes."""
 
 
-class NothingRecognisedError(UnusableInputError):
-    """No series of a study is one of the four sequences; `study` lists them.
+class UndecidedSeriesError(UnusableInputError):
+    """No series of a study is one of the four sequences, or several are one; `study` lists them.
 
     The user may name one of `study.set_aside` by `series_choices.name_for_reader`.
     """
@@ -163,11 +163,51 @@ class NothingRecognisedError(UnusableInputError):
         self.study = study
 
 
-def nothing_recognised(study: Study) -> NothingRecognisedError:
+def refuse_several(
+    detected: Sequence[Series], named: Mapping[MrSequence, Series], study: Study
+) -> None:
+    """Refuse a study with several files of one sequence whose names are equally certain.
+
+    Parameters
+    ----------
+    study : Study
+        With at most one series for each sequence, of which a repeated one is set aside.
+
+    Raises
+    ------
+    UndecidedSeriesError
+        The user has to name one of them.
+    """
+    repeated = {}
+    for sequence in MrSequence:
+        fitting = [s for s in detected if s.sequence is sequence and sequence not in named]
+        certainty = max((round(s.confidence, 1) for s in fitting), default=0.0)
+        equal = [s.files[0].name for s in fitting if round(s.confidence, 1) == certainty]
+        if len(equal) > 1:
+            repeated[sequence] = equal
+    if not repeated:
+        return
+    listed = "; ".join(
+        f"{sequence.display_name}: {abbreviated_list([repr(n) for n in names], _MAX_LISTED_SERIES)}"
+        for sequence, names in repeated.items()
+    )
+    series = {s: item for s, item in study.series.items() if s not in repeated}
+    undecided = tuple(item for s, item in study.series.items() if s in repeated)
+    raise UndecidedSeriesError(
+        replace(study, series=series, set_aside=(*undecided, *study.set_aside)),
+        found=f"several files of one sequence ({listed})",
+        expected="one file of each sequence, of one examination of one patient",
+        next_step=f"{naming_advice(next(iter(repeated))).capitalize()}, or give each examination "
+        "a folder of its own",
+        in_window=f"{NAME_IN_WINDOW.capitalize()}, or give each examination a folder of its own",
+    )
+
+
+def nothing_recognised(study: Study) -> UndecidedSeriesError:
     """Return the error for a study in which no sequence was recognised, or no image was read."""
     if not study.set_aside:
         reasons = "; ".join(study.notices[:_MAX_LISTED_SERIES])
-        return NothingRecognisedError(
+        return UndecidedSeriesError(
             study,
             found="no image that can be read" + (f": {reasons}" if reasons else ""),
             expected="at least one of T1, T1c, T2 and FLAIR",
@@ -177,7 +217,7 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
     descriptions = [
         f'"{name}" ({s.detected_by})' for name, s in zip(names, study.set_aside, strict=True)
     ]
-    return NothingRecognisedError(
+    return UndecidedSeriesError(
         study,
         found=f"{len(descriptions)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
         + abbreviated_list(descriptions, _MAX_LISTED_SERIES),

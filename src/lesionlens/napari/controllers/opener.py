@@ -14,7 +14,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
 from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
@@ -87,9 +87,9 @@ class Opener:
             self.session.failed(_results_problem(request.paths[0], count))
         elif isinstance(error, SeveralStudiesError) and request.study_uid is None:
             self.session.ask(Query(request, studies=error.studies))
-        elif isinstance(error, NothingRecognisedError):
+        elif isinstance(error, UndecidedSeriesError):
             problem = Problem(
-                "No sequence was recognised",
+                "Which sequence is which?",
                 found=error.found,
                 expected=error.expected,
                 next_step="Assign the sequences below",

@@ -28,7 +28,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import (
     is_result,
@@ -271,7 +271,7 @@ def _about_prior(
     """Rewrite errors about images so that they name the option of the prior."""
     try:
         yield
-    except (SeveralStudiesError, OtherStudyError, NothingRecognisedError) as error:
+    except (SeveralStudiesError, OtherStudyError, UndecidedSeriesError) as error:
         raise error_type(
             found=f"as the prior examination, {error.found}",
             expected="the images of the prior examination alone",

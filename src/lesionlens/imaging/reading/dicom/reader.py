@@ -32,7 +32,7 @@ from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
 from lesionlens.imaging.reading.series_selection import (
     ListedStudy,
-    NothingRecognisedError,
+    UndecidedSeriesError,
     choose,
     nothing_recognised,
     several_studies,
@@ -348,13 +348,13 @@ def _series_outside(
 
 def _unusable_study_error(
     study: Study, content: Scan, notices: list[tuple[str, str]]
-) -> NothingRecognisedError:
+) -> UndecidedSeriesError:
     """Return the error that states why no series could be used."""
     problems = list(dict.fromkeys(text for _, text in notices))
     if study.set_aside and not problems:
         return nothing_recognised(study)
     listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in study.set_aside))
-    return NothingRecognisedError(
+    return UndecidedSeriesError(
         study,
         found="no series that can be used: "
         + " ".join((*problems, *listed, *_other_content_notices(content)))[:1500],

@@ -10,7 +10,6 @@ from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.nifti.names import group_by_examination
 from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
 
 
@@ -36,17 +35,11 @@ def _study_of(path: Path, root: Path) -> str:
     return encodable(path.parent.relative_to(root).as_posix())
 
 
-def _by_examination(files: list[Path]) -> dict[str, list[Path]]:
-    """Return files of one folder or BIDS session by examination; BIDS names state it already."""
-    bids_names = any(bids.entities(path.name)[0] for path in files)
-    return {".": files} if bids_names else group_by_examination(files)
-
-
 def select_study(files: list[Path], root: Path, requested: str | None) -> list[Path]:
     """Return the files of the only study, or of the one that the user selected.
 
-    Files directly in the folder are the study; deeper ones count only if there are none. File
-    names may distinguish several studies in one folder (`names.group_by_examination`).
+    Files directly in the folder are the study; deeper ones count only if there are none, and each
+    of their folders, or BIDS session, is a study.
 
     Raises
     ------
@@ -54,14 +47,9 @@ def select_study(files: list[Path], root: Path, requested: str | None) -> list[P
         Several studies and none selected, or none with that name; the error lists them.
     """
     direct = [path for path in files if path.parent == root]
-    by_location: dict[str, list[Path]] = defaultdict(list)
+    groups: dict[str, list[Path]] = defaultdict(list)
     for path in direct or files:
-        by_location[_study_of(path, root)].append(path)
-    groups = {
-        name if key == "." else key if name == "." else f"{name}/{key}": paths
-        for name, paths_there in by_location.items()
-        for key, paths in _by_examination(paths_there).items()
-    }
+        groups[_study_of(path, root)].append(path)
     if requested is not None and requested in groups:
         return groups[requested]
     if len(groups) == 1 and requested in (None, "."):

@@ -21,7 +21,7 @@ from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_opened, state_of
 from lesionlens.imaging.reading.readers import ReadOptions
-from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
+from lesionlens.imaging.reading.series_selection import choose, nothing_recognised, refuse_several
 
 _MAX_SIDECAR_BYTES = 4 * 2**20
 """Maximum bytes of a JSON sidecar; a larger one is ignored."""
@@ -60,9 +60,7 @@ class NiftiReader:
             notices += _deeper_file_notices(all_files, files, root, chosen)
         chosen_files = [series.files[0].path for series in chosen.values()]
         confirmed = _confirm_one_patient(chosen_files, options)
-        doubt = names.mixed_study_notice(
-            series.files[0].path.name for series in chosen.values() if _is_auto_detected(series)
-        ) or names.mixed_session_notice(path.name for path in chosen_files)
+        doubt = names.mixed_study_notice(path.name for path in chosen_files)
         study = Study(
             name=bids.name_of(file.name for file in chosen_files)
             or encodable(path.name or path.resolve().name),
@@ -81,6 +79,7 @@ class NiftiReader:
         )
         if not chosen:
             raise nothing_recognised(study)
+        refuse_several(detected, named_series, study)
         return study
 
 
@@ -124,12 +123,6 @@ def _deeper_file_notices(
         f"if it belongs to this study, {naming_advice(sequence)}."
         for sequence, path in first_paths.items()
     ]
-
-
-def _is_auto_detected(series: Series) -> bool:
-    """Return whether nobody named a series and its file has no BIDS subject."""
-    subject, _ = bids.entities(series.files[0].path.name)
-    return not series.named_by_user and not subject
 
 
 def named_path(value: str, root: Path, sequence: MrSequence) -> Path | None:

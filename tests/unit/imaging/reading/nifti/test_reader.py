@@ -15,7 +15,7 @@ from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.series_selection import SeveralStudiesError
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
 
 AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])
 SHAPE = (20, 24, 16)
@@ -177,15 +177,6 @@ def test_a_missing_sequence_in_a_folder_below_is_noticed(save, tmp_path):
     assert "--flair" in notice
 
 
-def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
-    save("t1c.nii.gz")
-    save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
-    study = open_study(tmp_path)
-    assert study.series[MrSequence.T1C].description == "fine_t1c.nii.gz"
-    assert [s.description for s in study.set_aside] == ["t1c.nii.gz"]
-    assert any("More than one T1c" in notice for notice in study.notices)
-
-
 @pytest.mark.parametrize(
     ("name", "agent", "reported"),
     [("T1w", "GADOLINIUM", True), ("T1w", "NONE", False), ("ce-Gd_T1w", "GADOLINIUM", False)],
@@ -228,28 +219,6 @@ def test_a_study_of_one_file_is_listed_in_the_singular(save, tmp_path):
         save(f"sub-7/ses-{session}/anat/sub-7_ses-{session}_T1w.nii.gz")
     with pytest.raises(SeveralStudiesError, match=r"ses-2\" \(1 file\)"):
         open_study(tmp_path)
-
-
-def test_two_patients_flat_in_one_folder_are_never_mixed(save, tmp_path, voxels):
-    finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
-    for name in ("P001_t1c.nii.gz", "P001_flair.nii.gz", "P002_t1c.nii.gz"):
-        save(name)
-    save("P002_flair.nii.gz", affine=finer)
-    with pytest.raises(SeveralStudiesError) as refused:
-        open_study(tmp_path)
-    assert [study.uid for study in refused.value.studies] == ["p001", "p002"]
-    chosen = open_study(tmp_path, study_uid="p001")
-    assert {s.description for s in chosen.series.values()} == {
-        "P001_t1c.nii.gz",
-        "P001_flair.nii.gz",
-    }
-
-
-def test_runs_and_acquisitions_of_a_bids_session_are_one_study(save, tmp_path):
-    for entity in ("run-1", "run-2", "acq-2024"):
-        save(f"sub-01_{entity}_T1w.nii.gz")
-        save(f"sub-01_{entity}_FLAIR.nii.gz")
-    assert set(open_study(tmp_path).series) == {MrSequence.T1, MrSequence.FLAIR}
 
 
 def test_a_folder_of_cases_is_not_one_study(save, tmp_path):
@@ -461,3 +430,31 @@ def test_a_study_dropped_with_another_kind_of_file_is_refused_by_their_names(tmp
     note.write_text("a note")
     with pytest.raises(UnusableInputError, match="'study', 'note"):
         open_study((study, note))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("t1c", "scan_T1CE"),
+        ("P001_t1c", "P001_flair", "P002_t1c", "P002_flair"),
+        ("sub-01_run-1_T1w", "sub-01_run-2_T1w"),
+    ],
+)
+def test_two_files_of_one_sequence_are_listed_never_chosen_from(save, tmp_path, names):
+    for name in names:
+        save(f"{name}.nii.gz")
+    with pytest.raises(UndecidedSeriesError) as refused:
+        open_study(tmp_path)
+    assert all(name in refused.value.found for name in names)
+    assert len(refused.value.study.all_series) == len(names)
+    named = {s.sequence: s.files[0].path for s in refused.value.study.all_series}
+    assert set(open_study(tmp_path, named=named).series) == set(named)
+
+
+def test_a_certain_name_wins_over_a_doubtful_one_with_a_notice(save, tmp_path):
+    save("t2.nii.gz")
+    save("t2_to_t1c.nii.gz")
+    save("t1c.nii.gz")
+    study = open_study(tmp_path)
+    assert study.series[MrSequence.T1C].description == "t1c.nii.gz"
+    assert any("More than one" in notice for notice in study.notices)
