@@ -158,9 +158,6 @@ def panel(
     )
     monkeypatch.setattr("lesionlens.site.worklist.reader_log.own_folder", lambda: tmp_path / "own")
     monkeypatch.setattr(
-        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
-    )
-    monkeypatch.setattr(
         "lesionlens.napari.model.acts.hanging.layouts_file", lambda: tmp_path / "views.json"
     )
     monkeypatch.setattr(

@@ -238,9 +238,6 @@ def test_napari_opens_a_dropped_folder_without_the_panel(
     viewer, make_study, qtbot, no_question, monkeypatch, tmp_path
 ):
     """With the preference that the panel offers, napari's own drop asks nothing either."""
-    monkeypatch.setattr(
-        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
-    )
     use_for_folders(True)
     assert get_settings().plugins.extension2reader[FOLDERS] == "lesionlens"
     drop(viewer.window._qt_viewer, make_study(dicom=True))
@@ -331,9 +328,6 @@ def test_napari_itself_leaves_the_question_of_the_patient_to_the_panel(panel, qt
 def test_napari_itself_leaves_the_choice_to_the_panel(
     viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(
-        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
-    )
     assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
     panel = next(iter(viewer.window.dock_widgets.values()))

@@ -653,7 +653,6 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
-    monkeypatch.setattr("lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path)
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
     assert {layer.name for layer in layers} == {"T1", "T1c", "T2", "FLAIR"}
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)

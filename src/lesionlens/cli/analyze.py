@@ -38,8 +38,7 @@ def analyze(
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
     Any subset of T1, T1c, T2 and FLAIR is accepted. Sequences are recognised by names and headers
-    unless you name them; your choice is remembered for this study. The result folder is written
-    completely or not at all.
+    unless you name them. The result folder is written completely or not at all.
     """
     options.check_layout(out, layout)
     check_outside(study, out)
@@ -51,7 +50,6 @@ def analyze(
         )
         documents = options.superseded(supersedes, opened_study)
         prepare = options.preparation(brain_extraction)
-        from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 
         lens = Lens(engine=engine_choice.start_loading())
@@ -62,8 +60,6 @@ def analyze(
         analysis = replace(analysis, options=export_options, run=run)
         folder, analysis, notes = options.save(analysis, out, layout, context)
         notes += options.notes_without_dicom(analysis)
-        if source.named:
-            remember(opened_study)
     if json:
         return CommandOutput(
             ((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes

@@ -116,7 +116,6 @@ class SourceOptions:
             study,
             named=self.named or None,
             study_uid=self.study_uid,
-            recall=True,
             same_patient=self.same_patient,
             context=context,
         )

@@ -63,7 +63,7 @@ def read_study(
     paths : Path, or a sequence of them
         Folder or file; several form one study.
     named : mapping of MrSequence to str or Path
-        Series assigned by the user; remembered for this study.
+        Series assigned by the user.
     study_uid : str or None
         Study to open, if the folder contains several.
     result : Path or None
@@ -75,19 +75,15 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the first sequence in reference order is last, on top.
     """
-    from lesionlens.imaging.reading import series_choices
     from lesionlens.imaging.reading.readers import open_study
 
     study = open_study(
         paths,
         named=named,
         study_uid=study_uid,
-        recall=True,
         same_patient=same_patient,
         context=context,
     )
-    if named:
-        series_choices.remember(study)
     if result is not None:
         study = _as_analysed(study, result)
     return layers_of(study, context)

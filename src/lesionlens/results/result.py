@@ -96,7 +96,7 @@ class Result:
         path = path_of(folder, "the folder of a result")
         if study is None:
             return cls(reopen.read_reviewed(reopen.existing_result(path)))
-        opened = study if isinstance(study, Study) else open_study(study, recall=True)
+        opened = study if isinstance(study, Study) else open_study(study)
         return cls(reopen.prepare_and_reopen(path, opened, SILENT))
 
     @property

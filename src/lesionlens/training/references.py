@@ -243,7 +243,7 @@ def reviewed_case(
 
     def study() -> Study:
         try:
-            return paired(read(folder), open_study(path, recall=True))
+            return paired(read(folder), open_study(path))
         except OtherStudyError as error:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {error.difference}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +31,14 @@ class InputFiles:
 def identity_of(study: Study, inputs: InputFiles) -> str:
     """Return an identifier of a study by its content, independent of folder names."""
     return f"{study.uid}|{','.join(sorted(sha256 for _, sha256 in inputs.files))}"
+
+
+def study_key(study: Study) -> str:
+    """Return a key of a study: its UID, or of its files' names and content; raises `OSError`."""
+    text = study.uid or json.dumps(
+        sorted((f.name, sha256_of(f.path)) for s in study.all_series for f in s.files)
+    )
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 def inputs_of(study: Study) -> InputFiles:

@@ -19,15 +19,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
-from lesionlens.imaging.reading import series_choices
-from lesionlens.imaging.reading.series_selection import UndecidedSeriesError
 from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
-RECALLED = (
-    "Your earlier choice of sequences was applied to the series in this study; choose again to "
-    "change it."
-)
-"""Notice on a study whose series were chosen by the user earlier."""
 REPORTED = (
     "The study contains a LesionLens report. A new analysis does not include its decisions: to "
     "continue that review, reopen the DICOM objects."
@@ -75,7 +68,6 @@ def open_study(
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
-    recall: bool = False,
     same_patient: bool = False,
     context: RunContext = SILENT,
 ) -> Study:
@@ -90,9 +82,6 @@ def open_study(
         the study, or a Series UID within the study. Overrides detection.
     study_uid : str or None
         Which study, if the folder holds several: a `ListedStudy.uid`.
-    recall : bool
-        Use the user's earlier choice for this study (`series_choices.remember`) if `named` is
-        empty; a notice says so.
     same_patient : bool
         The user confirmed that files with contradicting identities are one patient; a notice says
         so. Otherwise a `PatientConflictError` is raised.
@@ -134,7 +123,9 @@ def open_study(
             next_step="Choose the folder that holds the scans themselves",
         )
     options = ReadOptions(study_uid, context, paths if len(paths) > 1 else (), same_patient)
-    study = _read(reader, root, requested, options, recall=recall and not requested)
+    study = read_with(
+        reader, partial(reader.read, root, requested, options), requested, options.study_uid
+    )
     context.progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study
 
@@ -143,33 +134,6 @@ def _series_name(value: str | Path) -> str:
     """Return the name of a series as the user wrote it; refuse what cannot be one."""
     path_of(value, "a file, a folder or a Series UID of that sequence")
     return os.fspath(value)
-
-
-def _read(
-    reader: StudyReader,
-    root: Path,
-    requested: Mapping[MrSequence, str],
-    options: ReadOptions,
-    *,
-    recall: bool,
-) -> Study:
-    """Read a study, with the user's earlier choice of series if requested."""
-    try:
-        study = read_with(
-            reader, partial(reader.read, root, requested, options), requested, options.study_uid
-        )
-    except UndecidedSeriesError as error:
-        earlier = series_choices.recall(error.study) if recall else {}
-        if not earlier:
-            raise
-    else:
-        earlier = series_choices.recall(study) if recall else {}
-        if not earlier:
-            return study
-    reread = read_with(
-        reader, partial(reader.read, root, earlier, options), earlier, options.study_uid
-    )
-    return replace(reread, notices=(RECALLED, *reread.notices))
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

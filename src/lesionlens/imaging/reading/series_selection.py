@@ -11,7 +11,29 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, naming_advice
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.text import abbreviated_list, counted
-from lesionlens.imaging.reading.series_choices import distinct_names
+
+
+def name_for_reader(series: Series, study: Study) -> str:
+    """Return a series of a study as an argument of `open_study`.
+
+    Its UID, or its first file's absolute path if it has none or shares it, as the time points of a
+    dynamic series do. A bare file name could match another patient's file in the working folder.
+    """
+    uids = [other.uid for other in study.all_series]
+    own_uid = series.uid if uids.count(series.uid) == 1 else None
+    return own_uid or str(series.files[0].path)
+
+
+def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
+    """Return a distinct name for each series: its description, with its first file if ambiguous.
+
+    A repeated acquisition often has the same description as the one that it replaces.
+    """
+    names = [series.description or series.files[0].name for series in all_series]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}, {series.files[0].name}"
+        for name, series in zip(names, all_series, strict=True)
+    )
 
 
 def _rank(series: Series) -> tuple[float, ...]:
@@ -155,7 +177,7 @@ _MAX_LISTED_SERIES = 8
 class UndecidedSeriesError(UnusableInputError):
     """No series of a study is one of the four sequences, or several are one; `study` lists them.
 
-    The user may name one of `study.set_aside` by `series_choices.name_for_reader`.
+    The user may name one of `study.set_aside` by `name_for_reader`.
     """
 
     def __init__(self, study: Study, **message_parts: str) -> None:

@@ -18,7 +18,6 @@ from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import Series, Study
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.reading.input_files import digest_of_series
-from lesionlens.imaging.reading.readers import RECALLED
 from lesionlens.imaging.reading.series_selection import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
 
@@ -171,9 +170,7 @@ def _with_series(study: Study, matched: Mapping[MrSequence, Series], saved: Save
     changed = [s for s in matched if study.series.get(s) is not matched[s]]
     added = [k for k, s in study.series.items() if k not in matched and id(s) not in used_ids]
     changed_sequences = {*changed, *added}
-    remaining = [
-        n for n in study.notices if n != RECALLED and not is_about_choice(n, changed_sequences)
-    ]
+    remaining = [n for n in study.notices if not is_about_choice(n, changed_sequences)]
     notices = [
         f"{sequence.display_name} was not part of this analysis and is left out: analyse the "
         "study again to include it"

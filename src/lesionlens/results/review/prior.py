@@ -205,7 +205,7 @@ def find_prior(
         opened = _study_of(result, study, same_patient=same_patient)
     elif study is None:
         with _about_prior("Name the folder of that one examination with --prior"):
-            opened = open_study(path, recall=True, same_patient=same_patient)
+            opened = open_study(path, same_patient=same_patient)
     else:
         raise UnusableInputError(
             found="a prior that is not a saved result, and a study of it",
@@ -303,7 +303,7 @@ def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Stu
     if moved_to is not None:
         uid = _uid_of(result)
         with _about_prior(_NAME_PRIOR_STUDY):
-            return open_study(moved_to, study_uid=uid, recall=True, same_patient=same_patient)
+            return open_study(moved_to, study_uid=uid, same_patient=same_patient)
     recalled = study_locations.recall(read_run(result).inputs)
     if recalled is None:
         raise PriorImagesError(
@@ -314,9 +314,7 @@ def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Stu
             in_window="Compare again, and choose the folder of that examination's images",
         )
     with _about_prior(_NAME_PRIOR_STUDY, PriorImagesError):
-        return open_study(
-            recalled[0], study_uid=recalled[1], recall=True, same_patient=same_patient
-        )
+        return open_study(recalled[0], study_uid=recalled[1], same_patient=same_patient)
 
 
 def _uid_of(result: Path) -> str | None:

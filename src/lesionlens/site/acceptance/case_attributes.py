@@ -73,7 +73,7 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
         Scanner name given by the site; None reads DICOM headers or NIfTI sidecars.
     """
     try:
-        study = open_study(folder, recall=True)
+        study = open_study(folder)
     except (UnusableInputError, OSError):
         return Facts(scanner=scanner or UNKNOWN)
     thickest = max(float(series.grid.spacing_mm.max()) for series in study.series.values())

@@ -164,7 +164,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
 
     start = time.perf_counter()
     _check_output(job)
-    study = open_study(job.study, recall=True, context=context)
+    study = open_study(job.study, context=context)
     if job.is_new:
         check_result_name(input_digests(study), job.out)
     options = PrepareOptions(stripper=choice.stripper)

@@ -141,7 +141,7 @@ def refresh_entry(
         return entry
     listed = PatientAndDate(entry.patient, entry.date) if previous is None else previous.listed
     try:
-        study = open_study(path, study_uid=entry.study_uid or None, recall=True)
+        study = open_study(path, study_uid=entry.study_uid or None)
         images = patient_and_date_of(study)
         contents = "" if images.patient else joint_sha256(inputs_of(study).series.values())
     except (LesionLensError, OSError) as error:

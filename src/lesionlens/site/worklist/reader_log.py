@@ -25,7 +25,7 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.reading import series_choices
+from lesionlens.imaging.reading.input_files import study_key
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
 from lesionlens.site.database.reads import as_stored
@@ -60,7 +60,7 @@ def _identity(study: Study) -> str:
         return str(study.root.resolve())
 
 
-_digest = lru_cache(maxsize=8)(series_choices.key_of)
+_digest = lru_cache(maxsize=8)(study_key)
 
 
 def with_own_uids(analysis: Analysis, review: Review) -> Review:

@@ -23,7 +23,6 @@ from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
@@ -148,8 +147,7 @@ def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, re
     first = open_study(study)
     result = analysed(first, tmp_path / "result", recorded=recorded)
     swapped = {T1C: "t2.nii.gz", T2: "flair.nii.gz", FLAIR: "t1c.nii.gz"}
-    series_choices.remember(open_study(study, named=swapped))
-    later = open_study(study, recall=True)
+    later = open_study(study, named=swapped)
     assert later.series[T1C].files[0].name == "t2.nii.gz"
     saved = read_result(result)
     opened = paired(saved, later)
@@ -206,8 +204,7 @@ def test_a_second_series_that_seems_better_does_not_replace_the_analysed_one(tmp
     result = analysed(open_study(study), tmp_path / "result", recorded=recorded)
     write_nifti(make_patient(seed=1, spacing_mm=4.0), study, sequences=(T1C,))
     (study / "t1c.nii.gz").rename(study / "a_t1c.nii.gz")
-    later = open_study(study)
-    assert later.series[T1C].files[0].name == "a_t1c.nii.gz"
+    later = open_study(study, named={T1C: "a_t1c.nii.gz"})
     opened = paired(read_result(result), later)
     assert opened.series[T1C].files[0].name == "b_t1c.nii.gz"
     told = "The series used are those that were analysed, not those chosen since: T1c"

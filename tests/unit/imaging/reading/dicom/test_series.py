@@ -10,9 +10,9 @@ from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.dicom import bounded
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.series_selection import name_for_reader
 
 T1, T1C, T2 = MrSequence.T1, MrSequence.T1C, MrSequence.T2
 
@@ -518,15 +518,8 @@ def test_a_named_series_of_several_volumes_gives_the_one_that_fits(
     assert {file.path.parent.name for file in series.files} == {"S01"}
 
 
-@pytest.mark.parametrize("source", ["the names", "the earlier choice", "a copy"])
-def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
-    make_study, tmp_path, monkeypatch, source
-):
-    """All have one Series UID: the last was opened as T1, and the second as T1c.
-
-    In a copy whose files have other names, as one that was fetched again, others were opened.
-    """
-    monkeypatch.setattr(series_choices, "folder", lambda: tmp_path / "choices")
+def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(make_study):
+    """All have one Series UID."""
     folder = make_study(dicom=True, sequences={"t1c"})
 
     def dynamic(ds, _):
@@ -540,17 +533,9 @@ def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
     study = open_study(folder)
     by_folder = {min(folders_of(series)): series for series in study.set_aside}
     picked = {T1: by_folder["S01"], T1C: by_folder["run0"]}
-    named = {s: series_choices.name_for_reader(series, study) for s, series in picked.items()}
+    named = {s: name_for_reader(series, study) for s, series in picked.items()}
     reopened = open_study(folder, named=named)
-    opened_folders = ["S01", "run0"]
-    if source != "the names":
-        series_choices.remember(reopened)
-        if source == "a copy":
-            for old, new in (("S01", "aside"), ("run0", "S01"), ("aside", "run0")):
-                (folder / old).rename(folder / new)
-            opened_folders.reverse()
-        reopened = open_study(folder, recall=True)
-    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{f} for f in opened_folders]
+    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
 
 
 def test_series_without_a_description_are_listed_by_their_files(make_study):
