@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.network.brain import MULTIPLE
 from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
-from lesionlens.network.shipped_unet import MULTIPLE
 from lesionlens.network.small_lesions import CHANNELS, SPACING_MM
 from research.small_lesions.samples import Head
 from research.training.unet_training import WEIGHTS

@@ -31,7 +31,6 @@ from research.small_lesions.samples import Crop, Head, draw
 from research.training import unet_training
 from research.training.unet_training import WEIGHTS, averaged, release_unet
 
-FORMAT = "lesionlens-small-lesions-1"
 SIZE = 64
 REAL_SHARE = 0.6
 _BIAS = -4.0
@@ -121,7 +120,7 @@ def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
     if start is not None:
         before = json.loads(start.with_suffix(".json").read_text())
         record["start"] = {key: before[key] for key in ("version", "steps", "sha256")}
-    release_unet(averaged(out, CHANNELS), CHANNELS, NAME, record, FORMAT)
+    release_unet(averaged(out, CHANNELS), NAME, record)
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network.brain import BRAIN, SPACING_MM, scaled
+from lesionlens.network import brain
+from lesionlens.network.brain import BRAIN, SPACING_MM
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
 from research.training import unet_training
@@ -26,8 +28,12 @@ from research.training.unet_training import averaged, release_unet
 from research.training.whole_heads import generate_heads
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
-BRAIN_FORMAT = "lesionlens-brain-1"
 FIRST_VALIDATION_SEED = 1_000_000
+
+
+def _scaled(images: Tensor) -> Tensor:
+    """Scale each (1, I, J, K) image as for a prediction."""
+    return torch.from_numpy(np.stack([brain.scaled(image) for image in images.numpy()]))
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -47,7 +53,7 @@ def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[st
     for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + images):
         batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
         with torch.autocast("cpu", torch.bfloat16):
-            logit = network(scaled(batch.image)).float()
+            logit = network(_scaled(batch.image)).float()
         predicted, reference = logit > 0, batch.brain > 0.5
         if int(reference.sum()) > 300:
             dice.append(
@@ -73,7 +79,7 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
     def batches(step: int) -> Iterator[unet_training.Batch]:
         for seed in count(step):
             batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
-            yield scaled(batch.image), partial(loss_of, brain=batch.brain)
+            yield _scaled(batch.image), partial(loss_of, brain=batch.brain)
 
     def run_validation() -> dict[str, float]:
         return validate(averaged(out), held_out or heads)
@@ -85,7 +91,7 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
 
 def release(out: Path) -> None:
     """Write the averaged weights to the package."""
-    release_unet(averaged(out), 1, BRAIN, {}, BRAIN_FORMAT)
+    release_unet(averaged(out), BRAIN, {})
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from lesionlens.training import checkpoint
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 from research.training import run_state
-from research.training.unet_export import export_unet
 
 WEIGHTS = Path(__file__).parents[2] / "src/lesionlens/network/weight_files"
 CHECKPOINT_S = 120.0
@@ -90,15 +89,10 @@ def averaged(out: Path, channels: int = 1) -> FoldedUNet:
     return channels_last(network).eval()
 
 
-def release_unet(
-    network: FoldedUNet, channels: int, name: str, provenance: dict[str, object], format_name: str
-) -> None:
-    """Write NAME.safetensors in half precision, NAME.onnx and NAME.json."""
+def release_unet(network: FoldedUNet, name: str, provenance: dict[str, object]) -> None:
+    """Write NAME.safetensors in half precision, and NAME.json."""
     target = WEIGHTS / f"{name}.safetensors"
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, target)
-    onnx = export_unet(network, channels, target, format_name)
-    for path in (target, onnx):
-        path.chmod(0o644)
-    hashes = {"sha256": sha256_of(target), "onnx_sha256": sha256_of(onnx)}
-    record = {"file": target.name, **hashes, **provenance}
+    target.chmod(0o644)
+    record = {"file": target.name, "sha256": sha256_of(target), **provenance}
     target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -86,14 +86,14 @@ def test_neither_reading_weights_nor_a_pass_loads_sympy():
         "import torch\n"
         "from lesionlens.network.weights import load_chosen\n"
         "from lesionlens.network.prompt.weights import NAME, load_shipped\n"
-        "from lesionlens.network.shipped_unet import by_torch\n"
+        "from lesionlens.network.folded_unet import load_shipped_unet\n"
         "from lesionlens.network import small_lesions\n"
         "network, _ = load_chosen(None, torch.device('cpu'))\n"
         "with torch.inference_mode():\n"
         "    network(torch.zeros(1, 8, 16, 16, 16))\n"
         "load_shipped(torch.device('cpu'), NAME)\n"
         "image = torch.zeros(small_lesions.CHANNELS, 16, 16, 16).numpy()\n"
-        "next(iter(by_torch(small_lesions.NAME, small_lesions.CHANNELS)([image])))\n"
+        "next(iter(load_shipped_unet(small_lesions.NAME, small_lesions.CHANNELS)([image])))\n"
     )
     assert "torch" in loaded
     assert "sympy" not in loaded

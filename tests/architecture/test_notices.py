@@ -10,7 +10,7 @@ from tests.helpers.file_search import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "lesionlens"
-DATA = {".npz", ".npy", ".safetensors", ".gz", ".nii", ".dcm", ".pt", ".pth", ".onnx", ".pkl"}
+DATA = {".npz", ".npy", ".safetensors", ".gz", ".nii", ".dcm", ".pt", ".pth", ".pkl"}
 
 
 def test_every_bundled_data_file_is_named_in_notice():

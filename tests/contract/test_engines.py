@@ -18,9 +18,6 @@ OUTSIDE = Path(__file__).parent / "outside"
 """Holds a distribution that is not ours: its metadata, entry point and one module."""
 
 
-TINY_ONNX = REPOSITORY / "tests" / "unit" / "engines" / "onnx" / "tiny.onnx"
-
-
 @pytest.fixture(scope="module")
 def outside():
     """Install it for this module's tests."""
@@ -49,9 +46,6 @@ def engine(request, random_weights, outside):
 def _made(request, made, random_weights):
     if request.param == "lens":
         return made("cpu", random_weights)
-    if request.param == "onnx":
-        pytest.importorskip("onnxruntime")
-        return made("cpu", TINY_ONNX)
     if request.param == "monai-bundle":
         folder = request.getfixturevalue("small_bundle")
         return made("cpu", bundle=folder, patience_s=float("inf"))

@@ -8,10 +8,13 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
 
 from lesionlens.cli.main import app
+from lesionlens.network.weights import load_chosen
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -105,3 +108,20 @@ def test_the_examples_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(sys, "argv", ["where_a_voxel_attends.py", "sample_data/study", str(out)])
     runpy.run_path(str(EXAMPLES / "where_a_voxel_attends.py"), run_name="__main__")
     assert out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's own
+def test_the_exported_network_computes_the_same(tmp_path, random_weights):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from onnx.reference import ReferenceEvaluator
+
+    file = tmp_path / "lens.onnx"
+    runpy.run_path(str(EXAMPLES / "export_onnx.py"))["main"](str(file), str(random_weights))
+    network, _ = load_chosen(random_weights)
+    x = torch.rand(1, 8, 24, 16, 16)
+    with torch.inference_mode():
+        expected = network(x).logits.numpy()
+    (found,) = ReferenceEvaluator(onnx.load(file)).run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -149,7 +149,7 @@ def test_the_cuda_image_takes_no_torch_without_cuda(tmp_path, torch):
     *wheel, package = asked.read_text("utf-8").splitlines()
     assert [("+cpu" in line) for line in wheel] == ([True] if torch == "cpu" else [])
     assert all("-c constraints.txt" in line for line in (*wheel, package))
-    assert package.endswith("onnx]")
+    assert package.endswith("mesh]")
 
 
 def test_the_hashes_are_those_of_the_pinned_versions():

@@ -28,9 +28,9 @@ from lesionlens.analysis.findings.components import (
     ComponentMask,
     segment_components,
 )
-from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
+from lesionlens.base.numerics import logit as clipped_logit
 from lesionlens.base.process.worker_processes import end_with_parent
 from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
@@ -141,7 +141,7 @@ def prepared_of(batch: SyntheticBatch, present: NDArray[np.bool_]) -> PreparedSt
 
 def logit(probability: NDArray[np.floating]) -> Floats:
     """Return log-odds, as float64, of probabilities clipped away from 0 and 1."""
-    return np.asarray(array_ops.logit(probability.astype(np.float64), _EDGE))
+    return np.asarray(clipped_logit(probability.astype(np.float64), _EDGE))
 
 
 def _reference_lesions(batch: SyntheticBatch, grid: Grid) -> ComponentMask:

@@ -242,12 +242,11 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
     package = missing_package(error)
     if package is None:
         return None
-    without = "; the engine `onnx` analyses without it" if package == "torch" else ""
     return MissingPluginError(
         found=f"that the required package {package} is not installed",
         expected="everything that `pip install lesionlens` installs",
-        next_step=f"Install it (`lesionlens doctor` lists what is missing){without}",
-        in_window="Install it" + without,
+        next_step="Install it (`lesionlens doctor` lists what is missing)",
+        in_window="Install it",
     )
 
 

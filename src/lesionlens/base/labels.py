@@ -366,14 +366,6 @@ class Identity(StrEnum):
     """Files and descriptions of the series."""
 
 
-class WeightPrecision(StrEnum):
-    """Storage precision of exported weights; computation is always float32."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-
-
 class ComputePrecision(StrEnum):
     """The floating-point type in which a network computes."""
 

@@ -19,7 +19,6 @@ _RESULT_PACKAGES = (
     "pydicom",
     "scikit-image",
     "monai",
-    "onnxruntime",
 )
 
 

@@ -48,7 +48,7 @@ def bench(
         from lesionlens.engines import device as devices
         from lesionlens.engines.threads import use_threads
 
-        use_threads(engine_choice.threads, engine_choice.engine)
+        use_threads(engine_choice.threads)
         chosen_device = devices.choose(engine_choice.device)
         precision = devices.choose_precision(chosen_device, engine_choice.precision)
         report = benchmark_conditions(devices.describe(chosen_device, precision), study)

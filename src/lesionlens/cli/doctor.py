@@ -23,7 +23,6 @@ _EXTRAS = {
     "train": ("tensorboard",),
     "pdf": ("reportlab",),
     "mesh": ("trimesh",),
-    "onnx": ("onnx", "onnxruntime", "onnxscript"),
 }
 _UNLOADABLE = (ImportError, OSError)
 """Errors of a package that is missing, or whose libraries cannot be loaded."""
@@ -164,7 +163,6 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in report["core"].items()),
     ]
     for extra, extra_report in report["extras"].items():
-        # a package may come from another distribution, such as onnxruntime-gpu
         parts = [f"{n} {v or '(installed)'}" for n, v in extra_report["versions"].items()]
         if extra_report["missing"]:
             parts.append(f"missing {', '.join(extra_report['missing'])}: {extra_report['add']}")

@@ -75,8 +75,7 @@ class EngineOptions(ComputeOptions):
     engine: Annotated[
         str,
         typer.Option(
-            help="Engine to use: lens, onnx (without torch; see export-model), or one from another "
-            "package.",
+            help="Engine to use: lens, or one from another package.",
             metavar="NAME",
         ),
     ] = "lens"

@@ -76,7 +76,7 @@ def train(
             context.progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
-        use_threads(engine_choice.threads, engine_choice.engine)
+        use_threads(engine_choice.threads)
         with process_group(engine_choice.device) as processes:
             if finetune is not None:
                 with processes.leader_first():

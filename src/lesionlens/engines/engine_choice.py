@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from lesionlens.network.fork_safety import fork_safe
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
 
-_POLL_S = 0.002
 _BUNDLE_ENGINE = "monai-bundle"
 
 
@@ -64,18 +62,14 @@ class EngineChoice:
     def start_loading(self) -> Future[Engine]:
         """Begin loading in another thread: importing torch takes as long as reading a study.
 
-        The future holds the engine or the error of `load`, for `Lens`. Returns as soon as torch is
-        being imported, or the engine is loaded without it, because brain extraction uses torch only
-        if it is already imported.
+        The future holds the engine or the error of `load`, for `Lens`.
         """
         from lesionlens.engines.threads import use_threads
 
-        use_threads(self.threads, self._local_name)  # also for what runs until it is loaded
+        use_threads(self.threads)  # also for what runs until it is loaded
         pool = ThreadPoolExecutor(1, "engine")
         loading = pool.submit(self.load)
         pool.shutdown(wait=False)
-        while "torch" not in sys.modules and not wait([loading], _POLL_S).done:
-            pass
         return loading
 
     @fork_safe
@@ -103,7 +97,7 @@ class EngineChoice:
                 expected="--bundle, which chooses this engine by itself",
                 next_step="Add --bundle, or choose another engine",
             )
-        use_threads(self.threads, name)
+        use_threads(self.threads)
         options: dict[str, Any] = {}
         if self.weights is not None:
             options["weights"] = self.weights

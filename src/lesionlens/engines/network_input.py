@@ -6,21 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lesionlens.base import geometry
-from lesionlens.base.array_ops import (
-    Array,
-    Device,
-    device_of,
-    floats,
-    namespace,
-    to_device,
-    to_numpy,
-    zeros,
-)
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import Box, Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.prediction import InputPerturbation
@@ -54,39 +46,39 @@ class InputFrame:
         affine, shape = geometry.respace(box_grid.affine, box_grid.shape, edges)
         return cls(prepared, spacing_mm, box, box_grid, Grid(shape, affine))
 
-    def brain_on(self, device: Device) -> Array:
+    def brain_on(self, device: torch.device) -> Tensor:
         """Return the brain within the box, bool."""
-        return to_device(self.prepared.brain[self.box].copy(), device)
+        return torch.from_numpy(self.prepared.brain[self.box].copy()).to(device)
 
-    def to_box(self, maps: Array) -> Array:
+    def to_box(self, maps: Tensor) -> Tensor:
         """Resample (..., i, j, k) maps from the grid to the box, not limited to the brain."""
         return separable.apply(maps, separable.matrices(self.grid, self.box_grid, antialias=False))
 
-    def in_brain(self, maps: Array) -> Array:
+    def in_brain(self, maps: Tensor) -> Tensor:
         """Resample (..., i, j, k) maps from the grid to the box; zero outside the brain."""
-        return self.to_box(maps) * self.brain_on(device_of(maps))
+        return self.to_box(maps) * self.brain_on(maps.device)
 
-    def pasted(self, values: Array) -> NDArray[np.float32]:
+    def pasted(self, values: Floats) -> NDArray[np.float32]:
         """Paste (R, I, J, K) values of the box into the working grid; zero elsewhere."""
         shape = (values.shape[0], *self.prepared.working.shape)
         out: NDArray[np.float32] = lazy_zeros(shape, np.float32)
-        out[(slice(None), *self.box)] = to_numpy(floats(values))
+        out[(slice(None), *self.box)] = values
         return out
 
-    def to_working(self, volume: Array) -> NDArray[np.float32]:
+    def to_working(self, volume: Tensor) -> NDArray[np.float32]:
         """Resample one (i, j, k) map to the whole working grid; zero outside the brain."""
-        out: NDArray[np.float32] = self.pasted(self.in_brain(volume)[None])[0]
+        out: NDArray[np.float32] = self.pasted(self.in_brain(volume)[None].float().cpu().numpy())[0]
         return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
-    """Input arrays of a network."""
+    """Input tensors of a network."""
 
-    channels: Array
-    """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside."""
-    brain: Array
-    """(1, I, J, K) bool array."""
+    channels: Tensor
+    """(1, 4, I, J, K) float32 Tensor: z-scored in the brain, zero outside."""
+    brain: Tensor
+    """(1, I, J, K) bool Tensor."""
     frame: InputFrame
 
     @property
@@ -100,24 +92,24 @@ class NetworkInput:
         return tuple(self.frame.prepared.present.tolist())
 
     def within(self, window: Box) -> NetworkInput:
-        """Return the arrays within a window of the grid; the frame stays that of the whole."""
+        """Return the tensors within a window of the grid; the frame stays that of the whole."""
         index = (slice(None), *window)
         return replace(self, channels=self.channels[:, *index], brain=self.brain[index])
 
-    def input_of(self, perturbation: InputPerturbation) -> Array:
+    def input_of(self, perturbation: InputPerturbation) -> Tensor:
         """Return the (1, 8, I, J, K) input for a perturbation of the study."""
         visible = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
-        channels, xp = self.channels, namespace(self.channels)
-        device = device_of(channels)
+        channels = self.channels
         if perturbation.hidden is not None:
-            channels = xp.where(to_device(perturbation.hidden, device), 0.0, channels)
-        x = with_presence(channels, to_device(np.array([visible]), device), self.brain)
-        return xp.flip(x, (2,)) if perturbation.mirrored else x
+            hidden = torch.from_numpy(perturbation.hidden).to(channels.device)
+            channels = torch.where(hidden, 0.0, channels)
+        x = with_presence(channels, torch.tensor([visible], device=channels.device), self.brain)
+        return x.flip(2) if perturbation.mirrored else x
 
-    def batch_of(self, perturbations: Sequence[InputPerturbation]) -> Array:
+    def batch_of(self, perturbations: Sequence[InputPerturbation]) -> Tensor:
         """Return the (B, 8, I, J, K) inputs for perturbations of the study."""
         inputs = [self.input_of(perturbation) for perturbation in perturbations]
-        return inputs[0] if len(inputs) == 1 else namespace(inputs[0]).concatenate(inputs)
+        return inputs[0] if len(inputs) == 1 else torch.cat(inputs)
 
 
 def brain_box(prepared: PreparedStudy) -> Box:
@@ -138,7 +130,7 @@ def brain_box(prepared: PreparedStudy) -> Box:
 
 
 def make_network_input(
-    prepared: PreparedStudy, spacing_mm: float, device: Device, *, robust: bool = True
+    prepared: PreparedStudy, spacing_mm: float, device: torch.device, *, robust: bool = True
 ) -> NetworkInput:
     """Crop to the brain, resample with anti-aliasing, z-score in the brain.
 
@@ -146,8 +138,7 @@ def make_network_input(
     ----------
     prepared : PreparedStudy
         In scanner units.
-    device : torch.device or None
-        Device of the arrays; None for numpy.
+    device : torch.device
     robust : bool
         As for `network.normalise.zscore`.
 
@@ -159,11 +150,11 @@ def make_network_input(
     frame = InputFrame.over(prepared, spacing_mm)
     mask = frame.brain_on(device)
     matrices = separable.matrices(frame.box_grid, frame.grid, antialias=True)
-    brain = separable.apply(floats(mask), matrices) > HALF
-    channels = zeros((1, len(prepared.present), *frame.grid.shape), device)
+    brain = separable.apply(mask, matrices) > HALF
+    channels = torch.zeros((1, len(prepared.present), *frame.grid.shape), device=device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][frame.box], dtype=np.float32)
-        volume = separable.apply(to_device(values, device) * mask, matrices)
+        volume = separable.apply(torch.from_numpy(values).to(device) * mask, matrices)
         normalised = zscore(volume[None, None], brain[None], robust=robust)  # one at a time
         channels[0, index] = normalised[0, 0]
     return NetworkInput(channels, brain[None], frame)

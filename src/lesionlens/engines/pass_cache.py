@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from lesionlens.base.array_ops import Array, Device, namespace, to_numpy
 from lesionlens.base.geometry import Floats
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
@@ -20,11 +21,10 @@ class PassCache:
 
     Perturbations are equal if `keep`, `mirrored` and `hidden` (by identity) are; engines restrict
     `keep` to the sequences that their network reads. Predictions with occluded voxels are not
-    cached. Arrays are on `device`, a torch.device; None for numpy. `robust` as for
-    `network.normalise.zscore`.
+    cached. The input is on `device`; `robust` is as for `network.normalise.zscore`.
     """
 
-    def __init__(self, spacing_mm: float, device: Device, *, robust: bool = True) -> None:
+    def __init__(self, spacing_mm: float, device: torch.device, *, robust: bool = True) -> None:
         self._spacing_mm, self._device, self._robust = spacing_mm, device, robust
         self._last: NetworkInput | None = None
         self._predictions: dict[Key, Floats] = {}
@@ -38,15 +38,15 @@ class PassCache:
             self._predictions = {}
         return self._last
 
-    def store(self, perturbation: InputPerturbation, probability: Array) -> None:
+    def store(self, perturbation: InputPerturbation, probability: Tensor) -> None:
         """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""
-        self._predictions[_key(perturbation)] = to_numpy(probability)
+        self._predictions[_key(perturbation)] = probability.cpu().numpy()
 
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],
-        predict: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
+        predict: Callable[[Sequence[InputPerturbation]], Iterable[Tensor]],
     ) -> PerturbedPrediction:
         """Return for each group the mean prediction of its inputs; missing ones are predicted.
 
@@ -68,11 +68,8 @@ class PassCache:
             for (key, perturbation), probability in zip(
                 missing.items(), predict(list(missing.values())), strict=True
             ):
-                predictions[key] = to_numpy(
-                    namespace(probability).flip(probability, (1,))
-                    if perturbation.mirrored
-                    else probability
-                )
+                unmirrored = probability.flip(1) if perturbation.mirrored else probability
+                predictions[key] = unmirrored.cpu().numpy()
                 if perturbation.hidden is None:
                     self._predictions[key] = predictions[key]
         means = [

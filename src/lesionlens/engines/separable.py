@@ -2,15 +2,16 @@
 
 Axis-aligned grids differ along each axis by a scale and a shift only, so that smoothing and linear
 interpolation along an axis are one small matrix. This is much faster than general interpolation, on
-any device. Volumes are torch's or numpy's (`base.array_ops`).
+any device.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from lesionlens.base.array_ops import Array, device_of, floats, to_device
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
@@ -78,15 +79,15 @@ def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
     return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
-def smooth(volumes: Array, sigma_vox: float) -> Array:
+def smooth(volumes: Tensor, sigma_vox: float) -> Tensor:
     """Smooth (..., I, J, K) volumes with a Gaussian, in voxels; renormalised at borders."""
     kernels = [_gaussian(n, sigma_vox).astype(np.float32) for n in volumes.shape[-3:]]
     return apply(volumes, (kernels[0], kernels[1], kernels[2]))
 
 
-def normalise_sums(maps: Array) -> Array:
+def normalise_sums(maps: Tensor) -> Tensor:
     """Scale (R, I, J, K) maps to sum one; a zero map is unchanged."""
-    return maps / maps.sum((1, 2, 3), keepdims=True).clip(1e-12)
+    return maps / maps.sum((1, 2, 3), keepdim=True).clip(1e-12)
 
 
 def with_sum_one(weights: Floats) -> Floats:
@@ -99,7 +100,7 @@ def with_maximum_one(weights: Floats) -> Floats:
     return np.asarray(weights / max(float(weights.max()), 1e-12), np.float32)
 
 
-def apply(volumes: Array, along: Matrices) -> Array:
+def apply(volumes: Tensor, along: Matrices) -> Tensor:
     """Resample (..., I, J, K) volumes to (..., I', J', K'); float32, on their device.
 
     Between equal grids these are the volumes themselves.
@@ -107,11 +108,13 @@ def apply(volumes: Array, along: Matrices) -> Array:
     Examples
     --------
     >>> halve = np.array([[0.5, 0.5]], np.float32)
-    >>> apply(np.ones((2, 2, 2), np.float32), (halve, halve, halve)).shape
-    (1, 1, 1)
+    >>> apply(torch.ones(2, 2, 2), (halve, halve, halve)).shape
+    torch.Size([1, 1, 1])
     """
-    out, device = floats(volumes), device_of(volumes)
-    first, second, third = (None if _is_identity(m) else to_device(m, device) for m in along)
+    out = volumes.float()
+    first, second, third = (
+        None if _is_identity(m) else torch.from_numpy(m).to(out.device) for m in along
+    )
     if third is not None:
         out = out @ third.T
     if second is not None:
@@ -121,6 +124,11 @@ def apply(volumes: Array, along: Matrices) -> Array:
     shape = out.shape
     flattened = out.reshape(*shape[:-2], shape[-2] * shape[-1])
     return (first @ flattened).reshape(*shape[:-3], first.shape[0], *shape[-2:])
+
+
+def apply_numpy(values: Floats, along: Matrices) -> Floats:
+    """Resample an array as `apply` resamples tensors."""
+    return np.asarray(apply(torch.from_numpy(values), along).numpy())
 
 
 def _is_identity(matrix: Floats) -> bool:

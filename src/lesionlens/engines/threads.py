@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def use_threads(count: int | None, engine: str) -> None:
+def use_threads(count: int | None) -> None:
     """Set the number of threads for registration and for an engine that is loaded next.
 
     Results do not depend on it. numpy reads its number from the environment when imported.
@@ -15,19 +15,13 @@ def use_threads(count: int | None, engine: str) -> None:
     ----------
     count : int or None
         None for each library's default.
-    engine : str
-        As for `Lens`; for "onnx" torch is not imported.
     """
     if count is None:
         return
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
-    if engine == "onnx":
-        from lesionlens.network.onnx_session import OnnxSession
-
-        OnnxSession.threads = count
-    elif "torch" in sys.modules:
+    if "torch" in sys.modules:
         import torch
 
         torch.set_num_threads(count)

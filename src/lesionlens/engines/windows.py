@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-from lesionlens.base.array_ops import Array, Device, device_of, floats, to_device, zeros
+from torch import Tensor
 
 Window = tuple[slice, slice, slice]
 
@@ -64,37 +64,31 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
     return sorted({min(max(int(start), 0), length - edge) for start in starts})
 
 
-def relative_bounds(window: Window, shape: tuple[int, ...], device: Device) -> Array:
+def relative_bounds(window: Window, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Return a window's position relative to the volume, from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
-    return to_device(np.asarray([edges], np.float32), device)
+    return torch.tensor([edges], dtype=torch.float32, device=device)
 
 
 class Blend:
-    """Accumulates overlapping outputs, weighted by the distance from the window's border.
+    """Accumulates overlapping outputs, weighted by the distance from the window's border."""
 
-    Parameters
-    ----------
-    device : torch.device or None
-        Device of the sums; None for numpy.
-    """
+    def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
+        self._sum = torch.zeros(shape, device=device)
+        self._weight = torch.zeros(shape, device=device)
 
-    def __init__(self, shape: tuple[int, int, int], device: Device) -> None:
-        self._sum = zeros(shape, device)
-        self._weight = zeros(shape, device)
-
-    def add(self, window: Window, output: Array) -> None:
+    def add(self, window: Window, output: Tensor) -> None:
         """Add one (I, J, K) output."""
-        weight = to_device(_window_weight(output.shape), device_of(output))
-        self._sum[window] += floats(output) * weight
+        weight = torch.from_numpy(_window_weight(output.shape)).to(output.device)
+        self._sum[window] += output.float() * weight
         self._weight[window] += weight
 
-    def over(self, previous: Array, fraction: float) -> Array:
+    def over(self, previous: Tensor, fraction: float) -> Tensor:
         """Blend the windows' outputs into a previous result.
 
         Parameters
         ----------
-        previous : (I, J, K) array
+        previous : (I, J, K) Tensor
             The result outside the windows.
         fraction : float
             Weight of the windows' output where their summed weight is large; it fades to zero

@@ -8,7 +8,7 @@ the formula in blocks of queries, so that memory is bounded.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,15 @@ QUERY_BLOCK = 1024
 """Queries per block in `readable` when weights are not returned."""
 
 
-class Form(StrEnum):
-    """Implementation of attention; the results are the same."""
+class SelfTrace(NamedTuple):
+    """Queries and keys of one self-attention layer, for probe and rollout."""
 
-    FLASH = "flash"
-    READABLE = "readable"
+    q: Tensor
+    """(B, heads, N, d), detached."""
+    k: Tensor
+    """(B, heads, N, d), detached."""
+    grid: tuple[int, int, int]
+    """Tokens along I, J, K; N = I J K, last axis fastest."""
 
 
 def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -50,12 +54,7 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def readable(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Compute attention explicitly, `QUERY_BLOCK` queries at a time; (..., Q, d).
-
-    In an ONNX export without blocks, because a loop would be unrolled to a fixed length.
-    """
-    if torch.compiler.is_compiling():
-        return weights(q, k).to(v.dtype) @ v
+    """Compute attention explicitly, `QUERY_BLOCK` queries at a time; (..., Q, d)."""
     blocks = []
     for start in range(0, q.shape[-2], QUERY_BLOCK):
         rows = q[..., start : start + QUERY_BLOCK, :]
@@ -83,7 +82,6 @@ class SelfAttention(nn.Module):
         if heads < 1 or dim % heads:
             raise ValueError(f"{heads} attention heads of {dim} channels")
         self.heads = heads
-        self.form = Form.FLASH
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.mlp = nn.Sequential(
@@ -97,7 +95,7 @@ class SelfAttention(nn.Module):
         projected = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = projected.permute(2, 0, 3, 1, 4).unbind(0)
         is_small = self.training and n <= QUERY_BLOCK
-        attended = (flash if self.form is Form.FLASH and not is_small else readable)(q, k, v)
+        attended = (readable if is_small else flash)(q, k, v)
         tokens = tokens + self.out(attended.transpose(1, 2).reshape(b, n, d))
         return tokens + self.mlp(self.norm2(tokens)), q, k
 
@@ -118,7 +116,6 @@ class GridCrossAttention(nn.Module):
     def __init__(self, dim: int, features: int, heads: int) -> None:
         super().__init__()
         self.heads, self.features = heads, features
-        self.form = Form.FLASH
         self.norm = nn.LayerNorm(dim)
         self.to_query = nn.Linear(dim, heads * features)
         self.from_value = nn.Linear(heads * features, dim)
@@ -151,7 +148,7 @@ class GridCrossAttention(nn.Module):
             .transpose(1, 2)
         )
         features = grid[:, None]
-        if keep or self.training or self.form is Form.READABLE:
+        if keep or self.training:
             attention_weights = weights(q, features, bias[:, None])
             attended = attention_weights.to(features.dtype) @ features
         else:

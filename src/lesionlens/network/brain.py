@@ -8,34 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lesionlens.base.array_ops import Array, namespace, quantiles
+import numpy as np
+
 from lesionlens.base.geometry import Floats
-from lesionlens.network.shipped_unet import load_shipped_unet
 
 SPACING_MM = 2.5
 """Voxel edge of input and output."""
+MULTIPLE = 16
+"""Of which the axes of an input are multiples."""
 BRAIN = "brain"
 
 
-def scaled(image: Array) -> Array:
-    """Scale positive images (B, 1, I, J, K), torch's or numpy's, to about 0-1.
+def scaled(image: Floats) -> Floats:
+    """Scale a positive image to about 0-1.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> scaled(np.full((1, 1, 2, 2, 2), 7, np.float32)).max()
+    >>> scaled(np.full((2, 2, 2), 7, np.float32)).max()
     np.float32(1.0)
     """
-    out = []
-    for volume in image:
-        values = volume[volume > 0]
-        if len(values) == 0:
-            out.append(0 * volume)
-            continue
-        step = max(len(values) // 50_000, 1)
-        top = quantiles(values[::step], (0.98,)).clip(1e-6)
-        out.append((volume / top).clip(0, 1.5))
-    return namespace(image).stack(out)
+    values = image[image > 0]
+    if not len(values):
+        return image
+    step = max(len(values) // 50_000, 1)
+    top = max(np.quantile(values[::step], np.float32(0.98)), np.float32(1e-6))
+    return (image / top).clip(0, 1.5)
 
 
 def brain_logits(images: Sequence[Floats]) -> Iterator[Floats]:
@@ -43,9 +40,9 @@ def brain_logits(images: Sequence[Floats]) -> Iterator[Floats]:
 
     Raises
     ------
-    MissingPluginError
-        Neither torch nor onnxruntime is installed.
     WeightsError
         The weights are missing or altered.
     """
+    from lesionlens.network.folded_unet import load_shipped_unet  # torch, only for a skull
+
     return load_shipped_unet(BRAIN, 1)([image[None] for image in images])

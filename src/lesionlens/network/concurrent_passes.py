@@ -9,7 +9,8 @@ a third longer than with one pass per core. On an idle machine both take the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from lesionlens.network.deterministic import (
     fixed_threads,
@@ -17,7 +18,11 @@ from lesionlens.network.deterministic import (
     set_threads_of_worker,
     thread_count,
 )
-from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
+
+T = TypeVar("T")
+R = TypeVar("R")
+_MAX_CONCURRENT = 4
+"""Maximum number of concurrent passes; more need more memory without saving time."""
 
 
 def run_concurrently(
@@ -39,7 +44,7 @@ def run_concurrently(
         The exception of a pass; passes not started are skipped, and none is running afterwards.
     """
     paired_count = len(inputs) - len(inputs) % 2
-    workers = min(thread_count(), paired_count, MAX_CONCURRENT)
+    workers = min(thread_count(), paired_count, _MAX_CONCURRENT)
     if workers > 1:
         yield from _run_in_pool(run, inputs[:paired_count], workers)
     else:
@@ -55,4 +60,8 @@ def run_concurrently(
 
 def _run_in_pool(run: Callable[[T], R], inputs: Sequence[T], workers: int) -> Iterator[R]:
     with restored_threads():  # threads started later inherit the last number set
-        yield from run_in_pool(run, inputs, workers, partial(set_threads_of_worker, 1))
+        pool = ThreadPoolExecutor(workers, "pass", set_threads_of_worker, (1,))
+        try:
+            yield from pool.map(run, inputs)
+        finally:
+            pool.shutdown(cancel_futures=True)

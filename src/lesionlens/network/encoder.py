@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.network.attention import SelfAttention
+from lesionlens.network.attention import SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.deterministic import GroupNorm, add, silu
-from lesionlens.network.pass_output import SelfTrace
 
 STRIDE = 8
 """Voxels per token along each axis."""

@@ -6,19 +6,27 @@ the outline.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lesionlens.base.geometry import Floats
+from lesionlens.network.concurrent_passes import run_concurrently
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.deterministic import predicts_on_cpu, silu
 from lesionlens.network.encoder import Residual
+from lesionlens.network.shipped_weights import shipped_file
 
+UNet = Callable[[Sequence[Floats]], Iterator[Floats]]
+"""Maps (C, I, J, K) images to (I, J, K) logits; axes are multiples of 16."""
 WIDTHS = (24, 32, 48, 64)
 _FINE = 4
 _SLAB_CELLS = 8
@@ -104,3 +112,23 @@ def load_folded_unet(path: Path, channels: int = 1) -> FoldedUNet:
     network.load_state_dict(state, assign=True)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.eval()
+
+
+@cache
+def load_shipped_unet(name: str, channels: int) -> UNet:
+    """Load a shipped U-Net by the name of its files, without ending.
+
+    Raises
+    ------
+    WeightsError
+        The weights are missing or altered.
+    """
+    network = load_folded_unet(shipped_file(name), channels)
+
+    @torch.inference_mode()
+    def run(image: Floats) -> Floats:
+        x = torch.from_numpy(np.ascontiguousarray(image))[None]
+        logit = network(x.contiguous(memory_format=torch.channels_last_3d))[0, 0]
+        return np.asarray(logit.numpy(), np.float32)
+
+    return partial(run_concurrently, run)

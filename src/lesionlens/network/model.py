@@ -8,14 +8,24 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention
+from lesionlens.network.attention import SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import Encoder
 from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
-from lesionlens.network.pass_output import AttentionTrace
 from lesionlens.network.queries import QueryDecoder
+
+
+class AttentionTrace(NamedTuple):
+    """All attention of one pass, on padded grids."""
+
+    self_attention: tuple[SelfTrace, ...]
+    """One per layer, first to last."""
+    cross_attention: tuple[Tensor, ...]
+    """Cross-attention weights at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
+    padded: tuple[int, int, int]
+    """Grid after padding at the high ends to a multiple of the stride."""
 
 
 class LensOutput(NamedTuple):
@@ -56,13 +66,6 @@ class LensNetwork(nn.Module):
         nn.init.zeros_(self.refine.weight)
         if self.refine.bias is not None:
             nn.init.zeros_(self.refine.bias)
-
-    def set_attention(self, form: Form | str) -> None:
-        """Switch between ``flash`` and ``readable``; results are the same."""
-        implementation = Form(form)
-        for module in self.modules():
-            if isinstance(module, SelfAttention | GridCrossAttention):
-                module.form = implementation
 
     @override
     def forward(

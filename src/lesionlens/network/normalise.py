@@ -1,11 +1,9 @@
-"""Normalisation of sequences for the network, shared by training and inference.
-
-Inputs and outputs are torch tensors or numpy arrays (`base.array_ops`).
-"""
+"""Normalisation of sequences for the network, shared by training and inference."""
 
 from __future__ import annotations
 
-from lesionlens.base.array_ops import Array, device_of, floats, namespace, quantiles, zeros
+import torch
+from torch import Tensor
 
 Z_LIMIT = 5.0
 """z-scores are clipped at this magnitude."""
@@ -14,8 +12,8 @@ _TAIL = 0.005
 
 
 def _location_and_scale(
-    volume: Array, inside: Array, *, robust: bool
-) -> tuple[Array, Array] | None:
+    volume: Tensor, inside: Tensor, *, robust: bool
+) -> tuple[Tensor, Tensor] | None:
     """Return mean and deviation in (I, J, K); robust ones without the extreme half percents.
 
     The quantiles are of every n-th voxel along each axis, so that the sample hardly changes if one
@@ -27,7 +25,8 @@ def _location_and_scale(
         step = max(1, round((len(values) / _SAMPLE) ** (1 / 3)))
         stride = (slice(None, None, step),) * 3
         sample = volume[stride][inside[stride]]
-        low, high = quantiles(sample if len(sample) else values, (_TAIL, 1 - _TAIL))
+        tails = torch.tensor((_TAIL, 1 - _TAIL), dtype=values.dtype, device=values.device)
+        low, high = torch.quantile(sample if len(sample) else values, tails)
     span = high - low
     if not float(span) > 1e-6 * max(abs(float(low)), abs(float(high))):
         return None
@@ -36,7 +35,7 @@ def _location_and_scale(
     return low + mean * span, ((scaled - mean) ** 2).mean() ** 0.5 * span
 
 
-def zscore(channels: Array, brain: Array, *, robust: bool = True) -> Array:
+def zscore(channels: Tensor, brain: Tensor, *, robust: bool = True) -> Tensor:
     """Normalise each sequence to zero mean and unit deviation inside the brain.
 
     Apply it to the whole brain, before cropping a window: a window's statistics would depend on its
@@ -44,30 +43,29 @@ def zscore(channels: Array, brain: Array, *, robust: bool = True) -> Array:
 
     Parameters
     ----------
-    channels : (B, C, I, J, K) array
+    channels : (B, C, I, J, K) Tensor
         Any units; absent sequences may have any finite values.
-    brain : (B, I, J, K) bool array
+    brain : (B, I, J, K) bool Tensor
     robust : bool
         Whether extreme values are left out of mean and deviation, and clipped.
 
     Returns
     -------
-    (B, C, I, J, K) float32 array
+    (B, C, I, J, K) float32 Tensor
         If robust, clipped at +-`Z_LIMIT`; zero outside the brain and for constant sequences.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> ramp = np.arange(1001, dtype=np.float32).reshape(1, 1, 1, 1, -1)
-    >>> out = zscore(ramp, np.ones((1, 1, 1, 1001), bool))
+    >>> ramp = torch.arange(1001.0).reshape(1, 1, 1, 1, -1)
+    >>> out = zscore(ramp, torch.ones(1, 1, 1, 1001, dtype=torch.bool))
     >>> abs(round(float(out[0, 0, 0, 0, 500]), 3)), round(float(out[0, 0, 0, 0, 1000]), 2)
     (0.0, 1.73)
     """
-    out = zeros(channels.shape, device_of(channels))
+    out = torch.zeros(channels.shape, device=channels.device)
     for item, inside in enumerate(brain):
         if not bool(inside.any()):
             continue
-        for sequence, volume in enumerate(floats(channels[item])):
+        for sequence, volume in enumerate(channels[item].float()):
             statistics = _location_and_scale(volume, inside, robust=robust)
             if statistics is None:
                 continue
@@ -77,23 +75,23 @@ def zscore(channels: Array, brain: Array, *, robust: bool = True) -> Array:
     return out
 
 
-def with_presence(channels: Array, present: Array, brain: Array) -> Array:
+def with_presence(channels: Tensor, present: Tensor, brain: Tensor) -> Tensor:
     """Concatenate four sequences and four presence channels.
 
     Parameters
     ----------
-    channels : (B, 4, I, J, K) array
+    channels : (B, 4, I, J, K) Tensor
         z-scored, in the order of `MrSequence`.
-    present : (B, 4) bool or float array
+    present : (B, 4) bool or float Tensor
         Available sequences.
-    brain : (B, I, J, K) bool array
+    brain : (B, I, J, K) bool Tensor
 
     Returns
     -------
-    (B, 8, I, J, K) float32 array
+    (B, 8, I, J, K) float32 Tensor
         The sequences, zero if absent; then for each the brain mask, zero if absent.
     """
-    available = floats(present)[:, :, None, None, None]
-    inside = floats(brain[:, None])
+    available = present.float()[:, :, None, None, None]
+    inside = brain[:, None].float()
     parts = [channels * (available * inside), available * inside]
-    return namespace(channels).concatenate(parts, 1)
+    return torch.cat(parts, 1)

@@ -25,17 +25,17 @@ def shipped_record(name: str) -> dict[str, Any]:
     return dict(json.loads(shipped_path(name).with_suffix(".json").read_text("utf-8")))
 
 
-def shipped_file(name: str, *, onnx: bool = False) -> Path:
-    """Return the path of weights, or of their ONNX file, checked against the record.
+def shipped_file(name: str) -> Path:
+    """Return the path of weights, checked against the record.
 
     Raises
     ------
     WeightsError
         The file or its record is missing, or the file is altered.
     """
-    path = shipped_path(name).with_suffix(".onnx" if onnx else ".safetensors")
+    path = shipped_path(name)
     has_record = path.with_suffix(".json").is_file()
-    expected = shipped_record(name)["onnx_sha256" if onnx else "sha256"] if has_record else None
+    expected = shipped_record(name)["sha256"] if has_record else None
     if not path.is_file() or sha256_of(path) != expected:
         raise WeightsError(
             found=f"a missing or altered {path.name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from lesionlens.base.geometry import Floats
-from lesionlens.network.shipped_unet import load_shipped_unet
+from lesionlens.network.folded_unet import load_shipped_unet
 from lesionlens.network.shipped_weights import shipped_record
 
 NAME = "small_lesions"
@@ -22,7 +22,7 @@ def lesion_logit(images: Floats) -> Floats:
     ----------
     images : (5, I, J, K) float32
         z-scores in the brain, zero outside and of an absent sequence, and the brain as 0 or 1; axes
-        are multiples of `shipped_unet.MULTIPLE`.
+        are multiples of 16.
 
     Returns
     -------

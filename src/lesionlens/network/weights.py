@@ -98,15 +98,6 @@ def _with_sorted_metadata(content: bytes) -> bytes:
 
 
 def _unreadable(path: Path, reason: object) -> WeightsError:
-    if path.suffix.lower() == ".onnx":
-        return WeightsError(
-            found=f"{path.name}, a network in the ONNX format",
-            expected="weights written by LesionLens (safetensors)",
-            next_step="If `lesionlens export-model` wrote it without --prompts, use it with "
-            "`lesionlens analyze --engine onnx`; else leave --weights out to use the default "
-            "weights",
-            in_window="Use the default weights",
-        )
     return WeightsError(
         found=f"{path.name}, which cannot be used ({' '.join(str(reason).split())[:200]})",
         expected="weights written by LesionLens (safetensors)",

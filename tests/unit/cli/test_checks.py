@@ -10,7 +10,6 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.checks import check_file
 from lesionlens.cli.evaluate import evaluate
-from lesionlens.cli.export_model import export_model
 
 MARK = b"lesionlens/evaluation/"
 
@@ -34,7 +33,6 @@ def test_a_foreign_file_is_refused_by_name_before_any_work(tmp_path, content):
     file = tmp_path / "t1c.nii.gz"
     file.write_bytes(content)
     for command in (
-        lambda: export_model(out=file),
         lambda: evaluate(tmp_path, tmp_path, json=file),
         lambda: evaluate(tmp_path, tmp_path, plot=file),
     ):
@@ -44,12 +42,8 @@ def test_a_foreign_file_is_refused_by_name_before_any_work(tmp_path, content):
 
 
 def test_another_file_of_lesionlens_is_not_replaced(tmp_path):
-    """Weights were replaced by the network as ONNX, and a report by a plot."""
-    weights, report = tmp_path / "weights.safetensors", tmp_path / "report.html"
-    weights.write_bytes(b'{"format":"lesionlens-weights-1"}')
+    report = tmp_path / "report.html"
     report.write_bytes(b"<title>LesionLens report</title>")
-    with pytest.raises(UnusableInputError, match="exists"):
-        export_model(out=weights)
     with pytest.raises(UnusableInputError, match="exists"):
         evaluate(tmp_path, tmp_path, plot=report)
 

@@ -28,28 +28,6 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
         assert set(parts) <= extras[extra]
 
 
-def test_a_package_of_another_distribution_is_installed(monkeypatch):
-    """With onnxruntime-gpu it said "onnxruntime None"."""
-    version_of = doctor.version_of
-    monkeypatch.setattr(
-        doctor, "version_of", lambda name: None if name == "onnxruntime" else version_of(name)
-    )
-    line = next(line for line in doctor._lines(doctor.examine()) if line.startswith("onnx "))
-    assert "onnxruntime (installed), onnxscript" in line
-
-
-def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monkeypatch):
-    there = doctor.util.find_spec
-    gone = {"onnx", "onnxscript"}
-    monkeypatch.setattr(doctor.util, "find_spec", lambda n: None if n in gone else there(n))
-    found = doctor.examine()
-    assert not found["extras"]["onnx"]["installed"]
-    line = next(line for line in doctor._lines(found) if line.startswith("onnx "))
-    assert re.fullmatch(
-        r'onnx +onnxruntime \S+, missing onnx, onnxscript: pip install "lesionlens\[onnx\]"', line
-    )
-
-
 @pytest.mark.parametrize(("count", "said"), [(1, "1 thread;"), (4, "4 threads;")])
 def test_one_thread_is_one(count, said):
     found = doctor.examine()

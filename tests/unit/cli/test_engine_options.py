@@ -13,8 +13,8 @@ from lesionlens.engines.engine_choice import EngineChoice
 
 
 def test_an_engine_beside_a_bundle_is_refused():
-    with pytest.raises(UnusableInputError, match="both the engine 'onnx' and a bundle"):
-        EngineOptions(engine="onnx", bundle=Path("b")).choice()
+    with pytest.raises(UnusableInputError, match="both the engine 'other' and a bundle"):
+        EngineOptions(engine="other", bundle=Path("b")).choice()
     assert EngineOptions(engine="monai-bundle", bundle=Path("b")).choice().bundle == Path("b")
     assert EngineOptions().choice() == EngineChoice()
 

@@ -50,8 +50,6 @@ def test_an_option_without_the_one_it_needs_is_refused(
 @pytest.mark.parametrize(
     ("command", "other", "option"),
     [
-        ("export-model --prompts --out p.onnx --precision int8", "--prompts", "--precision"),
-        ("export-model --prompts --out p.onnx --weights default", "--prompts", "--weights"),
         ("batch S --out OUT --scheduler tcp://h:1 --workers 2", "--scheduler", "--workers"),
         ("learn . --out OUT --recipe R --steps 9", "--recipe", "--steps"),
         ("response . --withdraw reason --sign A --category CR", "--withdraw", "--category"),

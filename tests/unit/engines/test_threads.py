@@ -13,7 +13,7 @@ from lesionlens.engines.threads import use_threads
 LATER = """
 import sys
 from lesionlens.engines.threads import use_threads
-use_threads(int(sys.argv[1]), "lens")
+use_threads(int(sys.argv[1]))
 import torch
 from concurrent.futures import ThreadPoolExecutor
 with ThreadPoolExecutor(1) as aside:
@@ -34,7 +34,7 @@ def test_torch_that_is_there_takes_the_number(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     try:
-        use_threads(before + 1, "lens")
+        use_threads(before + 1)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)

@@ -1,12 +1,8 @@
-"""The shipped U-Nets: one file of weights, read by either runtime."""
-
-import shutil
+"""The shipped U-Nets."""
 
 import pytest
 import torch
 
-from lesionlens.base.errors import WeightsError
-from lesionlens.network import brain, shipped_unet, shipped_weights, small_lesions
 from lesionlens.network.folded_unet import FoldedUNet, fold, unfold
 
 
@@ -35,24 +31,3 @@ def test_an_outline_predicted_slab_by_slab_is_that_of_the_whole(rows, monkeypatc
         by_slabs = network._slab_logits(cells, image)
         assert torch.equal(by_slabs, predict(cells, image))
     assert max(heights) <= 20
-
-
-@pytest.mark.parametrize("name", [brain.BRAIN, small_lesions.NAME])
-def test_the_onnx_file_holds_no_second_copy_of_the_weights(name):
-    onnx = shipped_weights.shipped_file(name, onnx=True)
-    weights = shipped_weights.shipped_file(name)
-    assert weights.name.encode() in onnx.read_bytes()
-    assert onnx.stat().st_size < weights.stat().st_size / 10
-
-
-def test_onnxruntime_is_not_given_altered_weights(tmp_path, monkeypatch):
-    for ending in ("onnx", "safetensors", "json"):
-        shipped = shipped_weights.shipped_path(brain.BRAIN).with_suffix(f".{ending}")
-        shutil.copy(shipped, tmp_path)
-    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
-    weights = tmp_path / f"{brain.BRAIN}.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"brain\.safetensors"):
-        shipped_unet.by_onnxruntime.__wrapped__(brain.BRAIN)

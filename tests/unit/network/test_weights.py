@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.imaging.preparation.scan_digest import INTENSITIES
-from lesionlens.network import brain, shipped_weights, weights
+from lesionlens.network import shipped_weights, weights
 from lesionlens.network.build import build
 from lesionlens.network.weights_metadata import WeightsNotes
 
@@ -237,21 +236,6 @@ def test_shipped_weights_are_refused_unless_complete_and_unchanged(tmp_path, mon
 
 def test_a_shipped_set_is_found_by_its_name():
     assert weights.chosen_path("synthetic") == shipped_weights.shipped_path("synthetic")
-
-
-@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])
-def test_an_image_without_signal_is_scaled_beside_another(of):
-    images = np.zeros((2, 1, 4, 4, 4), np.float32)
-    images[1] = 7
-    assert [float(one.max()) for one in brain.scaled(of(images))] == [0.0, 1.0]
-
-
-def test_a_network_in_the_onnx_format_needs_its_engine(tmp_path):
-    """The advice was to train again; `export-model` and `train` have no option for the engine."""
-    (tmp_path / "mine.onnx").write_bytes(b"protobuf")
-    needed = r"ONNX format.*without --prompts, use it with `lesionlens analyze --engine onnx`; else"
-    with pytest.raises(WeightsError, match=needed):
-        weights.load(tmp_path / "mine.onnx")
 
 
 def test_a_missing_entry_of_the_metadata_is_named():

@@ -85,16 +85,6 @@ def test_a_probe_without_three_indices_is_not_refused_as_a_prompt(saved):
     assert "prompt" not in str(refusal.value)
 
 
-def test_prompts_without_torch_name_what_is_missing(saved, monkeypatch):
-    """An installation for the engine onnx has no torch: the import's own error reached the user."""
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "lesionlens.engines.prompting.study_prompts", raising=False)
-    result = Result(saved[0].analysis)
-    voxel = np.rint(result.labels.grid.to_voxel(result.candidates[0].centroid_mm)).astype(int)
-    with pytest.raises(MissingPluginError, match="required package torch is not installed"):
-        result.prompt(points=[(voxel.tolist(), True)])
-
-
 def test_a_folder_without_a_result_is_refused(tmp_path):
     with pytest.raises(ReadError, match="no result"):
         Result.open(tmp_path)

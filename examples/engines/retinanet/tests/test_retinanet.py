@@ -27,7 +27,7 @@ STEPS = 60
 
 def head_box(study):
     """The drawn lesion's box on the grid of 4 mm that the network reads, as MONAI counts it."""
-    read = retinanet.make_network_input(study, CONFIG.spacing_mm, None)
+    read = retinanet.make_network_input(study, CONFIG.spacing_mm, torch.device("cpu"))
     head = make_patient(spacing_mm=4.0)
     there = np.argwhere(head.labels.data > 0)
     corners = np.array([there.min(0) - 0.5, there.max(0) + 0.5])
@@ -74,9 +74,9 @@ def folder(tmp_path_factory):
     detector = retinanet.build(CONFIG)
     study = prepared_head()
     read, corners = head_box(study)
-    healthy = retinanet.make_network_input(healthy_head(), CONFIG.spacing_mm, None)
+    healthy = retinanet.make_network_input(healthy_head(), CONFIG.spacing_mm, torch.device("cpu"))
     order = [list(MrSequence).index(MrSequence(s)) for s in CONFIG.sequences]
-    image, other = (torch.from_numpy(x.channels[0, order]) for x in (read, healthy))
+    image, other = (x.channels[0, order] for x in (read, healthy))
     learn(detector, image, torch.tensor(corners.reshape(1, 6), dtype=torch.float32), other)
     state = {k: v.contiguous() for k, v in detector.network.state_dict().items()}
     save_file(state, made / retinanet.WEIGHTS)

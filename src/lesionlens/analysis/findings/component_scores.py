@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import logit
+from lesionlens.base.numerics import logit
 from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
 from lesionlens.engines.component_score import component_score
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import TOUCHING, Affine, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts, depth_inside
+from lesionlens.base.numerics import robust_spread
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities
 from lesionlens.imaging.preparation.resampling import cube_means

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lesionlens.analysis.findings.kind_features import features_by_id
-from lesionlens.base.array_ops import softmax
 from lesionlens.base.labels import LesionKind, MrSequence
 from lesionlens.base.records.findings import Appearance, Candidate
 from lesionlens.base.records.study import PreparedStudy
@@ -44,7 +44,7 @@ class KindModel:
 
     def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (..., kinds) probabilities of (..., N) features."""
-        return np.asarray(softmax(self.design(values) @ self.weights))
+        return np.asarray(softmax(self.design(values) @ self.weights, axis=-1))
 
 
 def key_of(sequences: Collection[MrSequence]) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from lesionlens.analysis.followup.matched_intensity import (
     VoxelRoles,
     smoothed_within,
     subsampled_indices,
 )
-from lesionlens.base.array_ops import sigmoid
 from lesionlens.base.geometry import Floats, Mask
 
 Rows = NDArray[np.float64]
@@ -64,8 +64,8 @@ def fit_probability(images: Sequence[Floats], roles: VoxelRoles) -> LesionProbab
     is_lesion = np.tile(np.repeat([1.0, 0.0], counts), len(images))
     weight = np.tile(np.repeat([sum(counts) / (8 * n) for n in counts], counts), len(images))
     coefficients = _logistic(design_matrix, is_lesion, weight)
-    predictions = sigmoid(design_matrix @ coefficients)
-    before, now = (sigmoid(design(row_sets[2]) @ coefficients) for row_sets in features)
+    predictions = expit(design_matrix @ coefficients)
+    before, now = (expit(design(row_sets[2]) @ coefficients) for row_sets in features)
     inside_mean = float(predictions[is_lesion > 0].mean())
     outside_mean = float(predictions[is_lesion == 0].mean())
     return LesionProbability(before, now, inside_mean, outside_mean)
@@ -91,7 +91,7 @@ def _logistic(rows: Rows, is_lesion: Rows, weight: Rows) -> Rows:
     ridge[0, 0] = 1e-9
     coefficients = np.zeros(rows.shape[1])
     for _ in range(_MAX_ITERATIONS):
-        probability = sigmoid(rows @ coefficients)
+        probability = expit(rows @ coefficients)
         gradient = rows.T @ (weight * (is_lesion - probability)) - ridge @ coefficients
         curvature = (rows * (weight * probability * (1 - probability))[:, None]).T @ rows + ridge
         step = np.linalg.solve(curvature, gradient)

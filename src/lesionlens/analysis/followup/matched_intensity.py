@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import Floats, Mask
-from lesionlens.base.polynomials import quadratic, weighted_fit
+from lesionlens.base.numerics import quadratic, robust_spread, weighted_fit
 
 Rows = NDArray[np.float64]
 _SMOOTHED_MM = 0.7

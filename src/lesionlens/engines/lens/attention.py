@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from lesionlens.base.array_ops import Array, device_of, floats, halves, softmax, to_numpy, zeros
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
 from lesionlens.engines import separable
 from lesionlens.engines.lens import patch_refinement
+from lesionlens.engines.lens.ensemble import PassOutput
 from lesionlens.engines.network_input import InputFrame
-from lesionlens.network.pass_output import PassOutput
 
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
@@ -29,27 +30,27 @@ REFINED_METHOD = (
 )
 
 
-def region_attention(weights: Array, frame: InputFrame, refined: Array | None) -> Array:
+def region_attention(weights: Tensor, frame: InputFrame, refined: Tensor | None) -> Tensor:
     """Return (3, I, J, K) attention in the brain's box; each region's sums to one.
 
     Parameters
     ----------
-    weights : (3, i, j, k) array
+    weights : (3, i, j, k) Tensor
         Attention on the network's grid.
     frame : InputFrame
         Of that grid.
-    refined : (2, I, J, K) array or None
+    refined : (2, I, J, K) Tensor or None
         Of patch refinement; the second map is the enhancing tumour's attention.
     """
     attention = separable.normalise_sums(frame.in_brain(separable.smooth(weights, BLUR_VOX)))
     if refined is not None:
-        brain = frame.brain_on(device_of(weights))
+        brain = frame.brain_on(weights.device)
         refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
         attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
     return attention
 
 
-def layer_weights(q: Array, k: Array) -> Array:
+def layer_weights(q: Tensor, k: Tensor) -> Tensor:
     """Return one layer's attention, averaged over heads, from (heads, N, d) queries and keys.
 
     Returns
@@ -57,15 +58,16 @@ def layer_weights(q: Array, k: Array) -> Array:
     (N, N) float32
         Rows sum to one.
     """
-    return softmax(floats(q) @ floats(k).swapaxes(-1, -2) / q.shape[-1] ** 0.5).mean(0)
+    weights: Tensor = (q.float() @ k.float().swapaxes(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+    return weights.mean(0)
 
 
-def rollout_row(token: int, layers: Sequence[Array]) -> Array:
+def rollout_row(token: int, layers: Sequence[Tensor]) -> Tensor:
     """Return the rollout weights of one token of the last layer over the input tokens.
 
     Parameters
     ----------
-    layers : sequence of (N, N) array
+    layers : sequence of (N, N) Tensor
         From first to last, from `layer_weights`.
 
     Returns
@@ -81,11 +83,10 @@ def rollout_row(token: int, layers: Sequence[Array]) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> rollout_row(0, [np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)]).tolist()
+    >>> rollout_row(0, [torch.tensor([[0.0, 1.0], [1.0, 0.0]])]).tolist()
     [0.5, 0.5]
     """
-    attention = zeros(layers[0].shape[:1], device_of(layers[0]))
+    attention = torch.zeros(layers[0].shape[:1], device=layers[0].device)
     attention[token] = 1.0
     for weights in reversed(layers):
         attention = 0.5 * attention + 0.5 * (attention @ weights)
@@ -96,7 +97,7 @@ class AttentionRollout:
     """Attention rollout of the token at a working voxel."""
 
     def __init__(
-        self, layers: list[Array], tokens: tuple[int, int, int], frame: InputFrame
+        self, layers: list[Tensor], tokens: tuple[int, int, int], frame: InputFrame
     ) -> None:
         self._layers, self._grid = layers, frame.grid.scaled(_TOKEN_VOX, tokens)
         self._working, self._brain = frame.prepared.working, frame.prepared.brain
@@ -107,7 +108,7 @@ class AttentionRollout:
         token = int(np.ravel_multi_index(tuple(token_index), self._grid.shape))
         weights = rollout_row(token, self._layers).reshape(1, *self._grid.shape)
         matrices = separable.matrices(self._grid, self._working, antialias=False)
-        resampled = to_numpy(separable.apply(weights, matrices)[0]) * self._brain
+        resampled = separable.apply(weights, matrices)[0].cpu().numpy() * self._brain
         return separable.with_maximum_one(resampled)
 
 
@@ -116,7 +117,7 @@ class CrossAttentionMaps:
 
     Parameters
     ----------
-    weights : tuple of (1, heads, Q, I, J, K) array
+    weights : tuple of (1, heads, Q, I, J, K) Tensor
         Weights at a quarter, a half and the whole of the resolution, on padded grids.
     padded : (3,) int
         Shape of the finest of them.
@@ -127,9 +128,9 @@ class CrossAttentionMaps:
     names = ("quarter resolution", "half resolution", "full resolution")
 
     def __init__(
-        self, weights: tuple[Array, ...], padded: tuple[int, int, int], frame: InputFrame
+        self, weights: tuple[Tensor, ...], padded: tuple[int, int, int], frame: InputFrame
     ) -> None:
-        self._weights = [halves(layer[0, :, : len(Region)]) for layer in weights]
+        self._weights = [layer[0, :, : len(Region)].half() for layer in weights]
         self._padded, self._coarse = padded, frame.grid
         self._working, self._brain = frame.prepared.working, frame.prepared.brain
 
@@ -148,14 +149,13 @@ class CrossAttentionMaps:
         head : int or None
             None averages the heads.
         """
-        weights = self._weights[layer][:, list(Region).index(region)]
-        weights = floats(weights)
+        weights = self._weights[layer][:, list(Region).index(region)].float()
         head_weights = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
         grid = self._coarse.scaled(scale, shape)
         matrices = separable.matrices(grid, self._working, antialias=False)
-        resampled = to_numpy(separable.apply(head_weights, matrices)) * self._brain
+        resampled = separable.apply(head_weights, matrices).cpu().numpy() * self._brain
         return separable.with_sum_one(resampled)
 
 

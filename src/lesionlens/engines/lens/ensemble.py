@@ -11,8 +11,11 @@ weights is sufficient.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from lesionlens.base.array_ops import Array, floats, namespace, sigmoid, to_numpy
+import numpy as np
+from torch import Tensor
+
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
@@ -23,7 +26,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.perturbation_order import Subset
-from lesionlens.network.pass_output import PassOutput
+from lesionlens.network.model import AttentionTrace
 
 CAVITY_NOTICE = (
     "The resection cavity is outlined where its probability is at least .5; this probability is "
@@ -52,6 +55,20 @@ def members_of(perturbation: InputPerturbation, visible: Subset) -> list[InputPe
     return [replace(perturbation, keep=keep) for keep in keeps]
 
 
+class PassOutput(NamedTuple):
+    """Output of one pass for inference; B is 1 where it is traced."""
+
+    logits: Tensor
+    """(B, R, I, J, K), as in `network.model.LensOutput`."""
+    attention: Tensor
+    """(B, R, I, J, K); sums to one."""
+    trace: AttentionTrace | None
+    """None if it was not requested."""
+    classes: Tensor | None
+    """(B, 3, I, J, K) at 1/2 of the padded grid: probability of each `LesionClass`; None without
+    lesion queries, and if no trace was requested."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EnsembleOutput:
     """The first pass over the whole brain, averaged over the ensemble."""
@@ -59,9 +76,9 @@ class EnsembleOutput:
     network_input: NetworkInput
     all_sequences: PassOutput
     """Pass with all sequences, with its trace and attention."""
-    logits: Array
+    logits: Tensor
     """(3, I, J, K): mean logits of the regions."""
-    cavity_probability: Array | None
+    cavity_probability: Tensor | None
     """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
 
     @property
@@ -83,9 +100,9 @@ class EnsembleOutput:
             0 to 1; 1 without whole tumour.
         """
         grid = self.network_input.grid
-        whole_tumour = to_numpy(sigmoid(self.logits[:1])) >= threshold
+        whole_tumour = self.logits[:1].sigmoid().cpu().numpy() >= threshold
         matrices = separable.matrices(quick.grid, grid, antialias=False)
-        outlined = separable.apply(quick.probability, matrices) >= threshold
+        outlined = separable.apply_numpy(quick.probability, matrices) >= threshold
         return float(outlined[whole_tumour].mean()) if whole_tumour.any() else 1.0
 
 
@@ -93,12 +110,12 @@ def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | Non
     """Return class probabilities from the lesion queries, if the network has them."""
     if out.classes is None:
         return None
-    probabilities = to_numpy(floats(out.classes[0]))
+    probabilities = np.asarray(out.classes[0].float().cpu().numpy())
     i, j, k = probabilities.shape[1:]
     return ClassProbabilities(probabilities, grid.scaled(2, (i, j, k)))
 
 
-def cavity_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
+def cavity_probability(out: PassOutput, mirrored: PassOutput) -> Tensor | None:
     """Return the (1, I, J, K) mean of two passes, the second mirrored; None without that channel.
 
     The three regions' temperatures do not apply to it.
@@ -106,6 +123,6 @@ def cavity_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
     if out.logits.shape[1] == len(Region):
         return None
     original, reflected = (
-        sigmoid(floats(output.logits[0, len(Region) :])) for output in (out, mirrored)
+        output.logits[0, len(Region) :].float().sigmoid() for output in (out, mirrored)
     )
-    return (original + namespace(original).flip(reflected, (1,))) / 2
+    return (original + reflected.flip(1)) / 2

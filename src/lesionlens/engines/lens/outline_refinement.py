@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
 
-from lesionlens.base.array_ops import Array, logit, namespace, sigmoid
 from lesionlens.base.geometry import Floats, Mask, bounding_box
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.numerics import logit
 from lesionlens.engines import separable
 
 _STRENGTH = 0.5  # weight of a ratio, as neighbouring voxels are not independent
@@ -76,7 +79,7 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     brain_mask = within.astype(np.float32)
     lesion = _ramp(cut[0]) * brain_mask
     references = ((present, brain_mask), (present, lesion), (present & _UPTAKE, lesion))
-    soft = separable.smooth(_ramp(cut), _REACH_VOX)
+    soft = separable.smooth(torch.from_numpy(_ramp(cut)), _REACH_VOX).numpy()
     with ThreadPoolExecutor(len(references)) as pool:
         jobs = [
             pool.submit(
@@ -94,12 +97,11 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     return out
 
 
-def nested_probabilities(logits: Array) -> Array:
+def nested_probabilities(logits: Tensor) -> Tensor:
     """Return probabilities of (3, I, J, K) logits, each at most that of its enclosing region."""
-    outer, core, enhancing = sigmoid(logits)
-    xp = namespace(logits)
-    core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
-    return xp.stack([outer, core, xp.minimum(enhancing, core)])
+    outer, core, enhancing = logits.sigmoid()
+    core = torch.minimum(core, outer)  # much faster than `cummin` along an axis of three
+    return torch.stack([outer, core, torch.minimum(enhancing, core)])
 
 
 def _ramp(probability: Floats) -> Floats:
@@ -121,11 +123,9 @@ def _refine_region(
     near_border = (border_weight > 0) & scanned
     ratio = _fit_gaussians(images, inside, outside).log_ratio(images[:, near_border])
     prior = logit(probability[near_border].astype(float), _EDGE)
-    posterior = sigmoid(
-        prior + _STRENGTH * border_weight[near_border] * ratio.clip(-_LIMIT, _LIMIT)
-    )
+    posterior = expit(prior + _STRENGTH * border_weight[near_border] * ratio.clip(-_LIMIT, _LIMIT))
     refined = probability.copy()
-    refined[near_border] = (probability[near_border] + posterior - sigmoid(prior)).clip(0, 1)
+    refined[near_border] = (probability[near_border] + posterior - expit(prior)).clip(0, 1)
     return refined
 
 

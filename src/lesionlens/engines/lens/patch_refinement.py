@@ -10,17 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
-from lesionlens.base.array_ops import (
-    Array,
-    device_of,
-    namespace,
-    sigmoid,
-    to_device,
-    to_numpy,
-    zeros,
-)
 from lesionlens.base.grid import Grid
 from lesionlens.engines import separable, windows
 from lesionlens.engines.network_input import NetworkInput
@@ -38,20 +31,20 @@ _FADE_VOX = 1.0  # of the first pass: width of the soft border around suspected 
 class WindowPlan:
     """The windows to refine."""
 
-    neighbourhood: Array
-    """(I, J, K) float32 array: 1 within 6 mm of suspected tumour, on the first pass's grid."""
+    neighbourhood: Tensor
+    """(I, J, K) float32 Tensor: 1 within 6 mm of suspected tumour, on the first pass's grid."""
     to_fine: separable.Matrices
     """(3,) arrays: resampling matrices from that grid to the finer one; see `separable`."""
     windows: Sequence[windows.Window]
     """Sequence of Window. On the finer grid."""
 
 
-def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
+def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
     """Plan windows over all suspected tumour.
 
     Parameters
     ----------
-    whole : (I, J, K) array
+    whole : (I, J, K) Tensor
         Whole-tumour logits of the first pass, on `grid`.
     grid, fine : Grid
         Grids of the first pass and of the refinement; axis-aligned, over the same brain.
@@ -62,44 +55,46 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
         Without windows if nothing is suspected.
     """
     to_fine = separable.matrices(grid, fine, antialias=False)
-    suspected = to_numpy(sigmoid(whole)) >= _MIN_PROBABILITY
+    suspected = whole.sigmoid().cpu().numpy() >= _MIN_PROBABILITY
     if not suspected.any():
-        return WindowPlan(zeros(whole.shape, device_of(whole)), to_fine, ())
+        return WindowPlan(torch.zeros(whole.shape, device=whole.device), to_fine, ())
     distance_mm = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
-    neighbourhood = to_device((distance_mm <= _MARGIN_MM).astype(np.float32), device_of(whole))
-    selected = to_numpy(separable.apply(neighbourhood, to_fine)) > HALF
+    neighbourhood = torch.from_numpy((distance_mm <= _MARGIN_MM).astype(np.float32)).to(
+        whole.device
+    )
+    selected = separable.apply(neighbourhood, to_fine).cpu().numpy() > HALF
     return WindowPlan(neighbourhood, to_fine, tuple(windows.over(selected, (_WINDOW_VOX,) * 3)))
 
 
 def refine(
     window_plan: WindowPlan,
-    first_pass_logits: Array,
+    first_pass_logits: Tensor,
     network_input: NetworkInput,
-    outputs: Sequence[tuple[Array, Array]],
-) -> Array:
+    outputs: Sequence[tuple[Tensor, Tensor]],
+) -> Tensor:
     """Blend the network's output of all planned windows.
 
     Parameters
     ----------
-    first_pass_logits : (I, J, K) array
+    first_pass_logits : (I, J, K) Tensor
         Enhancing-tumour logits of the first pass.
     network_input : NetworkInput
         At the finer voxel size.
-    outputs : sequence of pairs of (i, j, k) arrays
+    outputs : sequence of pairs of (i, j, k) Tensors
         For each window the enhancing tumour's logits and its query's attention.
 
     Returns
     -------
-    (2, i, j, k) array
+    (2, i, j, k) Tensor
         On the finer grid: the correction of the logits, and the query's attention, windows weighted
         by their share of the region.
     """
-    device, shape = device_of(first_pass_logits), network_input.grid.shape
-    blend, attention_sum = windows.Blend(shape, device), zeros(shape, device)
+    device, shape = first_pass_logits.device, network_input.grid.shape
+    blend, attention_sum = windows.Blend(shape, device), torch.zeros(shape, device=device)
     for window, (logits, attention) in zip(window_plan.windows, outputs, strict=True):
         blend.add(window, logits)
-        attention_sum[window] += attention * sigmoid(logits).sum()
+        attention_sum[window] += attention * logits.sigmoid().sum()
     faded = separable.smooth(window_plan.neighbourhood, _FADE_VOX)
-    stack = namespace(first_pass_logits).stack
-    coarse_logits, fade = separable.apply(stack([first_pass_logits, faded]), window_plan.to_fine)
-    return stack([(blend.over(coarse_logits, WEIGHT) - coarse_logits) * fade, attention_sum])
+    coarse = torch.stack([first_pass_logits, faded])
+    coarse_logits, fade = separable.apply(coarse, window_plan.to_fine)
+    return torch.stack([(blend.over(coarse_logits, WEIGHT) - coarse_logits) * fade, attention_sum])

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit
 
 from lesionlens.base import geometry
-from lesionlens.base.array_ops import sigmoid, to_numpy
 from lesionlens.base.geometry import TOUCHING, Box, Floats, Mask, relative
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -26,7 +26,7 @@ from lesionlens.base.records.prediction import InputPerturbation, PerturbedPredi
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
-from lesionlens.network.shipped_unet import MULTIPLE
+from lesionlens.network.brain import MULTIPLE
 from lesionlens.network.small_lesions import SPACING_MM, lesion_logit
 
 T1C = list(MrSequence).index(MrSequence.T1C)
@@ -132,9 +132,7 @@ class SmallLesions:
             matrices = separable.matrices(grid, self.network_input.grid, antialias=False)
             i, j, k = self.network_input.grid.shape
             images = images.copy()
-            hidden = (
-                to_numpy(separable.apply(perturbation.hidden.astype(np.float32), matrices)) > 0.5
-            )
+            hidden = separable.apply_numpy(perturbation.hidden.astype(np.float32), matrices) > 0.5
             images[:4, :i, :j, :k][:, hidden] = 0
         scored = []
         for window, members in _windows(self.lesions, images.shape[1:]):
@@ -156,15 +154,13 @@ class SmallLesions:
         coarser = bool(target.spacing_mm[0] > SPACING_MM)
         matrices = separable.matrices(self.network_input.grid, target, antialias=coarser)
         i, j, k = (m[:, side] for m, side in zip(matrices, lesion.box, strict=True))
-        return to_numpy(separable.apply(np.ascontiguousarray(values), (i, j, k)))
+        return separable.apply_numpy(np.ascontiguousarray(values), (i, j, k))
 
 
-def search_notice(count: int) -> str:
-    """Return the notice of a result to which the search added `count` lesions."""
-    return (
-        f"{count} region(s) were added by the search for small enhancing lesions at higher "
-        "resolution; the attention maps are from another network and may not show them"
-    )
+SEARCH_NOTICE = (
+    "The search for small enhancing lesions at higher resolution added to the outlines; the "
+    "attention maps are from another network and may not show what it added"
+)
 
 
 class LastSearch(NamedTuple):
@@ -186,8 +182,8 @@ def search(network_input: NetworkInput, first_pass_logits: Floats) -> SmallLesio
         Logits of whole tumour and core by the other network, on the same grid.
     """
     shape = network_input.grid.shape
-    brain = to_numpy(network_input.brain)
-    images = np.concatenate([to_numpy(network_input.channels)[0], brain]).astype(np.float32)
+    brain = network_input.brain.cpu().numpy()
+    images = np.concatenate([network_input.channels.cpu().numpy()[0], brain]).astype(np.float32)
     images = np.pad(images, [(0, 0), *((0, -n % MULTIPLE) for n in shape)])
     i, j, k = shape
     voxel_ml = network_input.grid.voxel_ml
@@ -269,7 +265,7 @@ def _score(certainty: float, suspicion: float) -> float:
 
 def _probability_inside(lesion: SmallLesion, logit: Floats) -> Floats:
     """Return the probability in a lesion's own voxels, 0 in others."""
-    return np.asarray(np.where(lesion.mask, sigmoid(logit), 0), np.float32)
+    return np.asarray(np.where(lesion.mask, expit(logit), 0), np.float32)
 
 
 def _windows(

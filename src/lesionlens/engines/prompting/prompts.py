@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit
 
-from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import (
     Box,
     Floats,
@@ -25,6 +25,7 @@ from lesionlens.base.geometry import (
     relative,
 )
 from lesionlens.base.labels import Region
+from lesionlens.base.numerics import logit
 from lesionlens.base.records.prompts import (
     CORRECTION_RADIUS_MM,
     Points,
@@ -266,13 +267,13 @@ def _carried_on(
         np.array([side.start for side in box]),
         _UNNAMED_CARRY_WEIGHT if request.region is None else 1.0,
     )
-    return np.asarray(study.brain[box] * sigmoid(logits), np.float32)
+    return np.asarray(study.brain[box] * expit(logits), np.float32)
 
 
 def _blended(brain: Mask, probability: Floats, other_logits: Floats, weight: float) -> Floats:
     """Blend a probability with other logits in the brain."""
     logits = (1 - weight) * logit(probability, _MIN_PROBABILITY) + weight * other_logits
-    return np.asarray(brain * sigmoid(logits), np.float32)
+    return np.asarray(brain * expit(logits), np.float32)
 
 
 def _small_correction(result: CropResult, request: PromptRequest, outline: Mask) -> PromptResponse:

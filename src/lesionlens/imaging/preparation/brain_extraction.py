@@ -26,8 +26,7 @@ from lesionlens.imaging.preparation.brain import (
     may_be_whole,
 )
 from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
-from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
-from lesionlens.network.shipped_unet import MULTIPLE
+from lesionlens.network.brain import MULTIPLE, SPACING_MM, brain_logits, scaled
 
 METHOD = "built-in network"
 FINER = 2
@@ -74,7 +73,7 @@ def logits_of(images: Sequence[Floats]) -> Generator[Floats, None, None]:
         padding = [-length % MULTIPLE for length in image.shape]
         pads = [(extra // 2, extra - extra // 2) for extra in padding]
         enlarged = np.pad(image.astype(np.float32, copy=False), pads)
-        padded.append(scaled(enlarged.clip(0)[None, None])[0, 0])
+        padded.append(scaled(enlarged.clip(0)))
         extents = zip(pads, image.shape, strict=True)
         crops.append(tuple(slice(before, before + length) for (before, _), length in extents))
     for logit, crop in zip(brain_logits(padded), crops, strict=True):

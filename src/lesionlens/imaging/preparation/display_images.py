@@ -11,10 +11,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.numerics import robust_spread
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import SILENT, RunContext

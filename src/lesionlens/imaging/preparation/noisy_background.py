@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
+from lesionlens.base.numerics import robust_spread
 from lesionlens.imaging.preparation.brain import BrainMask, fill_holes, largest
 from lesionlens.imaging.preparation.resampling import block_means, resample_mask
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.polynomials import quadratic, weighted_fit
+from lesionlens.base.numerics import quadratic, weighted_fit
 
 STRONG = (2.6, 3.4)
 """Ratio of the field within the brain (98th over 2nd percentile) at which correction begins and at

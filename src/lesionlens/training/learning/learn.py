@@ -161,7 +161,7 @@ def learn(
     _check_same(job.out, parent_info.sha256, recipe)
     _inherit_split(job.out, gathered, WeightsStore(), parent_info.sha256)
     cases = RealCases(signed_cases, job.out, recipe, context.part(0, 0.1))
-    use_threads(job.network.threads, "lens")
+    use_threads(job.network.threads)
     processes = ProcessGroup(choose(job.network.device))
 
     def report(event: TrainEvent) -> None:

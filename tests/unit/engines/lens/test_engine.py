@@ -15,11 +15,11 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import gradcam, network_input, pass_cache
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.lens import method, patch_refinement
+from lesionlens.engines.lens import engine as lens_engine
+from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.lens.engine import EVERYTHING, PRELIMINARY, LensEngine
 from lesionlens.engines.lens.ensemble import EnsembleOutput
-from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
 from lesionlens.engines.perturbation_order import fine_inputs, for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -427,7 +427,7 @@ def test_the_input_is_prepared_by_one_thread_whatever_is_asked_first(
         used.append(torch.get_num_threads())
         return prepare(*given, robust=robust)
 
-    for module in (pass_cache, method):
+    for module in (pass_cache, lens_engine):
         monkeypatch.setattr(module, "make_network_input", watched)
     torch.set_num_threads(3)
     try:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.grid import Grid
@@ -20,6 +21,7 @@ from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.weights_metadata import WeightsNotes
 
+CPU = torch.device("cpu")
 SHAPE = (60, 66, 56)
 SEAT = np.array([20, 36, 28])
 RADIUS_MM = 3.5
@@ -58,7 +60,7 @@ def _reads_brightness(monkeypatch):
 
 
 def searched(study, known=NOTHING):
-    fine = make_network_input(study, network.SPACING_MM, None)
+    fine = make_network_input(study, network.SPACING_MM, CPU)
     return small_lesions.search(fine, np.full((2, *fine.grid.shape), known, np.float32))
 
 
@@ -73,7 +75,7 @@ def added(found, study):
 
 
 def perturbed(found, study, *asked):
-    grid = make_network_input(study, 3.0, None).grid
+    grid = make_network_input(study, 3.0, CPU).grid
     empty = np.zeros((len(asked), *grid.shape), np.float32)
     return found.perturb(PerturbedPrediction(empty, grid), asked)
 
@@ -125,7 +127,7 @@ def test_a_core_that_the_other_network_outlines_in_a_large_tumour_stays_as_it_is
 
 def test_a_lesion_in_a_small_outline_is_added():
     study = study_with(SEAT)
-    fine = make_network_input(study, network.SPACING_MM, None)
+    fine = make_network_input(study, network.SPACING_MM, CPU)
     at = np.rint(fine.grid.to_voxel(study.working.to_mm(SEAT)))
     known = np.where(ball(at, 4, fine.grid.shape), 3.0, NOTHING).astype(np.float32)
     assert small_lesions.search(fine, np.stack([known, known])) is not None
@@ -178,7 +180,7 @@ def test_at_the_brains_surface_a_lesion_ends_with_the_brain():
 
 def test_what_is_hidden_is_not_seen():
     study = study_with(SEAT)
-    grid = make_network_input(study, 3.0, None).grid
+    grid = make_network_input(study, 3.0, CPU).grid
     at = np.rint(grid.to_voxel(study.working.to_mm(SEAT)))
     hidden = ball(at, 3, grid.shape)
     asked = (InputPerturbation(hidden=hidden), InputPerturbation(hidden=hidden[::-1].copy()))

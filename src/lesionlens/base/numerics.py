@@ -1,9 +1,10 @@
-"""Weighted polynomial fits of smooth fields over a volume."""
+"""Polynomial fits of smooth fields, a robust deviation, log odds."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 
 def quadratic(*axes: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -35,3 +36,19 @@ def weighted_fit(
     """Return (T,) coefficients: the weighted least-squares fit of (N, T) rows to (N,) values."""
     weighted = (rows * weights[:, None]).T.astype(np.float64)
     return np.asarray(np.linalg.lstsq(weighted @ rows, weighted @ values, rcond=None)[0], float)
+
+
+def robust_spread(values: NDArray[np.floating]) -> float:
+    """Return the standard deviation estimated from the median absolute deviation.
+
+    Examples
+    --------
+    >>> round(robust_spread(np.array([1.0, 2.0, 3.0, 4.0, 900.0])), 4)
+    1.4826
+    """
+    return 1.4826 * float(np.median(np.abs(values - float(np.median(values)))))
+
+
+def logit(probability: NDArray[np.floating], eps: float) -> NDArray[np.floating]:
+    """Return log(p / (1 - p)), with p clipped to [eps, 1 - eps]."""
+    return np.asarray(special.logit(np.clip(probability, eps, 1 - eps)))
