@@ -12,6 +12,7 @@ import sys
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lesionlens.network.weights import load_chosen
 
@@ -23,6 +24,7 @@ class Logits(nn.Module):
         super().__init__()
         self.network = network
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
         """(1, 8, I, J, K) to (1, 3, I, J, K)."""
         logits: Tensor = self.network(x, lesions=False).logits
