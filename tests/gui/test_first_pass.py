@@ -19,7 +19,7 @@ def looked(loaded, result, first, qtbot, monkeypatch):
     """A panel whose analysis has told its first pass and waits; and what lets it go on."""
     go_on = threading.Event()
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         first(looks)
         while not go_on.wait(0.02):
             context.check("network")
@@ -70,7 +70,7 @@ def test_a_first_pass_that_is_not_shown_leaves_the_overlay_alone(
     """While a study was analysed again, the overlay came on over the reader's own read."""
     looks, seen = first, []
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         first(looks)
         return result
 

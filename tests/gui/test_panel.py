@@ -715,7 +715,7 @@ def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
 def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, monkeypatch):
     go_on = threading.Event()
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         go_on.wait(PATIENCE_MS / 1000)
         return result
 
@@ -837,52 +837,17 @@ def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtb
     assert not reviewed.session.state.review.events
 
 
-def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
-    asked = []
-
-    def lens(study, options, *, context, first):
-        asked.append(options.stripper)
-        return result
-
-    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
-    block = loaded.preparation
-    assert block.isVisibleTo(loaded)
-    brain = control(block, "Brain extraction method")
-    assert not brain.isVisibleTo(loaded)
-    control(block, "Preparation").click()
-    assert brain.isVisibleTo(loaded)
-    brain.setCurrentIndex(brain.findData("own"))
-    brain.activated.emit(brain.currentIndex())
-    assert "Preparation: built-in" in reads(block)
-    assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
-    control(loaded.run, "Analyse").click()
-    wait(qtbot, loaded)
-    assert asked == ["own"]
-
-
 def test_preferences_changed_while_a_study_is_open_are_shown_at_once(loaded):
     settings = get_plugin_settings("lesionlens")
-    settings.preparation.brain_extraction = "own"
     settings.review.opacity = 0.3
-    assert "Preparation: built-in" in reads(loaded.preparation)
     assert loaded.session.defaults.opacity == 0.3
-
-
-def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
-    monkeypatch.setattr(
-        "lesionlens.imaging.preparation.skull_stripping.installed", lambda: ("synthstrip",)
-    )
-    panel.preparation.show_preferences(read_preferences())
-    box = control(panel.preparation, "Brain extraction method")
-    enabled = {box.itemData(n): box.model().item(n).isEnabled() for n in range(box.count())}
-    assert enabled == {"auto": True, "own": True, "hd-bet": False, "synthstrip": True}
 
 
 def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot, monkeypatch):
     here = threading.current_thread()
     ran = []
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         ran.append(threading.current_thread())
         context.progress("focus", 0.5)
         return result
@@ -903,7 +868,7 @@ def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarde
     """ "Another study is open" was the reason, and none was."""
     closed = threading.Event()
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         closed.wait()
         return result
 

@@ -104,7 +104,7 @@ def test_a_study_with_unsaved_decisions_goes_on_being_analysed(
     """The disk was full: the study stayed, and its analysis of minutes had been cancelled."""
     go_on = threading.Event()
 
-    def lens(study, options, *, context, first):
+    def lens(study, *, context, first):
         while not go_on.wait(0.02):
             context.check("network")
         return result

@@ -27,7 +27,7 @@ def analyze(
     out: options.Out,
     source: Source = SOURCE,
     engine_choice: Engine = DEFAULT_ENGINE,
-    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
+    brain_mask: options.BrainMask = None,
     layout: options.Layouts = options.ResultLayout.OWN,
     export_options: Annotated[ExportOptions, Group(FileOptions, {"include_unaccepted"})] = FILES,
     prior: options.Prior = None,
@@ -49,12 +49,14 @@ def analyze(
             prior, prior_study, opened_study, same_patient=source.same_patient
         )
         documents = options.superseded(supersedes, opened_study)
-        prepare = options.preparation(brain_extraction)
+        from lesionlens.imaging.preparation.prepare import PrepareOptions
         from lesionlens.results.lens import Lens
 
         lens = Lens(engine=engine_choice.start_loading())
-        analysis = lens(opened_study, prepare, context=context).analysis
-        analysis = comparison.compare(analysis, located_prior, lens, prepare, context)
+        analysis = lens(
+            opened_study, PrepareOptions(brain_mask=brain_mask), context=context
+        ).analysis
+        analysis = comparison.compare(analysis, located_prior, lens, context)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=export_options, run=run)

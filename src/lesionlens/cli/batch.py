@@ -48,7 +48,6 @@ def batch(
         typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
     engine_choice: Engine = DEFAULT_ENGINE,
-    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     layout: options.Layouts = options.ResultLayout.OWN,
     export_options: Annotated[
         ExportOptions, Group(FileOptions, {"evidence", "include_unaccepted"})
@@ -80,8 +79,7 @@ def batch(
         from lesionlens.site.cohort.table import check_tables, unread_result_notes, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
-        options.preparation(brain_extraction)
-        choice = CohortChoice(engine_choice, brain_extraction.value, export_options)
+        choice = CohortChoice(engine_choice, export_options)
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.study import Study
-    from lesionlens.imaging.preparation.prepare import PrepareOptions
     from lesionlens.results.export.report_texts import ReportTexts
     from lesionlens.results.lens import Lens
     from lesionlens.results.review.prior import LocatedPrior
@@ -49,7 +48,6 @@ def compare(
     analysis: Analysis,
     located_prior: LocatedPrior | None,
     lens: Lens,
-    options: PrepareOptions,
     context: RunContext,
 ) -> Analysis:
     """Compare an analysis with the prior examination, if there is one."""
@@ -62,9 +60,9 @@ def compare(
     context.progress("opening the prior examination", 0.0)
 
     def analyse(study: Study) -> Analysis:
-        return lens(study, options, context=context).analysis
+        return lens(study, context=context).analysis
 
-    prior = open_prior(located_prior, context, options, analyse)
+    prior = open_prior(located_prior, context, analyse)
     context.progress("comparing with the prior examination", 0.5)
     return followup.compare(analysis, examination_of(analysis.study), prior, context=context)
 

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis, Document
     from lesionlens.base.records.study import Study
     from lesionlens.base.run_context import RunContext
-    from lesionlens.imaging.preparation.prepare import PrepareOptions
-
-
-class Stripping(StrEnum):
-    """Brain extraction method; the members of `preparation.skull_stripping`, loaded when used."""
-
-    AUTO = "auto"
-    OWN = "own"
-    HD_BET = "hd-bet"
-    SYNTHSTRIP = "synthstrip"
 
 
 class ResultLayout(StrEnum):
@@ -51,11 +41,10 @@ Weights = Annotated[
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N, xpu, xpu:N or mps.", metavar="DEVICE")
 ]
-BrainExtraction = Annotated[
-    Stripping,
+BrainMask = Annotated[
+    Path | None,
     typer.Option(
-        help="Brain extraction method; auto: the built-in one, or an installed program if the "
-        "built-in method's mask is doubtful."
+        help="NIfTI mask of the brain, from any tool, in the frame of the reference.", metavar="F"
     ),
 ]
 Layouts = Annotated[
@@ -99,22 +88,6 @@ Convention = Annotated[
     str | None, typer.Option(help="Label convention, as for `evaluate`.", metavar="NAME|FILE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
-
-
-def preparation(stripping: Stripping) -> PrepareOptions:
-    """Return the preparation options; a named program must be installed.
-
-    Raises
-    ------
-    MissingPluginError
-        That program is not installed.
-    """
-    from lesionlens.imaging.preparation import skull_stripping
-    from lesionlens.imaging.preparation.prepare import PrepareOptions
-
-    if stripping is not Stripping.AUTO:
-        skull_stripping.identity(stripping.value)
-    return PrepareOptions(stripper=stripping.value)
 
 
 def check_layout(out: Path, layout: ResultLayout) -> Path:

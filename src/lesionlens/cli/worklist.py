@@ -183,7 +183,6 @@ def ahead(
         typer.Option("--while-open", help="Stop when standard input is closed (for programs)."),
     ] = False,
     engine_choice: Engine = DEFAULT_ENGINE,
-    brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
 ) -> CommandOutput:
     """Analyse the studies of a list in advance, the next ones first.
 
@@ -196,8 +195,7 @@ def ahead(
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.background_analysis import lower_priority, run_ahead
 
-    options.preparation(brain_extraction)
-    choice = CohortChoice(engine_choice, brain_extraction.value)
+    choice = CohortChoice(engine_choice)
     STOP.record_only()
     lower_priority()
     if while_open:

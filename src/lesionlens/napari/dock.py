@@ -248,7 +248,6 @@ class LesionLens(Panel):
         preferences, session = read_preferences(), self.session
         session.defaults = replace(session.defaults, opacity=preferences.opacity)
         self.views.set_wheel(zooms=preferences.wheel_zooms)
-        self.preparation.show_preferences(preferences)
 
     def _on_order(self) -> None:
         self.actions_.prompting.end_stroke()

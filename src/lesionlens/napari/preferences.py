@@ -11,8 +11,6 @@ from lesionlens.base.errors import ConfigError, MissingPluginError
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.imaging.preparation import skull_stripping
-from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.site.worklist.site_policy import unaided_first_required
 
@@ -36,8 +34,6 @@ class Preferences:
     """Whether opening a study opens the panel."""
     wheel_zooms: bool = False
     """Whether the wheel zooms and Ctrl+wheel scrolls, instead of the reverse."""
-    brain_extraction: str = skull_stripping.AUTO
-    """auto, own, or a program of `preparation.skull_stripping`."""
     tune_process: bool = False
     """Whether garbage collector, allocator and pint of the napari process may be tuned."""
     sentence_template: str = ""
@@ -48,11 +44,6 @@ class Preferences:
     site_problem: str = ""
     """Why the site's settings cannot be used; *Unaided first*, which they may require, then holds.
     """
-
-    @property
-    def preparation(self) -> PrepareOptions:
-        """Preparation options."""
-        return PrepareOptions(stripper=self.brain_extraction)
 
     @property
     def engine(self) -> EngineChoice:
@@ -92,7 +83,6 @@ def read_preferences() -> Preferences:
         device=engine.device.strip() or "auto",
         open_panel=bool(review.open_panel),
         wheel_zooms=str(review.wheel) == "zoom",
-        brain_extraction=str(settings.preparation.brain_extraction),
         tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
         sentence_template=review.sentence_template.strip(),
         unaided_first=bool(review.unaided_first) or required,
@@ -128,7 +118,7 @@ def _disabled_error() -> MissingPluginError:
 def preference_events() -> tuple[EmitterGroup, ...]:
     """Return napari's events of changed settings."""
     settings = _settings()
-    return tuple(group.events for group in (settings.review, settings.engine, settings.preparation))
+    return tuple(group.events for group in (settings.review, settings.engine))
 
 
 def _policy() -> tuple[bool, str]:
@@ -137,11 +127,6 @@ def _policy() -> tuple[bool, str]:
         return unaided_first_required(), ""
     except ConfigError as error:
         return True, f"{error} Until then every study is read unaided first."
-
-
-def keep_preparation(brain_extraction: str) -> None:
-    """Store the preparation settings."""
-    _settings().preparation.brain_extraction = brain_extraction
 
 
 def store_reader(name: str) -> None:

@@ -2,7 +2,7 @@
 
 The network, trained on synthetic images of random contrast (`network.brain`,
 `research/training/train_brain.py`), segments each sequence separately, and the logits are
-averaged. HD-BET or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
+averaged.
 """
 
 from __future__ import annotations

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import (
-    brain_extraction,
-    cache,
-    noisy_background,
-    skull_stripping,
-)
+from lesionlens.imaging.preparation import brain_extraction, cache, noisy_background
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
 from lesionlens.imaging.preparation.dark_tissue import report_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
-from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.resampling import HALF, resample, resample_mask
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.voxels import read_voxels
 
 MIN_BRAIN_SHARE = 0.03
 """Minimum share of a stripped scan's outline that must look like brain."""
@@ -36,15 +33,40 @@ seven heads after any half turn."""
 def find_brain(draft: Draft, context: RunContext) -> None:
     """Add a brain mask and its grid to the draft."""
     loaded, reference = draft.loaded, draft.reference
+    if draft.options.brain_mask is not None:
+        _use_mask_file(draft, Path(draft.options.brain_mask))
+        return
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
         _use_outline(draft, stripped, context)
         return
     if draft.options.strip:
-        _use_extracted(draft, _choose_brain(draft, context))
+        _use_extracted(draft, _cached_brain(draft, context))
         return
     draft.add_step(StepName.BRAIN, None, "Skipped on request.", done=False)
     draft.mask = Volume(loaded[reference].values > 0, draft.native)
+
+
+def _use_mask_file(draft: Draft, path: Path) -> None:
+    """Use a mask of the brain on any grid in the millimetres of the reference.
+
+    Raises
+    ------
+    ReadError, UnusableInputError
+        The file is no NIfTI volume, or none of its mask lies in the reference's field of view.
+    """
+    grid = read_header(path).grid
+    mask = read_voxels(path, grid.shape) > HALF
+    volume_ml = draft.native.volume_ml(resample_mask(mask, grid, draft.native))
+    if not volume_ml:
+        raise UnusableInputError(
+            f"The brain mask {path.name!r} covers nothing of the reference, "
+            f"{draft.reference.display_name}.",
+            hint="Name a mask that was drawn on this study.",
+        )
+    message = f"The brain mask {path.name!r} was used: {volume_ml:.0f} ml."
+    draft.add_step(StepName.BRAIN, draft.reference, message, figure=volume_ml, on_request=True)
+    draft.mask = Volume(mask, grid)
 
 
 def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> None:
@@ -81,7 +103,7 @@ def _brain_of_head(
     if content.brain >= MIN_BRAIN_SHARE:
         if not content.may_be_head or _is_rotated_brain(scan, context):
             return None
-        brain = _choose_brain(draft, context)
+        brain = _cached_brain(draft, context)
         if brain.mask.any() and brain.doubt is None:
             return brain
     if not draft.options.checks:
@@ -110,40 +132,20 @@ def _is_rotated_brain(scan: Loaded, context: RunContext) -> bool:
     return False
 
 
-def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
-    """Extract the brain by the chosen method; "auto" uses a program if the mask is doubtful."""
-    auto = draft.options.stripper == skull_stripping.AUTO
-    method = skull_stripping.BUILT_IN if auto else draft.options.stripper
-    mask = _cached_brain(draft, method, context)
-    programs = skull_stripping.installed() if auto and mask.doubt else ()
-    if not programs:
-        return mask
-    try:
-        alternative = _cached_brain(draft, programs[0], context)
-    except ResourceError as error:
-        draft.notices.append(f"The brain mask is doubtful, and {programs[0]} did not help: {error}")
-        return mask
-    method = f"{alternative.method}, because the built-in method's mask was doubtful ({mask.doubt})"
-    return replace(alternative, method=method)
-
-
-def _cached_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
-    """Extract the brain, or load the cached mask of the same voxels and method."""
-    key = _brain_key(draft, method) if draft.options.cache else None
+def _cached_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
+    """Extract the brain, or load the cached mask of the same voxels."""
+    key = _brain_key(draft) if draft.options.cache else None
     form = brains.form(draft.native.frame_uid)
-    return cache.cached(key, lambda: _extract_brain(draft, method, context), form)
+    return cache.cached(key, lambda: _extract_brain(draft, context), form)
 
 
-def _brain_key(draft: Draft, method: str) -> str:
+def _brain_key(draft: Draft) -> str:
     volumes = {s.value: (i.digest(), i.moved_grid().affine) for s, i in draft.loaded.items()}
-    return cache.key_of(volumes, f"brain {draft.reference} {skull_stripping.identity(method)}")
+    return cache.key_of(volumes, f"brain {draft.reference}")
 
 
-def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
-    """Extract the brain: the built-in network uses every sequence, a program the reference only."""
-    if method != skull_stripping.BUILT_IN:
-        values = draft.loaded[draft.reference].values
-        return skull_stripping.strip(method, values, draft.native, context=context)
+def _extract_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
+    """Extract the brain by the built-in network, from every sequence."""
     grid = brain_extraction.reading_grid(draft.native)
     images = {
         s: resample(scan.values, scan.series.grid, grid, moved=scan.reference_to_sequence)
@@ -156,7 +158,7 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
     """Use the brain as extracted from a head, or its outline if only noise surrounds it."""
     scan = draft.loaded[draft.reference]
     outline = None
-    if brain.mask.any() and draft.options.stripper not in skull_stripping.PROGRAMS:
+    if brain.mask.any():
         images = [scan.values, *_values_on_its_grid(draft, scan)]
         outline = noisy_background.outline_in_noise(images, scan.series.grid, brain)
     if outline is None:
@@ -183,10 +185,7 @@ def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
     if not brain.mask.any():
         raise _no_brain_error(f"{brain.method}: {brain.doubt}", draft)
     message = f"{brain.method}: {brain.volume_ml:.0f} ml."
-    on_request = draft.options.strip and draft.options.stripper in skull_stripping.PROGRAMS
-    draft.add_step(
-        StepName.BRAIN, draft.reference, message, figure=brain.volume_ml, on_request=on_request
-    )
+    draft.add_step(StepName.BRAIN, draft.reference, message, figure=brain.volume_ml)
     if brain.doubt:
         draft.notices.append(f"The brain mask is doubtful: {brain.doubt}. Check it by eye.")
     draft.mask = Volume(brain.mask, brain.grid)
@@ -198,8 +197,7 @@ def _no_brain_error(reason: str, draft: Draft) -> UnusableInputError:
     return UnusableInputError(
         found=". ".join((f"no brain in the scan ({reason})", *earlier_notices)),
         expected="an MR scan of a brain, with or without its skull",
-        next_step="Choose the series that shows the head; if this one does, install SynthStrip "
-        "or HD-BET and name it with --brain-extraction",
-        in_window="Choose the series that shows the head; if this one does, install SynthStrip "
-        "or HD-BET and choose it as brain extraction",
+        next_step="Choose the series that shows the head; if this one does, name a mask of its "
+        "brain with --brain-mask",
+        in_window="Choose the series that shows the head",
     )

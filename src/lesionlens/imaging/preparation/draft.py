@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparationStep, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache, skull_stripping
+from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.preparation.resampling import permuted_voxels
 
@@ -32,10 +32,9 @@ class PrepareOptions:
     strip: bool = True
     """Extract the brain with a network if the skull is present. Otherwise the whole head counts as
     brain: sides and lobes are unknown, and the checks of the images are unreliable."""
-    stripper: str = skull_stripping.AUTO
-    """"own", an installed program (a name in `skull_stripping.PROGRAMS`), or "auto": the built-in
-    method, and an installed program if its mask is doubtful.
-    """
+    brain_mask: str | Path | None = None
+    """A NIfTI file of the brain as any tool outlined it, in the millimetres of the reference; used
+    in place of the built-in method."""
     checks: bool = True
     """Check the quality of the images."""
     sides: bool = True
@@ -46,14 +45,7 @@ class PrepareOptions:
     """Use and write cached registrations and brain masks."""
 
     def __post_init__(self) -> None:
-        """Refuse a method that does not exist, also where no brain is extracted, and no size."""
-        methods = (skull_stripping.AUTO, skull_stripping.BUILT_IN, *skull_stripping.PROGRAMS)
-        if self.stripper not in methods:
-            raise UnusableInputError(
-                found=f"{brief(self.stripper)} as brain extraction",
-                expected=f"one of {', '.join(methods)}",
-                next_step="Name one of them",
-            )
+        """Refuse voxels of no size."""
         if not 0.1 <= self.edge_mm <= 100.0:
             raise UnusableInputError(
                 found=f"voxels of {self.edge_mm:g} mm for the working grid",

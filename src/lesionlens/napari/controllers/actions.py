@@ -172,9 +172,7 @@ class Actions(
         def task(context: RunContext) -> Any:
             context.progress("loading the network", 0.0)
             lens = self.loaded_lens.load(preferences.engine)
-            result = lens(
-                study, preferences.preparation, context=context, first=self.jobs.emit_partial
-            )
+            result = lens(study, context=context, first=self.jobs.emit_partial)
             context.progress("preparing the overlays", 0.0)
             return result, overlays_of(result.analysis)
 

@@ -32,7 +32,7 @@ class AheadProcess:
         command = [
             sys.executable, "-P",  # imports nothing from the working folder
             "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
-            "--device", preferences.device, "--brain-extraction", preferences.brain_extraction,
+            "--device", preferences.device,
         ]  # fmt: skip
         try:
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends

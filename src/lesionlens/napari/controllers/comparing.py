@@ -26,7 +26,6 @@ from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition
 from lesionlens.napari.model.wording.followup import missing_sequence_text
-from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.log import ReviewLog
@@ -76,12 +75,11 @@ class ComparingActs(MarkActs):
                 "Analyse the study first: the earlier one is registered to its result."
             )
         reader = self.read_controller.current.reader or ""
-        options = read_preferences().preparation
 
         def task(context: RunContext) -> tuple[Analysis, ComparisonImages]:
             context.progress("looking for the earlier examination", 0.0)
             located = find_prior(path, analysis.study, study, same_patient=same_patient)
-            prior = _with_decisions(open_prior(located, context, options), reader)
+            prior = _with_decisions(open_prior(located, context), reader)
             context.progress("registering it to this one", 0.0)
             current = examination_of(analysis.study)
             compared = compare(analysis, current, prior, context=context.quiet())

@@ -27,7 +27,7 @@ class ListResults:
         """Store an analysis of a study in the list's folder, without waiting for it."""
 
         def store() -> bool:
-            choice = CohortChoice(preferences.engine, preferences.brain_extraction)
+            choice = CohortChoice(preferences.engine)
             return background_analysis.store_result(folder, name, analysis, choice)
 
         self._unstored.append((name, submit(self._pool, store)))

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.draft import PrepareOptions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, has_result, read_entry
 from lesionlens.napari.qt.threads import submit
 from lesionlens.results.review.reopen import is_result
@@ -23,8 +22,6 @@ _CANCEL_POLL_S = 0.1
 class _PrefetchedStudy(NamedTuple):
     name: str
     """Name of the study in its list."""
-    options: PrepareOptions
-    """Options with which it is prepared."""
     opened: Future[OpenedStudy]
 
 
@@ -40,16 +37,15 @@ class NextStudy:
         """Whether a study was, or is being, read in advance."""
         return self._prefetched is not None
 
-    def read(self, entry: StudyEntry, result: Path, options: PrepareOptions) -> None:
+    def read(self, entry: StudyEntry, result: Path) -> None:
         """Read a study, and its result if there is one."""
-        opened = submit(self._pool, read_entry, entry, result, options, SILENT)
-        self._prefetched = _PrefetchedStudy(entry.name, options, opened)
+        opened = submit(self._pool, read_entry, entry, result, SILENT)
+        self._prefetched = _PrefetchedStudy(entry.name, opened)
 
     def read_task(
         self,
         entry: StudyEntry,
         result: Path,
-        options: PrepareOptions,
         on_images: Callable[[OpenedStudy], object],
         *,
         same_patient: bool = False,
@@ -58,7 +54,7 @@ class NextStudy:
 
         Parameters as for `read_entry`.
         """
-        future = self.take(entry.name, options)
+        future = self.take(entry.name)
 
         def task(context: RunContext) -> OpenedStudy:
             if future is not None:
@@ -68,14 +64,14 @@ class NextStudy:
                     opened = future.result()
                     if opened.result is not None or not is_result(result):
                         return opened
-            return read_entry(entry, result, options, context, on_images, same_patient=same_patient)
+            return read_entry(entry, result, context, on_images, same_patient=same_patient)
 
         return task
 
-    def take(self, name: str, options: PrepareOptions) -> Future[OpenedStudy] | None:
-        """Return the study if it is the named one with these options; none is held afterwards."""
+    def take(self, name: str) -> Future[OpenedStudy] | None:
+        """Return the study if it is the named one; none is held afterwards."""
         prefetched, self._prefetched = self._prefetched, None
-        if prefetched is None or (prefetched.name, prefetched.options) != (name, options):
+        if prefetched is None or prefetched.name != name:
             return None
         return prefetched.opened
 
@@ -89,7 +85,7 @@ class NextStudy:
         """Whether the study was read before its result arrived in the folder of the list."""
         if self._prefetched is None or not self._prefetched.opened.done():
             return False
-        name, _, opened = self._prefetched
+        name, opened = self._prefetched
         if opened.cancelled() or opened.exception() is not None:
             return False
         return opened.result().result is None and has_result(folder / name)

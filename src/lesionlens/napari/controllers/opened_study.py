@@ -11,7 +11,6 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.draft import PrepareOptions
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.studies.archive import in_dialog
 from lesionlens.napari.qt.jobs import problem_of
@@ -55,7 +54,6 @@ def has_result(folder: Path) -> bool:
 def read_entry(
     entry: StudyEntry,
     result: Path,
-    options: PrepareOptions,
     context: RunContext,
     on_images: Callable[[OpenedStudy], object] = lambda _: None,
     *,
@@ -86,12 +84,10 @@ def read_entry(
     if saved_result is None:
         return opened
     on_images(opened)
-    return replace(opened, result=reopen_result(study, result, options, context))
+    return replace(opened, result=reopen_result(study, result, context))
 
 
-def reopen_result(
-    study: Study, result: Path, options: PrepareOptions, context: RunContext
-) -> tuple[Result, Overlays]:
+def reopen_result(study: Study, result: Path, context: RunContext) -> tuple[Result, Overlays]:
     """Return a saved result of a study and its overlays, without decisions.
 
     Raises
@@ -102,7 +98,7 @@ def reopen_result(
     from lesionlens.napari.model.overlays.maps import overlays_of
     from lesionlens.results.result import Result
 
-    analysed = prepare_and_reopen(result, study, context, options)
+    analysed = prepare_and_reopen(result, study, context)
     if analysed.study is not study:
         raise ReadError(
             found="a result of other series of this study than those that are open",

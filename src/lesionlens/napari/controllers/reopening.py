@@ -53,7 +53,7 @@ def reopen(opener: Opener, path: Path, show: ShowResult) -> bool:
     def task(context: RunContext) -> Any:
         from lesionlens.results.result import Result
 
-        analysis = prepare_and_reopen(path, study, context, preferences.preparation)
+        analysis = prepare_and_reopen(path, study, context)
         if analysis.study is not study:
             return None  # its images are not those that are shown
         return Result(analysis), overlays_of(analysis)

@@ -306,7 +306,6 @@ class WorklistController:
             self._next_study.read_task(
                 row.entry,
                 self._result_of(row),
-                read_preferences().preparation,
                 self.actions.jobs.emit_partial,
                 same_patient=same_patient,
             ),
@@ -424,8 +423,7 @@ class WorklistController:
         row = None if self.session.state.current is None else self.session.neighbour(1)
         if row is None or self._is_to_fetch(row):
             return
-        options = read_preferences().preparation
-        self._next_study.read(row.entry, self._result_of(row), options)
+        self._next_study.read(row.entry, self._result_of(row))
 
     # --- results of the list --------------------------------------------------------------
 
@@ -467,10 +465,9 @@ class WorklistController:
         result = folder / row.entry.name
         if not has_result(result):
             return
-        options = read_preferences().preparation
 
         def task(context: RunContext) -> tuple[Result, Overlays]:
-            return reopen_result(study, result, options, context)
+            return reopen_result(study, result, context)
 
         def on_result(reopened: tuple[Result, Overlays]) -> None:
             if not self._open_requested() and self.actions.session.state.study is study:

@@ -52,7 +52,6 @@ from lesionlens.napari.widgets.parts import (
     show_text,
     stack,
 )
-from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
 from lesionlens.napari.widgets.response_dialog import ResponseDialog
@@ -125,7 +124,6 @@ class Panel(QWidget):
         self.message = MessageBlock()
         self.assign = AssignmentEditor(acts.assign_sequences)
         self.quality = QualityBlock()
-        self.preparation = PreparationBlock()
         self.run = RunBlock(partial(run, "analyse"), acts)
         self.read_block = ReadBlock(acts)
         self.candidates = CandidateBlock(acts, run)
@@ -148,7 +146,7 @@ class Panel(QWidget):
         inner = QWidget()
         blocks = (
             self._site_problem,
-            self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
+            self.empty, self.study, self.quality, self.assign, self.run,
             self.read_block, self.candidates, self.second, self.considered, self.followup,
             self.attention, self._key_clashes,
         )  # fmt: skip
@@ -165,7 +163,7 @@ class Panel(QWidget):
 
     def set_tab_order(self, *views: QWidget) -> None:
         """Set the tab order: views, sequences, *Analyse*, everything else."""
-        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
+        stops = (*views, *self.study.stops(), *self.run.stops())
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
 
@@ -205,7 +203,6 @@ class Panel(QWidget):
         self.study.setVisible(opened)
         self.study.show_screen(screen, model.study)
         self.quality.show_screen(screen)
-        self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
         self._ask(model.query)
         self.run.show_screen(screen)

@@ -26,7 +26,6 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
 from lesionlens.results.review.pairing import OtherStudyError, paired
@@ -235,7 +234,6 @@ def find_prior(
 def open_prior(
     located: LocatedPrior,
     context: RunContext,
-    options: PrepareOptions = DEFAULT_OPTIONS,
     analyse: Analyse | None = None,
 ) -> Prior:
     """Open a prior examination: prepare its images, read its result.
@@ -253,7 +251,7 @@ def open_prior(
         The result is damaged, or of another study.
     """
     if located.result is not None:
-        analysis = prepare_and_reopen(located.result, located.study, context, options)
+        analysis = prepare_and_reopen(located.result, located.study, context)
         return Prior(located.examination, analysis, located.confirmed)
     if analyse is None:
         raise UnusableInputError(

@@ -21,7 +21,6 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import encodable
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.imaging.reading.input_files import input_digests
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.cohort.studies import StudyJob
@@ -59,8 +58,6 @@ class CohortChoice:
     """
 
     engine: EngineChoice = field(default_factory=EngineChoice)
-    stripper: str = "auto"
-    """As in `preparation.draft.PrepareOptions`."""
     files: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -79,8 +76,7 @@ def forget_networks() -> None:
 
 def engine_identity(info: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
-    stripper = "" if choice.stripper == "auto" else choice.stripper
-    parts = (info.name, info.version, info.weights_sha256, stripper)
+    parts = (info.name, info.version, info.weights_sha256)
     return " ".join(part for part in (*parts, *_non_default(choice), *_configs(choice)) if part)
 
 
@@ -98,8 +94,8 @@ def without_file_options(identifier: str) -> str:
 
     Examples
     --------
-    >>> without_file_options("lens 1 0a1b hd-bet hide=date surfaces precision=float32")
-    'lens 1 0a1b hd-bet precision=float32'
+    >>> without_file_options("lens 1 0a1b hide=date surfaces precision=float32")
+    'lens 1 0a1b precision=float32'
     """
     labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}
     return " ".join(part for part in identifier.split(" ") if part.split("=")[0] not in labels)
@@ -167,8 +163,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     study = open_study(job.study, context=context)
     if job.is_new:
         check_result_name(input_digests(study), job.out)
-    options = PrepareOptions(stripper=choice.stripper)
-    result = load_lens(choice.engine)(study, options, context=context)
+    result = load_lens(choice.engine)(study, context=context)
     outcome = _store(job, result.analysis, choice)
     return replace(outcome, seconds=time.perf_counter() - start)
 

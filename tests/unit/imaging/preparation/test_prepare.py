@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -394,10 +395,43 @@ def test_blank_voxels_beside_a_brain_do_not_change_what_a_network_reads(bare, bl
     np.testing.assert_array_equal(cropped.channels, whole.channels)
 
 
-@pytest.mark.parametrize(
-    "wish", [{"stripper": "hdbet"}, {"edge_mm": 0.0}, {"edge_mm": -1.0}, {"edge_mm": np.nan}]
-)
-def test_a_preparation_that_does_not_exist_is_refused(wish):
-    """A misspelt program was ignored for stripped scans; voxels of 0 mm were the scan's fault."""
-    with pytest.raises(UnusableInputError, match=r"as brain extraction|for the working grid"):
-        PrepareOptions(**wish)
+@pytest.mark.parametrize("edge_mm", [0.0, -1.0, np.nan])
+def test_voxels_of_no_size_are_refused(edge_mm):
+    with pytest.raises(UnusableInputError):
+        PrepareOptions(edge_mm=edge_mm)
+
+
+@pytest.mark.parametrize("stripped", [True, False])
+def test_a_mask_of_any_tool_is_the_brain_however_it_is_stored(make_study, tmp_path, stripped):
+    head = make_patient(spacing_mm=4.0, skull=not stripped)
+    study = open_study(make_study(patient=head, sequences={"t1c"}))
+    image = nib.Nifti1Image(head.brain.data.astype(np.uint8), head.brain.grid.affine)
+    found = []
+    for orientation in ("RAS", "LIP", "PSR"):
+        path = tmp_path / f"{orientation}.nii.gz"
+        turn = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(orientation)
+        )
+        image.as_reoriented(turn).to_filename(path)
+        prepared = prepare(study, RunContext(), replace(COARSE, brain_mask=path))
+        found.append(prepared)
+        assert "brain mask" in prepared.steps[-1].message
+    assert found[0].working.volume_ml(found[0].brain) == pytest.approx(
+        head.brain.grid.volume_ml(head.brain.data), rel=0.02
+    )
+    for other in found[1:]:
+        assert other.working.matches(found[0].working)
+        np.testing.assert_array_equal(other.brain, found[0].brain)
+
+
+def test_a_mask_elsewhere_or_no_mask_is_refused(make_study, tmp_path):
+    study = open_study(make_study(sequences={"t1c"}))
+    affine = np.eye(4)
+    affine[:3, 3] = 1000
+    nib.Nifti1Image(np.ones((9, 9, 9), np.uint8), affine).to_filename(tmp_path / "far.nii.gz")
+    (tmp_path / "text.nii.gz").write_text("no image")
+    for name in ("far.nii.gz", "text.nii.gz", "missing.nii.gz"):
+        with pytest.raises((ReadError, UnusableInputError)) as refused:
+            prepare(study, RunContext(), replace(COARSE, brain_mask=tmp_path / name))
+        assert refused.value.exit_status == 2
+        assert name in str(refused.value)

@@ -193,7 +193,6 @@ CHANGED = {
     "hidden": frozenset({Identity.PATIENT}),
     "precision": ComputePrecision.BFLOAT16,
     "patience_min": 3.0,
-    "stripper": "own",
 }
 """A value other than the default for each option that changes a result."""
 
