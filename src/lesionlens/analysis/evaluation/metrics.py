@@ -127,34 +127,30 @@ def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
 
 
 def candidate_hits(
-    candidates: Sequence[CandidateRow], predicted: Mask, reference: Mask, grid: Grid
+    candidates: Sequence[CandidateRow], ids: NDArray[np.integer], reference: Mask, grid: Grid
 ) -> tuple[list[Hit], list[int]]:
     """Match candidates with reference lesions.
 
     Parameters
     ----------
-    predicted, reference : (I, J, K) bool
+    ids : (I, J, K) int
+        Id of the candidate at each voxel, 0 elsewhere.
+    reference : (I, J, K) bool
         Whole tumour.
 
     Returns
     -------
     hits : list of Hit
-        One per candidate: a lesion is hit if the candidate's peak, or a flagged voxel in its box,
-        is at most `HIT_MM` away.
+        One per candidate: a lesion is hit if the candidate's peak, or one of its own voxels, is at
+        most `HIT_MM` away.
     counted : list of int
         The lesions that are large enough to count.
     """
     labels, counted = label_lesions(reference, grid)
     nearest = nearest_lesion(labels, grid)
-    flagged = np.argwhere(predicted)
-    positions_mm = grid.to_mm(flagged)
-    tolerance_mm = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
-        in_box = (positions_mm >= low - tolerance_mm) & (positions_mm <= high + tolerance_mm)
-        inside = in_box.all(axis=1)
-        hit_lesions = set(np.unique(nearest[tuple(flagged[inside].T)]).tolist())
+        hit_lesions = set(np.unique(nearest[ids == candidate.id]).tolist())
         if candidate.peak_mm is not None:
             peak = grid.nearest_voxel(candidate.peak_mm)
             if grid.contains(peak):

@@ -129,7 +129,7 @@ def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Refere
     _note_outside(score, predicted[Region.WT], grid, reference)
     flagged = [candidate for candidate in findings.candidates if not candidate.apart]
     score.hits, counted = metrics.candidate_hits(
-        flagged, predicted[Region.WT], region_mask(reference_labels, Region.WT), grid
+        flagged, result.ids, region_mask(reference_labels, Region.WT), grid
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
     detected = {lesion for hit in score.hits for lesion in hit.lesions}

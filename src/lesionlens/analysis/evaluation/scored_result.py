@@ -57,6 +57,8 @@ class ScoredResult:
     findings: FindingsFile
     labels: NDArray[np.uint8]
     """(I, J, K): without the resection cavity; without T1c nothing is enhancing."""
+    ids: NDArray[Any]
+    """(I, J, K): id of the candidate at each voxel, 0 elsewhere."""
     grid: Grid
     is_reviewed: bool
     """Whether readers decided on candidates, edited outlines or signed."""
@@ -108,6 +110,7 @@ def read_result(folder: Path) -> ScoredResult:
         run,
         findings,
         labels,
+        _volume_on(network_folder / "candidates.nii.gz", grid),
         grid,
         is_reviewed=keeps_own
         or findings.signed is not None

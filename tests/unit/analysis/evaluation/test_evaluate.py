@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unicodedata import normalize
 
 import nibabel as nib
@@ -27,6 +28,7 @@ from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore, froc_curve, summarise
 from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError
 from lesionlens.base.files import atomic_file
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CandidateRow
@@ -911,12 +913,22 @@ def test_a_candidate_without_a_peak_is_found_by_its_voxels(tmp_path):
         CandidateRow.of(replace(c, peak_mm=None), Review()) for c in analysis.findings.candidates
     )
     labels = analysis.volumes.labels
-    (hit,), counted = candidate_hits((one,), labels.data > 0, labels.data > 0, labels.grid)
+    ids = np.where(labels.data > 0, one.id, 0)
+    (hit,), counted = candidate_hits((one,), ids, labels.data > 0, labels.grid)
     assert (hit.lesions, hit.false_positive, len(counted)) == ((1,), False, 1)
-    (missed,), _ = candidate_hits(
-        (one,), np.zeros(labels.data.shape, bool), labels.data > 0, labels.grid
-    )
+    (missed,), _ = candidate_hits((one,), np.zeros_like(ids), labels.data > 0, labels.grid)
     assert missed.false_positive
+
+
+def test_an_l_shaped_candidate_around_a_lesion_is_false():
+    """Its box spans the lesion, and its own voxels are 16 mm away from it."""
+    grid = Grid((60, 60, 20), np.eye(4))
+    lesion, ids = np.zeros((2, *grid.shape), np.uint8)
+    lesion[30:40, 30:40, 5:15] = 1
+    ids[5:14, 5:45, 5:15] = ids[5:45, 5:14, 5:15] = 1
+    candidate = SimpleNamespace(id=1, score=0.95, peak_mm=(10, 10, 10))
+    (hit,), counted = candidate_hits((candidate,), ids, lesion > 0, grid)
+    assert (hit.score, hit.lesions, hit.false_positive, len(counted)) == (0.95, (), True, 1)
 
 
 def _moved_qform(path, shift_mm):
