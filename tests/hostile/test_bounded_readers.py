@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from tests.conftest import REPOSITORY
 
+from lesionlens.analysis.evaluation.bounds import read_bounds
 from lesionlens.analysis.evaluation.cases import _cases_of_dataset
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
@@ -31,8 +31,6 @@ from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.studies.archive import stored_servers
 from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
-from lesionlens.site.acceptance import accept
-from lesionlens.site.acceptance.bounds import read_bounds
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.worklist import protocol
@@ -60,13 +58,6 @@ class Reader:
     read: Callable[[Path], Any]
 
 
-def _kept(folder: Path) -> list[str]:
-    accept._archive_signed(folder, folder / "place")
-    kept = sorted(path.name for path in (folder / "place").rglob("*"))
-    shutil.rmtree(folder / "place", ignore_errors=True)
-    return kept
-
-
 READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: stored_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._stored_layouts()),
@@ -86,9 +77,7 @@ READERS = {
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
     "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),
     "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
-    "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
-    "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
-    "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
+    "bounds": Reader("a.toml", "min_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
                    lambda _: unaided_first_required()),
     "protocol": Reader(
@@ -144,8 +133,6 @@ def test_a_hostile_file_is_answered_as_a_damaged_one(folder, name):
     damaged = _answer(reader, folder, b'{"')
     assert _answer(reader, folder, _whole(reader)) != damaged
     for kind, made in HOSTILE.items():
-        if kind in ("nested", "no number") and reader.file == accept.SUMS:
-            continue  # plain text has neither
         assert _answer(reader, folder, made(reader)) == damaged, kind
 
 

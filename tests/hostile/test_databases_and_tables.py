@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.analysis.evaluation.bounds import group_cases
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
+from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import bounded_read, databases
 from lesionlens.base.files.bounded_read import JSON_BYTES
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
-from lesionlens.site.acceptance.case_attributes import scanners_table
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import StudyEntry
@@ -25,6 +26,10 @@ def _map(place: Path) -> None:
     Pseudonyms(b"k" * 32).write_map(place)
 
 
+def _grouped(place: Path) -> None:
+    group_cases([CaseScore("a", healthy=False)], "scanner", place.parent, place.parent)
+
+
 TABLES = {
     "list": (
         "list.csv",
@@ -32,7 +37,7 @@ TABLES = {
         lambda place: studies_at(place, place.parent.parent / "out"),
     ),
     "patients": (PATIENTS_NAME, "case\tpatient\na\tA\n", lambda p: patients_table(p.parent)),
-    "scanners": (PATIENTS_NAME, "case\tscanner\na\tA\n", lambda p: scanners_table(p.parent, ["a"])),
+    "groups": ("cases.csv", "case,scanner\na,A\n", _grouped),
     "pseudonyms": ("map.csv", "kind,original,replacement\n", _map),
 }
 HOSTILE = {

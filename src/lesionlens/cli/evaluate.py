@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json as json_text
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lesionlens.analysis.evaluation.bounds import BoundResult
     from lesionlens.analysis.evaluation.summary import CaseScore, Summary
 
 _COLUMNS = (
@@ -69,6 +71,18 @@ def evaluate(
             metavar="NAME|FILE",
         ),
     ] = None,
+    bounds: Annotated[
+        Path | None,
+        typer.Option(help="Judge the figures by these bounds (TOML).", metavar="FILE"),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Group the cases by a column of cases.csv in TRUTH or of cohort.csv in "
+            "PREDICTIONS.",
+            metavar="COLUMN",
+        ),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write all results to a JSON file.", metavar="FILE")
     ] = None,
@@ -78,7 +92,7 @@ def evaluate(
 
     Dice, HD95, BraTS 2023's lesion-wise scores, FROC, calibration and whether attention lies in the
     tumour, each with a 95% bootstrap interval over cases. A case without a result counts as Dice
-    0.
+    0. The exit status is 0 also where a bound is not met.
     """
     checks.check_file(json, b"lesionlens/evaluation/")
     checks.check_file(plot, b"Software\0LesionLens")
@@ -95,7 +109,14 @@ def evaluate(
 
         if plot is not None:
             check_picture_name(plot)
-        evaluation = measure(predictions, truth, convention=convention, context=context)
+        evaluation = measure(
+            predictions,
+            truth,
+            convention=convention,
+            bounds=bounds,
+            group_by=group_by,
+            context=context,
+        )
         if json is not None:
             write_atomically(json, json_text.dumps(evaluation.to_json(), indent=1) + "\n")
         if plot is not None:
@@ -112,10 +133,14 @@ def evaluate(
             "is scored, without readers' edits, additions and rejections"
         )
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
-    tables = (_case_table(evaluation.scores), _summary_table(evaluation.summary))
-    return CommandOutput(
-        (*tables, *_closing_lines(evaluation.summary, evaluation.engines), *files), (*notes,)
-    )
+    tables = [_case_table(evaluation.scores), _summary_table(evaluation.summary)]
+    if evaluation.groups:
+        tables.append(_group_table(evaluation.groups))
+    lines = list(_closing_lines(evaluation.summary, evaluation.engines))
+    if evaluation.bound_results:
+        tables.append(_bound_table(evaluation.bound_results))
+        lines.append(f"Bounds {'met' if evaluation.bounds_met else 'NOT MET'}")
+    return CommandOutput((*tables, *lines, *files), (*notes,))
 
 
 def _cell(value: float | None, digits: int) -> str:
@@ -142,6 +167,38 @@ def _summary_table(summary: Summary) -> Table:
         interval = summary.intervals.get(key)
         range_text = f"{interval.low:.{digits}f} – {interval.high:.{digits}f}" if interval else "–"
         table.add_row(title, _cell(mean, digits), range_text, _cell(summary.medians[key], digits))
+    return table
+
+
+def _group_table(groups: Mapping[str, Sequence[CaseScore]]) -> Table:
+    from lesionlens.analysis.evaluation.bounds import METRICS
+    from lesionlens.analysis.evaluation.summary import column
+
+    metrics = [metric for name, metric in METRICS.items() if name != "failures"]
+    table = new_table(("group", "cases", *(metric.title for metric in metrics), "failed"))
+    for name, scores in groups.items():
+        columns = [column(scores, metric.key) for metric in metrics]
+        means = [_cell(fmean(values) if values else None, 3) for values in columns]
+        table.add_row(plain(name), str(len(scores)), *means, str(sum(s.failed for s in scores)))
+    return table
+
+
+def _bound_table(results: Sequence[BoundResult]) -> Table:
+    from lesionlens.analysis.evaluation.bounds import METRICS
+
+    headings = ("group", "figure", "cases", "mean", "95% interval", "bound", "verdict")
+    table = new_table(headings, text_columns=2)
+    for result in results:
+        metric, ci = METRICS[result.metric], result.interval
+        table.add_row(
+            plain(result.group),
+            metric.title,
+            str(result.cases),
+            _cell(result.mean, 4),
+            f"{ci.low:.4f} – {ci.high:.4f}" if ci else "–",
+            f"{'≥' if metric.better > 0 else '≤'} {result.bound:g}",
+            result.verdict.value,
+        )
     return table
 
 

@@ -26,7 +26,6 @@ from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, 
 from lesionlens.base.files import access
 from lesionlens.base.process.streams import discard_output, write_line
 from lesionlens.cli import (
-    acceptance,
     analyze,
     batch,
     bench,
@@ -366,7 +365,6 @@ def _add(
 
 
 for _command, _example in (
-    (acceptance.acceptance, "acceptance site_cases --out out/acceptance"),
     (analyze.analyze, "analyze sample_data/study --out out/demo"),
     (batch.batch, "batch sample_data --out out/batch"),
     (bench.bench, "bench --repeat 3"),

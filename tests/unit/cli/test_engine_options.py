@@ -32,9 +32,7 @@ def options_of(*names):
     return {option.name for option in command.params}
 
 
-@pytest.mark.parametrize(
-    "command", [("analyze",), ("batch",), ("worklist", "ahead"), ("acceptance",)]
-)
+@pytest.mark.parametrize("command", [("analyze",), ("batch",), ("worklist", "ahead")])
 def test_every_command_that_analyses_has_the_same_options(command):
     assert {one.name for one in fields(EngineOptions)} <= options_of(*command)
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from lesionlens.analysis.evaluation.bounds import (
+    BoundResult,
+    all_met,
+    group_cases,
+    judge,
+    read_bounds,
+)
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate as score_cases
 from lesionlens.analysis.evaluation.evaluate import results_without_reference
@@ -38,6 +46,15 @@ class Evaluation:
     """Means, medians, intervals, FROC, calibration."""
     unreferenced: tuple[str, ...]
     """Results without a reference case."""
+    groups: Mapping[str, tuple[CaseScore, ...]] = field(default_factory=dict)
+    """The cases of each group, if they were grouped."""
+    bound_results: tuple[BoundResult, ...] = ()
+    """One per bound, over all cases and by group."""
+
+    @property
+    def bounds_met(self) -> bool | None:
+        """Whether the bounds are met; None without bounds."""
+        return all_met(self.bound_results) if self.bound_results else None
 
     @property
     def engines(self) -> Counter[str]:
@@ -65,6 +82,12 @@ class Evaluation:
                 "voxels_wt": _bins_record(summary.voxels),
                 "candidates": _bins_record(summary.candidates),
             },
+            "groups": {
+                name: {"cases": len(scores), "means": summarise(scores).means}
+                for name, scores in self.groups.items()
+            },
+            "bounds": [asdict(result) for result in self.bound_results],
+            "bounds_met": self.bounds_met,
         }
 
     def plot(self, path: str | Path) -> Path:
@@ -112,6 +135,8 @@ def evaluate(
     truth: str | Path,
     *,
     convention: str | None = None,
+    bounds: str | Path | None = None,
+    group_by: str | None = None,
     context: RunContext = SILENT,
 ) -> Evaluation:
     """Score results, or plain segmentations, against reference segmentations.
@@ -127,12 +152,20 @@ def evaluate(
     convention : str or None
         Label convention of the reference and of plain segmentations: a name such as "brats" or
         "msd", or a table's path.
+    bounds : str, Path or None
+        TOML file of bounds on the figures, over all cases and by group.
+    group_by : str or None
+        Column by which cases are grouped: of `cases.csv` or `patients.tsv` in `truth`, or of
+        `cohort.csv` in `predictions`.
 
     Raises
     ------
     UnusableInputError
         There is nothing to score, or a reference is invalid.
+    ConfigError
+        The bounds cannot be read, or no table has that column.
     """
+    limits = None if bounds is None else read_bounds(path_of(bounds, "the file of bounds"))
     results = absolute(path_of(predictions, "the folder of the results"))
     references = absolute(path_of(truth, "the folder of the cases with their references"))
     for folder in (results, references):
@@ -146,7 +179,14 @@ def evaluate(
     conventions = read_conventions(convention, references)
     conventions.check(case.name for case in cases)
     scores = score_cases(results, cases, conventions.of, context)
-    return Evaluation(tuple(scores), summarise(scores), results_without_reference(results, cases))
+    groups = {} if group_by is None else group_cases(scores, group_by, references, results)
+    return Evaluation(
+        tuple(scores),
+        summarise(scores),
+        results_without_reference(results, cases),
+        {name: tuple(members) for name, members in groups.items()},
+        () if limits is None else judge(scores, groups, limits),
+    )
 
 
 def check_picture_name(file: Path) -> None:

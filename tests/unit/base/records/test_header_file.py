@@ -9,7 +9,6 @@ from lesionlens.imaging import samples
 from lesionlens.napari.model.state.identity import identity_of
 from lesionlens.results.export.deidentified import _patient_of
 from lesionlens.results.export.page import _dicom_header
-from lesionlens.site.acceptance.case_attributes import _scanner
 from lesionlens.site.database.descriptions import patient_and_date_of
 
 
@@ -20,7 +19,7 @@ def mixed() -> Study:
 
 
 @pytest.mark.parametrize(
-    "read", [_patient_of, _dicom_header, _scanner, examination_of, patient_and_date_of, identity_of]
+    "read", [_patient_of, _dicom_header, examination_of, patient_and_date_of, identity_of]
 )
 def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
     dicom_only = open_study(samples.DICOM_STUDY)
