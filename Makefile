@@ -19,7 +19,7 @@ UNHURRIED := napari/ followup/ export/dicom/ test_lens.py site/cohort/ site/pacs
   export/test_bids.py cli/test_deidentify.py cli/test_export.py
 QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" $(foreach part,$(UNHURRIED),--ignore-glob='*/$(part)*')
 
-.PHONY: demo quick test test-all docs lint format types types-windows layers install system sample audit hashes clean help
+.PHONY: demo quick test test-all docs lint format types types-windows layers install system audit hashes clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
@@ -29,7 +29,6 @@ help:
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
 	@echo "make hashes    constraints-hashes.txt: the pinned dependencies with their hashes (asks the network)"
 	@echo "make docs      the documentation as a site in out/site; notebooks are run, a broken link is an error"
-	@echo "make sample    draw a new patient into out/sample"
 
 install: .venv/installed
 
@@ -56,7 +55,7 @@ types: install
 	@$(BIN)/mypy
 
 types-windows: install  # without the scripts that read memory and load as Unix tells them
-	@$(BIN)/mypy --platform win32 --exclude '^research/' --cache-dir .mypy_cache/win32
+	@$(BIN)/mypy --platform win32 --exclude '^training/' --cache-dir .mypy_cache/win32
 
 layers: install
 	@$(BIN)/lint-imports --no-logo
@@ -69,9 +68,6 @@ test: system install
 
 test-all: system install
 	@$(BESIDE) lint types types-windows -- $(PYTEST) $(COVERAGE)
-
-sample: install
-	@$(BIN)/python -m tests.phantoms.sample --out out/sample
 
 docs: install
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs,cohort]"

@@ -47,7 +47,7 @@ def test_the_samples_say_whose_they_are_and_stay_small():
 
 def test_every_path_that_the_notice_names_exists():
     notice = (REPOSITORY / "NOTICE").read_text("utf-8")
-    named = re.findall(r"(?:src|research|sample_data)/[\w./-]+", notice)
+    named = re.findall(r"(?:src|training|sample_data)/[\w./-]+", notice)
     assert named
     assert not [path for path in named if not (REPOSITORY / path.rstrip(".")).exists()]
 
@@ -59,7 +59,7 @@ def test_viewers_can_draw_one_bit_frames_on_the_sample():
 
 
 def test_the_sample_s_seed_is_kept_from_training():
-    from tests.phantoms.sample import SEED
+    from training.templates.synthetic_sample import SEED
 
     from lesionlens.training.data import SAMPLE_SEED
 

@@ -7,7 +7,7 @@ from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
 
 DESIGNS: dict[str, type[LensNetwork]] = {"hybrid": LensNetwork}
-"""Architecture name to class; `research/attention/variants.py` adds its own to compare."""
+"""Architecture name to class."""
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:

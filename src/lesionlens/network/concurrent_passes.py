@@ -2,8 +2,7 @@
 
 The number of threads per pass never depends on the machine, because it changes the last digits. Two
 threads that share one pass also synchronise after every layer: on a busy machine an analysis takes
-a third longer than with one pass per core. On an idle machine both take the same time
-(`research/RESULTS.md`).
+a third longer than with one pass per core. On an idle machine both take the same time.
 """
 
 from __future__ import annotations

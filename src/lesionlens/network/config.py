@@ -45,7 +45,7 @@ PRESETS: dict[str, NetworkConfig] = {
     "large": NetworkConfig(
         channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
 }  # fmt: skip
-"""Name to configuration; `research/attention/variants.py` adds its own to compare."""
+"""Name to configuration."""
 
 
 def preset(name: str) -> NetworkConfig:

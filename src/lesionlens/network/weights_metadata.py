@@ -10,7 +10,7 @@ from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.network.config import NetworkConfig
 
 AGREEMENT = (-0.62, 0.55, 10.7, 17 / 18)
-"""For weights whose metadata lack it: `research/quality/view_agreement.py`."""
+"""For weights whose metadata lack it."""
 
 _T = TypeVar("_T")
 

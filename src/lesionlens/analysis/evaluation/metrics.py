@@ -82,7 +82,7 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
     Notes
     -----
     Between surface voxels (6-connectivity), equal to MONAI's `HausdorffDistanceMetric` in a tenth
-    of the time (`research/own_measures.md`).
+    of the time.
     """
     box = bounding_box(a | b, 1)
     if box is None or not a.any() or not b.any():

@@ -97,7 +97,7 @@ recur, and every subset of sequences can be predicted quickly."""
 _UNFITTED_FLOOR = 0.2  # score threshold for weights that do not define one
 _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
-cysts are below this value (`research/experiments.md`, "Does it enhance at all?").
+cysts are below this value.
 """
 CAPABILITIES = frozenset(
     {

@@ -41,8 +41,7 @@ _TOP_FRACTION = 0.3
 _MIN_ML, _MAX_ML = 0.03, 6.0
 _INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
 """Coefficients of the logistic model of a lesion's score, on the mean logit of its most certain
-voxels and the highest whole-tumour logit of the other network there
-(`research/small_lesions/scores.py`)."""
+voxels and the highest whole-tumour logit of the other network there."""
 MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
 _CORE_LOGIT = -0.62  # logit of its usual core threshold

@@ -1,6 +1,6 @@
 """Locate the face (eyes, nose, mouth, brow, ears) by a template registered to the brain.
 
-The template (`research/make/face_template.py`) is the mean brain of twenty label maps of whole
+The template is the mean brain of twenty label maps of whole
 heads and a face zone around it. It is registered by the brain alone, which is visible in every
 sequence; voxels in the zone and not near the brain can be removed from any image with the same
 frame of reference.

@@ -1,7 +1,7 @@
 """Brain extraction from images with skull by a small built-in network.
 
 The network, trained on synthetic images of random contrast (`network.brain`,
-`research/training/train_brain.py`), segments each sequence separately, and the logits are
+`training/brain/train_brain.py`), segments each sequence separately, and the logits are
 averaged.
 """
 

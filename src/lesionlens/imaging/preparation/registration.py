@@ -282,8 +282,7 @@ def _register_from(
     best = _register_coarse(fixed, moving, context, turns=turns)
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, information=0.0, peak_height=0.0)
-    # Few samples first, then more samples: half the error of one descent of the same cost
-    # (research/experiments.md).
+    # Few samples first, then more samples: half the error of one descent of the same cost.
     pair = fixed.fine, moving.fine
     steps = [(pair, _method(0.03, 200, 1.0, 3e-4, filtered=False)), (pair, _method(0.12, 20, 0.05))]
     if fixed.finest is not None and moving.finest is not None:

@@ -91,7 +91,7 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
 def _add_water_to_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
     """Give most cores more water than their oedema: darker on T1 and T1c, brighter on T2.
 
-    This is so in eleven of eleven development cases (`research/experiments.md`). On FLAIR the core
+    This is so in eleven of eleven development cases. On FLAIR the core
     is similar to its oedema, unless its water is suppressed (T2-FLAIR mismatch). It is applied less
     often if uptake outlines the core, because readers then follow the uptake.
     """

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from research.make import conformance
+from tools import conformance
 
 from lesionlens.results.export.dicom.ko import rejection_of
 

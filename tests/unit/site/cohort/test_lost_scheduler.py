@@ -1,7 +1,4 @@
-"""What becomes of studies whose worker, or whose scheduler, was killed.
-
-`research/speed/large_cohort.py` runs the same on a large cohort.
-"""
+"""What becomes of studies whose worker, or whose scheduler, was killed."""
 
 import threading
 from contextlib import nullcontext

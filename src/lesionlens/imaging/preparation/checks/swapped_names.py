@@ -3,7 +3,7 @@
 Features are rank correlations between sequences within the brain, the skewness of each intensity
 distribution, its change with depth, and which of T1 and T1c has the bright tail. All are
 independent of intensity units. Means and covariance are those of twelve people's scans and thirty
-synthetic brains (`fit_swapped_names.py` in `research` makes them).
+synthetic brains (`training/templates/swapped_names.py` makes them).
 """
 
 from __future__ import annotations
