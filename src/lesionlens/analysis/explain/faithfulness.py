@@ -8,7 +8,7 @@ than a ball around the brain's centre, a likely position of tumours. A map that 
 and not shown by default.
 
 Deletion, the opposite, is measured but not judged: a hidden core is inferred from what surrounds
-it, so the outline itself fails as often (docs/explanation/explanations_measured.md).
+it, so the outline itself fails as often.
 """
 
 from __future__ import annotations
