@@ -543,13 +543,13 @@ def test_what_an_export_left_out_is_reported_in_the_panel(
     def build(*_):
         raise ValueError("no glyph of this name")
 
-    monkeypatch.setattr("lesionlens.results.export.pdf.PdfExporter.write", build)
+    monkeypatch.setattr("lesionlens.results.export.slicer.SlicerExporter.write", build)
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     reported = reviewed.session.state.message
     assert reviewed.session.state.problem is None
     assert "Saved in out." in reported
-    assert "pdf was left out: " in reported
+    assert "slicer was left out: " in reported
 
 
 def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path):

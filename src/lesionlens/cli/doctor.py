@@ -21,7 +21,6 @@ _EXTRAS = {
     "pacs": ("dicomweb-client", "pynetdicom"),
     "cohort": ("distributed", "pandas"),
     "train": ("tensorboard",),
-    "pdf": ("reportlab",),
     "mesh": ("trimesh",),
 }
 _UNLOADABLE = (ImportError, OSError)

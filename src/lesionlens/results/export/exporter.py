@@ -32,7 +32,6 @@ from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.followup import write_followup_json
 from lesionlens.results.export.nifti import codes_of, outlines_by_name, write_volume
-from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_third_party
 from lesionlens.results.export.result_files import replaceable_files, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
@@ -141,8 +140,7 @@ def write_result(
     documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_followed(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     analysis = _with_current_notices(analysis, earlier)
-    with cached_pages():
-        record = _run_exporters(analysis, staging, context)
+    record = _run_exporters(analysis, staging, context)
     write_original(analysis, staging)
     kept_notices = earlier.keep(staging, analysis.review)
     record = replace(record, notices=(*record.notices, *kept_notices))

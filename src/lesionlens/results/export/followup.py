@@ -32,10 +32,8 @@ FILE, TABLE = "followup.json", "followup.csv"
 SCHEMA = "lesionlens/followup/1"
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
-CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
-"""x at which the lines begin and end; their names are to the right."""
-TICK_ROWS, TICK_ROW_HEIGHT = 2, 11.0
-"""Rows of labels of the examinations below the image, and their distance."""
+_TICK_ROWS = 2
+"""Rows of labels of the examinations below the image."""
 _LETTER_WIDTH, _NAME_HEIGHT = 5.8, 10.0
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette; every line is also numbered at its end."""
@@ -245,7 +243,7 @@ class FollowupSection:
         return Curves(
             lines=_lines(comparison, curves, scale, self.texts),
             ticks=ticks,
-            rows=assign_label_rows(spans, TICK_ROWS),
+            rows=assign_label_rows(spans, _TICK_ROWS),
             levels=tuple((scale.y(ml), self.texts.volume(ml)) for ml in levels),
         )
 

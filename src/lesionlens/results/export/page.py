@@ -7,9 +7,7 @@ follow as an annex.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -291,27 +289,6 @@ class Page:
         )
         signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
         return (signed,) if hidden or outdated else (signed, *response.steps)
-
-
-_page_cache: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
-
-
-@contextmanager
-def cached_pages() -> Iterator[None]:
-    """Cache each analysis's page within the block."""
-    token = _page_cache.set({})
-    try:
-        yield
-    finally:
-        _page_cache.reset(token)
-
-
-def page_of(analysis: Analysis) -> Page:
-    """Return the report content of an analysis; cached within `cached_pages`."""
-    pages = _page_cache.get()
-    if pages is None:
-        return Page(analysis)
-    return pages.get(analysis) or pages.setdefault(analysis, Page(analysis))
 
 
 def _dicom_header(study: Study) -> Mapping[str, object]:

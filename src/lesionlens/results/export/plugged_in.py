@@ -35,7 +35,6 @@ _RESERVED = (
     "candidates.nii.gz",
     *MAPS,
     "followup.csv",
-    "report.pdf",
     "dicom/seg.dcm",
     "dicom/sr.dcm",
     "dicom/attention.dcm",

@@ -16,14 +16,14 @@ from lesionlens.base.labels import Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
 from lesionlens.results.export.html import environment
-from lesionlens.results.export.page import map_check_text, page_of
+from lesionlens.results.export.page import Page, map_check_text
 from lesionlens.results.export.report_texts import ReportTexts
 from lesionlens.results.export.written import UnconditionalExporter
 
 
 def report_html(analysis: Analysis) -> str:
     """Return the whole page."""
-    page = page_of(analysis)
+    page = Page(analysis)
     texts = page.texts
     return _template(texts).render(
         t=texts,

@@ -32,7 +32,7 @@ _LEGACY_FILES = re.compile(
     rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
 )
 _LEGACY_RUN_FILES = re.compile(
-    rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)|report\.pdf"
+    rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)"
     r"|key_slices/[\w.-]+\.png|followup\.json"
     r"|review_edits/original/(findings\.json|(segmentation|candidates)\.nii\.gz)"
 )

@@ -66,7 +66,7 @@ from lesionlens.napari.model.wording.followup import lines_of, shown_followup, s
 from lesionlens.results.export.dicom.groups import _change_text
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import FollowupSection, section_of
-from lesionlens.results.export.page import page_of
+from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sentence import Sentences
@@ -752,7 +752,7 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
     assert again.followup.days() == (0, 59, 120)
     assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
-    assert len(page_of(again).followup.sums) == 2
+    assert len(Page(again).followup.sums) == 2
 
 
 def test_the_own_uids_stay_known_through_several_comparisons(now, before, compared, laid_before):

@@ -11,7 +11,7 @@ from lesionlens.base.errors import CancelledError, ExportError, ResourceError, U
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.run_context import CancelWhen, RunContext, StageTime
-from lesionlens.results.export import exporter, pictures
+from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review.reopen import read_run
@@ -167,7 +167,7 @@ def test_a_full_disk_or_memory_ends_everything(make, tmp_path, monkeypatch, erro
 
 
 def test_a_library_without_a_home_folder_costs_its_own_file_alone(make, tmp_path, monkeypatch):
-    """With HOME=/dev/null reportlab cannot be imported, and the result was refused."""
+    """With HOME=/dev/null a library could not be imported, and the result was refused."""
 
     class Homeless(_Breaks):
         __module__ = _Breaks.__module__
@@ -264,15 +264,3 @@ def test_progress_ends_at_one(make, tmp_path):
     fractions = [f for _, f in reported]
     assert fractions == sorted(fractions)
     assert reported[-1] == ("saving", 1.0)
-
-
-def test_report_and_pdf_show_the_same_pictures_drawn_once(make, tmp_path, monkeypatch):
-    analysis, drawn = make(), []
-    draw = pictures.candidate_pictures
-    monkeypatch.setattr(
-        pictures, "candidate_pictures", lambda *a, **how: drawn.append(a[1]) or draw(*a, **how)
-    )
-    save(analysis, tmp_path / "out")
-    assert (tmp_path / "out" / "report.html").is_file()
-    assert (tmp_path / "out" / "report.pdf").is_file()
-    assert drawn == [candidate.id for candidate in analysis.findings.candidates]

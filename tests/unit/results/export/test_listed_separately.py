@@ -18,7 +18,7 @@ from lesionlens.napari.model.wording.candidates import details
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.groups import _remarks
-from lesionlens.results.export.page import page_of
+from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.tables import findings_file
@@ -47,9 +47,7 @@ def test_it_is_in_the_files_and_not_counted_among_the_candidates(mixed):
     content = findings_file(mixed)
     assert [row.apart for row in content.candidates] == [False, True]
     assert content.conclusion == "1 candidate region; other findings, probably not tumour: 1"
-    assert (
-        page_of(mixed).conclusion == "1 candidate region. Other findings, probably not tumour: 1."
-    )
+    assert Page(mixed).conclusion == "1 candidate region. Other findings, probably not tumour: 1."
 
 
 def test_the_report_lists_it_below_its_heading(mixed, make):
@@ -71,7 +69,7 @@ def test_it_is_not_measurable_by_rano_and_the_reason_is_named(bright, tmp_path):
     apart = bright.findings.candidates[1]
     table = report_html(bright).partition('<table class="list">')[2].partition("</table>")[0]
     assert "<td>no: probably not tumour</td>" in table.partition('href="#c2"')[2]
-    section = page_of(bright).candidate_sections[1]
+    section = Page(bright).candidate_sections[1]
     assert any("RANO measurable: no: probably not tumour" in value for _, value in section.facts)
     assert "not measurable (RANO): probably not tumour" in details(apart, has_t1c=True)
     assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED, has_t1c=True)
@@ -84,7 +82,7 @@ def test_one_that_a_reader_accepted_is_not_called_probably_no_tumour(bright):
     log.decide(apart.tracking_uid, ReviewState.ACCEPTED)
     accepted = replace(bright, review=log.review)
     for analysis, is_called in ((bright, True), (accepted, False)):
-        section = page_of(analysis).candidate_sections[1]
+        section = Page(analysis).candidate_sections[1]
         texts = (section.state, section.summary, Sentences(analysis).of(apart))
         assert ["probably not tumour" in text for text in texts] == [is_called] * 3, texts
         comment = _remarks(FramedResult(analysis, None), apart)[0].value  # shows no voxel
@@ -140,6 +138,6 @@ def test_a_size_shows_on_which_side_of_the_limit_it_lies(make):
         rano_measurable=False,
     )
     findings = replace(analysis.findings, candidates=(small, *others))
-    section = page_of(replace(analysis, findings=findings)).candidate_sections[0]
+    section = Page(replace(analysis, findings=findings)).candidate_sections[0]
     assert section.size == "9.7 × 9.6 mm"
     assert "9.7 × 9.6 mm" in section.summary

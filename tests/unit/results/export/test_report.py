@@ -24,7 +24,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export import pictures
-from lesionlens.results.export.page import page_of
+from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sections import bars_of
@@ -252,15 +252,15 @@ def test_a_dash_for_an_unknown_uncertainty_is_explained(make):
     for uncertainty, is_explained in ((0.2, False), (None, True)):
         rows = tuple(replace(c, uncertainty=uncertainty) for c in analysis.findings.candidates)
         findings = replace(analysis.findings, candidates=rows)
-        assert (dash in page_of(replace(analysis, findings=findings)).legend) is is_explained
+        assert (dash in Page(replace(analysis, findings=findings)).legend) is is_explained
 
 
 def test_the_legend_speaks_of_what_the_table_holds(make):
     analysis = make()
-    assert page_of(analysis).legend.endswith(load()("score_plain"))
+    assert Page(analysis).legend.endswith(load()("score_plain"))
     bare = [replace(c, score=None) for c in analysis.findings.candidates]
     mask = replace(analysis, findings=replace(analysis.findings, candidates=tuple(bare)))
-    legend = page_of(mask).legend
+    legend = Page(mask).legend
     assert "score" not in legend
     assert "A dash stands for a value that could not be computed" in legend
     assert legend in report_html(mask)
@@ -586,7 +586,7 @@ def test_checks_without_an_outcome_are_not_called_passed(make, outcomes, said):
         replace(first, passed=outcome is not False, undecided=outcome is None)
         for outcome in outcomes
     )
-    quality_text = page_of(
+    quality_text = Page(
         replace(analysis, findings=replace(analysis.findings, quality=checks))
     ).quality
     assert quality_text.startswith(said)
@@ -594,7 +594,7 @@ def test_checks_without_an_outcome_are_not_called_passed(make, outcomes, said):
 
 def test_a_header_that_cannot_be_read_any_more_names_no_patient(make):
     analysis = make(dicom=True, lesions=())
-    assert "Phantom" in str(page_of(analysis).heading)
+    assert "Phantom" in str(Page(analysis).heading)
     path = analysis.study.header_file.path
     path.write_bytes(path.read_bytes()[:200])
-    assert "Phantom" not in str(page_of(analysis).heading)
+    assert "Phantom" not in str(Page(analysis).heading)

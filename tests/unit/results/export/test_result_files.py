@@ -45,7 +45,7 @@ def test_run_json_lists_every_other_file_with_its_digest(out):
 
 @pytest.mark.parametrize(
     "name",
-    [*ALWAYS, "report.pdf", "attention_wt.nii.gz", "followup.json", "evidence_t1c.nii.gz"],
+    [*ALWAYS, "attention_wt.nii.gz", "followup.json", "evidence_t1c.nii.gz"],
 )
 def test_a_users_own_file_with_a_name_of_ours_is_refused_by_name(make, tmp_path, name):
     """Beside those that only opening reads, a result could be neither opened nor exported."""
@@ -92,7 +92,6 @@ def test_a_result_of_an_earlier_release_is_replaced(make, out, schema):
     (out / "run.json").write_text(json.dumps(run))
     if "findings" in schema:
         (out / "run.json").unlink()
-        (out / "report.pdf").unlink(missing_ok=True)
     save(make(name="nifti"), out)
     assert not (out / "dicom").exists()
 

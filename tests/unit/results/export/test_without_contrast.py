@@ -6,8 +6,6 @@ Every file is walked; a kind of file that has no rule here fails, so that a new 
 import csv
 import json
 import re
-import zlib
-from contextlib import suppress
 from dataclasses import replace
 
 import nibabel as nib
@@ -90,16 +88,6 @@ def _page(path):
     return None if found is None else "the colour of enhancing tumour"
 
 
-def _pdf(path):
-    assert Region.ET.colour == "#E69F00"
-    colour = b".901961 .623529 0 "
-    for body in re.findall(rb"stream\r?\n(.*?)endstream", path.read_bytes(), re.DOTALL):
-        with suppress(zlib.error):  # a picture is no deflated text
-            if colour in zlib.decompress(body):
-                return "the colour of enhancing tumour"
-    return None
-
-
 def _bytes(path):
     head = path.read_bytes()
     found = re.search(rb"(?<!non-)enhanc|_et\b", head, re.IGNORECASE)
@@ -112,7 +100,7 @@ def _surface(path):
 
 RULES = {
     ".gz": _volume, ".dcm": _dicom, ".json": _json, ".csv": _csv, ".tsv": _table, ".txt": _table,
-    ".html": _page, ".pdf": _pdf, ".nrrd": _bytes, ".glb": _bytes, ".stl": _surface,
+    ".html": _page, ".nrrd": _bytes, ".glb": _bytes, ".stl": _surface,
 }  # fmt: skip
 DATASET = {".bidsignore", "README", "descriptions.tsv", "dataset_description.json"}
 """Of a BIDS dataset as a whole, whatever its studies have."""

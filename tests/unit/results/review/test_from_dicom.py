@@ -45,7 +45,7 @@ from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.page import page_of
+from lesionlens.results.export.page import Page
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.from_dicom import from_dicom
@@ -805,7 +805,7 @@ def test_that_no_candidate_was_accepted_is_still_said_when_only_the_cavity_was_s
         assert not analysis.findings.candidates
         save(analysis, tmp_path / "saved")
         texts = load()
-        page = page_of(analysis)
+        page = Page(analysis)
         not_accepted = texts("conclusion_not_accepted", n=2)
         assert page.conclusion == not_accepted
         assert page.sentence.startswith(not_accepted)
