@@ -8,7 +8,6 @@ The attributes are those of objects written for a synthetic head.
 import argparse
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -25,8 +24,7 @@ from tests.phantoms.acquire import AXIAL_SLICES
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import codes
-from lesionlens.base.labels import Extra, MrSequence
-from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
@@ -43,8 +41,6 @@ WRITTEN = {
     "sr": "Comprehensive 3D SR",
     "attention": "Parametric Map",
     "key_objects": "Key Object Selection",
-    "contours": "RT Structure Set",
-    "key_slices": "Multi-frame True Color Secondary Capture",
 }
 NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 """Names of UIDs that pydicom's dictionary lacks."""
@@ -61,9 +57,8 @@ omitted. Made from the code by `python -m tools.conformance`; a test compares th
 
 ## 1 Overview
 LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
-Comprehensive 3D SR, Parametric Map, Key Object Selection and, on request, RT Structure Set and
-Multi-frame True Color Secondary Capture, which it sends at a user's request. Nothing is sent or
-fetched automatically. Sections 4 and 5, the content of each object, are pages of
+Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends at a user's request.
+Nothing is sent or fetched automatically. Sections 4 and 5, the content of each object, are pages of
 their own: [attributes](conformance_attributes.md) and [coded terms](conformance_terms.md).
 """
 SECOND_HEAD = """# DICOM conformance: attributes
@@ -98,9 +93,7 @@ def objects() -> dict[str, Dataset]:
             sequences=(MrSequence.T1C,),
             how=AXIAL_SLICES,
         )
-        analysis = replace(
-            make_analysis(patient, study), options=ExportOptions(also=frozenset(Extra))
-        )
+        analysis = make_analysis(patient, study)
         done = DicomExporter().write(analysis, root)
         return {p.stem: pydicom.dcmread(p) for p in done.files if p.stem in WRITTEN}
 

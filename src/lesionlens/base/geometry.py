@@ -238,8 +238,8 @@ def corners(low: ArrayLike, high: ArrayLike) -> NDArray[np.float64]:
     return np.array(list(product(*ends)))
 
 
-def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the pixels whose centres are inside a closed line, by the even-odd rule.
+def winding_numbers(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return how many times a closed line goes round each pixel's centre, by direction.
 
     Parameters
     ----------
@@ -247,23 +247,6 @@ def filled_polygon(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.
         Rows and columns; the last corner is joined to the first.
     shape : (2,) int
         Rows and columns of the plane.
-
-    Examples
-    --------
-    >>> square = np.array([[0.5, 0.5], [0.5, 3.5], [2.5, 3.5], [2.5, 0.5]])
-    >>> int(filled_polygon(square, (4, 5)).sum())
-    6
-    """
-    return np.asarray(winding_numbers(corners, shape) % 2, bool)
-
-
-def winding_numbers(corners: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return how many times a closed line goes round each pixel's centre, by direction.
-
-    Parameters
-    ----------
-    corners, shape
-        As for `filled_polygon`.
 
     Examples
     --------

@@ -346,15 +346,6 @@ class MapExtent(StrEnum):
     """All slices of the series at full size, which OHIF requires."""
 
 
-class Extra(StrEnum):
-    """Files that are only written on request."""
-
-    CONTOURS = "contours"
-    """RT Structure Set, for treatment planning systems."""
-    KEY_SLICES = "key-slices"
-    """Images as Secondary Capture, for viewers without support for Segmentation."""
-
-
 class Identity(StrEnum):
     """What may identify the patient in a report."""
 

@@ -21,7 +21,6 @@ _EXTRAS = {
     "pacs": ("dicomweb-client", "pynetdicom"),
     "cohort": ("distributed", "pandas"),
     "train": ("tensorboard",),
-    "mesh": ("trimesh",),
 }
 _UNLOADABLE = (ImportError, OSError)
 """Errors of a package that is missing, or whose libraries cannot be loaded."""

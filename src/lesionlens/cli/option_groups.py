@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from lesionlens.base.errors import MissingPluginError
-from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
+from lesionlens.base.labels import Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
 
@@ -130,24 +129,12 @@ class FileOptions:
         list[Identity] | None,
         typer.Option(help="Omit patient, date or series from the report; repeatable."),
     ] = None
-    surfaces: Annotated[
-        bool,
-        typer.Option(
-            "--surfaces", help="Also write the candidates' surfaces (glTF, STL); needs extra mesh."
-        ),
-    ] = False
     maps: Annotated[
         MapExtent,
         typer.Option(
             help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
         ),
     ] = MapExtent.CUT
-    also: Annotated[
-        list[Extra] | None,
-        typer.Option(
-            help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable."
-        ),
-    ] = None
     evidence: Annotated[
         bool,
         typer.Option(
@@ -168,27 +155,15 @@ class FileOptions:
 
         Raises
         ------
-        MissingPluginError
-            Surfaces were requested and trimesh is not installed.
         UnusableInputError
             The template cannot be used.
         """
-        from importlib.util import find_spec
-
         from lesionlens.results.export.sentence import read_template
 
-        if self.surfaces and find_spec("trimesh") is None:
-            raise MissingPluginError(
-                found="that trimesh, which writes surfaces, is not installed",
-                expected="the package trimesh",
-                next_step="Install it: pip install 'lesionlens[mesh]'; or omit --surfaces",
-            )
         return ExportOptions(
-            surfaces=self.surfaces,
             maps=self.maps,
             include_unaccepted=self.include_unaccepted,
             evidence=self.evidence,
-            also=frozenset(self.also or ()),
             sentence_template=read_template(file) if (file := self.sentence_template) else "",
             hidden=frozenset(self.hide or ()),
         )

@@ -120,7 +120,6 @@ def dicom_options(chosen: ExportOptions) -> str:
     """Return the given options that affect DICOM objects alone, in words; empty if none is."""
     given = {
         "--maps": chosen.maps is not MapExtent.CUT,
-        "--also": chosen.also,
         "--rest": chosen.include_unaccepted,
     }
     return " and ".join(name for name, is_given in given.items() if is_given)

@@ -37,7 +37,7 @@ def review(
     source: Source = SOURCE,
     export_options: Annotated[
         ExportOptions,
-        Group(FileOptions, {"surfaces", "maps", "also", "evidence", "include_unaccepted"}),
+        Group(FileOptions, {"maps", "evidence", "include_unaccepted"}),
     ] = FILES,
 ) -> CommandOutput:
     """Open a segmentation for review, with measurements, together with its study.

@@ -12,7 +12,7 @@ from tests.phantoms.analysis import make_analysis, make_reviewed, write_study
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import Extra, MrSequence
+from lesionlens.base.labels import MapExtent, MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
 from lesionlens.cli.option_groups import FileOptions
@@ -46,9 +46,9 @@ def test_the_new_result_says_what_the_readers_decided(reviewed, tmp_path):
 def test_options_for_dicom_objects_of_a_nifti_study_are_named_as_without_effect(reviewed, tmp_path):
     """They were ignored without a word."""
     study, result = reviewed
-    given = FileOptions(also=[Extra.CONTOURS], include_unaccepted=True).choice()
+    given = FileOptions(maps=MapExtent.FULL, include_unaccepted=True).choice()
     answer = export(result, study, tmp_path / "out", export_options=given)
-    assert answer.notes[-1].startswith("--also and --rest had no effect: the study is not DICOM")
+    assert answer.notes[-1].startswith("--maps and --rest had no effect: the study is not DICOM")
 
 
 @pytest.mark.parametrize("command", [export, review])

@@ -1,7 +1,7 @@
 """Record which files of a folder LesionLens wrote, so that no other is overwritten.
 
 A result lists its files in `run.json`; other outputs have a list of their own, such as
-`cohort.files.json`. Names alone do not suffice: a user's folder `surfaces/` is kept.
+`cohort.files.json`. Names alone do not suffice: a user's own file is kept.
 """
 
 from __future__ import annotations

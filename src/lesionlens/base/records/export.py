@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Extra, Identity, MapExtent
+from lesionlens.base.labels import Identity, MapExtent
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
     """Export options, read from `Analysis.options`."""
 
-    surfaces: bool = False
-    """Also write surface meshes of the candidates."""
     maps: MapExtent = MapExtent.CUT
     """Field of view of attention maps in DICOM."""
     include_unaccepted: bool = False
     """Also export candidates of a reviewed result that were not accepted."""
-    also: frozenset[Extra] = frozenset()
-    """DICOM objects that are only written on request."""
     evidence: bool = False
     """Also write sequence contributions at every voxel and dismissed regions."""
     sentence_template: str = ""

@@ -39,11 +39,6 @@ def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
     return f"{candidate.id} {part}{_mark(analysis, candidate)}"
 
 
-def candidate_name(analysis: Analysis, candidate: Candidate) -> str:
-    """Return the name of a candidate, marked like the names of its parts."""
-    return f"candidate {candidate.id}{_mark(analysis, candidate)}"
-
-
 def _mark(analysis: Analysis, candidate: Candidate) -> str:
     state = analysis.review.state_of(candidate.tracking_uid)
     reasons = [state.value] if state in NOT_ACCEPTED else []

@@ -32,6 +32,8 @@ FILE, TABLE = "followup.json", "followup.csv"
 SCHEMA = "lesionlens/followup/1"
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
+CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
+"""x at which the lines begin and end; their names are to the right."""
 _TICK_ROWS = 2
 """Rows of labels of the examinations below the image."""
 _LETTER_WIDTH, _NAME_HEIGHT = 5.8, 10.0

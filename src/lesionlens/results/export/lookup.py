@@ -1,4 +1,4 @@
-"""Label names and colours for other programs, because NIfTI stores neither."""
+"""Names and colours of labels, and tables in BIDS format."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from lesionlens.results.export.cells import csv_text
 LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
 ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET", Label.CAVITY: "RC"}
 """Abbreviations as in BraTS 2023 and 2024."""
-_SNAP_HEAD = """\
-################################################
-# ITK-SnAP Label Description File
-# File format:
-# IDX   -R-  -G-  -B-  -A--  VIS MSH  LABEL
-# VIS: label visibility, MSH: label mesh visibility
-################################################
-"""
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -46,21 +38,10 @@ def _cell(value: object) -> str:
 
 
 def label_table(labels: Iterable[Label]) -> str:
-    """Return segmentation.tsv, a BIDS lookup table for a `_dseg`."""
+    """Return a BIDS lookup table for a `_dseg`."""
     codes = {label: LABEL_TYPES[label] for label in labels}
     rows = [
         (int(n), n.display_name, ABBREVIATIONS[n], n.colour, f"{code.scheme}:{code.value}")
         for n, code in codes.items()
     ]
     return tsv(LABEL_COLUMNS, rows)
-
-
-def itk_snap_table(labels: Iterable[Label]) -> str:
-    """Return label descriptions in ITK-SNAP's format."""
-    lines = ['    0     0    0    0        0  0  0    "Clear Label"']
-    for label in labels:
-        red, green, blue = rgb(label.colour)
-        lines.append(
-            f'{label:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{label.display_name}"'
-        )
-    return _SNAP_HEAD + "\n".join(lines) + "\n"

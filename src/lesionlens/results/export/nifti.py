@@ -24,7 +24,6 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ConsideredFile, ConsideredRow
-from lesionlens.results.export import lookup
 from lesionlens.results.export.written import UnconditionalExporter, Written
 
 GZIP_LEVEL = 6
@@ -44,9 +43,8 @@ SHEAR_LIMIT = 1e-4
 class NiftiExporter(UnconditionalExporter):
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
-    Also the numbers of doubtful parts, if there are any, and the segmentation's names and colours,
-    as a table and for ITK-SNAP. If evidence was requested, `evidence_*.nii.gz` on the first pass's
-    grid, and `considered.json`.
+    Also the numbers of doubtful parts, if there are any. If evidence was requested,
+    `evidence_*.nii.gz` on the first pass's grid, and `considered.json`.
     """
 
     name = "nifti"
@@ -60,8 +58,7 @@ class NiftiExporter(UnconditionalExporter):
             return write_volume(staged / f"{name}.nii.gz", volume, codes=codes, steps=steps)
 
         with ThreadPoolExecutor(max_workers=2) as pool:
-            written = tuple(pool.map(write_job, _named_volumes(analysis)))
-        files = (*written, *_write_label_tables(analysis, staged))
+            files = tuple(pool.map(write_job, _named_volumes(analysis)))
         if not analysis.options.evidence:
             return files
         left_out = {} if analysis.volumes.evidence else {"evidence_*.nii.gz": NO_EVIDENCE}
@@ -75,14 +72,6 @@ def _write_considered(analysis: Analysis, staged: Path) -> Path:
     path = staged / CONSIDERED
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return path
-
-
-def _write_label_tables(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
-    table, snap = staged / "segmentation.tsv", staged / "segmentation_itksnap.txt"
-    labels = analysis.labels
-    table.write_text(lookup.label_table(labels), encoding="utf-8")
-    snap.write_text(lookup.itk_snap_table(labels), encoding="utf-8")
-    return table, snap
 
 
 def outlines_by_name(analysis: Analysis) -> dict[str, Volume]:

@@ -11,7 +11,7 @@ from typing import Any
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.files.manifest import is_inside
-from lesionlens.base.labels import Extra, Identity, Region
+from lesionlens.base.labels import Identity, Region
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.parts import MAPS
@@ -28,10 +28,7 @@ _NAMELESS_REQUIRED = (
 
 _RESERVED = (
     *ALWAYS,
-    "segmentation.tsv",
-    "segmentation_itksnap.txt",
     "segmentation.seg.nrrd",
-    "surfaces",
     "candidates.nii.gz",
     *MAPS,
     "followup.csv",
@@ -40,8 +37,6 @@ _RESERVED = (
     "dicom/attention.dcm",
     *(f"dicom/attention_{region.value}.dcm" for region in Region),
     "dicom/key_objects.dcm",
-    *(f"dicom/{extra.replace('-', '_')}.dcm" for extra in Extra),
-    "key_slices",
     "review_edits",
     KEPT,
     SENT,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import RTStructureSetStorage
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError
@@ -22,9 +21,8 @@ from lesionlens.results.review import report_items
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
 MAP = "1.2.840.10008.5.1.4.1.1.30"
-CONTOURS = str(RTStructureSetStorage)
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_READ_CLASSES = frozenset({*SEGMENTATIONS, *REPORTS, MAP, CONTOURS})
+_READ_CLASSES = frozenset({*SEGMENTATIONS, *REPORTS, MAP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ def find_objects(path: Path, study: Study) -> Objects:
     ------
     ReadError
         There is neither a Segmentation nor a LesionLens report, the newest report's Segmentation is
-        missing, or a reader accepted no candidate by it; or it is a file of another kind, as
-        contours are.
+        missing, or a reader accepted no candidate by it; or it is a file of another kind.
     """
     if path.is_file() and not looks_like_dicom(path):
         raise _unsupported_error(
@@ -82,8 +79,6 @@ def find_objects(path: Path, study: Study) -> Objects:
     elif own_report is not None:
         report = own_report
         _check_report_alone(report, _other_reviewed_count(reports, report))
-    elif CONTOURS in by_class:
-        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {path.name}")
     else:
         raise ReadError(
             found=f"no Segmentation of this study in {path.name}",
@@ -120,8 +115,7 @@ def _objects_by_class(path: Path, study: Study) -> dict[str, list[Dataset]]:
         if looks_like_dicom(file):
             kind, header = _header(file)
             if kind in _READ_CLASSES and _is_of_study(header, study, file):
-                dataset = header if kind == CONTOURS else _read_whole(file)
-                by_class.setdefault(kind, []).append(dataset)
+                by_class.setdefault(kind, []).append(_read_whole(file))
     return by_class
 
 

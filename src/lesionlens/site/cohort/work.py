@@ -44,7 +44,6 @@ CONFIGS = "configs="
 _OPTION_LABELS = {
     "hidden": "hide",
     "sentence_template": "sentence",
-    "surfaces": "surfaces",
     "maps": "maps",
 }
 """Names of options in identifiers, in their order; other options follow by their field's name."""
@@ -94,7 +93,7 @@ def without_file_options(identifier: str) -> str:
 
     Examples
     --------
-    >>> without_file_options("lens 1 0a1b hide=date surfaces precision=float32")
+    >>> without_file_options("lens 1 0a1b hide=date maps=full precision=float32")
     'lens 1 0a1b precision=float32'
     """
     labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}

@@ -48,7 +48,7 @@ def run_ahead(
 
     The order follows the reader: the study being read first, then the later ones, then the
     earlier ones. Results are those of `lesionlens batch`; each skips results of the other. One with
-    surfaces or other files of a batch is kept.
+    other files of a batch is kept.
 
     Parameters
     ----------

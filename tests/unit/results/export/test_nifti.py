@@ -89,20 +89,6 @@ def test_the_codes_of_the_source_are_kept(make_study, patient, tmp_path, codes):
     np.testing.assert_allclose(image.affine, nib.load(path).affine, atol=1e-4)
 
 
-def test_labels_have_names_and_colours(make, tmp_path):
-    NiftiExporter().write(make(), tmp_path)
-    rows = [line.split("\t") for line in (tmp_path / "segmentation.tsv").read_text().splitlines()]
-    assert rows[0] == ["index", "name", "abbreviation", "color", "code"]
-    assert [row[:4] for row in rows[1:]] == [
-        ["1", "non-enhancing core", "NCR", "#0072B2"],
-        ["2", "oedema or infiltration", "ED", "#009E73"],
-        ["3", "enhancing", "ET", "#E69F00"],
-    ]
-    snap = (tmp_path / "segmentation_itksnap.txt").read_text().splitlines()
-    last = snap[-1].split(maxsplit=7)
-    assert last == ["3", "230", "159", "0", "1", "1", "1", '"enhancing"']
-
-
 def test_same_volume_same_bytes(make, tmp_path):
     analysis = make()
     for name in ("a.nii.gz", "b.nii.gz"):

@@ -15,7 +15,7 @@ import pytest
 from tests.helpers.file_search import files_below
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import Extra, Label, MapExtent, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MapExtent, MrSequence, Region, ReviewState
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy
@@ -25,11 +25,9 @@ from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
 
 NATIVE = (MrSequence.FLAIR, MrSequence.T2)
 EVERYTHING = ExportOptions(
-    surfaces=True,
     maps=MapExtent.FULL,
     include_unaccepted=True,
     evidence=True,
-    also=frozenset(Extra),
 )
 SPOKEN = re.compile(r"(?<!non-)(?<!normal_)enhanc", re.IGNORECASE)
 """A part that is called enhancing; not the core that is not, nor vessels that do so normally."""
@@ -94,13 +92,9 @@ def _bytes(path):
     return None if found is None else f"{found[0]!r}"
 
 
-def _surface(path):
-    return "a surface of enhancing tumour" if path.stem.endswith("_et") else None
-
-
 RULES = {
-    ".gz": _volume, ".dcm": _dicom, ".json": _json, ".csv": _csv, ".tsv": _table, ".txt": _table,
-    ".html": _page, ".nrrd": _bytes, ".glb": _bytes, ".stl": _surface,
+    ".gz": _volume, ".dcm": _dicom, ".json": _json, ".csv": _csv, ".tsv": _table,
+    ".html": _page, ".nrrd": _bytes,
 }  # fmt: skip
 DATASET = {".bidsignore", "README", "descriptions.tsv", "dataset_description.json"}
 """Of a BIDS dataset as a whole, whatever its studies have."""
@@ -145,7 +139,7 @@ def painted(analysis):
 
 
 def test_a_full_export_has_none_without_t1c_and_with_t1c_in_every_kind_of_file(native, tmp_path):
-    """With T1c each kind of file that may show it does: the rules above can fail."""
+    """With T1c each kind of file that may show it does."""
     found = {}
     for has_t1c, sequences in ((False, NATIVE), (True, (*NATIVE, MrSequence.T1C))):
         out = tmp_path / str(has_t1c)
@@ -153,7 +147,7 @@ def test_a_full_export_has_none_without_t1c_and_with_t1c_in_every_kind_of_file(n
         found[has_t1c] = {"".join(name.rpartition(".")[1:]) for name in enhancing_in(out)}
         page = (out / "report.html").read_text("utf-8")
         assert ("(uncertain without T1c)" in page) is not has_t1c
-    assert found == {False: set(), True: set(RULES)}
+    assert found == {False: set(), True: set(RULES) - {".tsv"}}
 
 
 def test_a_reader_who_paints_it_paints_core(native, tmp_path):

@@ -16,9 +16,9 @@ import pydicom
 import pytest
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import generate_uid
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, moved, write_study
 
@@ -537,23 +537,6 @@ def test_a_file_that_is_not_read_is_called_so_before_anything_is_prepared(analys
     with pytest.raises(ReadError, match=r"not read.*NIfTI mask.*DICOM Segmentation.*Export it"):
         prepare_and_reopen(file, analysed().study, RunContext(lambda *stage: stages.append(stage)))
     assert not stages
-
-
-def test_contours_are_refused_by_their_name(analysed, tmp_path):
-    """Of a study that has them alone: the advice was to fetch it with its results again."""
-    study = analysed().study
-    contours = Dataset()
-    contours.file_meta = FileMetaDataset()
-    contours.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    contours.SOPClassUID = contours.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    contours.SOPInstanceUID = contours.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    contours.StudyInstanceUID = study.uid
-    folder = tmp_path / "objects"
-    folder.mkdir()
-    contours.save_as(folder / "rt.dcm", enforce_file_format=True)
-    for place in (folder, folder / "rt.dcm"):
-        with pytest.raises(ReadError, match="RT Structure Set"):
-            prepare_and_reopen(place, study, SILENT)
 
 
 # ------------------------------------------------------------------ objects of other programs

@@ -33,7 +33,6 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.labels import (
     ComputePrecision,
-    Extra,
     Identity,
     MapExtent,
     ReviewState,
@@ -175,9 +174,8 @@ def _failed(job):
 
 
 def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp_path):
-    """`--also` was neither applied nor mentioned."""
     out = tmp_path / "out"
-    hide = ExportOptions(hidden=frozenset({Identity.PATIENT}), also=frozenset({Extra.CONTOURS}))
+    hide = ExportOptions(hidden=frozenset({Identity.PATIENT}))
     run_cohort(Cohort(studies, out), CPU)
     asked = replace(CPU, files=hide)
     assert run_cohort(Cohort(studies, out, resume=True), asked).n_skipped == 0
@@ -185,10 +183,8 @@ def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp
 
 
 CHANGED = {
-    "surfaces": True,
     "maps": MapExtent.FULL,
     "include_unaccepted": True,
-    "also": frozenset(Extra),
     "sentence_template": "{{ count }}",
     "hidden": frozenset({Identity.PATIENT}),
     "precision": ComputePrecision.BFLOAT16,
@@ -216,19 +212,7 @@ def test_every_option_that_changes_a_result_is_compared_on_resuming():
             identities.append(work.engine_identity(about, choice))
             compared.add(name)
     assert compared == set(CHANGED)
-    for extra in Extra:
-        files = ExportOptions(also=frozenset({extra}))
-        identities.append(work.engine_identity(about, CohortChoice(files=files)))
-    assert len(set(identities)) == len(CHANGED) + len(Extra) + 1
-
-
-def test_identifiers_of_earlier_releases_still_apply():
-    """Otherwise an update would analyse every study again."""
-    about = work.load_lens(None).engine.info
-    files = ExportOptions(hidden=frozenset(Identity), surfaces=True, maps=MapExtent.FULL)
-    hidden = ",".join(sorted(Identity))
-    expected = f"hide={hidden} surfaces maps={MapExtent.FULL.value}"
-    assert work.engine_identity(about, CohortChoice(files=files)).endswith(expected)
+    assert len(set(identities)) == len(CHANGED) + 1
 
 
 def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path):
@@ -761,9 +745,9 @@ def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, st
 
 
 def test_batch_says_on_how_many_studies_an_option_for_dicom_had_no_effect(quick, studies, tmp_path):
-    chosen = ExportOptions(also=frozenset({Extra.CONTOURS}))
+    chosen = ExportOptions(include_unaccepted=True)
     notes = batch_command(studies, tmp_path / "out", workers=1, export_options=chosen).notes
-    assert "--also had no effect on 2 of 2 results, which have no DICOM objects" in notes
+    assert "--rest had no effect on 2 of 2 results, which have no DICOM objects" in notes
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):

@@ -95,11 +95,11 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
 
 
 def test_a_result_of_a_batch_with_other_files_is_kept(list_of_three, monkeypatch):
-    """A batch with surfaces was analysed again and replaced without them."""
+    """A batch with other files was analysed again and replaced without them."""
     database, begun = list_of_three
     run_ahead(database, CohortChoice())
     for name in "ac":
-        outcome = replace(database.outcome(name), engine="x surfaces")
+        outcome = replace(database.outcome(name), engine="x maps=full")
         database.store_outcome(outcome, fingerprint(Path(database.entry(name).place)))
     begun.clear()
     run_ahead(database, CohortChoice())

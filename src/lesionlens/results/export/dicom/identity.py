@@ -31,8 +31,6 @@ SERIES = {
     "key_objects": (9704, "LesionLens key images"),
     "attention_tc": (9705, "LesionLens attention, tumour core"),
     "attention_et": (9706, "LesionLens attention, enhancing"),
-    "contours": (9707, "LesionLens contours"),
-    "key_slices": (9708, "LesionLens key slices"),
     "rejection": (9709, "LesionLens rejection note"),
 }
 """Number and description of each object's series; high numbers, to be listed after the scanner's

@@ -12,9 +12,8 @@ from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Extra
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.results.export.dicom import contours, key_slices, ko, pmap, refs, seg, sr
+from lesionlens.results.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.written import Written, reason_of
 
@@ -61,10 +60,6 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     segmentation = write("seg.dcm", seg.build_seg, seg.check_seg)
     write("sr.dcm", partial(sr.build_sr, segmentation, attention), sr.check_sr)
     write("key_objects.dcm", ko.build_ko, ko.check_ko)
-    if Extra.CONTOURS in analysis.options.also:
-        write("contours.dcm", contours.build_contours, contours.check_contours)
-    if Extra.KEY_SLICES in analysis.options.also:
-        write("key_slices.dcm", key_slices.build_key_slices, key_slices.check_key_slices)
     return Written(tuple(write.files), result.sources.notices, write.left_out)
 
 

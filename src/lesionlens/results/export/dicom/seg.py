@@ -56,7 +56,7 @@ def occupied_frames(segments: tuple[SegmentMask, ...], count: int) -> NDArray[np
     return occupied
 
 
-def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
+def _algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
     """Return how a candidate was outlined (PS3.3 C.8.20.4, Segment Algorithm Type).
 
     AUTOMATIC by the network, SEMIAUTOMATIC if a reader edited it or it results from a reader's
@@ -84,7 +84,7 @@ def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDes
         kind, colour, tracking_id = (
             REGION_TYPES[region], region.colour, identity.tracking_id(candidate)
         )  # fmt: skip
-        algorithm, source = algorithm_type(analysis, candidate), candidate.source
+        algorithm, source = _algorithm_type(analysis, candidate), candidate.source
     else:
         kind, colour, tracking_id = (
             LABEL_TYPES[Label.CAVITY], Label.CAVITY.colour, Label.CAVITY.display_name

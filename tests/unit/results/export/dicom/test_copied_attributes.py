@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import warnings
-from dataclasses import replace
 
 import pydicom
 import pytest
@@ -12,8 +11,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from tests.helpers.dicom_files import edited_dicom
 
-from lesionlens.base.labels import Extra, MrSequence
-from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom import copied_attributes
 from lesionlens.results.export.dicom.copied_attributes import Characters
@@ -135,8 +133,7 @@ def _errors(path):
 
 @pytest.mark.parametrize("name", DIRTY | UNREPORTED)
 def test_a_dirty_header_costs_nothing_and_leaves_valid(make, tmp_path, name):
-    every = ExportOptions(also=frozenset(Extra))
-    analysis = replace(make(**THICK, lesions=(Lesion(),)), options=every)
+    analysis = make(**THICK, lesions=(Lesion(),))
     attributes = (DIRTY | UNREPORTED)[name]
     _dirty(analysis, {keyword: raw for keyword, (raw, _) in attributes.items()})
     done = DicomExporter().write(analysis, tmp_path)

@@ -3,7 +3,6 @@
 import copy
 import json
 import random
-from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -17,8 +16,7 @@ from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
 
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Extra, MrSequence
-from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.dicom.scan import ENHANCED_MR
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.bids import save_bids
@@ -166,13 +164,12 @@ def test_only_analysed_frames_are_referenced_in_their_orientation(
     """The first frame at a position was named, though it was of phase, and that of all echoes."""
     study = open_study(tmp_path / "study")
     analysis = make_analysis(two_lesions, study)
-    options = ExportOptions(also=frozenset(Extra))
-    assert not DicomExporter().write(replace(analysis, options=options), tmp_path).left_out
+    assert not DicomExporter().write(analysis, tmp_path).left_out
     kinds = {
         number: groups.MRImageFrameTypeSequence[0].ComplexImageComponent
         for number, groups in enumerate(source.PerFrameFunctionalGroupsSequence, 1)
     }
-    for name in ("seg", "sr", "attention", "contours", "key_slices"):
+    for name in ("seg", "sr", "attention"):
         written = pydicom.dcmread(tmp_path / "dicom" / f"{name}.dcm")
         named = list(frames_named(written))
         assert named
@@ -191,25 +188,6 @@ def test_only_analysed_frames_are_referenced_in_their_orientation(
                 for g in (groups, frame)
             )
             assert here == pytest.approx(there, abs=1e-3)
-
-
-def test_contours_list_every_analysed_frame_as_their_images(two_lesions, source, tmp_path):
-    """The first one alone was listed, beside contours on the others."""
-    study = open_study(tmp_path / "study")
-    options = ExportOptions(also=frozenset({Extra.CONTOURS}))
-    DicomExporter().write(replace(make_analysis(two_lesions, study), options=options), tmp_path)
-    written = pydicom.dcmread(tmp_path / "dicom" / "contours.dcm")
-    (listed,) = (
-        written.ReferencedFrameOfReferenceSequence[0]
-        .RTReferencedStudySequence[0]
-        .RTReferencedSeriesSequence[0]
-        .ContourImageSequence
-    )
-    assert set(listed.ReferencedFrameNumber) == set(study.series[T1C].frames)
-    contours = [one for roi in written.ROIContourSequence for one in roi.ContourSequence]
-    drawn = {int(one.ContourImageSequence[0].ReferencedFrameNumber) for one in contours}
-    assert len(drawn) > 1
-    assert drawn <= set(listed.ReferencedFrameNumber)
 
 
 def test_geometry_that_all_frames_share_is_read(two_lesions, files, tmp_path):

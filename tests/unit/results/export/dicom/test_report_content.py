@@ -12,7 +12,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Extra, Label, LesionKind, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, LesionKind, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Appearance, DoubtfulPart, Location
@@ -59,8 +59,7 @@ def test_a_doubtful_part_has_the_volume_that_report_and_table_have(make, tmp_pat
 def test_a_signature_on_no_candidate_is_a_review(make, tmp_path):
     signed = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", TIME, "Nothing seen")
     analysis = replace(make(dicom=True, lesions=()), review=Review((signed,)))
-    options = replace(analysis.options, also=frozenset(Extra))
-    written = objects(replace(analysis, options=options), tmp_path)
+    written = objects(analysis, tmp_path)
     assert set(written) == {"sr"}  # nothing to draw
     report = written["sr"]
     assert report.SeriesDescription == "LesionLens measurements, no candidate, signed (research)"
