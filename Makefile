@@ -13,10 +13,10 @@ COVERAGE := -p pytest_cov --cov --cov-report=term:skip-covered --cov-report=xml
 unexport PYTHONDONTWRITEBYTECODE  # each process of the tests would compile every module anew
 
 # Files whose tests prepare whole studies, train or write networks: measured, most of the unit tests' time.
-UNHURRIED := napari/ followup/ export/dicom/ test_lens.py site/cohort/ site/pacs/ preparation/ deidentification/ engines/ \
+UNHURRIED := napari/ followup/ export/dicom/ test_lens.py site/cohort/ site/pacs/ preparation/ engines/ \
   research/ training/ synth/ reading/test_sequence_from_image.py base/test_killed.py test_study_geometry.py test_platforms.py \
-  test_intensity_units.py review/test_from_dicom.py export/test_without_contrast.py export/test_deidentified.py \
-  export/test_bids.py cli/test_deidentify.py cli/test_export.py
+  test_intensity_units.py review/test_from_dicom.py export/test_without_contrast.py \
+  export/test_bids.py cli/test_export.py
 QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" $(foreach part,$(UNHURRIED),--ignore-glob='*/$(part)*')
 
 .PHONY: demo quick test test-all docs lint format types types-windows layers install system audit hashes clean help

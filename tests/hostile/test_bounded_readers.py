@@ -23,7 +23,6 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.bounded_read import JSON_BYTES, read_file
-from lesionlens.imaging.deidentification.pseudonyms import read_or_create_key
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
@@ -71,7 +70,6 @@ READERS = {
         "a.toml", (REPOSITORY / "src/lesionlens/training/recipes/default.toml").read_text("utf-8"),
         lambda d: read_config(d / "a.toml"),
     ),
-    "pseudonyms": Reader("key", "ab" * 32 + "\n", lambda d: read_or_create_key(d / "key")),
     "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, sent_documents),
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),

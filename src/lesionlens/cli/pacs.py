@@ -8,15 +8,12 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import absolute
-from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
-from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import Group
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import DIMSE, LIMIT, StudyQuery, check_address, name_pattern
@@ -157,11 +154,6 @@ def send(
         Path, typer.Argument(help="Result folder, or a folder of DICOM files.", metavar="DIR")
     ],
     access: ArchiveAccess = ACCESS,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="Send a de-identified copy: `deidentify`.")
-    ] = False,
-    key: Key = None,
-    map_file: Map = None,
     same_patient: options.SamePatient = False,
     only: Annotated[
         str,
@@ -180,47 +172,19 @@ def send(
     ] = False,
 ) -> CommandOutput:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
-    checks.check_used("--deidentify", deidentify, {"--key": key, "--map": map_file})
-    if deidentify and supersede:
-        raise UnusableInputError(
-            found="--supersede with --deidentify",
-            expected="one of them: a de-identified copy belongs to a separate study",
-            next_step="Omit one of them",
-        )
     archive = connect(access.server(address))
     from lesionlens.site.pacs import files as dicom_files
-    from lesionlens.site.pacs.send_result import SendOptions, files_to_send, send_result
+    from lesionlens.site.pacs.send_result import SendOptions, send_result
 
     kinds = dicom_files.kinds_in(only)
-    with ScratchFolder() as temporary, progress_bar() as context:
-        if deidentify:
-            files_to_send(result)  # checked before any work
-            files, notices = _deidentified_copy(result, temporary, key, map_file)
-            selected = dicom_files.only(files, kinds)
-            outcome = archive.send(selected, same_patient=same_patient, context=context)
-            notices = (*notices, *outcome.notices)
-        else:
-            outcome, notices = send_result(
-                archive,
-                result,
-                address,
-                options=SendOptions(kinds, same_patient, supersede),
-                context=context,
-            )
+    with progress_bar() as context:
+        outcome, notices = send_result(
+            archive,
+            result,
+            address,
+            options=SendOptions(kinds, same_patient, supersede),
+            context=context,
+        )
         outcome.check()
     sent_before = f", {outcome.n_present} of them already there" if outcome.n_present else ""
     return CommandOutput((f"{counted(len(outcome.stored), 'file')} stored{sent_before}",), notices)
-
-
-def _deidentified_copy(
-    result: Path, path: Path, key: Path | None, map_file: Path | None
-) -> tuple[list[Path], tuple[str, ...]]:
-    """Return a de-identified copy of the objects to send, and notes about it."""
-    from lesionlens.imaging.deidentification.folder import deidentify_folder
-    from lesionlens.imaging.deidentification.profile import Options
-    from lesionlens.site.pacs.send_result import files_to_send, folder_to_send
-
-    pseudonyms, map_path = replacement(key, map_file, path)
-    outcome = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())
-    pseudonyms.write_map(map_path)
-    return files_to_send(path / "out"), outcome.notices

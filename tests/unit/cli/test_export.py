@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pydicom
 import pytest
@@ -101,18 +100,3 @@ def test_each_note_is_said_once_though_a_name_holds_markup_and_control_character
         notes = export(tmp_path / earlier, place, tmp_path / later).notes
         assert any("StudyDescription" in note for note in notes)
         assert sorted(notes) == sorted(set(notes))
-
-
-@pytest.mark.parametrize("there", ["result", "review.json", "earlier_reviews/a/review.json", "key"])
-def test_a_deidentified_result_goes_into_no_folder_with_content(reviewed, tmp_path, there):
-    study, result = reviewed
-    out = tmp_path / "out"
-    if there == "result":
-        shutil.copytree(result, out)
-    else:
-        (out / there).parent.mkdir(parents=True)
-        (out / there).write_text("Dr. Name")
-    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    with pytest.raises(UnusableInputError, match="another folder"):
-        export(result, study, out, deidentify=True, key=tmp_path / "k", map_file=tmp_path / "m")
-    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before

@@ -317,7 +317,6 @@ def test_an_error_without_an_interrupt_is_raised(run_app):
         ["batch", ".", "--out", "../out"],
         ["sentence", "."],
         ["worklist", "scan", ".", "--list", "../out"],
-        ["deidentify", ".", "--out", "../out"],
     ],
     ids=lambda arguments: arguments[0],
 )

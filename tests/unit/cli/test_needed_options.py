@@ -16,9 +16,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
 @pytest.mark.parametrize(
     ("command", "needed", "option"),
     [
-        ("pacs send http://127.0.0.1:9/dicom-web . --key K", "--deidentify", "--key"),
-        ("pacs send http://127.0.0.1:9/dicom-web . --map M", "--deidentify", "--map"),
-        ("export result study --out OUT --key K", "--deidentify", "--key"),
         ("train default --out OUT --studies S", "--finetune", "--studies"),
         ("train default --out OUT --convention msd", "--finetune", "--convention"),
         ("worklist scan studies --list L --patient 7", "the address of an archive", "--patient"),

@@ -1,12 +1,10 @@
 """The listing of an archive's studies."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import pacs
 from lesionlens.site.pacs.peer import FoundStudy
 
@@ -50,8 +48,3 @@ def test_studies_of_every_modality_can_be_asked_for(monkeypatch, given, asked):
     monkeypatch.setattr(pacs, "connect", lambda *_: archive)
     pacs.find("http://127.0.0.1/dicom-web", **given)
     assert [query.modality for query in queries] == [asked]
-
-
-def test_a_deidentified_copy_supersedes_no_study():
-    with pytest.raises(UnusableInputError, match="--supersede with --deidentify"):
-        pacs.send("http://127.0.0.1/dicom-web", Path("out"), deidentify=True, supersede=True)

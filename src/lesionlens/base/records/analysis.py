@@ -120,8 +120,7 @@ class RunInfo:
     documents: tuple[Document, ...] = ()
     """Reports that were exported earlier."""
     series: Mapping[MrSequence, str] = field(default_factory=dict)
-    """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
-    releases and in de-identified ones."""
+    """Digest of each sequence's files (`provenance.joint_sha256`)."""
     redrawn: frozenset[str] = frozenset()
     """Tracking UIDs of candidates that were decided on before this analysis, when they had a
     different outline; a later decision or signature confirms the outline."""

@@ -185,7 +185,7 @@ def _check_complete(path: Path) -> None:
             found=f"the copy {path.name!r}, which is being written or was interrupted",
             expected="a complete study",
             next_step="Wait until it is written; if that was interrupted, run the command that "
-            "wrote it again (`lesionlens deidentify`), which completes it",
+            "wrote it again, which completes it",
             in_window="Wait until it is written, or have it written again",
         )
 

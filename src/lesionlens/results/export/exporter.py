@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +71,6 @@ def save(
     analysis: Analysis,
     out: Path,
     *,
-    finish: Callable[[Path], None] | None = None,
     context: RunContext = SILENT,
 ) -> tuple[Analysis, tuple[str, ...]]:
     """Write all files of a result into a folder: together or not at all.
@@ -87,8 +85,6 @@ def save(
         `review_edits/original`.
     out : Path
         The folder; created if missing. See the module docstring for an earlier result.
-    finish : callable or None
-        Called last on the staged folder, such as `deidentified.Deidentified.finish`.
 
     Returns
     -------
@@ -119,8 +115,6 @@ def save(
 
     with staged(out, own_files=owned_files) as staging:
         notices = write_result(analysis, earlier, staging, context)
-        if finish is not None:
-            finish(staging)
         write_list(staging)
         return analysis, notices
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
@@ -22,7 +23,6 @@ from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
-from lesionlens.results.export.names import names_of, replace_names
 from lesionlens.results.export.pictures import ReportPicture
 from lesionlens.results.export.report_texts import ReportTexts, load, moment
 from lesionlens.results.export.run import run_file
@@ -63,7 +63,9 @@ class Page:
             text = ISO_DATE.sub("…", text)
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
-        return replace_names(text, dict.fromkeys(names_of(self._analysis.study), "…"))
+        for name in sorted(_names_of(self._analysis.study), key=len, reverse=True):
+            text = re.sub(rf"(?<![^\W\d_]){re.escape(name)}(?![^\W\d_])", "…", text)
+        return text
 
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
@@ -289,6 +291,15 @@ class Page:
         )
         signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
         return (signed,) if hidden or outdated else (signed, *response.steps)
+
+
+def _names_of(study: Study) -> frozenset[str]:
+    """Return the names of a study, its files and series; a sequence's own name is none."""
+    files = [PurePosixPath(file.name) for series in study.all_series for file in series.files]
+    names = {study.name, *map(str, files), *(file.name for file in files)}
+    names |= {series.description for series in study.all_series}
+    own = {"", *(sequence.display_name.casefold() for sequence in MrSequence)}
+    return frozenset(name for name in names if name.casefold() not in own)
 
 
 def _dicom_header(study: Study) -> Mapping[str, object]:

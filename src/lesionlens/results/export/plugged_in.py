@@ -11,7 +11,7 @@ from typing import Any
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.files.manifest import is_inside
-from lesionlens.base.labels import Identity, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.parts import MAPS
@@ -19,12 +19,6 @@ from lesionlens.base.text import encodable, is_writable
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
-
-_NAMELESS_REQUIRED = (
-    "a result without names was requested, and this third-party exporter does not declare that "
-    "its files name nobody (`nameless = True`)"
-)
-
 
 _RESERVED = (
     *ALWAYS,
@@ -58,8 +52,6 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
     """
     label = f"exporter {name!r}"
     who = plugins.name_of(exporter, label)
-    if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
-        return _NAMELESS_REQUIRED
     try:
         with _plugin_errors(exporter, label, "when it was asked whether it can write"):
             reason = exporter.missing(analysis)

@@ -11,7 +11,6 @@ from lesionlens.analysis.followup import compare
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
-from lesionlens.imaging.deidentification import face
 from lesionlens.imaging.preparation import prepare
 from lesionlens.results import lens, result
 
@@ -81,14 +80,13 @@ class StoppedError(Exception):
         (lens, "unchanged", lambda: lens.Lens("cpu")(object.__new__(Study))),
         (compare, "applied", lambda: compare.compare(None, None, None)),
         (edits, "without_edits", lambda: edits.applied(None)),
-        (face, "_blurred", lambda: face.fit(None, None, None, None)),
         (
             result,
             "as_promptable",
             lambda: result.Result.answer_prompts(SimpleNamespace(_engine=None), None),
         ),
     ],
-    ids=["prepare", "analyse", "compare", "edit", "find the face", "prompt"],
+    ids=["prepare", "analyse", "compare", "edit", "prompt"],
 )
 def test_results_are_computed_with_one_thread(monkeypatch, owner, first_step, compute):
     seen = []

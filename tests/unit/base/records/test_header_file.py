@@ -7,7 +7,6 @@ from lesionlens import Study, open_study
 from lesionlens.analysis.followup.patient import examination_of
 from lesionlens.imaging import samples
 from lesionlens.napari.model.state.identity import identity_of
-from lesionlens.results.export.deidentified import _patient_of
 from lesionlens.results.export.page import _dicom_header
 from lesionlens.site.database.descriptions import patient_and_date_of
 
@@ -19,7 +18,7 @@ def mixed() -> Study:
 
 
 @pytest.mark.parametrize(
-    "read", [_patient_of, _dicom_header, examination_of, patient_and_date_of, identity_of]
+    "read", [_dicom_header, examination_of, patient_and_date_of, identity_of]
 )
 def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
     dicom_only = open_study(samples.DICOM_STUDY)
@@ -31,7 +30,7 @@ def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
 
 
 def test_the_patient_and_the_date_are_those_of_the_header(mixed):
-    assert _patient_of(mixed)[0] == "SYNTHETIC-SAMPLE"
+    assert _dicom_header(mixed)["PatientID"] == "SYNTHETIC-SAMPLE"
     assert examination_of(mixed).date == "2026-01-05"
 
 

@@ -111,7 +111,7 @@ def test_a_pair_of_header_and_image_is_called_that(tmp_path, whole):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_copy_of_which_a_part_alone_was_moved_in_place_is_not_read(make_study):
-    """`deidentify` was killed: whole sequences were missing, and slices, without a word."""
+    """A copy was killed: whole sequences were missing, and slices, without a word."""
     study = make_study(sequences={"t1c", "flair"}, dicom=True, spacing_mm=(8, 8, 12))
     hidden = study / ".lesionlens-0123456789ab"
     (hidden / "new").mkdir(parents=True)
@@ -119,7 +119,7 @@ def test_a_copy_of_which_a_part_alone_was_moved_in_place_is_not_read(make_study)
     last = max(path for path in study.rglob("*") if path.is_file())
     last.rename(hidden / "new" / last.name)
     (hidden / "journal.json").write_text("{}")
-    with pytest.raises(UnusableInputError, match=r"was interrupted.*lesionlens deidentify"):
+    with pytest.raises(UnusableInputError, match="was interrupted"):
         open_study(study)
     (hidden / "done").touch()
     open_study(study)

@@ -31,12 +31,10 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
-from lesionlens.results.export.deidentified import tracking_uids
-from lesionlens.results.export.deidentified import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
-from lesionlens.results.review.earlier import is_outline_unconfirmed, with_earlier_review
+from lesionlens.results.review.earlier import is_outline_unconfirmed
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.outline_digests import (
     cached_outline_digests,
@@ -434,18 +432,6 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     first = analysis.findings.candidates[0].tracking_uid
     saved = read_result(tmp_path / "out")
     assert is_outline_unconfirmed(saved, first, outlines_of(saved))
-
-
-def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(
-    analysis, reviewed, tmp_path
-):
-    save(reviewed, tmp_path / "out")
-    again = with_earlier_review(
-        parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out"
-    )
-    new = {uid: f"2.25.9{number}" for number, uid in enumerate(sorted(tracking_uids(again)))}
-    first = analysis.findings.candidates[0].tracking_uid
-    assert with_new_uids(again, new).run.redrawn == {new[first]}
 
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from tests.helpers.third_party_package import install_package
 
-from lesionlens.base.labels import Identity
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
 
@@ -117,15 +115,3 @@ def test_it_runs_after_ours_so_that_no_name_of_theirs_is_in_the_way(make, monkey
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (tmp_path / "out" / "dicom" / "seg.dcm").is_file()
     assert "a name that is taken" in run["left_out"]["aaa"]
-
-
-@pytest.mark.parametrize("nameless", [False, True])
-def test_a_result_without_names_has_files_of_others_only_where_they_say_so(
-    nameless, make, monkeypatch, tmp_path
-):
-    analysis = make()
-    hidden = replace(analysis.options, hidden=frozenset(Identity))
-    more = f"    nameless = {nameless}\n"
-    out, reason, _ = saved(monkeypatch, tmp_path, replace(analysis, options=hidden), more=more)
-    assert (out / "mine").exists() is nameless
-    assert (reason is None) is nameless

@@ -19,7 +19,6 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.imaging.preparation.prepare import prepare
@@ -218,23 +217,6 @@ def test_a_study_prepared_with_another_reference_is_refused(nifti, tmp_path):
     more = open_study(nifti)
     with pytest.raises(ReadError, match="its reference is T1c, that of the result FLAIR"):
         reopen(read_result(result), more, make_analysis(HEAD, more).prepared)
-
-
-def test_a_deidentified_result_opens_with_its_study_by_its_dicom_objects(tmp_path):
-    write_dicom(HEAD, tmp_path / "study", sequences=(T1C, FLAIR))
-    result = analysed(open_study(tmp_path / "study"), tmp_path / "result")
-    keys = {"key": tmp_path / "key", "map_file": tmp_path / "map.csv"}
-    shared = tmp_path / "shared"
-    deidentify(tmp_path / "study", shared / "study", keep_faces=True, **keys)
-    export(result, tmp_path / "study", shared / "result", deidentify=True, **keys)
-    with pytest.raises(ReadError, match=r"lists no input files.*folder 'dicom'"):
-        export(shared / "result", shared / "study", tmp_path / "again")
-    export(shared / "result" / "dicom", shared / "study", tmp_path / "again")
-    volumes, original = (
-        [row["volume_ml"] for row in findings(place)["candidates"]]
-        for place in (tmp_path / "again", result)
-    )
-    assert volumes == original
 
 
 def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):

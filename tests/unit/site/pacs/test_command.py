@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 from tests.unit.site.pacs.conftest import PASSWORD, STUDY, USER, files_of, wire
 
-from lesionlens.cli import pacs
-from lesionlens.site.pacs.delivery import Delivery
-
 
 def command(*words):
     return [str(Path(sys.executable).parent / "lesionlens"), "pacs", *map(str, words)]
@@ -91,38 +88,3 @@ def test_a_refusal_says_what_to_do_and_has_its_status(
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_what_is_said_of_a_deidentified_copy_that_is_sent_is_reported(sent, tmp_path, monkeypatch):
-    """Only the notices of the de-identification were: not that the archive lacks an object."""
-
-    confirmed = []
-
-    class Shelf:
-        def send(self, files, *, same_patient, **_):
-            confirmed.append(same_patient)
-            return Delivery(tuple(files), notices=("It does not list one.",))
-
-    monkeypatch.setattr(pacs, "connect", lambda *_: Shelf())
-    key, table = tmp_path / "key", tmp_path / "map.csv"
-    answer = pacs.send("http://127.0.0.1", sent, deidentify=True, key=key, map_file=table)
-    assert answer.notes[-1] == "It does not list one."
-    assert len(answer.notes) > 1
-    pacs.send("http://127.0.0.1", sent, deidentify=True, key=key, map_file=table, same_patient=True)
-    assert confirmed == [False, True], "--same-patient had no effect beside --deidentify"
-
-
-def test_a_deidentified_copy_is_sent_and_the_map_stays_here(orthanc, password, sent, tmp_path):
-    key, table = tmp_path / "apart" / "key", tmp_path / "apart" / "map.csv"
-    done = run(
-        "send", orthanc.web, sent, "--user", USER, "--deidentify", "--key", key, "--map", table
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Faces remain" in done.stderr  # in so small a drawing the network sees no brain
-    rows = [line.split(",") for line in table.read_text().splitlines()]
-    (new,) = [row[2] for row in rows if row[0] == "patient"]
-    found = json.loads(run("find", orthanc.web, "--user", USER, "--patient", new, "--json").stdout)
-    (study,) = found
-    assert study["study_uid"] != STUDY
-    assert ["uid", STUDY, study["study_uid"]] in rows
-    assert "synthetic" not in json.dumps(found).lower()
