@@ -17,9 +17,7 @@ def mixed() -> Study:
     return open_study(samples.DICOM_STUDY, named={"t1": samples.STUDY / "t1.nii.gz"})
 
 
-@pytest.mark.parametrize(
-    "read", [_dicom_header, examination_of, patient_and_date_of, identity_of]
-)
+@pytest.mark.parametrize("read", [_dicom_header, examination_of, patient_and_date_of, identity_of])
 def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
     dicom_only = open_study(samples.DICOM_STUDY)
     stated, expected = read(mixed), read(dicom_only)
