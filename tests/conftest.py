@@ -15,6 +15,7 @@ import pydantic.fields  # noqa: F401  (before Qt: PySide's hook on imports break
 import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
+from tests.corpus import corpus, third_party, third_party_distribution
 from tests.helpers.virtual_display import start_own_display
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
@@ -288,4 +289,4 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     return inodes
 
 
-__all__ = ["Lesion", "make_patient"]
+__all__ = ["Lesion", "corpus", "make_patient", "third_party", "third_party_distribution"]

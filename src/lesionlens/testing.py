@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
     from lesionlens.engines.testing.heads import healthy_head, prepared_head
     from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
+    from lesionlens.imaging.preparation.prepare import PrepareOptions
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "lesionlens.engines.testing.heads": "healthy_head prepared_head",
         "lesionlens.engines.testing.simple": "Lesion SyntheticPatient make_patient",
+        "lesionlens.imaging.preparation.prepare": "PrepareOptions",
     },
 )
 __all__ = [
     "Lesion",
+    "PrepareOptions",
     "SyntheticPatient",
     "check_engine",
     "healthy_head",

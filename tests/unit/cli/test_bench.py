@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lesionlens.base.run_context import StageTime
-from lesionlens.cli.bench import bench, busy_warning
+from lesionlens.cli.bench import bench
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 from lesionlens.results import lens
@@ -40,19 +40,3 @@ def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch
     assert figures["study"] == "sample"
     assert figures["machine"]["torch"] == torch.__version__
     assert not any(tmp_path.iterdir())
-
-
-def test_the_stages_are_a_table_without_json():
-    table, summary, machine = bench(STUDY, 1, EngineChoice("cpu")).output
-    assert [cell for column in table.columns for cell in column.cells] == [
-        "load", "network", "0.50", "1.50",
-    ]  # fmt: skip
-    assert "peak 200 MiB" in summary
-    assert machine.endswith("study: sample")
-
-
-def test_a_busy_machine_gets_a_warning():
-    about = {"load_before": 1.9, "cores": 2}
-    assert "load average 1.9 on 2 cores" in busy_warning(about)
-    assert busy_warning({"load_before": 0.1, "cores": 2}) is None
-    assert busy_warning({"load_before": None, "cores": 2}) is None

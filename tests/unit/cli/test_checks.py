@@ -41,24 +41,12 @@ def test_a_foreign_file_is_refused_by_name_before_any_work(tmp_path, content):
     assert file.read_bytes() == content
 
 
-def test_another_file_of_lesionlens_is_not_replaced(tmp_path):
-    report = tmp_path / "report.html"
-    report.write_bytes(b"<title>LesionLens report</title>")
-    with pytest.raises(UnusableInputError, match="exists"):
-        evaluate(tmp_path, tmp_path, plot=report)
-
-
 def test_a_plot_does_not_take_the_place_of_the_scores(tmp_path):
     with pytest.raises(UnusableInputError, match="for --json and for --plot"):
         evaluate(tmp_path, tmp_path, json=tmp_path / "scores", plot=tmp_path / "scores")
     (tmp_path / "folder").mkdir()
     with pytest.raises(UnusableInputError, match="for --json and for --plot"):
         evaluate(tmp_path, tmp_path, json=tmp_path / "s", plot=tmp_path / "folder" / ".." / "s")
-
-
-def test_a_plot_is_not_written_under_the_name_of_another_kind_of_file(tmp_path):
-    with pytest.raises(UnusableInputError, match=r"'scores.txt' .*Name it 'scores.png'"):
-        evaluate(tmp_path, tmp_path, plot=tmp_path / "scores.txt")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

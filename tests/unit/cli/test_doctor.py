@@ -5,8 +5,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from lesionlens.base.errors import WeightsError
 from lesionlens.cli import doctor
 from lesionlens.imaging import samples
@@ -26,13 +24,6 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
     assert set(doctor._EXTRAS) == set(extras)
     for extra, parts in doctor._EXTRAS.items():
         assert set(parts) <= extras[extra]
-
-
-@pytest.mark.parametrize(("count", "said"), [(1, "1 thread;"), (4, "4 threads;")])
-def test_one_thread_is_one(count, said):
-    found = doctor.examine()
-    found["device"]["cpu_threads"] = count
-    assert said in doctor._lines(found)[1]
 
 
 def test_an_installation_without_its_samples_is_reported(monkeypatch, tmp_path):

@@ -5,16 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import DrawingMethod, MrSequence, Region
+from lesionlens.base.labels import DrawingMethod, MrSequence
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import SILENT
 from lesionlens.cli import options
 from lesionlens.cli.analyze import summary
-from lesionlens.cli.review import _candidate_lines
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review.log import ReviewLog
 
@@ -51,23 +49,3 @@ def test_what_is_printed_is_what_was_written_with_a_review_that_goes_on(tmp_path
     assert said.endswith("; added by a reader: 1")
     assert summary(written.findings, place)[0] == said.capitalize()
     assert len(written.findings.candidates) == len(fresh.findings.candidates) + 1
-
-
-@pytest.mark.parametrize("enhancing", [True, False])
-def test_a_printed_size_names_the_part_that_was_measured(tmp_path, enhancing):
-    """Beside the volume of the whole, the diameters of the enhancing part looked like its own."""
-    head = make_patient(5, spacing_mm=8.0)
-    analysis = make_analysis(head, write_study(head, tmp_path, sequences=(MrSequence.T1C,)))
-    candidates = tuple(
-        replace(c, volume_ml=c.volume_ml | ({} if enhancing else {Region.ET: 0.0}))
-        for c in analysis.findings.candidates
-    )
-    analysis = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
-    assert {c.has_enhancing for c in candidates} == {enhancing}
-    console = Console(width=80)
-    with console.capture() as shown:
-        console.print(summary(analysis.findings, tmp_path)[1])
-    long, short = candidates[0].longest_axial_diameter_mm, candidates[0].perpendicular_diameter_mm
-    size = f"{long:.0f} × {short:.0f}"
-    assert f"{size} {'enh.' if enhancing else 'whole'}" in shown.get()
-    assert f", {candidates[0].measured} {size} mm" in _candidate_lines(analysis)[1]

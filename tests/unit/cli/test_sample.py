@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import shlex
-import shutil
-import signal
 import subprocess
 import sys
 from importlib import util
@@ -18,7 +15,6 @@ from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.samples import FOLDER
 from lesionlens.training.config import RECIPES, read_config
 
 
@@ -50,33 +46,12 @@ def test_the_sample_of_a_read_only_installation_may_be_changed(tmp_path):
     assert (copy / "study" / "t1.nii.gz").read_text() == "image"
 
 
-def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch):
-    """The message had one entry for each of a hundred files."""
-
-    def refuse(*_paths):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(shutil, "copyfile", refuse)
-    monkeypatch.setattr(shutil, "copy2", refuse)
-    with pytest.raises(ResourceError, match="a full disk while writing the result"):
-        sample(tmp_path / "mine")
-
-
 def test_the_sample_may_be_requested_again(tmp_path):
     """The README, the site and the tutorial begin with this command: the second was refused."""
     assert sample(tmp_path / "mine") == sample(tmp_path / "mine")
     (tmp_path / "mine" / "study" / "t1.nii.gz").write_bytes(b"")
     with pytest.raises(UnusableInputError, match=r"t1\.nii\.gz|have names of the output"):
         sample(tmp_path / "mine")
-
-
-def test_a_link_to_the_sample_itself_is_left_as_it_is(tmp_path):
-    """In a clone, the first command of the README was refused: its files would be overwritten."""
-    link = tmp_path / "sample_data"
-    link.symlink_to(FOLDER)
-    first, *_ = sample(link).output
-    assert first.startswith("Try it: ")
-    assert not (FOLDER / "recipes").exists()
 
 
 def test_the_command_to_try_works_as_pasted_for_any_folder(tmp_path):
@@ -132,15 +107,6 @@ def test_an_interrupted_window_has_time_to_store_what_was_begun(
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 130
     assert window.asked == asked
-
-
-def test_a_window_that_crashed_is_named(tmp_path, monkeypatch):
-    """The status was 245, without a word."""
-    monkeypatch.setenv("DISPLAY", ":1")
-    monkeypatch.setattr(subprocess, "Popen", lambda command, env: Window(-signal.SIGSEGV))
-    monkeypatch.setattr(util, "find_spec", lambda name: name)
-    with pytest.raises(ResourceError, match="SIGSEGV"):
-        open_window(tmp_path)
 
 
 class Window:

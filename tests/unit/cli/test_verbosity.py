@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from pathlib import Path
 
 import pytest
 import typer
-import yaml
-from tests.helpers.file_search import files_below
 from typer.testing import CliRunner
 
 from lesionlens.cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-SETTINGS = (REPOSITORY / "docs" / "reference" / "settings.md").read_text("utf-8")
 COMMON = {"--verbose", "--quiet", "--log-file", "--debug"}
 
 
@@ -35,15 +30,6 @@ def test_every_command_has_the_common_options():
         for command in commands(typer.main.get_command(app))
     }
     assert not {name: options for name, options in lacking.items() if options}
-
-
-def test_a_failure_under_json_is_an_object_on_stdout(tmp_path):
-    done = run("analyze", tmp_path / "nowhere", "--out", tmp_path / "out", "--json")
-    error = json.loads(done.stdout)["error"]
-    assert done.exit_code == error["status"] == 2
-    assert error["kind"] == "UnusableInputError"
-    assert "nowhere" in error["found"]
-    assert error["message"] in done.stderr
 
 
 def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
@@ -81,21 +67,6 @@ def test_nothing_is_appended_to_a_file_that_is_no_log(tmp_path, name, content):
     assert file.read_bytes() == content
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-@pytest.mark.parametrize("command", [("weights", "list"), ("worklist", "show", "none", "--json")])
-def test_a_full_disk_costs_the_log_file_alone(command):
-    """It printed a traceback for each line, no result, and that nothing was changed."""
-    usual, done = run(*command), run(*command, "--log-file", "/dev/full")
-    assert (done.exit_code, done.stdout) == (usual.exit_code, usual.stdout)
-    first, *rest = done.stderr.splitlines()
-    assert first == (
-        "lesionlens: Found a log file that could not be written completely: /dev/full (No space "
-        "left on device). Expected free space for it. Free some space, or name another with "
-        "--log-file; only the log is incomplete."
-    )
-    assert rest == usual.stderr.splitlines()
-
-
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_the_name_of_a_folder_forges_no_line_and_sends_nothing_to_the_terminal(tmp_path):
     study = tmp_path / "studies" / "a\x1b[31m\n2026-01-05 10:00:00 REPORT 2 of 2: b analysed"
@@ -117,11 +88,6 @@ def test_verbose_reports_stages_on_stderr_and_quiet_only_the_error(tmp_path):
     assert logging.getLogger("lesionlens").handlers == []
 
 
-def test_a_quiet_command_prints_nothing_but_json(tmp_path):
-    assert run("sample", tmp_path / "sample", "-q").output == ""
-    assert json.loads(run("worklist", "show", tmp_path, "-q", "--json").stdout)["error"]
-
-
 @pytest.mark.parametrize(
     "options", [["-q", "-v"], ["-q", "--debug"], ["--log-file", "no/such/folder/log"]], ids=str
 )
@@ -129,18 +95,3 @@ def test_options_that_cannot_be_met_end_with_2(options):
     done = run("doctor", *options)
     assert done.exit_code == 2
     assert options[0].lstrip("-")[0] in done.stderr
-
-
-def test_every_variable_and_preference_is_on_the_page_of_settings():
-    package = REPOSITORY / "src" / "lesionlens"
-    sources = "".join(path.read_text("utf-8") for path in files_below(package, "*.py"))
-    manifest = yaml.safe_load((package / "napari.yaml").read_text("utf-8"))
-    titles = [
-        setting["title"]
-        for group in manifest["contributions"]["configurations"].values()
-        for setting in group["properties"].values()
-    ]
-    variables = set(re.findall(r"\bLESIONLENS_[A-Z_]+\b", sources))
-    assert titles
-    assert variables
-    assert not [word for word in (*titles, *variables) if word not in SETTINGS]

@@ -131,30 +131,6 @@ def _printed(output, capsys):
     return capsys.readouterr().out
 
 
-def test_studies_are_listed_with_their_warnings_cut_at_a_word(folder, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    printed = _printed(worklist.show(folder, reader="A"), capsys)
-    first, second = (line for line in printed.splitlines() if line.startswith((" [a]", " b:cat:")))
-    assert "0.94" in first
-    assert "new" in second
-    (warnings,) = (line for line in printed.splitlines() if line.startswith("[a]: "))
-    assert warnings.endswith("hide; T2 moves by up to 3 mm between …")
-    assert printed.endswith("2 studies\n")
-    assert _printed(worklist.show(folder, reader="A", query=":cat:"), capsys).endswith("1 study\n")
-
-
-def test_words_and_dates_are_whole_on_a_terminal_of_80_columns(folder, capsys, monkeypatch):
-    """A column of warnings left so little room that "sequenc/es" and "2026-01/-05" broke."""
-    monkeypatch.setenv("COLUMNS", "80")
-    with closing(open_worklist_database(folder)) as database:
-        database.add_studies(
-            [StudyEntry("study_c", "/c", "SYNTHETIC-1", "2026-01-05", ("t1", "t1c", "t2", "flair"))]
-        )
-    printed = _printed(worklist.show(folder, reader="A"), capsys).split()
-    for word in ("sequences", "candidates", "study_c", "2026-01-05", "flair"):
-        assert word in printed
-
-
 def test_a_reader_study_lists_reads_with_session_and_arm(folder, capsys, monkeypatch):
     """Each study was counted once for every session."""
     monkeypatch.setenv("COLUMNS", "200")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import NormalizeIntensity
-from tests.contract.test_examples import REPOSITORY, blocks
+from tests.contracts.test_examples import REPOSITORY, blocks
 from tests.helpers.monai_bundles import write_bundle
 
 from lesionlens.base.errors import UnusableInputError

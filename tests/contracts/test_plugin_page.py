@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from npe2 import PluginManager
 from npe2.io_utils import read_get_reader
-from tests.contract.test_examples import blocks
+from tests.contracts.test_examples import blocks
 
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
