@@ -96,7 +96,9 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
             expected=f"folders such as {MAY_BE_TRAINED_ON[0]}",
             next_step="Name the folder that holds them",
         )
-    cases = {c.name: c for c in find_real_cases(data, convention=read_conventions(None, data).of)}
+    cases = {
+        c.name: c for c in find_real_cases(data, convention=read_conventions(None, data).of).cases
+    }
     for folder in folders:
         case, file = cases[folder.name], out / f"{folder.name}{array_cache.SUFFIX}"
         prepared = prepare(case.study(), SILENT)

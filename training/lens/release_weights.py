@@ -192,7 +192,9 @@ def folds_of(arguments: argparse.Namespace, temperature: tuple[float, float, flo
     """Return each fold's weights, prepared as the released ones, and its held-out cases."""
     if not arguments.folds:
         return []
-    cases = find_real_cases(arguments.cases, convention=read_conventions(None, arguments.cases).of)
+    cases = find_real_cases(
+        arguments.cases, convention=read_conventions(None, arguments.cases).of
+    ).cases
     folds = []
     for run in arguments.folds:
         network, notes = averaged_weights([run], arguments)

@@ -208,7 +208,7 @@ def main() -> None:
     if options.cases:
         from lesionlens.training.references import find_real_cases
 
-        for case in find_real_cases(options.cases, convention=lambda _: None):
+        for case in find_real_cases(options.cases, convention=lambda _: None).cases:
             if not options.only or case.name in options.only:
                 add_case(options.pool, case, options.weights, network)
 

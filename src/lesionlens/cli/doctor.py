@@ -41,7 +41,7 @@ def doctor(json: options.Json = False) -> CommandOutput:
 
 def examine() -> dict[str, Any]:
     """Return all that the command prints, as JSON types."""
-    weights, in_use = _weights("default"), _weights_in_use()
+    weights = _weights("default")
     core = {name: version_of(name) for name in _CORE}
     return {
         "lesionlens": metadata.version("lesionlens"),
@@ -51,16 +51,12 @@ def examine() -> dict[str, Any]:
         "device": _device(),
         "weights": weights,
         "weights_synthetic": _weights("synthetic"),
-        "weights_in_use": in_use,
         "extras": {extra: _extra(extra, packages) for extra, packages in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
         "plugins_failing": {group: plugins.load_errors(group) for group in _GROUPS},
         "display": plugins.has_display(),
         "sample": _has_sample(),
-        "ready": all(core.values())
-        and weights["verified"]
-        and in_use["verified"]
-        and _has_sample(),
+        "ready": all(core.values()) and weights["verified"] and _has_sample(),
     }
 
 
@@ -120,29 +116,6 @@ def _weights(name: str) -> dict[str, Any]:
     }
 
 
-def _weights_in_use() -> dict[str, Any]:
-    """Return the default weights, and who accepted them."""
-    from lesionlens.network.shipped_weights import DEFAULT_NAME
-    from lesionlens.network.versions import WeightsStore
-
-    try:
-        store = WeightsStore()
-        version = store.in_use
-        if version is None:
-            return {"verified": True, "name": DEFAULT_NAME, "message": None}
-        store.verified(version)
-    except LesionLensError as error:
-        return {"verified": False, "name": None, "message": str(error)}
-    return {
-        "verified": True,
-        "name": version.name,
-        "version": version.version,
-        "sha256": version.sha256,
-        "accepted_by": version.accepted_by,
-        "message": None,
-    }
-
-
 def _lines(report: dict[str, Any]) -> list[str]:
     device, weights = report["device"], report["weights"]
     gpus = (
@@ -155,7 +128,6 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"Device      {device['auto'] or 'unknown'} ({threads}; GPU: {gpus})",
         _weights_line("Weights", weights),
         _weights_line("synthetic", report["weights_synthetic"]),
-        _in_use_line(report["weights_in_use"]),
         f"Display     {'yes' if report['display'] else 'none (napari needs one, or xvfb-run)'}",
         f"Sample      {sample}",
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in report["core"].items()),
@@ -171,15 +143,6 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines += [f"{'':<11} NOT USABLE: {reason.removeprefix('that ')}" for reason in failing]
     lines.append("Ready." if report["ready"] else "Not ready: see what is missing above.")
     return lines
-
-
-def _in_use_line(in_use: dict[str, Any]) -> str:
-    if not in_use["verified"]:
-        return f"{'In use':<11} NOT USABLE: {in_use['message']}"
-    line = f"{'In use':<11} {in_use['name']}"
-    if "version" in in_use:
-        line += f" ({in_use['version']}, accepted by {in_use['accepted_by']})"
-    return line
 
 
 def _weights_line(title: str, weights: dict[str, Any]) -> str:

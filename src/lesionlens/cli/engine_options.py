@@ -59,7 +59,7 @@ class ComputeOptions:
     ] = None
 
     def choice(self) -> EngineChoice:
-        """Return the weights in use, on this device."""
+        """Return the default weights, on this device."""
         return EngineChoice(device=self.device, precision=self.precision, threads=self.threads)
 
 

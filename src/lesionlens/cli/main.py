@@ -33,7 +33,7 @@ from lesionlens.cli import (
     doctor,
     evaluate,
     export,
-    learn,
+    finetune,
     open_window,
     pacs,
     reader_study,
@@ -42,7 +42,6 @@ from lesionlens.cli import (
     sample,
     sentence,
     train,
-    weights,
     worklist,
 )
 from lesionlens.cli.console import STOP, CommandOutput, plain
@@ -370,7 +369,7 @@ for _command, _example in (
     (doctor.doctor, "doctor"),
     (evaluate.evaluate, "evaluate out/demo sample_data/study_reference"),
     (export.export, "export out/demo sample_data/study --out out/reviewed"),
-    (learn.learn, "learn out/batch --studies studies --out out/tuned --steps 20"),
+    (finetune.finetune, "finetune cases --out out/tuned"),
     (open_window.open_window, "open sample_data/study"),
     (response.response, "response out/now --steroids same --clinical same"),
     (review.review, "review sample_data/study_reference/segmentation.nii.gz sample_data/study"),
@@ -387,16 +386,6 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., CommandOutput], str], ..
             (pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
             (pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
             (pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/dicom"),
-        ),
-    ),
-    "weights": (
-        "Manage weights: accept a proposal of `learn`, choose a version, revert to the previous "
-        "one.",
-        (
-            (weights.show, "weights list"),
-            (weights.accept, 'weights accept out/tuned --by "A. Reader"'),
-            (weights.use, 'weights use default --by "A. Reader"'),
-            (weights.back, 'weights back --by "A. Reader"'),
         ),
     ),
     "worklist": (

@@ -33,8 +33,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the result.", metavar="DIR")
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Weights to use: a file, default or synthetic (both in the package; synthetic was "
-        "trained on no patient), or an accepted version such as v1.",
+        help="Weights to use: a file, default, or synthetic (trained on no patient).",
         metavar="FILE|synthetic",
     ),
 ]

@@ -32,7 +32,7 @@ class EngineChoice:
     engine: str = "lens"
     """Name of an installed engine."""
     weights: str | None = None
-    """A file, "default", "synthetic" or a version; None for the weights in use."""
+    """A file, "default" or "synthetic"; None for the default."""
     bundle: Path | None = None
     """Folder of a MONAI bundle, used instead of the built-in network."""
     precision: ComputePrecision = ComputePrecision.AUTO

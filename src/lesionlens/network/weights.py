@@ -168,23 +168,15 @@ def load_chosen(
 
 
 def chosen_path(chosen: str | Path | None) -> Path:
-    """Return the file of the user's choice: a name, a file, or None for the active weights.
+    """Return the file of the user's choice: a file, a name in `SHIPPED`, or None for the default.
 
-    Names are those in `SHIPPED` and of versions that were accepted on this machine (``v1``, see
-    `network.versions`); in use is the version accepted or chosen last, else the default weights.
     A name wins over a file that is called the same; ``./synthetic`` is the file.
 
     Raises
     ------
     WeightsError
-        Shipped weights, or those of an accepted version, are missing or altered.
+        Shipped weights are missing or altered.
     """
-    if chosen in SHIPPED:
-        return shipped_file(str(chosen))
-    from lesionlens.network.versions import WeightsStore
-
-    store = WeightsStore()
-    version = store.in_use if chosen is None else store.version(str(chosen))
-    if version is not None:
-        return store.verified(version)
-    return shipped_file(DEFAULT_NAME) if chosen is None else Path(chosen)
+    if chosen is None or chosen in SHIPPED:
+        return shipped_file(str(chosen or DEFAULT_NAME))
+    return Path(chosen)

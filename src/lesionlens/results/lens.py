@@ -52,8 +52,7 @@ class Lens:
     device : str
         "auto" (the GPU if there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
-        A weights file; "default" or "synthetic" for the shipped weights; or a version that was
-        accepted on this machine, such as "v1". None for the weights in use.
+        A weights file; "default" or "synthetic" for the shipped weights; None for the default.
     bundle : str or Path, optional
         A MONAI bundle's folder: its network is used instead of the built-in one.
     engine : str, Engine or Future

@@ -50,7 +50,11 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str
     for name in _REGION_TENSORS:
         state[name] = torch.cat([state[name], new_state[name][len(state[name]) :]])
     network.load_state_dict(state, strict=sizes.lesions == info.config.lesions)
-    notes = WeightsNotes(**notes_of(info) | {"version": "0", "operating_points": ()})
+    notes = WeightsNotes(
+        **notes_of(info)
+        | {"operating_points": ()}
+        | {"version": f"{info.version.partition('+')[0]}+tuned"}
+    )
     return network, notes, info.sha256
 
 

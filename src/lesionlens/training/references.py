@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -41,19 +40,17 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.findings import LESION_PARTS
-from lesionlens.base.records.review import CAVITY, NO_CANDIDATE, UnaidedMark
+from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.earlier import is_outline_unconfirmed
-from lesionlens.results.review.outline_digests import outlines_of
+from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.site.cohort.studies import study_paths_by_name
-
-_READ_RESULT = partial(read_result, maps=False)
 
 
 class Reference(NamedTuple):
@@ -81,15 +78,25 @@ class RealCase:
     """Whether the labels include a resection cavity."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundCases:
+    """The cases in a folder."""
+
+    cases: tuple[RealCase, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Name of each result that is not trained on, and why."""
+
+
 def find_real_cases(
     root: Path, *, studies: Path | None = None, convention: Callable[[Case], str | None]
-) -> tuple[RealCase, ...]:
+) -> FoundCases:
     """Find the training cases in a folder.
 
     Parameters
     ----------
     root : Path
-        BraTS, Decathlon or nnU-Net layout; or one reviewed result folder per study.
+        BraTS, Decathlon or nnU-Net layout; or one result folder per study, of which those are used
+        whose review is signed.
     studies : Path or None
         For reviewed results: what `batch` was given, the folder or table of their studies.
     convention : callable
@@ -98,7 +105,7 @@ def find_real_cases(
     Raises
     ------
     ConfigError
-        There is no case, or the studies of results were not given.
+        There is no case, no signed result, or the studies of results were not given.
     UnusableInputError
         A case has no reference, has undecided candidates, or is the sample patient; the message
         names it.
@@ -106,21 +113,50 @@ def find_real_cases(
     check_folder(root, "a folder of cases with their references, or of reviewed results")
     results = results_in(root)
     if results:
-        if studies is None:
-            raise ConfigError(
-                found=f"results, such as {results[0].name!r}, which hold no images",
-                expected="the folder of the studies that they were made of",
-                next_step="Name it with --studies",
-            )
-        patients = _read_patients(root, [folder.name for folder in results])
-        study_paths = by_case(study_paths_by_name(studies), [folder.name for folder in results])
-        return tuple(
-            reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
-            for f in results
-        )
+        return _signed_cases(root, results, studies)
     cases = find_cases(root)
     _read_patients(root, [case.name for case in cases])
-    return tuple(_dataset_case(case, convention(case)) for case in cases)
+    return FoundCases(tuple(_dataset_case(case, convention(case)) for case in cases))
+
+
+def _signed_cases(root: Path, results: Sequence[Path], studies: Path | None) -> FoundCases:
+    """Return the results whose review is signed."""
+    if studies is None:
+        raise ConfigError(
+            found=f"results, such as {results[0].name!r}, which hold no images",
+            expected="the folder of the studies that they were made of",
+            next_step="Name it with --studies",
+        )
+    names = [folder.name for folder in results]
+    patients = _read_patients(root, names)
+    study_paths = by_case(study_paths_by_name(studies), names)
+    cases: list[RealCase] = []
+    left_out: list[tuple[str, str]] = []
+    for folder in results:
+        with naming_case(folder.name):
+            reason = _unsigned_reason(read_result(folder, maps=False))
+        if reason:
+            left_out.append((encodable(folder.name), reason))
+            continue
+        study = study_paths.get(folder.name, studies / folder.name)
+        cases.append(reviewed_case(folder, study, patients.get(folder.name)))
+    if not cases:
+        name, reason = left_out[0]
+        raise UnusableInputError(
+            found=f"no signed review in {root.name!r} ({name}: {reason})",
+            expected="results that a reader has signed",
+            next_step="Read them in napari, sign each, and save the result",
+        )
+    return FoundCases(tuple(cases), tuple(left_out))
+
+
+def _unsigned_reason(saved: SavedResult) -> str:
+    """Return why a review is no reference; empty if its outlines are signed."""
+    if saved.review.signed is None:
+        return "not signed"
+    if is_signed_on_other_outlines(saved.review, outlines_of(saved)):
+        return "signed before it was analysed again, with other outlines"
+    return ""
 
 
 def _read_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
@@ -213,19 +249,13 @@ def reviewed_case(
     folder: Path,
     path: Path,
     patient: str | None = None,
-    read: Callable[[Path], SavedResult] = _READ_RESULT,
-    listed_patient: str = "",
 ) -> RealCase:
     """Return a reviewed result as a case, which reads its files on request.
 
     Parameters
     ----------
     patient : str or None
-        The patient; None to take it from the DICOM objects, else `listed_patient`, else the name.
-    read : callable
-        Reads the result with the relevant review; called on each request.
-    listed_patient : str
-        The patient that a list of studies names.
+        The patient; None to take it from the DICOM objects, else the name.
 
     Raises
     ------
@@ -234,7 +264,7 @@ def reviewed_case(
         is the sample patient.
     """
     with naming_case(folder.name):
-        saved = read(folder)
+        saved = read_result(folder, maps=False)
     _reviewed_labels(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _files_digest(_files_of(folder), f"reviewed {saved.review.events}")
@@ -243,7 +273,7 @@ def reviewed_case(
 
     def study() -> Study:
         try:
-            return paired(read(folder), open_study(path))
+            return paired(read_result(folder, maps=False), open_study(path))
         except OtherStudyError as error:
             raise UnusableInputError(
                 found=f"that the study {folder.name!r} is not the one reviewed: {error.difference}",
@@ -260,8 +290,12 @@ def reviewed_case(
     # without the issuer, which some headers omit: one patient would be two, on either side
     header_patient = examination_of_result(folder).patient.id
     name = encodable(folder.name)
-    patient = patient or header_patient or listed_patient or patient_of(name)
-    return RealCase(name, patient, key, study, lambda: _reviewed_labels(read(folder), name), cavity)
+    patient = patient or header_patient or patient_of(name)
+
+    def read() -> Reference:
+        return _reviewed_labels(read_result(folder, maps=False), name)
+
+    return RealCase(name, patient, key, study, read, cavity)
 
 
 @contextmanager
@@ -348,13 +382,8 @@ def _refuse_undivided(saved: SavedResult, uid: str, labels: NDArray[np.uint8], n
         )
 
 
-def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:
+def refuse_marks(saved: SavedResult, name: str) -> None:
     """Refuse a review with a reader's mark outside all candidates: it would become background.
-
-    Parameters
-    ----------
-    extra_marks : iterable of UnaidedMark
-        Marks beside those that were signed before the analysis was shown.
 
     Raises
     ------
@@ -363,7 +392,7 @@ def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMar
     """
     readers = {event.reader for event in saved.review.events}
     signed = (read.marks for read in saved.review.unaided if read.reader in readers)
-    marks = {mark.uid: mark for mark in (*extra_marks, *chain.from_iterable(signed))}
+    marks = {mark.uid: mark for mark in chain.from_iterable(signed)}
     if not marks:
         return
     outlined, grid = saved.findings.components > 0, saved.volumes.labels.grid

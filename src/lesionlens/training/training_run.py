@@ -165,8 +165,8 @@ class TrainingRun:
         raise ConfigError(
             found=f"a run on {kinds[had_cases]} that would continue with {kinds[not had_cases]}",
             expected="the same data as before",
-            next_step=f"Run it {'with' if had_cases else 'without'} --finetune as before, choose "
-            "another --out, or start from scratch with --fresh",
+            next_step=f"Continue it by `{'finetune' if had_cases else 'train'}`, or choose another "
+            "--out",
         )
 
     def restore(self) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from lesionlens.base.errors import WeightsError
 from lesionlens.cli import doctor
 from lesionlens.imaging import samples
-from lesionlens.network.versions import Lineage, WeightsStore
 
 ROOT = Path(__file__).resolve().parents[3]
 DEVELOPERS = {"all", "dev", "docs"}
@@ -60,20 +59,6 @@ def test_a_torch_whose_libraries_cannot_be_loaded_is_reported(monkeypatch, tmp_p
     lines = doctor._lines(found)
     assert lines[1].startswith("Device      unknown (")
     assert f"Weights     NOT USABLE: {reason}" in lines
-
-
-def test_weights_that_were_altered_are_called_not_usable(monkeypatch, tmp_path):
-    store = WeightsStore(tmp_path / "weights")
-    monkeypatch.setattr("lesionlens.network.versions.WeightsStore", lambda: store)
-    file = tmp_path / "new.safetensors"
-    file.write_bytes(b"weights")
-    version = store.accept(file, Lineage("0.6.0", "0" * 64), by="A. Reader")
-    assert "In use      v1 (0.6.0, accepted by A. Reader)" in doctor._lines(doctor.examine())
-    store.path(version.name).write_bytes(b"others")
-    found = doctor.examine()
-    assert not found["ready"]
-    (line,) = (line for line in doctor._lines(found) if line.startswith("In use"))
-    assert "NOT USABLE: Found the weights v1, altered since A. Reader accepted them" in line
 
 
 def test_shipped_weights_that_are_damaged_are_called_not_usable(monkeypatch):

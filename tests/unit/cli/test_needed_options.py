@@ -16,8 +16,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
 @pytest.mark.parametrize(
     ("command", "needed", "option"),
     [
-        ("train default --out OUT --studies S", "--finetune", "--studies"),
-        ("train default --out OUT --convention msd", "--finetune", "--convention"),
         ("worklist scan studies --list L --patient 7", "the address of an archive", "--patient"),
         ("worklist scan studies --list L --date 20260105", "the address of an archive", "--date"),
         ("worklist scan studies --list L --user U", "the address of an archive", "--user"),
@@ -48,7 +46,6 @@ def test_an_option_without_the_one_it_needs_is_refused(
     ("command", "other", "option"),
     [
         ("batch S --out OUT --scheduler tcp://h:1 --workers 2", "--scheduler", "--workers"),
-        ("learn . --out OUT --recipe R --steps 9", "--recipe", "--steps"),
         ("response . --withdraw reason --sign A --category CR", "--withdraw", "--category"),
         ("response . --withdraw reason --sign A --baseline 2", "--withdraw", "--baseline"),
         ("response . --withdraw reason --sign A --nadir 1", "--withdraw", "--nadir"),

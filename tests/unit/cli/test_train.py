@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import train
 from lesionlens.cli.console import StopRequest
+from lesionlens.cli.finetune import finetune
 from lesionlens.cli.main import app
 from lesionlens.training.loop import TrainSummary
 
@@ -21,8 +23,8 @@ def test_a_recipe_that_fits_no_weights_is_refused_before_any_case_is_read(init, 
     begun = f'init = "{init}"' if init else 'network = "large"'
     stage = "{steps = 2, shape = [32, 40, 32], spacing_mm = [5.0, 5.0]}"
     recipe.write_text(f"{begun}\nstages = [{stage}]\n")
-    told = ["--out", str(tmp_path / "run"), "--finetune", str(empty)]
-    done = CliRunner().invoke(app, ["train", str(recipe), *told])
+    told = ["--out", str(tmp_path / "run"), "--recipe", str(recipe)]
+    done = CliRunner().invoke(app, ["finetune", str(empty), *told])
     assert done.exit_code == 2
     assert "initial weights" in done.output or "another network" in done.output
 
@@ -30,7 +32,7 @@ def test_a_recipe_that_fits_no_weights_is_refused_before_any_case_is_read(init, 
 @pytest.mark.parametrize(("loss", "said"), [(math.nan, "minutes"), (2.5, "loss 2.500")])
 def test_without_a_step_there_is_no_loss(loss, said):
     done = TrainSummary(0, 6, False, 0.0, loss, Path("weights.safetensors"))
-    assert train._output(done).output[0].endswith(said)
+    assert train.output_of(done, is_leader=True).output[0].endswith(said)
 
 
 SUMMARY = TrainSummary(4, 6, False, 0.5, 2.5, Path("weights.safetensors"))
@@ -38,14 +40,16 @@ SUMMARY = TrainSummary(4, 6, False, 0.5, 2.5, Path("weights.safetensors"))
 
 def test_a_resumed_training_says_from_where(monkeypatch):
     monkeypatch.setattr(train, "STOP", StopRequest())
-    done = train._output(replace(SUMMARY, resumed_at=2))
+    done = train.output_of(replace(SUMMARY, resumed_at=2), is_leader=True)
     assert done.output[0] == "4 of 6 steps in 0.5 minutes (resumed from step 2), loss 2.500"
     assert (done.notes, done.status) == ((), 0)
 
 
 def test_cases_that_make_figures_doubtful_are_named(monkeypatch):
     monkeypatch.setattr(train, "STOP", StopRequest())
-    done = train._output(replace(SUMMARY, trained_before=("a", "b\x1b"), differing=("c",)))
+    done = train.output_of(
+        replace(SUMMARY, trained_before=("a", "b\x1b"), differing=("c",)), is_leader=True
+    )
     before, differing = done.notes
     assert before.endswith("too good: a, b")
     assert differing.endswith("as they are now: c")
@@ -56,7 +60,16 @@ def test_a_stopped_training_has_the_status_of_an_interruption(monkeypatch, is_le
     stop = StopRequest()
     stop.set()
     monkeypatch.setattr(train, "STOP", stop)
-    done = train._output(SUMMARY, is_leader=is_leader)
+    done = train.output_of(SUMMARY, is_leader=is_leader)
     assert done.status == 130
     assert bool(done.output) is is_leader, "of several processes one alone prints"
     assert done.notes == (("stopped; the same command continues",) if is_leader else ())
+
+
+def test_training_writes_nothing_among_the_cases(tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    for first, how in ((cases, {}), (tmp_path / "out" / "batch", {"studies": cases})):
+        with pytest.raises(UnusableInputError):
+            finetune(first, cases / "run", **how)
+    assert not list(cases.iterdir())

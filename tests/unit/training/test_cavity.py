@@ -143,8 +143,8 @@ def test_the_command_line_trains_it_and_analyses_with_it(treated, random_weights
         data = {{workers = 0, held_out = 0.5}}
         stages = [{{steps = 2, shape = [32, 40, 32], spacing_mm = [5.0, 5.0], batch = 1}}]
     """)
-    told = ["--out", str(out), "--finetune", str(treated), "--convention", "brats24"]
-    done = CliRunner().invoke(app, ["train", str(recipe), *told])
+    told = ["--out", str(out), "--recipe", str(recipe), "--convention", "brats24"]
+    done = CliRunner().invoke(app, ["finetune", str(treated), *told])
     assert done.exit_code == 0, done.output
     row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_cavity"] <= 1

@@ -118,8 +118,8 @@ class LensEngine:
     device : str
         As for `engines.device.choose`.
     weights : str, Path or None
-        A weights file; "default" or "synthetic" for the shipped ones; a version accepted on this
-        machine, such as "v1"; None for the weights in use.
+        A weights file; "default" or "synthetic" for the shipped ones; None for the
+        default.
     precision : ComputePrecision or str
         As for `engines.device.choose_precision`.
 

@@ -1,4 +1,4 @@
-"""The `Lens` of a window: loaded in advance, and anew when engine or weights are changed."""
+"""The `Lens` of a window: loaded in advance, and anew when the engine is changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lesionlens.engines.plugin_engines import release
 from lesionlens.napari.qt.threads import prepare_rotations
-from lesionlens.network.versions import WeightsStore, WeightsVersion
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine_choice import EngineChoice
@@ -20,18 +19,16 @@ class LoadedLens:
     def __init__(self) -> None:
         self._loading = threading.Lock()
         self._lens: Lens | None = None
-        self._source: tuple[EngineChoice, WeightsVersion | None] | None = None
-        """Engine and weights that the `Lens` was loaded with."""
+        self._choice: EngineChoice | None = None
 
     def load(self, choice: EngineChoice) -> Lens:
-        """Return the `Lens` of an engine with the weights in use, the kept one if it fits."""
+        """Return the `Lens` of an engine, the kept one if it fits."""
         with self._loading:
-            source = (choice, WeightsStore().in_use)
-            if self._lens is None or self._source != source:
+            if self._lens is None or self._choice != choice:
                 prepare_rotations()
                 from lesionlens.results.lens import Lens
 
-                self._lens, self._source = Lens(engine=choice.load()), source
+                self._lens, self._choice = Lens(engine=choice.load()), choice
             return self._lens
 
     def release_study(self) -> None:
