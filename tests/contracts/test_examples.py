@@ -25,14 +25,15 @@ TORCHRUN = "torchrun --nproc-per-node 4 --no-python "
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(REPOSITORY))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_link_to_a_file_leads_to_one(page):
-    links = [x for x in LINK.findall(page.read_text("utf-8")) if "://" not in x]
-    assert not [x for x in links if not (page.parent / x).exists()]
+def test_links_between_pages_lead_somewhere():
+    links = [
+        (page, link)
+        for page in PAGES
+        for link in LINK.findall(page.read_text("utf-8"))
+        if "://" not in link
+    ]
+    assert links
+    assert not [row for row in links if not (row[0].parent / row[1]).exists()]
 
 
 def blocks(page, language):
@@ -72,17 +73,6 @@ def test_every_command_that_is_shown_parses(line, monkeypatch):
         assert words[0] in {name for option in command.params for name in option.opts}
     elif words:  # else it is spoken of, not called
         command.make_context(line, words)
-
-
-def test_every_option_is_on_a_page():
-    text = "\n".join(page.read_text("utf-8") for page in PAGES)
-    unknown = []
-    for command in every_command(typer.main.get_command(app)):
-        for option in command.params:
-            names = [name for name in (*option.opts, *option.secondary_opts) if name[:2] == "--"]
-            if names and not re.search(rf"({'|'.join(names)})(?![\w-])", text):
-                unknown.append((command.name, *names))
-    assert unknown == []
 
 
 @pytest.mark.slow
