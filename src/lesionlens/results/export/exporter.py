@@ -53,13 +53,7 @@ class Exporter(Protocol):
         """Return why this exporter cannot run, for the user; None if it can."""
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
-        """Write into the staged folder; return the files, or `Written` with more information.
-
-        Raises
-        ------
-        ExportError
-            A written file differs when read back.
-        """
+        """Write into the staged folder; return the files, or `Written` with more information."""
 
 
 def exporters() -> tuple[dict[str, Exporter], dict[str, PluginError]]:
@@ -100,7 +94,7 @@ def save(
     ResourceError
         The disk is full.
     ExportError
-        An essential file differs when read back.
+        An essential file cannot be written.
     CancelledError
         Saving was cancelled. In every case the folder is unchanged.
     """

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base import geometry
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, Code
-from lesionlens.base.errors import ExportError
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
@@ -52,7 +51,7 @@ class SlicerExporter:
         return "no segment to write for 3D Slicer: there is no candidate with an outline"
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write the file and verify it."""
+        """Write the file."""
         path = staged / NAME
         label_map, segments = segments_of(analysis)
         _write_nrrd(
@@ -165,7 +164,6 @@ def _write_nrrd(
         image.SetMetaData(key, value)
     with _utf8_path(path) as target, _c_numeric_locale():
         sitk.WriteImage(image, str(target), useCompression=True)
-        _verify(sitk.ReadImage(str(target)), label_map, lps, path.name)
 
 
 @contextmanager
@@ -185,7 +183,7 @@ def _utf8_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _c_numeric_locale() -> Iterator[None]:
-    """Write and read numbers with a point whatever the process's locale, which Qt sets.
+    """Write numbers with a point whatever the process's locale, which Qt sets.
 
     SimpleITK formats those of NRRD by the locale: in a German one it writes `(1,5,0,0)`. Blocks of
     several threads wait for each other.
@@ -197,23 +195,3 @@ def _c_numeric_locale() -> Iterator[None]:
             yield
         finally:
             locale.setlocale(locale.LC_NUMERIC, previous)
-
-
-def _verify(
-    stored: Any, label_map: NDArray[np.uint16], lps: NDArray[np.float64], name: str
-) -> None:
-    import SimpleITK as sitk
-
-    spacing = np.asarray(stored.GetSpacing())
-    axes = np.asarray(stored.GetDirection()).reshape(3, 3) * spacing
-    same = (
-        np.array_equal(sitk.GetArrayViewFromImage(stored).transpose(2, 1, 0), label_map)
-        and np.allclose(axes, lps[:3, :3], atol=1e-4)
-        and np.allclose(stored.GetOrigin(), lps[:3, 3], atol=1e-4)
-    )
-    if not same:
-        raise ExportError(
-            found=f"a different grid or different voxels when {name} was read back",
-            expected="what was written",
-            next_step="Check the disk, then save again",
-        )

@@ -2,7 +2,6 @@
 
 Rejected candidates are omitted (NIfTI, JSON and the report contain them with their state). Without
 a candidate there is no Segmentation, which would be invalid without segments, and the SR says so.
-Each object is read back and compared after writing.
 """
 
 from __future__ import annotations

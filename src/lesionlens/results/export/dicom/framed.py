@@ -31,13 +31,6 @@ class SegmentMask:
     mask: NDArray[np.bool_]
     """(f, r, c): its voxels within the box."""
 
-    def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
-        """Return its mask on a whole frame, (rows, columns)."""
-        whole = np.zeros((rows, columns), bool)
-        if self.box[0].start <= index < self.box[0].stop:
-            whole[self.box[1:]] = self.mask[index - self.box[0].start]
-        return whole
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment(SegmentMask):

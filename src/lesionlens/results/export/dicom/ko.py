@@ -48,20 +48,6 @@ def build_ko(result: FramedResult) -> KeyObjectSelectionDocument | None:
     return selection
 
 
-def check_ko(_result: FramedResult, stored: Dataset, built: Dataset) -> str:
-    """Compare the references of a selection as read back; see `objects.Check`."""
-    is_same = _referenced_uids(stored) == _referenced_uids(built)
-    return "" if is_same else "images in key_objects.dcm that differ from the selected ones"
-
-
-def _referenced_uids(document: Dataset) -> list[str]:
-    return [
-        str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
-        for item in document.ContentSequence
-        if item.ValueType == "IMAGE"
-    ]
-
-
 def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
     """Build a note that rejects objects of one study (IHE IOCM).
 

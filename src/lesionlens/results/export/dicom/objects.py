@@ -1,4 +1,4 @@
-"""Build, write and verify the DICOM objects of one result."""
+"""Build and write the DICOM objects of one result."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pydicom
 from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
-from lesionlens.base.errors import ExportError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import ko, pmap, refs, seg, sr
 from lesionlens.results.export.dicom.framed import FramedResult
@@ -21,12 +19,10 @@ logger = logging.getLogger(__name__)
 
 Build = Callable[[FramedResult], Dataset | None]
 """Builds one object; None if there is none to write."""
-Check = Callable[[FramedResult, Dataset, Dataset], str]
-"""Takes the result, an object as read back, and as built; returns what differs, "" for nothing."""
 
 
 def write_all(analysis: Analysis, folder: Path) -> Written:
-    """Write every object of a result; each is read back and compared.
+    """Write every object of a result.
 
     An object that cannot be written is omitted, and the others are written.
 
@@ -54,12 +50,11 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
     attention: Dataset | None = None
     for region, name in pmap.files_of(analysis).items():
         frames = pmap.frames_of(result, region)
-        build, check = (partial(f, frames) for f in (pmap.build_pmap, pmap.check_pmap))
-        parametric_map = write(name, build, check)
+        parametric_map = write(name, partial(pmap.build_pmap, frames))
         attention = attention or parametric_map
-    segmentation = write("seg.dcm", seg.build_seg, seg.check_seg)
-    write("sr.dcm", partial(sr.build_sr, segmentation, attention), sr.check_sr)
-    write("key_objects.dcm", ko.build_ko, ko.check_ko)
+    segmentation = write("seg.dcm", seg.build_seg)
+    write("sr.dcm", partial(sr.build_sr, segmentation, attention))
+    write("key_objects.dcm", ko.build_ko)
     return Written(tuple(write.files), result.sources.notices, write.left_out)
 
 
@@ -90,11 +85,13 @@ class _Writer:
         self.files: list[Path] = []
         self.left_out: dict[str, str] = {}
 
-    def __call__(self, name: str, build: Build, check: Check) -> Dataset | None:
-        """Build, write and verify one object; None if there is none to write."""
+    def __call__(self, name: str, build: Build) -> Dataset | None:
+        """Build and write one object; None if there is none to write."""
         path = self.folder / name
         try:
-            dataset = self._write(path, build, check)
+            dataset = build(self.result)
+            if dataset is not None:
+                _save(dataset, path)
         except Exception as error:
             logger.debug("%s failed", name, exc_info=True)
             path.unlink(missing_ok=True)
@@ -102,17 +99,4 @@ class _Writer:
             return None
         if dataset is not None:
             self.files.append(path)
-        return dataset
-
-    def _write(self, path: Path, build: Build, check: Check) -> Dataset | None:
-        dataset = build(self.result)
-        if dataset is None:
-            return None
-        _save(dataset, path)
-        if difference := check(self.result, pydicom.dcmread(path), dataset):
-            raise ExportError(
-                found=difference,
-                expected="the object as it was to be written",
-                next_step="Report this as a defect; the other objects contain the same regions",
-            )
         return dataset

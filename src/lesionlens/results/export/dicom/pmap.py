@@ -100,8 +100,6 @@ class MapFrames:
     """(f,): index of the source frame of each frame."""
     first_pixel: tuple[int, int]
     """Row and column, in the source, of each frame's first pixel."""
-    visible_count: int
-    """Number of visible values in the whole map."""
 
 
 def frames_of(result: FramedResult, region: Region) -> MapFrames:
@@ -110,14 +108,13 @@ def frames_of(result: FramedResult, region: Region) -> MapFrames:
     depths = sources.positions @ sources.normal
     attention = analysis.volumes.attention[region].data
     order, frames = np.argsort(depths), sources.stack(attention)
-    visible = int(np.count_nonzero(attention >= INVISIBLE))
     if analysis.options.maps is MapExtent.FULL:
-        return MapFrames(region, frames[order], order, (0, 0), visible)
+        return MapFrames(region, frames[order], order, (0, 0))
     frame_range, rows, columns = box_of(frames)
     source_indices = np.arange(frame_range.start, frame_range.stop)
     source_indices = source_indices[np.argsort(depths[source_indices])]
     pixels = np.ascontiguousarray(frames[source_indices, rows, columns])
-    return MapFrames(region, pixels, source_indices, (rows.start, columns.start), visible)
+    return MapFrames(region, pixels, source_indices, (rows.start, columns.start))
 
 
 def build_pmap(frames: MapFrames, result: FramedResult) -> highdicom.pm.ParametricMap:
@@ -197,25 +194,3 @@ def _value_mapping(region: Region, method: str) -> RealWorldValueMapping:
         intercept=0.0,
         quantity_definition=identity.concept(SALIENCY),
     )
-
-
-def check_pmap(frames: MapFrames, result: FramedResult, stored: Dataset, _built: Dataset) -> str:
-    """Compare a Parametric Map as read back with the attention volume; see `objects.Check`.
-
-    No value or position may differ, and no visible value be missing.
-    """
-    label = stored.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel
-    pixels = _stored_pixels(stored)
-    expected = result.sources.planes[frames.source_indices] @ (*frames.first_pixel[::-1], 1.0)
-    positions = [
-        [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
-        for groups in stored.PerFrameFunctionalGroupsSequence
-    ]
-    is_same = (
-        label == label_of(frames.region)
-        and np.array_equal(pixels, frames.pixels)
-        and np.shape(positions) == expected.shape
-        and np.allclose(positions, expected, rtol=0, atol=1e-3)
-        and np.count_nonzero(pixels >= INVISIBLE) == frames.visible_count
-    )
-    return "" if is_same else "a frame in attention.dcm that differs from the result when read back"

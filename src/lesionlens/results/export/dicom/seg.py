@@ -164,36 +164,3 @@ def _name_segment_per_frame(seg: Dataset) -> None:
     for groups in seg.PerFrameFunctionalGroupsSequence:
         groups.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
     del shared.SegmentIdentificationSequence
-
-
-def check_seg(result: FramedResult, stored: Dataset, _built: Dataset) -> str:
-    """Compare a Segmentation as read back with the segments; see `objects.Check`."""
-    part = _differing_part(result, stored)
-    return f"a {part} in seg.dcm that differs from the result when read back" if part else ""
-
-
-def _differing_part(result: FramedResult, stored: Dataset) -> str:
-    """Return what has another voxel, position or tracking UID; empty if nothing has."""
-    sources, segments = result.sources, result.segments
-    remaining = {
-        tuple(row)
-        for row in np.argwhere(occupied_frames(segments, len(sources.placements))).tolist()
-    }
-    frame_by_position = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
-    frames = np.asarray(stored.pixel_array).reshape(-1, stored.Rows, stored.Columns)
-    frames = frames[: int(stored.NumberOfFrames)]  # padding of a tiny frame is read as another
-    for frame, groups in zip(frames, stored.PerFrameFunctionalGroupsSequence, strict=True):
-        position = groups.PlanePositionSequence[0].ImagePositionPatient
-        index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1
-        frame_index = frame_by_position.get(tuple(np.round([float(v) for v in position], 3)))
-        if frame_index is None or not np.array_equal(
-            frame > 0, segments[index].frame(frame_index, *frame.shape)
-        ):
-            return "frame"
-        if frame.any() and (frame_index, index) not in remaining:
-            return "duplicate frame"
-        remaining.discard((frame_index, index))
-    if remaining:
-        return "missing frame"
-    stored_uids = [str(s.TrackingUID) for s in stored.SegmentSequence]
-    return "" if stored_uids == [s.tracking_uid for s in segments] else "tracking UID"

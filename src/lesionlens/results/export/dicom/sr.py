@@ -44,7 +44,6 @@ from lesionlens.results.export.dicom.content_items import (
 )
 from lesionlens.results.export.dicom.framed import FramedResult
 from lesionlens.results.export.dicom.refs import SourceFrames
-from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 
 def build_sr(
@@ -212,20 +211,3 @@ def _acts_besides(analysis: Analysis) -> str:
     if analysis.review.response:
         parts.append("; a reader signed the response to treatment alone")
     return "".join(parts)
-
-
-def check_sr(result: FramedResult, stored: Dataset, _built: Dataset) -> str:
-    """Compare the tracking UIDs of a report as read back; see `objects.Check`.
-
-    They are those of the exported candidates and the segments.
-    """
-    stored_uids = {
-        str(item.UID)
-        for item in iter_items(stored)
-        if item.get("ValueType") == "UIDREF"
-        and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
-    }
-    expected = {segment.tracking_uid for segment in result.segments}  # a candidate may have none
-    expected |= {candidate.tracking_uid for candidate in identity.exported(result.analysis)}
-    is_same = stored_uids == expected
-    return "" if is_same else "tracking UIDs in sr.dcm that differ from the result when read back"

@@ -14,8 +14,6 @@ from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline
 from lesionlens.results.export.dicom import refs
-from lesionlens.results.export.dicom.framed import FramedResult
-from lesionlens.results.export.dicom.sr import check_sr
 from lesionlens.results.review import report_items
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -136,18 +134,3 @@ def test_a_cavity_that_a_reader_drew_stays_drawn_by_a_reader_when_reopened(
     shutil.rmtree(tmp_path / "dicom")
     back = read_objects(again)["seg"].SegmentSequence[-1]
     assert sent.SegmentAlgorithmType == back.SegmentAlgorithmType == "SEMIAUTOMATIC"
-
-
-def test_a_report_that_lacks_the_cavity_is_noticed(make, read_objects):
-    analysis = _with_cavity(make(dicom=True))
-    report = read_objects(analysis)["sr"]
-    (measurements,) = (
-        one
-        for one in report.ContentSequence
-        if one.ConceptNameCodeSequence[0].CodeValue == "126010"
-    )
-    del measurements.ContentSequence[-1]
-    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    plain = replace(analysis, volumes=replace(analysis.volumes, cavity=None))
-    assert not check_sr(FramedResult(plain, sources), report, report)
-    assert "tracking UIDs" in check_sr(FramedResult(analysis, sources), report, report)
