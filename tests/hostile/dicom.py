@@ -20,6 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
+from tests.hostile.judge import AS_STATED, READ, REFUSED, SET_ASIDE
 
 Break = Callable[[list[Path]], None]
 HUGE = "9" * 400
@@ -84,7 +85,7 @@ def deflated_bomb(files: list[Path]) -> None:
     whole = path.read_bytes()
     start = 144 + int.from_bytes(whole[140:144], "little")
     body = zlib.decompress(whole[start:], -zlib.MAX_WBITS)
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     with path.open("wb") as stream:
         stream.write(whole[:start] + packer.compress(body))
         stream.write(packer.compress(b"\xe1\x7f\x10\0OB\0\0" + (800 * 2**20).to_bytes(4, "little")))
@@ -122,7 +123,7 @@ STUDIES: dict[str, Break] = {
     )},
     **{f"one file without {key}": tags(all_files=False, **{key: None}) for key in (
         "Rows", "PixelData", "PixelSpacing", "ImagePositionPatient", "FrameOfReferenceUID")},
-    **{f"{key} {value!r}": tags(**{key: value}) for key, value in (
+    **{f"{key} {value!r}"[:60]: tags(**{key: value}) for key, value in (
         ("Rows", 65535), ("Rows", 0), ("Rows", 1), ("Columns", 65535), ("BitsAllocated", 1),
         ("BitsAllocated", 64), ("BitsAllocated", 7), ("SamplesPerPixel", 3),
         ("PixelRepresentation", 9), ("PhotometricInterpretation", "PALETTE COLOR"),
@@ -173,3 +174,28 @@ STUDIES: dict[str, Break] = {
     "every second slice twice": doubled(),
     "slices of two sizes": doubled(Rows=3, ImagePositionPatient=[0, 0, 500]),
 }  # fmt: skip
+
+EXPECTED = dict.fromkeys(STUDIES, REFUSED)
+"""What becomes of each study."""
+EXPECTED |= dict.fromkeys(
+    (
+        *(f"without {key}" for key in (
+            "FrameOfReferenceUID", "Modality", "PatientID", "SOPClassUID")),
+        "NumberOfFrames 0", "Modality 'CT'", "FrameOfReferenceUID ''",
+        "SeriesDescription '<script>alert(1)</script>'", f"SeriesDescription {'x' * 60!r}"[:60],
+        f"PatientName {chr(27) + '[31m' + chr(7)!r}", "SpecificCharacterSet 'NONSENSE'",
+        f"SpecificCharacterSet {['ISO 2022 IR 6'] * 40!r}"[:60],
+        *(f"{key} of bytes {value!r}" for key, value in (
+            ("RepetitionTime", b"\xff\xfe"), ("EchoTime", b"1,5"), ("StudyDate", b"99999999"),
+            ("PatientName", b"\xff\xfe\xfd\x00"), ("StudyDate", b"yesterday"),
+            ("SeriesInstanceUID", b"../../etc"), ("StudyInstanceUID", b"\\\\\\"))),
+        "under the syntax implicit", "a file without preamble", "a DICOMDIR of garbage",
+        "a fifo beside", "a device beside", "a loop of folders beside",
+    ),
+    READ,
+)  # fmt: skip
+EXPECTED |= dict.fromkeys(
+    ("a deflated bomb", "a name that is no text", "two frames of reference",
+     "every second slice twice", "slices of two sizes"), SET_ASIDE,
+)  # fmt: skip
+EXPECTED["RescaleSlope 1e+30"] = AS_STATED

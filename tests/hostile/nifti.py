@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from tests.hostile.judge import AS_STATED, READ, REFUSED, SET_ASIDE
 
 SHAPE = (12, 12, 12)
 Build = Callable[[Path], None]
@@ -194,3 +195,24 @@ STUDIES: dict[str, Build] = {
         np.full(SHAPE, value, np.float32), np.diag((4.0, 4.0, 4.0, 1.0))).to_bytes())
        for name, value in (("zero", 0), ("NaN", np.nan), ("infinity", np.inf), ("one", 1))},
 }  # fmt: skip
+EXPECTED = dict.fromkeys(STUDIES, REFUSED)
+"""What becomes of each study."""
+EXPECTED |= dict.fromkeys(
+    (
+        *(name for name in STUDIES if name.startswith("nifti pixdim")),  # the sform counts
+        *(f"nifti srow {row}" for row in ("(4.0, 4)", "(4.0, 0)", "(40.0, 0)", "(0.1, 0)")),
+        "nifti the magic of a pair", "nifti a header of another size",
+        "nifti a header of size zero", "nifti units that do not exist",
+        "nifti.gz bomb behind the voxels", "sidecar that is a list",
+        "sidecar of numbers for words",
+    ),
+    READ,
+)  # fmt: skip
+EXPECTED |= dict.fromkeys(
+    ("sidecar of deep brackets", "sidecar of ten megabytes",
+     "sidecar with NaN and surrogates", "sidecar of a number of 5000 digits"), SET_ASIDE,
+)  # fmt: skip
+EXPECTED |= dict.fromkeys(
+    ("nifti scl_slope 1e-45", "nifti extension of negative size",
+     "nifti extension of two gigabytes", "nifti.gz extension of two gigabytes"), AS_STATED,
+)  # fmt: skip
