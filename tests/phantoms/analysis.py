@@ -25,7 +25,6 @@ from lesionlens.base.labels import (
     Label,
     MrSequence,
     Region,
-    RelevanceMeasure,
     ReviewState,
 )
 from lesionlens.base.provenance import sha256_of
@@ -250,9 +249,9 @@ def _candidate(
     long, short = sorted((high - low)[:2], reverse=True)
     score = round(0.97 - 0.05 * (number - 1), 2)
     share = 0.9 * score / len(study.series)
-    relevance, alone, left_out = (
+    relevance, left_out = (
         {s.value: (value if s in study.series else None) for s in MrSequence}
-        for value in (share, share + 0.1 * score, score - share)
+        for value in (share, score - share)
     )
     return Candidate(
         id=number,
@@ -270,10 +269,8 @@ def _candidate(
         location=Location("left" if centroid[0] < 0 else "right", None),
         uncertainty=0.05,
         attention=MapAgreement(True, 0.7),
+        dice_without=left_out,
         sequence_relevance={**relevance, "none": 0.1 * score},
-        relevance_of=RelevanceMeasure.OVERLAP,
-        score_alone=alone,
-        score_left_out=left_out,
     )
 
 

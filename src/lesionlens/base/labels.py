@@ -194,12 +194,6 @@ class LesionClass(StrEnum):
     VESSEL_OR_DURA = "vessel_or_dura"
     """What enhances without a lesion: vessels, choroid plexus, dura."""
 
-    @override
-    @classmethod
-    def _missing_(cls, value: object) -> LesionClass | None:
-        """Read the key that development versions wrote."""
-        return cls.VESSEL_OR_DURA if value == "normal_enhancement" else None
-
     @property
     def display_name(self) -> str:
         """The name in words."""
@@ -270,13 +264,6 @@ class Source(StrEnum):
     """Added by a reader in the review."""
     SEGMENTATION = "segmentation"
     """Outlined in a segmentation of other people or programs, which was opened."""
-
-
-class RelevanceMeasure(StrEnum):
-    """The measure that sequence relevance distributes; the value is the key in files."""
-
-    OVERLAP = "overlap"
-    """Dice of the outline from a subset of the sequences with the outline from all of them."""
 
 
 class PromptKind(StrEnum):

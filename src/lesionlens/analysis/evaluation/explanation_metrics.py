@@ -41,13 +41,13 @@ def explanation_measures(run: RunFile, findings: FindingsFile) -> dict[str, floa
 
 
 def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
-    """Return whether omitting the top sequence lowers the score most, and whether it is named."""
-    if row.sequence_relevance is None or row.score_left_out is None:
+    """Return whether omitting the top sequence lowers the overlap most, and whether it is named."""
+    if row.sequence_relevance is None or row.dice_without is None:
         return None
     relevance = row.sequence_relevance
-    score_without = {k: v for k, v in row.score_left_out.items() if v is not None}
-    if len(score_without) < 2:
+    dice_without = {k: v for k, v in row.dice_without.items() if v is not None}
+    if len(dice_without) < 2:
         return None
-    top = max(score_without, key=lambda sequence: relevance[sequence] or 0.0)
-    lowers_most = score_without[top] <= min(score_without.values()) + _TOLERANCE
+    top = max(dice_without, key=lambda sequence: relevance[sequence] or 0.0)
+    lowers_most = dice_without[top] <= min(dice_without.values()) + _TOLERANCE
     return lowers_most, shapley.deciding_sequence(relevance) is not None

@@ -220,10 +220,10 @@ def _predict_fine(
 def _sequence_scores(maps: _SubsetMaps, present: Sequence[MrSequence]) -> SequenceScores:
     """Return each sequence's contribution to the components and to the probability."""
     table = maps.table()
+    without_each = {s: frozenset(present) - {s} for s in present}
     return SequenceScores(
         relevance=shapley.of_components(present, table),
-        alone=shapley.values_by_subset(table, {s: frozenset({s}) for s in present}),
-        left_out=shapley.values_by_subset(table, {s: frozenset(present) - {s} for s in present}),
+        dice_without=shapley.values_by_subset(table, without_each),
         by_voxel=shapley.evidence_maps(present, maps.by_subset, maps.grid),
     )
 

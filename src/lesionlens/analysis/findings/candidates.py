@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
 from lesionlens.base.geometry import Floats, as_vec3
-from lesionlens.base.labels import Region, RelevanceMeasure
+from lesionlens.base.labels import Region
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     LESION_PARTS,
@@ -211,7 +211,7 @@ def _measured(
     )
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
     by_sequence, classes = evidence.by_sequence, evidence.class_probabilities
-    resemblance = class_probabilities.of_component(part, classes)
+    by_class = class_probabilities.of_component(part, classes)
     return Candidate(
         id=part.index + 1,
         tracking_uid="",
@@ -226,12 +226,10 @@ def _measured(
         location=anatomy.locate(points, anatomy.head_of(prepared)),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
+        class_probabilities=by_class,
+        dice_without=None if by_sequence is None else by_sequence.dice_without[part.index],
         sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
-        relevance_of=None if by_sequence is None else RelevanceMeasure.OVERLAP,
-        score_alone=None if by_sequence is None else by_sequence.alone[part.index],
-        score_left_out=None if by_sequence is None else by_sequence.left_out[part.index],
-        resemblance=resemblance,
-        apart=class_probabilities.is_listed_separately(resemblance, classes),
+        apart=class_probabilities.is_listed_separately(by_class, classes),
     )
 
 
@@ -249,11 +247,9 @@ def remeasured(candidate: Candidate, measured: Candidate, part: Component) -> Ca
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         attention=attention,
+        class_probabilities=candidate.class_probabilities,
+        dice_without=candidate.dice_without,
         sequence_relevance=candidate.sequence_relevance,
-        relevance_of=candidate.relevance_of,
-        score_alone=candidate.score_alone,
-        score_left_out=candidate.score_left_out,
-        resemblance=candidate.resemblance,
         source=candidate.source,
         drawn=candidate.drawn,
         apart=candidate.apart,

@@ -46,9 +46,8 @@ class SequenceScores:
     """Sequence scores of each component of a `ComponentMask`, in its order."""
 
     relevance: Sequence[Mapping[str, float | None]]
-    """Signed Shapley values of `RelevanceMeasure.OVERLAP`."""
-    alone: Sequence[Mapping[str, float | None]]
-    left_out: Sequence[Mapping[str, float | None]]
-    """The same measure with each sequence alone, and with all others."""
+    """Signed Shapley values of the overlap with what all sequences outline."""
+    dice_without: Sequence[Mapping[str, float | None]]
+    """The overlap without each sequence."""
     by_voxel: SequenceEvidence
     """Contribution of each sequence at every voxel."""

@@ -18,7 +18,6 @@ from lesionlens.base.labels import (
     LesionKind,
     MrSequence,
     Region,
-    RelevanceMeasure,
     ReviewState,
     Source,
 )
@@ -40,7 +39,7 @@ Score = Annotated[float, Decimals(6, 0, 1)]
 Signed = Annotated[float, Decimals(6)]
 """The contribution of a sequence, positive or negative."""
 Point = tuple[Mm, Mm, Mm]
-ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
+DiceBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
 Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
 LESION_PARTS = frozenset({Region.TC, Region.ET})
 """Regions whose volumes are unknown if an outline shows the lesion as a whole."""
@@ -184,20 +183,17 @@ class Candidate:
     location: Location
     uncertainty: Share | None
     attention: MapAgreement
-    sequence_relevance: Relevance | None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of
-    `relevance_of` over subsets of the sequences; they sum to its value for all sequences.
+    class_probabilities: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
+    """Mapping of LesionClass to float or None. The engine's own classes; they sum to one and are
+    not probabilities of a diagnosis.
     """
-    relevance_of: RelevanceMeasure | None = None
-    """The measure behind the relevance; None if unknown."""
-    score_alone: ScoreBySequence | None = None
-    score_left_out: ScoreBySequence | None = None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1: the same measure with that sequence
-    alone, and with all others.
+    dice_without: DiceBySequence | None = None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1: overlap of what the network would
+    outline without that sequence with what it outlines; null for an absent sequence.
     """
-    resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
-    """Mapping of LesionClass to float or None. Class probabilities from the engine; they sum to one
-    and are not probabilities of a diagnosis.
+    sequence_relevance: Relevance | None = None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of the
+    same overlap over all subsets of the sequences; they sum to its value for all.
     """
     source: Source = Source.NETWORK
     """Who flagged it."""

@@ -35,9 +35,8 @@ class ReportBar:
     start: float
     percent: float
     """Start and length in percent of the width."""
-    overlap_alone: float | None = None
-    overlap_without: float | None = None
-    """Overlap predicted from this sequence alone, and from all others."""
+    dice_without: float | None = None
+    """Overlap without this sequence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,8 +160,10 @@ class CandidateSection:
         ]  # fmt: skip
         if row.kind is not None:
             facts.append((texts("f_kind"), texts.looks_like(row.kind)))
-        if row.apart and row.resemblance is not None:
-            facts.append((texts("f_resemblance"), texts.class_probabilities_text(row.resemblance)))
+        if row.apart and row.class_probabilities is not None:
+            facts.append(
+                (texts("f_resemblance"), texts.class_probabilities_text(row.class_probabilities))
+            )
         if row.uncertainty is not None:
             facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
         if row.review.reader or row.review.reason:
@@ -233,7 +234,7 @@ def bars_of(row: CandidateRow, texts: ReportTexts) -> tuple[ReportBar, ...]:
     present_values = [value for value in values.values() if value is not None]
     low, high = min(0.0, *present_values, 0.0), max(0.0, *present_values, 0.0)
     value_range = (high - low) or 1.0
-    alone, left_out = row.score_alone or {}, row.score_left_out or {}
+    dice_without = row.dice_without or {}
     names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": texts("without_any")}
     return tuple(
         ReportBar(
@@ -241,8 +242,7 @@ def bars_of(row: CandidateRow, texts: ReportTexts) -> tuple[ReportBar, ...]:
             value := values[key],
             start=100 * (min(value or 0.0, 0.0) - low) / value_range,
             percent=100 * abs(value or 0.0) / value_range,
-            overlap_alone=alone.get(key),
-            overlap_without=left_out.get(key),
+            dice_without=dice_without.get(key),
         )
         for key, name in names.items()
     )

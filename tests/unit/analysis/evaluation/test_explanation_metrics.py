@@ -18,7 +18,7 @@ FINDINGS = SimpleNamespace(
         SimpleNamespace(
             attention=SimpleNamespace(peak_inside=inside),
             sequence_relevance=shares and dict(zip(KEYS, shares, strict=True)),
-            score_left_out=left and dict(zip(KEYS[:4], left, strict=True)),
+            dice_without=left and dict(zip(KEYS[:4], left, strict=True)),
         )
         for inside, shares, left in (
             (True, (0.5, 0.1, 0.1, 0.1, 0.1), (0.3, 0.8, 0.8, 0.8)),

@@ -56,8 +56,7 @@ def test_each_sequence_gets_what_it_would_draw_itself(make_prepared):
     answers, engine = asked_of(make_prepared(), EVERYWHERE)
     expected = {"t1": 0, "t1c": 0, "t2": 0, "flair": 1, "none": 0}  # .55 with FLAIR, .36 without
     assert answers.by_sequence.relevance[0] == pytest.approx(expected)
-    assert answers.by_sequence.alone[0] == pytest.approx({"t1": 0, "t1c": 0, "t2": 0, "flair": 1})
-    assert answers.by_sequence.left_out[0] == pytest.approx(
+    assert answers.by_sequence.dice_without[0] == pytest.approx(
         {"t1": 1, "t1c": 1, "t2": 1, "flair": 0}
     )
     assert len(engine.asked) == 16
@@ -146,10 +145,9 @@ def test_subsets_are_predicted_at_the_predictions_own_voxel_size_where_needed(ma
     runner, marked = PerturbationRunner(engine, prepared), marked_everywhere(Label.CORE)
     coarse = perturbations.predict_subsets(runner, prediction, EVERYWHERE)
     fine = perturbations.predict_subsets(runner, prediction, EVERYWHERE, marked)
-    assert [one.by_sequence.alone[0]["t1"] for one in (coarse, fine)] == [0, 1]
     assert fine.by_sequence.by_voxel.grid.matches(FINE)
-    assert fine.leave_one_out == coarse.leave_one_out == coarse.by_sequence.left_out
-    assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.leave_one_out[0]["flair"]
+    assert fine.leave_one_out == coarse.leave_one_out == coarse.by_sequence.dice_without
+    assert fine.by_sequence.dice_without[0]["flair"] == 1 > fine.leave_one_out[0]["flair"]
     assert coarse.uncertainty.grid.matches(GRID)
     assert fine.uncertainty.grid.matches(FINE)
     # .9, mirrored .9, and without each; without FLAIR .1 in quick passes, .9 in fine ones
@@ -176,15 +174,14 @@ def test_each_subset_is_outlined_at_its_own_threshold_but_scored_at_the_studys(m
     answers = perturbations.predict_subsets(
         PerturbationRunner(engine, prepared), prediction, EVERYWHERE
     )
-    assert answers.by_sequence.alone[0]["t1c"] == answers.by_sequence.relevance[0]["t1c"] == 0
-    assert answers.by_sequence.alone[0]["flair"] == answers.by_sequence.relevance[0]["flair"] == 1
+    assert answers.by_sequence.relevance[0]["t1c"] == 0
+    assert answers.by_sequence.relevance[0]["flair"] == 1
     assert answers.leave_one_out[0]["flair"] == 1  # .7 without FLAIR, at .5
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
     answers, engine = asked_of(make_prepared(present={"flair", "t2"}), EVERYWHERE)
-    assert answers.by_sequence.relevance[0]["t1c"] is answers.by_sequence.alone[0]["t1c"] is None
-    assert answers.by_sequence.alone[0]["t2"] == 0
+    assert answers.by_sequence.relevance[0]["t1c"] is None
     assert sum(
         v for v in answers.by_sequence.relevance[0].values() if v is not None
     ) == pytest.approx(1)
@@ -207,7 +204,6 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     ).by_sequence
     assert found.relevance[0]["flair"] > 0.9
     assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
-    assert found.alone[0]["t1"] < 0.01
 
 
 def test_what_is_drawn_elsewhere_counts_against_the_nearest_component():

@@ -28,7 +28,7 @@ from lesionlens.analysis.findings.components import (
 )
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region, RelevanceMeasure
+from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import MapAgreement
 from lesionlens.base.records.prediction import SlightEnhancement
@@ -186,18 +186,17 @@ def test_ids_follow_the_score():
 
 def test_contributions_of_sequences_go_with_their_candidate_and_an_unknown_score_goes_last():
     marked = segment_components(drawn(((12, 25, 20), 5), ((45, 25, 20), 5)), make_grid())
-    tables = [[{"t1c": figure}, {"t1c": figure + 0.1}] for figure in (0.2, 0.4, 0.6)]
+    tables = [[{"t1c": figure}, {"t1c": figure + 0.1}] for figure in (0.2, 0.4)]
     scores = SequenceScores(*tables, by_voxel=None)
     prepared = make_prepared()
     evidence = Evidence([None, 0.2], by_sequence=scores)
     first, last = describe(marked, evidence, prepared, "study").candidates
     assert (first.score, last.score) == (0.2, None)
-    assert first.relevance_of is last.relevance_of is RelevanceMeasure.OVERLAP
     for candidate, n in ((first, 1), (last, 0)):
-        found = (candidate.sequence_relevance, candidate.score_alone, candidate.score_left_out)
+        found = (candidate.sequence_relevance, candidate.dice_without)
         assert found == tuple(table[n] for table in tables)
     unknown, _ = describe(marked, Evidence([0.1, 0.2]), prepared, "study").candidates
-    assert unknown.sequence_relevance is unknown.relevance_of is unknown.score_alone is None
+    assert unknown.sequence_relevance is unknown.dice_without is None
 
 
 def test_nothing_flagged_is_reported_soberly():

@@ -36,7 +36,7 @@ def mixed(make):
     """Two candidates, of which the engine's classes set the second apart."""
     analysis = make()
     first, second = analysis.findings.candidates
-    candidates = (first, replace(second, resemblance=SHARES, apart=True))
+    candidates = (first, replace(second, class_probabilities=SHARES, apart=True))
     findings = replace(
         analysis.findings, candidates=candidates, conclusion=conclusion_of(candidates)
     )

@@ -29,8 +29,8 @@ REPOSITORY = Path(__file__).parents[4]
 CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
-    *("uncertainty", "attention", "sequence_relevance", "relevance_of", "score_alone"),
-    *("score_left_out", "resemblance", "source", "drawn", "diameters_by", "apart"),
+    *("uncertainty", "attention", "class_probabilities", "dice_without", "sequence_relevance"),
+    *("source", "drawn", "diameters_by", "apart"),
     "kind",
     "review",
 ]
@@ -70,16 +70,14 @@ def test_relevance_still_sums_to_what_all_sequences_show(make):
         assert sum(reported) == pytest.approx(row["score"], abs=1e-5)
 
 
-def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make):
+def test_the_overlap_without_each_sequence_is_there_and_absent_ones_are_null(make):
     rows = findings_json(make())["candidates"]
     assert len(rows) == 2
     for row in rows:
-        alone, left_out = row["score_alone"], row["score_left_out"]
-        assert list(alone) == list(left_out) == ["t1c", "flair", "t2", "t1"]
-        assert alone["t1"] is left_out["t1"] is None
-        added = row["sequence_relevance"]
-        assert alone["flair"] == pytest.approx(added["flair"] + added["none"], abs=1e-5)
-        assert left_out["flair"] == pytest.approx(row["score"] - added["flair"], abs=1e-5)
+        assert list(row["dice_without"]) == ["t1c", "flair", "t2", "t1"]
+        assert row["dice_without"]["t1"] is None
+        left = row["score"] - row["sequence_relevance"]["flair"]
+        assert row["dice_without"]["flair"] == pytest.approx(left, abs=1e-5)
 
 
 def test_without_t1c_the_enhancing_volume_is_null_and_reported(make):
@@ -178,7 +176,7 @@ def test_the_published_schema_is_current():
 def test_no_text_file_says_normal_or_no_tumour(make, tmp_path, flagged):
     analysis = make(dicom=True)
     shares = dict(zip(LesionClass, (0.8, 0.1, 0.1), strict=True))
-    candidates = tuple(replace(c, resemblance=shares) for c in analysis.findings.candidates)
+    candidates = tuple(replace(c, class_probabilities=shares) for c in analysis.findings.candidates)
     kept = candidates if flagged else ()
     findings = replace(analysis.findings, candidates=kept, conclusion=conclusion_of(kept))
     save(replace(analysis, findings=findings), tmp_path / "out")
@@ -187,17 +185,6 @@ def test_no_text_file_says_normal_or_no_tumour(make, tmp_path, flagged):
     for path in texts:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<!ab)normal(?!i[sz])|no tumou?r", text, re.IGNORECASE), path.name
-
-
-def test_classes_of_development_versions_are_read(make):
-    analysis = make()
-    shares = dict(zip(LesionClass, (0.8, 0.1, 0.1), strict=True))
-    first = replace(analysis.findings.candidates[0], resemblance=shares)
-    findings = replace(analysis.findings, candidates=(first,))
-    text = json.dumps(findings_json(replace(analysis, findings=findings)))
-    earlier = text.replace("vessel_or_dura", "normal_enhancement")
-    assert earlier != text
-    assert FindingsFile.model_validate_json(earlier) == FindingsFile.model_validate_json(text)
 
 
 def test_a_volume_that_is_not_known_is_null_not_zero(make):

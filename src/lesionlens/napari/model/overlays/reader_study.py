@@ -67,11 +67,9 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         candidate,
         uncertainty=None,
         attention=MapAgreement(None, None),
+        class_probabilities=None,
+        dice_without=None,
         sequence_relevance=None,
-        relevance_of=None,
-        score_alone=None,
-        score_left_out=None,
-        resemblance=None,
         kind=None,
         apart=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_text, is_uninformative
@@ -41,9 +41,8 @@ class Bar:
 
     name: str
     value: float
-    alone: float | None = None
-    left_out: float | None = None
-    """Overlap with the outline using this sequence alone, and using all others."""
+    dice_without: float | None = None
+    """Overlap with the outline without this sequence."""
 
     @property
     def details(self) -> str:
@@ -51,13 +50,13 @@ class Bar:
 
         Examples
         --------
-        >>> Bar("FLAIR", 0.21, 0.97, 0.96).details
-        'FLAIR: +0.21; alone 0.97, without it 0.96'
+        >>> Bar("FLAIR", 0.21, 0.96).details
+        'FLAIR: +0.21; overlap without it 0.96'
         """
         figures = f"{self.name}: {self.value:+z.2f}"
-        if self.alone is None or self.left_out is None:
+        if self.dice_without is None:
             return figures
-        return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
+        return f"{figures}; overlap without it {self.dice_without:.2f}"
 
 
 def details(
@@ -213,10 +212,9 @@ def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact,
         facts.append(Fact(text, False if unsure else None, UNCERTAIN))
     if candidate.kind is not None:
         facts.append(Fact(candidate.kind.text, None, f"{appearance_text(candidate.kind)}."))
-    if candidate.apart and candidate.resemblance is not None:
-        tip = (
-            f"Its own classes, not a diagnosis: {class_probabilities_text(candidate.resemblance)}."
-        )
+    if candidate.apart and candidate.class_probabilities is not None:
+        classes = class_probabilities_text(candidate.class_probabilities)
+        tip = f"Its own classes, not a diagnosis: {classes}."
         facts.append(Fact("listed separately by the engine", good=False, tooltip=tip))
     return tuple(facts)
 
@@ -230,8 +228,7 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
         Bar(
             sequence.display_name,
             float(value),
-            _score_for(candidate.score_alone, sequence),
-            _score_for(candidate.score_left_out, sequence),
+            (candidate.dice_without or {}).get(sequence.value),
         )
         for sequence in SEQUENCE_KEYS
         if (value := relevance.get(sequence.value)) is not None
@@ -246,10 +243,6 @@ def no_bars_text(candidate: Candidate) -> str:
         return ""
     single = sum(relevance.get(sequence.value) is not None for sequence in MrSequence) < 2
     return load()("adds_single" if single else "adds_equal")
-
-
-def _score_for(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
-    return None if scores is None else scores.get(sequence.value)
 
 
 def probe_text(analysis: Analysis, voxel: tuple[int, int, int]) -> str:

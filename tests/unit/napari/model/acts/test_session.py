@@ -607,7 +607,7 @@ def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, w
 def test_the_engines_own_classes_are_named_where_they_list_separately(result):
     candidate = result.analysis.findings.candidates[0]
     shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
-    named = replace(candidate, resemblance=shares)
+    named = replace(candidate, class_probabilities=shares)
     assert facts_of(named) == facts_of(candidate)
     last = facts_of(replace(named, apart=True))[-1]
     assert (last.text, last.good) == ("listed separately by the engine", False)

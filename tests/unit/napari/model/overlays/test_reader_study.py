@@ -54,7 +54,7 @@ def test_an_arm_with_candidates_only_keeps_them_and_hides_what_speaks_for_them(a
         c.tracking_uid for c in analysis.findings.candidates
     ]
     assert seen.run.engine.capabilities == {Capability.SEGMENT}
-    hidden = ("uncertainty", "sequence_relevance", "score_alone", "resemblance", "kind")
+    hidden = ("uncertainty", "sequence_relevance", "dice_without", "class_probabilities", "kind")
     for candidate in seen.findings.candidates:
         assert candidate.attention == MapAgreement(None, None)
         assert [getattr(candidate, name) for name in hidden] == [None] * len(hidden)
