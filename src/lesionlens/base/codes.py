@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lesionlens.base.labels import Label, LesionKind, Region, ReviewState, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.response import Response
 
 
@@ -112,13 +112,6 @@ read 0 ml beside the volume of the group's own region.
 """
 LISTED = Code("listed", OWN_SCHEME, "Listing by the algorithm")
 LISTED_SEPARATELY = Code("listed-apart", OWN_SCHEME, "Other finding, probably not tumour")
-KIND = Code("appearance", OWN_SCHEME, "Appearance by measured features, no diagnosis")
-KINDS: dict[LesionKind, Code] = {
-    kind: Code(f"{kind.value}-like", OWN_SCHEME, f"Looks like {kind.display_name}")
-    for kind in LesionKind
-    if kind is not LesionKind.OTHER
-}
-NO_KIND = Code("no-kind", OWN_SCHEME, "No kind stands out")
 DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")

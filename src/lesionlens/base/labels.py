@@ -204,38 +204,6 @@ class LesionClass(StrEnum):
         }[self.value]
 
 
-class LesionKind(StrEnum):
-    """What a candidate looks like, by features measured of it; the value is the key in files.
-
-    An appearance, never a diagnosis.
-    """
-
-    GLIOMA = "glioma"
-    METASTASIS = "metastasis"
-    MENINGIOMA = "meningioma"
-    PLAQUE = "plaque"
-    """Demyelination, or another lesion of white matter."""
-    VASCULAR = "vascular"
-    """Infarct or haemorrhage."""
-    CAVITY = "cavity"
-    """Fluid-filled, as after surgery."""
-    OTHER = "other"
-    """Vessel, dura, choroid plexus or normal tissue."""
-
-    @property
-    def display_name(self) -> str:
-        """The appearance in words."""
-        return {
-            "glioma": "glioma",
-            "metastasis": "metastasis",
-            "meningioma": "meningioma",
-            "plaque": "plaque (demyelination)",
-            "vascular": "infarct or haemorrhage",
-            "cavity": "fluid-filled cavity",
-            "other": "none of these",
-        }[self.value]
-
-
 class ReviewState(StrEnum):
     """What a reader decided about a candidate."""
 

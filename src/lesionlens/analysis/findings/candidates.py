@@ -48,8 +48,8 @@ NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
 )
 CUT_BRAIN = (
-    "The brain is cut off at the front, back or top, so its extent is unknown: no region or "
-    "appearance is named for any candidate"
+    "The brain is cut off at the front, back or top, so its extent is unknown: no region is "
+    "named for any candidate"
 )
 
 

@@ -25,7 +25,6 @@ from lesionlens.analysis.findings.candidates import (
 )
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.doubtful import remaining_parts
-from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.analysis.findings.thin_parts import (
     TIE_BREAK_VOX,
@@ -193,12 +192,7 @@ def _findings(
         origin = network_findings.candidate_of(analysis.review.split_from(uid))
         measured[number] = added if origin is None else without_unknown_parts(added, part, origin)
     edited_ids = set(outline_by_id) - emptied
-    described = with_kinds(
-        tuple(measured[number] for number in sorted(measured)),
-        components,
-        prepared,
-        () if network_findings.hides_reasons or analysis.run.omitted else edited_ids,
-    )
+    described = (measured[number] for number in sorted(measured))
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (

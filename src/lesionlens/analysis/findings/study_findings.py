@@ -7,7 +7,6 @@ from dataclasses import replace
 from lesionlens.analysis.findings.candidates import Evidence, considered, describe, without_parts
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
-from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Considered, Findings
@@ -51,14 +50,17 @@ def study_findings(
     described = without_parts(
         described, dict.fromkeys((c.id for c in described.candidates), unsegmented)
     )
-    candidates = with_kinds(described.candidates, described.components, prepared)
-    findings = replace(described, candidates=candidates, considered=below_threshold)
-    if not candidates:
+    findings = replace(described, considered=below_threshold)
+    if not findings.candidates:
         return as_stored(replace(findings, doubtful=())), None
     uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     if uncertainty is None or by_sequence is None or len(by_sequence.by_voxel.shares) < 2:
         return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
-        candidates, findings.components, uncertainty, by_sequence.by_voxel, component_mask.grid
+        findings.candidates,
+        findings.components,
+        uncertainty,
+        by_sequence.by_voxel,
+        component_mask.grid,
     )
     return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None

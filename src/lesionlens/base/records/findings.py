@@ -15,7 +15,6 @@ from lesionlens.base.files.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import (
     DrawingMethod,
     LesionClass,
-    LesionKind,
     MrSequence,
     Region,
     ReviewState,
@@ -47,8 +46,6 @@ MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 HIGH_UNCERTAINTY = 0.5
 """Uncertainty that is called high."""
-MIN_MENTIONED_PROBABILITY = 0.1
-"""Probability from which a kind is named."""
 OTHER_FINDINGS = "Other findings, probably not tumour"
 """Heading of the candidates that are listed separately."""
 PROBABLY_NOT_TUMOUR = "probably not tumour"
@@ -120,37 +117,6 @@ class MapAgreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Appearance:
-    """What a candidate looks like by its measured features; research use, never a diagnosis."""
-
-    __pydantic_config__: ClassVar = STRICT
-
-    looks_like: LesionKind | None
-    """The kind that stands out; None if none does."""
-    probability: Annotated[Mapping[LesionKind, Share], Keys(LesionKind)]
-    """Mapping of LesionKind to float. Calibrated on synthetic brains; they sum to one."""
-
-    @property
-    def text(self) -> str:
-        """In words.
-
-        Examples
-        --------
-        >>> shares = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
-        >>> Appearance(LesionKind.GLIOMA, shares).text, Appearance(None, shares).text
-        ('looks like glioma', 'no kind stands out')
-        """
-        if self.looks_like is None:
-            return "no kind stands out"
-        return f"looks like {self.looks_like.display_name}"
-
-    @property
-    def ranked(self) -> tuple[tuple[LesionKind, float], ...]:
-        """The kinds by descending probability."""
-        return tuple(sorted(self.probability.items(), key=lambda item: -item[1]))
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     """One flagged region. Millimetres are patient RAS+, volumes ml.
 
@@ -204,10 +170,6 @@ class Candidate:
     apart: bool = False
     """Whether it is listed separately, as probably not tumour: its class probabilities are within
     the engine's own bound (`ClassProbabilities.apart`).
-    """
-    kind: Appearance | None = None
-    """What it looks like by features measured on the images, independent of the engine; None
-    without a brain mask.
     """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
@@ -469,21 +431,3 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     return ", ".join(
         f"{kind.display_name} {percent_digits(probability)}%" for kind, probability in ranked
     )
-
-
-def appearance_text(appearance: Appearance) -> str:
-    """Return the likeliest kinds in words, highest first, with a caution.
-
-    Examples
-    --------
-    >>> shares = {kind: 0.01 for kind in LesionKind}
-    >>> shares |= {LesionKind.GLIOMA: 0.55, LesionKind.METASTASIS: 0.4}
-    >>> appearance_text(Appearance(None, shares))
-    'by measured features, research use, not a diagnosis: glioma 55%, metastasis 40%'
-    """
-    listed = ", ".join(
-        f"{lesion_kind.display_name} {percent_digits(probability)}%"
-        for lesion_kind, probability in appearance.ranked
-        if probability >= MIN_MENTIONED_PROBABILITY
-    )
-    return f"by measured features, research use, not a diagnosis: {listed}"

@@ -14,8 +14,6 @@ from lesionlens.base.labels import LesionClass, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     HIGH_UNCERTAINTY,
-    MIN_MENTIONED_PROBABILITY,
-    Appearance,
     Candidate,
     DoubtfulPart,
     Location,
@@ -176,23 +174,6 @@ class ReportTexts:
         if against:
             reason += self("doubt_against", sequences=against)
         return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=reason)
-
-    def looks_like(self, kind: Appearance) -> str:
-        """Return what a candidate looks like, with the likeliest kinds and a caution.
-
-        Examples
-        --------
-        >>> from lesionlens.base.labels import LesionKind
-        >>> probabilities = {kind: 0.04 for kind in LesionKind} | {LesionKind.GLIOMA: 0.76}
-        >>> load().looks_like(Appearance(LesionKind.GLIOMA, probabilities))
-        'glioma 76% (research use, not a diagnosis)'
-        """
-        listed = ", ".join(
-            self._listed_probability("appearances", lesion_kind.value, probability)
-            for lesion_kind, probability in kind.ranked
-            if probability >= MIN_MENTIONED_PROBABILITY
-        )
-        return self("no_kind" if kind.looks_like is None else "kind", listed=listed)
 
     def class_probabilities_text(self, probabilities: Mapping[LesionClass, float]) -> str:
         """Return the engine's own class probabilities, highest first, with a caution."""

@@ -158,8 +158,6 @@ class CandidateSection:
             (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
             (texts("f_attention"), self._attention),
         ]  # fmt: skip
-        if row.kind is not None:
-            facts.append((texts("f_kind"), texts.looks_like(row.kind)))
         if row.apart and row.class_probabilities is not None:
             facts.append(
                 (texts("f_resemblance"), texts.class_probabilities_text(row.class_probabilities))

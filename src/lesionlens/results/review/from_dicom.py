@@ -50,8 +50,8 @@ from lesionlens.results.review.sent_objects import Objects, find_objects
 from lesionlens.results.review.stated_lesions import StatedLesion, StatedLesions, stated_lesions
 
 _OMISSION_NOTICE = (
-    "Candidates that no reader accepted were not sent: attention within the others, and their "
-    "appearance, depend on them and are left empty"
+    "Candidates that no reader accepted were not sent: attention within the others "
+    "depends on them and is left empty"
 )
 
 _STATED = "Stated in the report that was opened: "

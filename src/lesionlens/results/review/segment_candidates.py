@@ -14,7 +14,6 @@ from scipy import ndimage
 from lesionlens.analysis.findings import pointing_game
 from lesionlens.analysis.findings.candidates import Evidence, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
-from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid
 from lesionlens.base.labels import Region, Source
@@ -142,7 +141,7 @@ def measure_components(
     ----------
     attention : mapping of Region to (I, J, K) float32, or None
         Maps, 0 to 1, on the grid of the components; those of WT are measured. None if the objects
-        omit candidates, on which attention and appearance of the others depend.
+        omit candidates, on which the attention in the others depends.
     """
     reports = [stated[uid].reported for uid in components.uids]
     scores = [None if report is None else report.score for report in reports]
@@ -169,8 +168,7 @@ def measure_mask(
     """Measure the lesions of a mask, which does not distinguish the parts in `unknown`."""
     components = IdentifiedComponents(mask, [None] * mask.count)
     stated = StatedLesions({None: StatedLesion(unknown=unknown)})
-    measured = measure_components(components, stated, None, prepared, identity)
-    return with_surroundings(measured, stated, None, prepared)
+    return measure_components(components, stated, None, prepared, identity)
 
 
 def with_surroundings(
@@ -179,7 +177,7 @@ def with_surroundings(
     attention: NDArray[np.float32] | None,
     prepared: PreparedStudy,
 ) -> Findings:
-    """Describe the appearance of each candidate, and the attention in it, among the others.
+    """Describe the attention in each candidate, among the others.
 
     The network's candidates that no reader redrew were measured before a reader added others.
 
@@ -202,9 +200,6 @@ def with_surroundings(
             replace(c, attention=agreements[c.id - 1]) if c.id in unchanged_ids else c
             for c in candidates
         )
-    candidates = with_kinds(candidates, flagged, prepared, unchanged_ids)
-    changed_ids = {c.id for c in candidates} - unchanged_ids
-    candidates = with_kinds(candidates, components, prepared, changed_ids)
     return as_stored(replace(findings, candidates=candidates))
 
 

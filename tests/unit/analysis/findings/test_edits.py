@@ -660,7 +660,7 @@ def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
 
 
 def test_what_is_unknown_of_the_only_candidate_added_by_a_reader_is_told(analysis, monkeypatch):
-    """Its location and appearance were empty, without a word that the brain is cut."""
+    """Its location was empty, without a word that the brain is cut."""
     findings, prepared = analysis.findings, analysis.prepared
     cut = replace(anatomy.head_of(prepared), whole=False)
     monkeypatch.setattr(anatomy, "head_of", lambda _: cut)

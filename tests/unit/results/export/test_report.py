@@ -11,7 +11,6 @@ from tests.helpers.dicom_files import edited_dicom
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
     Identity,
-    LesionKind,
     MrSequence,
     Region,
     ReviewState,
@@ -19,7 +18,7 @@ from lesionlens.base.labels import (
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Appearance, Location, MapAgreement
+from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.engines.testing.simple import Lesion
@@ -551,22 +550,6 @@ def test_the_words_that_were_signed_are_printed(make, statement, printed):
 
 def test_the_notice_of_the_catalogue_is_the_product_s(make):
     assert load()("notice") == RESEARCH_USE_NOTICE
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        (LesionKind.VASCULAR, "infarct or haemorrhage 70% (research use, not a diagnosis)"),
-        (None, "no kind stands out (infarct or haemorrhage 70%; research use, not a diag"),
-    ],
-)
-def test_what_a_candidate_looks_like_is_there_as_no_diagnosis(make, kind, words):
-    analysis = make()
-    first, *others = analysis.findings.candidates
-    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.VASCULAR: 0.7}
-    first = replace(first, kind=Appearance(kind, shares))
-    findings = replace(analysis.findings, candidates=(first, *others))
-    assert report_html(replace(analysis, findings=findings)).count(words) == 1
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ CANDIDATE_KEYS = [
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
     *("uncertainty", "attention", "class_probabilities", "dice_without", "sequence_relevance"),
     *("source", "drawn", "diameters_by", "apart"),
-    "kind",
     "review",
 ]
 

@@ -714,11 +714,10 @@ def test_a_lesion_that_a_reader_added_does_not_change_what_the_others_look_like(
     before, after = flagged.findings.candidates, again.findings.candidates
     assert len(after) == len(before) + 1
     for was, now in zip(before, after, strict=False):
-        assert was.kind is not None
-        assert (now.tracking_uid, now.kind) == (was.tracking_uid, was.kind)
+        assert now.tracking_uid == was.tracking_uid
         assert now.attention == was.attention
     was, now = (a.findings.candidates[-1] for a in (added, again))
-    assert (now.kind, now.attention) == (was.kind, was.attention)
+    assert now.attention == was.attention
 
 
 def test_a_redrawn_lesion_was_measured_beside_the_added_one_and_is_again(analysed, tmp_path):
@@ -734,7 +733,6 @@ def test_a_redrawn_lesion_was_measured_beside_the_added_one_and_is_again(analyse
     again = _back(edited, tmp_path)
     was, now = (a.findings.candidates[0] for a in (edited, again))
     assert now.volume_ml == was.volume_ml
-    assert now.kind == was.kind != first.kind
     assert now.attention == was.attention != first.attention
 
 

@@ -70,6 +70,5 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         class_probabilities=None,
         dice_without=None,
         sequence_relevance=None,
-        kind=None,
         apart=False,
     )

@@ -16,7 +16,6 @@ from lesionlens.base.records.findings import (
     UNCERTAIN_PLACE,
     Candidate,
     Considered,
-    appearance_text,
     class_probabilities_text,
     counts_as_tumour,
 )
@@ -210,8 +209,6 @@ def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact,
         unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
         text = f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}"
         facts.append(Fact(text, False if unsure else None, UNCERTAIN))
-    if candidate.kind is not None:
-        facts.append(Fact(candidate.kind.text, None, f"{appearance_text(candidate.kind)}."))
     if candidate.apart and candidate.class_probabilities is not None:
         classes = class_probabilities_text(candidate.class_probabilities)
         tip = f"Its own classes, not a diagnosis: {classes}."

@@ -322,18 +322,13 @@ def _finding_sites(candidate: Candidate) -> list[FindingSite]:
 def _qualitative_evaluations(
     analysis: Analysis, candidate: Candidate
 ) -> list[QualitativeEvaluation]:
-    """Return the review state, the source if not the engine, a separate listing, and appearance."""
+    """Return the review state, the source if not the engine, and a separate listing."""
     state = analysis.review.state_of(candidate.tracking_uid)
     evaluations = [(codes.REVIEW_STATE, codes.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
         evaluations.append((codes.SOURCE, codes.SOURCES[candidate.source]))
     if candidate.apart:
         evaluations.append((codes.LISTED, codes.LISTED_SEPARATELY))
-    if candidate.kind is not None:
-        looks_like = candidate.kind.looks_like
-        evaluations.append(
-            (codes.KIND, codes.NO_KIND if looks_like is None else codes.KINDS[looks_like])
-        )
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in evaluations]
 
 

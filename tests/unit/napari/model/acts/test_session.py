@@ -10,10 +10,10 @@ import pytest
 from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import LesionClass, LesionKind, MrSequence, Region, ReviewState
+from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import OTHER_FINDINGS, Appearance, Findings, conclusion_of
+from lesionlens.base.records.findings import OTHER_FINDINGS, Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
@@ -589,19 +589,6 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
     session.choose_uncertainty(visible=True)
     assert roles(session) == [UNCERTAINTY]
     assert screen(session).scene.outline.visible
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [(LesionKind.MENINGIOMA, "looks like meningioma"), (None, "no kind stands out")],
-)
-def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, words):
-    candidate = result.analysis.findings.candidates[0]
-    assert all("looks like" not in fact.text for fact in facts_of(candidate))
-    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
-    last = facts_of(replace(candidate, kind=Appearance(kind, shares)))[-1]
-    assert (last.text, last.good) == (words, None)
-    assert "not a diagnosis: meningioma 70%." in last.tooltip
 
 
 def test_the_engines_own_classes_are_named_where_they_list_separately(result):

@@ -54,27 +54,11 @@ def test_an_arm_with_candidates_only_keeps_them_and_hides_what_speaks_for_them(a
         c.tracking_uid for c in analysis.findings.candidates
     ]
     assert seen.run.engine.capabilities == {Capability.SEGMENT}
-    hidden = ("uncertainty", "sequence_relevance", "dice_without", "class_probabilities", "kind")
+    hidden = ("uncertainty", "sequence_relevance", "dice_without", "class_probabilities")
     for candidate in seen.findings.candidates:
         assert candidate.attention == MapAgreement(None, None)
         assert [getattr(candidate, name) for name in hidden] == [None] * len(hidden)
     assert (seen.maps, seen.volumes.attention, seen.findings.considered) == (None, {}, ())
-
-
-def test_an_outline_redrawn_in_an_arm_with_candidates_only_has_no_appearance_either(analysis):
-    """The new outline was measured with its appearance, which the window showed."""
-    uid = analysis.findings.candidates[0].tracking_uid
-    log, drawn = ReviewLog(), analysis.findings.components == analysis.findings.candidates[0].id
-    log.decide(
-        uid, ReviewState.EDITED, outline=Outline.of(uid, np.where(drawn, np.uint8(2), np.uint8(0)))
-    )
-    whole = applied(replace(analysis, review=log.review))
-    assert whole.findings.candidates[0].kind is not None
-    shown, overlays = shown_in(Arm.CANDIDATES, Result(analysis), overlays_of(analysis))
-    session = ReviewSession()
-    session.analysed(shown, overlays, log.review)
-    assert session.state.analysis.original is not None
-    assert session.state.analysis.findings.candidates[0].kind is None
 
 
 @pytest.mark.parametrize("arm", [Arm.UNAIDED, Arm.MAPS])

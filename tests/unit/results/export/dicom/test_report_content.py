@@ -12,10 +12,10 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Label, LesionKind, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Appearance, DoubtfulPart, Location
+from lesionlens.base.records.findings import DoubtfulPart, Location
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.results.export import bids
@@ -260,26 +260,6 @@ def test_each_group_and_segment_says_what_is_listed_separately(apart, tmp_path):
         assert label.endswith("(probably not tumour)") is (segment.TrackingUID == second)
         assert (described == own.LISTED_SEPARATELY.meaning) is (segment.TrackingUID == second)
         assert len(label) <= 64
-
-
-def test_each_group_says_what_a_candidate_looks_like_and_never_a_diagnosis(make, tmp_path):
-    analysis = make(dicom=True)
-    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
-    looks = (LesionKind.MENINGIOMA, None)
-    candidates = tuple(
-        replace(c, kind=Appearance(kind, shares))
-        for c, kind in zip(analysis.findings.candidates, looks, strict=True)
-    )
-    named_ones = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
-    report = objects(named_ones, tmp_path)["sr"]
-    said = {c.tracking_uid: set() for c in candidates}
-    for group in named(report, own.MEASUREMENT_GROUP):
-        (uid,) = (item.UID for item in named(group, own.Code(TRACKING_UID, "DCM", "")))
-        said[uid] |= {i.ConceptCodeSequence[0].CodeValue for i in named(group, own.KIND)}
-    assert list(said.values()) == [{"meningioma-like"}, {"no-kind"}]
-    assert "no diagnosis" in own.KIND.meaning
-    (tmp_path / "other").mkdir()
-    assert not named(objects(make(dicom=True), tmp_path / "other")["sr"], own.KIND)
 
 
 def test_what_a_reader_made_of_it_is_in_its_name(apart, tmp_path):
