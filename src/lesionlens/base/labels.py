@@ -198,7 +198,7 @@ class LesionClass(StrEnum):
     def display_name(self) -> str:
         """The name in words."""
         return {
-            "tumour_like": "tumour",
+            "tumour_like": "tumour-like",
             "white_matter_lesion": "white-matter lesion",
             "vessel_or_dura": "vessel or dura",
         }[self.value]

@@ -83,14 +83,12 @@ def summary(
 
 
 def _table(candidates: tuple[Candidate, ...]) -> Table:
-    from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR
-
     headings = ("", "where", "size (mm), of", "volume (ml)", "enhancing (ml)", "score")
     table = new_table(headings, text_columns=2)
     for candidate in candidates:
         table.add_row(
             str(candidate.id),
-            candidate.location.text + (f", {PROBABLY_NOT_TUMOUR}" if candidate.apart else ""),
+            candidate.location.text,
             _size(candidate),
             *(_ml(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
             candidate.score_text,

@@ -176,7 +176,6 @@ def _json_row(outcome: StudyOutcome) -> dict[str, Any]:
         "exit_status": outcome.exit_status,
         "message": outcome.message,
         "candidates": outcome.candidates if analysed else None,
-        "other_findings": outcome.other_findings if analysed else None,
         "seconds": round(outcome.seconds, 2),
         "peak_memory_mib": round(outcome.peak_memory_mib, 1) if analysed else None,
     }

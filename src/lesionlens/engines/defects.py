@@ -125,8 +125,6 @@ def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[Defect]:
     maps = {"cavity": (prediction.cavity, shape), "uncertainty": (prediction.uncertainty, shape)}
     if classes is not None:
         maps["class_probabilities"] = classes.share, (len(LesionClass), *classes.grid.shape)
-        if not 0 <= classes.apart < 1:
-            yield f"the bound {classes.apart:g} of what is listed separately", "0 to below 1"
     for name, (values, expected_shape) in maps.items():
         for defect in () if values is None else _probability_defects(values, expected_shape):
             yield _of(name, defect)

@@ -200,11 +200,6 @@ def test_attention_of_another_grid_is_refused():
         answered(replace(Prediction(shares(), INFO), trace=trace))
 
 
-def classes(apart):
-    shares = np.full((3, *HEAD.working.shape), 0.3, np.float32)
-    return ClassProbabilities(shares, HEAD.working, apart)
-
-
 ALONE, GRID = shares()[Region.WT], HEAD.working
 CROOKED_PARTS = {
     "uncertainty as an array of": {"uncertainty": np.zeros((2, 2, 2), np.float32)},
@@ -259,8 +254,6 @@ CROOKED_PARTS = {
     r"Prediction\.class_probabilities\.grid as NoneType": {
         "class_probabilities": ClassProbabilities(ALONE, None)
     },
-    "the bound nan of what is listed separately": {"class_probabilities": classes(float("nan"))},
-    "the bound 1 of what is listed separately": {"class_probabilities": classes(1)},
     r"Prediction\.engine\.device as NoneType": {"engine": replace(INFO, device=None)},
     r"Prediction\.engine\.calibrated as NoneType": {"engine": replace(INFO, calibrated=None)},
     r"Prediction\.engine\.trained_on as NoneType": {"engine": replace(INFO, trained_on=None)},

@@ -127,17 +127,15 @@ def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Refere
     reference_labels = _reference_on_grid(score, reference, grid)
     predicted = _score_regions(score, result.labels, reference_labels, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
-    flagged = [candidate for candidate in findings.candidates if not candidate.apart]
     score.hits, counted = metrics.candidate_hits(
-        flagged, result.ids, region_mask(reference_labels, Region.WT), grid
+        findings.candidates, result.ids, region_mask(reference_labels, Region.WT), grid
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
     detected = {lesion for hit in score.hits for lesion in hit.lesions}
     score.metrics |= _detection_metrics(
         detected, counted, sum(hit.false_positive for hit in score.hits)
     )
-    score.metrics["candidates"] = len(flagged)
-    score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
+    score.metrics["candidates"] = len(findings.candidates)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
     if run is not None:
         score.metrics |= explanation_measures(run, findings)

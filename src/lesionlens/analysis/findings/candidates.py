@@ -74,7 +74,7 @@ class Evidence:
 def describe(
     component_mask: ComponentMask, evidence: Evidence, prepared: PreparedStudy, identity: str
 ) -> Findings:
-    """Measure each component; sort by descending score, those listed separately last.
+    """Measure each component; sort by descending score.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ def describe(
     )
 
 
-def _rank(measured: tuple[Component, Candidate]) -> tuple[bool, float, int]:
+def _rank(measured: tuple[Component, Candidate]) -> tuple[float, int]:
     part, candidate = measured
-    return candidate.apart, -(candidate.score or 0.0), -int(np.count_nonzero(part.mask))
+    return -(candidate.score or 0.0), -int(np.count_nonzero(part.mask))
 
 
 def limit_notices(evidence: Evidence, prepared: PreparedStudy) -> tuple[str, ...]:
@@ -210,8 +210,7 @@ def _measured(
         part, probability.get(Region.ET), has_t1c=prepared.has_t1c
     )
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
-    by_sequence, classes = evidence.by_sequence, evidence.class_probabilities
-    by_class = class_probabilities.of_component(part, classes)
+    by_sequence = evidence.by_sequence
     return Candidate(
         id=part.index + 1,
         tracking_uid="",
@@ -226,10 +225,9 @@ def _measured(
         location=anatomy.locate(points, anatomy.head_of(prepared)),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
-        class_probabilities=by_class,
+        class_probabilities=class_probabilities.of_component(part, evidence.class_probabilities),
         dice_without=None if by_sequence is None else by_sequence.dice_without[part.index],
         sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
-        apart=class_probabilities.is_listed_separately(by_class, classes),
     )
 
 
@@ -252,7 +250,6 @@ def remeasured(candidate: Candidate, measured: Candidate, part: Component) -> Ca
         sequence_relevance=candidate.sequence_relevance,
         source=candidate.source,
         drawn=candidate.drawn,
-        apart=candidate.apart,
     )
 
 

@@ -38,12 +38,3 @@ def of_component(
     if total < _MIN_TOTAL:
         return None
     return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}
-
-
-def is_listed_separately(
-    by_class: Mapping[LesionClass, float] | None, probabilities: ClassProbabilities | None
-) -> bool:
-    """Return whether a candidate with these class probabilities is listed separately."""
-    if by_class is None or probabilities is None or not probabilities.apart:
-        return False
-    return by_class[LesionClass.TUMOUR] <= probabilities.apart

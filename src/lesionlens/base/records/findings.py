@@ -17,7 +17,6 @@ from lesionlens.base.labels import (
     LesionClass,
     MrSequence,
     Region,
-    ReviewState,
     Source,
 )
 from lesionlens.base.records.arrays import frozen
@@ -46,10 +45,6 @@ MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 HIGH_UNCERTAINTY = 0.5
 """Uncertainty that is called high."""
-OTHER_FINDINGS = "Other findings, probably not tumour"
-"""Heading of the candidates that are listed separately."""
-PROBABLY_NOT_TUMOUR = "probably not tumour"
-"""Mark of such a candidate beside its name."""
 BOTH_SIDES = "both sides"
 UNCERTAIN_PLACE = " (uncertain)"
 _PLURAL = {
@@ -167,10 +162,6 @@ class Candidate:
     """How readers or others outlined it; None for the network's, and where a mask does not say."""
     diameters_by: Source = Source.NETWORK
     """Whether a reader placed both diameters or they were measured on the outline."""
-    apart: bool = False
-    """Whether it is listed separately, as probably not tumour: its class probabilities are within
-    the engine's own bound (`ClassProbabilities.apart`).
-    """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
         """Return a copy with a reader's diameters; `rano_measurable` is updated.
@@ -215,8 +206,6 @@ class Candidate:
             return "unknown" if value is None else f"{value:.1f} mm"
 
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
-        if self.rano_measurable and self.apart:
-            measurable = f"no: {PROBABLY_NOT_TUMOUR}"
         volumes = {
             f"{r.display_name} (ml)": "unknown" if ml is None else millilitres(ml)
             for r, ml in self.volume_ml.items()
@@ -392,14 +381,6 @@ class Findings:
         return self if candidates == self.candidates else replace(self, candidates=candidates)
 
 
-def counts_as_tumour(candidate: Candidate, state: ReviewState) -> bool:
-    """Return whether a candidate counts in tumour volumes and response.
-
-    One that is listed separately counts once a reader accepted it or edited its outline.
-    """
-    return not candidate.apart or state.confirmed
-
-
 def conclusion_of(candidates: Collection[Candidate]) -> str:
     """Return how many candidates were flagged and added; never a statement about disease.
 
@@ -409,10 +390,8 @@ def conclusion_of(candidates: Collection[Candidate]) -> str:
     'no candidate region'
     """
     added_count = sum(candidate.source is Source.READER for candidate in candidates)
-    other_count = sum(candidate.apart for candidate in candidates)
-    count = len(candidates) - added_count - other_count
+    count = len(candidates) - added_count
     suffix = f"; added by a reader: {added_count}" if added_count else ""
-    suffix += f"; {OTHER_FINDINGS.lower()}: {other_count}" if other_count else ""
     if count == 0:
         return f"no candidate region{suffix}"
     return f"{counted(count, 'candidate region')}{suffix}"
@@ -425,7 +404,7 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     --------
     >>> LC = LesionClass
     >>> class_probabilities_text({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.VESSEL_OR_DURA: 0.04})
-    'white-matter lesion 65%, tumour 31%, vessel or dura 4%'
+    'white-matter lesion 65%, tumour-like 31%, vessel or dura 4%'
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return ", ".join(

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Self
 
 from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
+from lesionlens.base.records.findings import Candidate, Length, Millilitres
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.vanished_lesion import VanishedLesion
@@ -89,13 +89,10 @@ class LesionMeasurement:
     """By the RANO criteria."""
     state: ReviewState = ReviewState.UNREVIEWED
     """The reader's decision at that examination."""
-    tumour: bool = True
-    """Whether it counts as tumour (`counts_as_tumour`)."""
 
     @classmethod
     def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Self:
         """Build the measurements of a candidate."""
-        tumour = counts_as_tumour(candidate, state)
         return cls(
             candidate.tracking_uid,
             candidate.id,
@@ -103,15 +100,14 @@ class LesionMeasurement:
             dict(candidate.volume_ml),
             candidate.longest_axial_diameter_mm,
             candidate.perpendicular_diameter_mm,
-            candidate.rano_measurable and tumour,
+            candidate.rano_measurable,
             state,
-            tumour,
         )
 
     @property
     def counts(self) -> bool:
-        """Whether it counts in volumes and response: as tumour that no reader rejected."""
-        return self.tumour and self.state is not ReviewState.REJECTED
+        """Whether it counts in volumes and sums: no reader rejected it."""
+        return self.state is not ReviewState.REJECTED
 
     @property
     def whole_ml(self) -> float | None:

@@ -164,9 +164,6 @@ class ClassProbabilities:
     """(3, I, J, K) float32: 0 to 1, in the order of `LesionClass`."""
     grid: Grid
     """Grid of the voxels; axis-aligned RAS+."""
-    apart: float = 0.0
-    """Tumour share up to which a candidate is listed separately, as measured by the engine's
-    authors; 0 lists none separately."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,10 +339,9 @@ def _voxel(grid: Grid, point_mm: Point) -> tuple[int, int, int]:
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
     """Return the candidate that is kept in a merge, then the one that is removed.
 
-    The network's is kept rather than a reader's, and a counted one rather than one that is listed
-    separately.
+    The network's is kept rather than a reader's.
     """
-    first, second = sorted((focused, other), key=lambda c: (c.source is Source.READER, c.apart))
+    first, second = sorted((focused, other), key=lambda c: c.source is Source.READER)
     return first, second
 
 

@@ -75,8 +75,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
 
 def cells_of(row: ShownCandidate) -> tuple[str, ...]:
     """Return the text of each column."""
-    location = f"{row.heading}:\n{row.location}" if row.heading else row.location
-    return (str(row.id), location, row.size, row.volume, row.score, STATE_SIGNS[row.state])
+    return (str(row.id), row.location, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 
 def _accessible_text(row: ShownCandidate) -> str:

@@ -32,7 +32,6 @@ from lesionlens.base.files.staging import staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import counts_as_tumour
 from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
@@ -233,7 +232,6 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
         "score": {"Description": "Score by which candidates are ordered, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, reader (added) or segmentation (opened)"},
-        "apart": {"Description": "Whether it is listed separately, as probably not tumour"},
         "prompts": {"Description": "Prompts of a reader that the outline follows"},
     }
     yield _BidsVolume("candidates", "desc-candidates_dseg", sidecar)
@@ -307,12 +305,8 @@ def _write_volume_files(
 def _write_mask(analysis: Analysis, stem: Path) -> None:
     labels = analysis.volumes.labels
     candidates = analysis.findings.candidates
-    states = [analysis.review.state_of(c.tracking_uid) for c in candidates]
-    excluded_ids = [
-        c.id
-        for c, state in zip(candidates, states, strict=True)
-        if state in NOT_ACCEPTED or not counts_as_tumour(c, state)
-    ]
+    state_of = analysis.review.state_of
+    excluded_ids = [c.id for c in candidates if state_of(c.tracking_uid) in NOT_ACCEPTED]
     in_mask = (labels.data > 0) & ~np.isin(analysis.findings.components, excluded_ids)
     mask = Volume(in_mask.astype(np.uint8), labels.grid)
     write_volume(Path(f"{stem}_label-L_mask.nii.gz"), mask, codes=codes_of(analysis))
@@ -326,10 +320,9 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
     for c in analysis.findings.candidates:
         score, uid = None if c.score is None else f"{c.score:.4f}", c.tracking_uid
         prompt_text = prompts_text(analysis.review.prompts_of(uid))
-        apart = "true" if c.apart else "false"
-        review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
+        review_fields = (score, state(uid).value, c.source.value, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))
-    names = ("index", "name", "tracking_uid", "score", "review_state", "source", "apart", "prompts")
+    names = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
     text = lookup.tsv(names, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 

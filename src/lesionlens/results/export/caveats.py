@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, counts_as_tumour
+from lesionlens.base.records.findings import Candidate
 from lesionlens.base.text import counted
 
 NOT_ACCEPTED = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
@@ -32,16 +32,10 @@ def brief_limitations(analysis: Analysis) -> str:
 
 
 def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
-    """Return the name of a candidate's part, marked if it does not count as tumour.
-
-    That is: a reader rejected or deferred it, or it is listed as probably not tumour.
-    """
+    """Return the name of a candidate's part, marked if a reader rejected or deferred it."""
     return f"{candidate.id} {part}{_mark(analysis, candidate)}"
 
 
 def _mark(analysis: Analysis, candidate: Candidate) -> str:
     state = analysis.review.state_of(candidate.tracking_uid)
-    reasons = [state.value] if state in NOT_ACCEPTED else []
-    if not counts_as_tumour(candidate, state):
-        reasons.append(PROBABLY_NOT_TUMOUR)
-    return f" ({', '.join(reasons)})" if reasons else ""
+    return f" ({state.value})" if state in NOT_ACCEPTED else ""

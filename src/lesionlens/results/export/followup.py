@@ -164,7 +164,7 @@ class FollowupSection:
     def note(self, change: Change) -> str:
         """Return what must be known of a change besides its figures."""
         texts, lesion, before = self.texts, change.shown, change.before
-        parts = [self.linked(change), "" if lesion.tumour else texts("apart")]
+        parts = [self.linked(change)]
         if lesion.state is ReviewState.REJECTED:
             parts.append(texts.entry("states", lesion.state))
         elif before is not None and before.state is ReviewState.REJECTED:

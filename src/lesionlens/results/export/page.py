@@ -199,10 +199,9 @@ class Page:
 
     @cached_property
     def candidate_sections(self) -> tuple[CandidateSection, ...]:
-        """The candidates, those that are listed separately last."""
+        """The candidates."""
         shared = self._analysis, self._scene, self._sentences, self.texts
-        sections = (CandidateSection(*shared, row) for row in self._content.candidates)
-        return tuple(sorted(sections, key=lambda section: section.row.apart))
+        return tuple(CandidateSection(*shared, row) for row in self._content.candidates)
 
     @property
     def cavity(self) -> str:

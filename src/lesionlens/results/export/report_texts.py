@@ -131,17 +131,14 @@ class ReportTexts:
         """
         all_candidates = list(candidates)
         added = sum(c.source is Source.READER for c in all_candidates)
-        apart = sum(c.apart for c in all_candidates)
-        count = len(all_candidates) - added - apart
+        count = len(all_candidates) - added
         sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
-        rejected_count = sum(c.source is not Source.READER and not c.apart for c in rejected)
+        rejected_count = sum(c.source is not Source.READER for c in rejected)
         if count == 0:
             key = "conclusion_rejected" if rejected_count else "conclusion_none"
             key = "conclusion_not_accepted" if omitted else key
             sentence = self(key, n=rejected_count + omitted)
-        additions = [self("conclusion_added", n=added)] if added else []
-        additions += [self("conclusion_apart", n=apart)] if apart else []
-        return " ".join([f"{sentence.rstrip('.')}.", *additions]) if additions else sentence
+        return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
 
     def uncertainty_text(self, value: float) -> str:
         """Return the engine's uncertainty in words.
@@ -182,7 +179,7 @@ class ReportTexts:
             self._listed_probability("kinds", lesion_class.value, probability)
             for lesion_class, probability in ranked
         )
-        return self("resemblance", shares=", ".join(listed))
+        return self("classes", shares=", ".join(listed))
 
     def check(self, name: str) -> str:
         """Return the displayed name of an input check; "missing" would read like a failure."""

@@ -13,7 +13,6 @@ from lesionlens.base.records.files import CandidateRow
 from lesionlens.base.records.findings import (
     SEQUENCE_KEYS,
     MapAgreement,
-    counts_as_tumour,
 )
 from lesionlens.base.text import isolated
 from lesionlens.results.export import pictures
@@ -55,16 +54,11 @@ class CandidateSection:
         return self.texts.location_text(self.row.location)
 
     @property
-    def _counts(self) -> bool:
-        return counts_as_tumour(self.row, self.row.review.state)
-
-    @property
     def state(self) -> str:
-        """Review state, whether a reader added it, and whether it is listed separately."""
+        """Review state, and whether a reader added it."""
         texts, is_added = self.texts, self.row.source is Source.READER
         state = texts.entry("states", self.row.review.state)
-        remarks = (texts("added") if is_added else "", "" if self._counts else texts("apart"))
-        return ", ".join(filter(None, (state, *remarks)))
+        return f"{state}, {texts('added')}" if is_added else state
 
     @property
     def size(self) -> str:
@@ -87,10 +81,7 @@ class CandidateSection:
     @property
     def rano(self) -> str:
         """Whether it is measurable by the RANO criteria."""
-        is_measurable = self.row.rano_measurable
-        if is_measurable and not self._counts:
-            return self.texts("rano_apart")
-        return self.texts.yes_no(is_measurable)
+        return self.texts.yes_no(self.row.rano_measurable)
 
     @property
     def summary(self) -> str:
@@ -158,10 +149,9 @@ class CandidateSection:
             (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
             (texts("f_attention"), self._attention),
         ]  # fmt: skip
-        if row.apart and row.class_probabilities is not None:
-            facts.append(
-                (texts("f_resemblance"), texts.class_probabilities_text(row.class_probabilities))
-            )
+        if row.class_probabilities is not None:
+            classes = texts.class_probabilities_text(row.class_probabilities)
+            facts.append((texts("f_classes"), classes))
         if row.uncertainty is not None:
             facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
         if row.review.reader or row.review.reason:

@@ -29,7 +29,7 @@ from lesionlens.base.files.bounded_read import read_text
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Point, counts_as_tumour
+from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.text import capitalized
 from lesionlens.results.export.report_texts import ReportTexts, load
@@ -37,7 +37,7 @@ from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
 CANDIDATE_FIELDS = (
-    "id", "place", "side", "lobe", "state", "rejected", "added", "apart", "score", "contrast",
+    "id", "place", "side", "lobe", "state", "rejected", "added", "score", "contrast",
     "sequence", "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
     "enhancing_perpendicular_mm", "whole_ml", "core_ml", "enhancing_ml",
     "slice", "slices", "prior_date", "prior_ml", "change_percent", "new", "tangled", "doubtful",
@@ -138,7 +138,6 @@ class Sentences:
             "state": texts.entry("states", state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
-            "apart": not counts_as_tumour(candidate, state),
             "score": candidate.score,
             "contrast": result.has_t1c,
             "sequence": result.reference.display_name,

@@ -39,7 +39,6 @@ class ReportedCandidate:
     score: float | None = None
     source: Source = Source.NETWORK
     number: int | None = None
-    listed_separately: bool = False
     absent: frozenset[Region] = frozenset()
     """Regions of which the report states that the candidate has none."""
 
@@ -224,7 +223,6 @@ def _candidate_in(uid: str, items: dict[str, Dataset]) -> ReportedCandidate:
         ),
         number=None if number is None else int(number[1]),
         absent=frozenset(r for r, code in codes.ABSENT_VOLUMES.items() if code.value in items),
-        listed_separately=_code(items.get(codes.LISTED.value)) == codes.LISTED_SEPARATELY.value,
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
 

@@ -118,8 +118,6 @@ class ReadSegment:
     """How it was outlined; None if it does not say."""
     is_networks: bool = False
     """Whether, in an object of LesionLens, the network alone outlined it."""
-    listed_separately: bool = False
-    """Whether it is marked as a candidate that is listed separately."""
     fraction_outside: float = 0.0
     """Fraction of its marked pixels that lie outside the study's grid."""
     frames: tuple[Frame, ...] = ()
@@ -263,8 +261,6 @@ def _segment(
         resampled=not fits,
         drawing_method=method,
         is_networks=has_identification and method is DrawingMethod.AUTOMATIC,
-        listed_separately=str(item.get("SegmentDescription", ""))
-        == codes.LISTED_SEPARATELY.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
         frames=() if fits else tuple(frames),
         spacing_mm=spacing_mm,

@@ -26,8 +26,6 @@ class StatedLesion:
     """How it was outlined; None if its segments do not say, or differ."""
     unknown: frozenset[Region] = frozenset()
     """Regions that the objects do not distinguish."""
-    apart: bool = False
-    """Whether it is listed separately."""
     number: int | None = None
 
     @property
@@ -36,13 +34,13 @@ class StatedLesion:
         return self.source is Source.NETWORK and self.method is DrawingMethod.SEMIAUTOMATIC
 
     def with_origin(self, candidate: Candidate) -> Candidate:
-        """Return a candidate with its source, its method and whether it is listed separately."""
+        """Return a candidate with its source and its method."""
         if self.source is Source.READER:
             by_hand = self.method is DrawingMethod.MANUAL
             drawn = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
             return replace(candidate, source=self.source, drawn=drawn)
         drawn_by_others = None if self.source is Source.NETWORK else self.method
-        return replace(candidate, source=self.source, drawn=drawn_by_others, apart=self.apart)
+        return replace(candidate, source=self.source, drawn=drawn_by_others)
 
 
 class StatedLesions(dict[str | None, StatedLesion]):
@@ -76,13 +74,11 @@ def stated_lesions(
         numbers = [int(m[1]) for s in own if own_segments and (m := _NUMBER.match(s.label))]
         if own_report and statement is not None and statement.number is not None:
             numbers.append(statement.number)
-        is_listed_separately = any(s.listed_separately for s in own)
         lesions[uid] = StatedLesion(
             reported=statement,
             source=_source_of(own, statement) if own_segments or own_report else others.source,
             method=_method_of(own),
             unknown=_unknown_parts(own if own_segments else segments, statement),
-            apart=is_listed_separately or (statement is not None and statement.listed_separately),
             number=numbers[-1] if numbers else None,
         )
     return lesions

@@ -13,7 +13,6 @@ from pathlib import Path
 from lesionlens.base.files.safe_paths import absolute, check_outside, resolved
 from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
-from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
@@ -161,8 +160,6 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
     duration = f"{outcome.seconds:.1f} s"
     if outcome.status is Status.ANALYSED:
         text = f"{outcome.name} analysed in {duration}, {counted(outcome.candidates, 'candidate')}"
-        if outcome.other_findings:
-            text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {duration}: {outcome.message}"
     if n_remaining:

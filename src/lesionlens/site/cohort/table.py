@@ -26,7 +26,7 @@ CSV_NAME = "cohort.csv"
 LIST_NAME = "cohort.files.json"
 _RESERVED_NAMES = (CSV_NAME, LIST_NAME, DATABASE)
 _STUDY_COLUMNS = (
-    "study", "date", "engine", "status", "message", "seconds", "candidates", "other_findings",
+    "study", "date", "engine", "status", "message", "seconds", "candidates",
 )  # fmt: skip
 _Decisions = Mapping[tuple[str, str], Mapping[str, str]]
 
@@ -128,7 +128,6 @@ def _rows(
         "message": safe_cell(outcome.message),
         "seconds": round(outcome.seconds, 2),
         "candidates": outcome.candidates if analysed else "",
-        "other_findings": outcome.other_findings if analysed else "",
     }
     candidate_rows, reason = _readable_rows(out, outcome)
     if reason:

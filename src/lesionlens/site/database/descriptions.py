@@ -18,7 +18,6 @@ from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.manifest import rows_in
 from lesionlens.base.labels import REFERENCE_ORDER, Source
 from lesionlens.base.provenance import joint_sha256, sha256_of
-from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
@@ -283,24 +282,21 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     try:
         fields = read_json(result / RESULT)
         rows = [row for row in fields["candidates"] if not _is_added(row)]
-        flagged = [row for row in rows if not row.get("apart")]
-        scores = [float(row["score"]) for row in flagged if row["score"] is not None]
+        scores = [float(row["score"]) for row in rows if row["score"] is not None]
         failed = [check["message"] for check in fields["quality"] if not check["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return with_warning(entry, _UNREADABLE)
-    n_other = len(rows) - len(flagged)
-    other_findings = [f"{OTHER_FINDINGS}: {n_other}"] if n_other else []
     outdated = (*entry.analysis_warnings, _UNREADABLE)
     study_warnings = tuple(warning for warning in entry.warnings if warning not in outdated)
-    result_warnings = dict.fromkeys((*failed, *fields.get("warnings", ()), *other_findings))
+    result_warnings = dict.fromkeys((*failed, *fields.get("warnings", ())))
     analysis_warnings = tuple(
         warning for warning in result_warnings if warning not in study_warnings
     )
     return replace(
         entry,
-        candidates=len(flagged),
+        candidates=len(rows),
         highest=max(scores, default=None),
         warnings=(*dict.fromkeys(study_warnings), *analysis_warnings),
         analysis_warnings=analysis_warnings,
@@ -330,11 +326,10 @@ def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:
         digest = rows_in(read_json(result / "run.json")).get(RESULT)
         if digest is not None and digest != sha256_of(result / RESULT):
             return replace(outcome, message=_CHANGED)
-        n_other = sum(bool(row.get("apart")) for row in fields["candidates"])
         count, message = len(fields["candidates"]), str(fields["conclusion"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):
         return None
-    return replace(outcome, candidates=count - n_other, other_findings=n_other, message=message)
+    return replace(outcome, candidates=count, message=message)
 
 
 def without_warning(entry: StudyEntry, message: str) -> StudyEntry:

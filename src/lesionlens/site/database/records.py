@@ -62,7 +62,7 @@ class StudyEntry:
     study_uid: str = ""
     """Study Instance UID, if a folder has several studies, or the study is in an archive."""
     candidates: int | None = None
-    """Number of flagged regions that are not listed separately; None before the analysis."""
+    """Number of flagged regions; None before the analysis."""
     highest: float | None = None
     """Highest score among them."""
     warnings: tuple[str, ...] = ()
@@ -93,13 +93,11 @@ class StudyOutcome:
     seconds: float = 0.0
     """Wall time."""
     candidates: int = 0
-    """Number of candidates, flagged or added by a reader, that are not listed separately."""
+    """Number of candidates, flagged or added by a reader."""
     engine: str = ""
     """Name, version and SHA-256 of the weights."""
     peak_memory_mib: float = 0.0
     """Peak memory of the process at the end of the study."""
-    other_findings: int = 0
-    """Number of those listed separately, as probably not tumour; not in the database."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,26 +90,6 @@ def test_a_healthy_case_has_no_dice(scores):
     assert scores["c"].metrics["fp"] == 1
 
 
-def test_what_is_listed_separately_is_no_candidate(cohort, tmp_path):
-    """It is neither false nor finds a lesion; its voxels stay in the segmentation's Dice."""
-    results, cases = cohort
-    shutil.copytree(results / "b", tmp_path / "b")
-    path = tmp_path / "b" / "findings.json"
-    findings = json.loads(path.read_text())
-    every = [row["id"] for row in findings["candidates"]]
-    case = next(c for c in find_cases(cases) if c.name == "b")
-    before = score_case(case, tmp_path / "b", None).metrics
-    counts = []
-    for apart in (every[-1:], every):
-        for row in findings["candidates"]:
-            row["apart"] = row["id"] in apart
-        path.write_text(json.dumps(findings))
-        found = score_case(case, tmp_path / "b", None).metrics
-        assert found["wt"] == before["wt"]
-        counts.append((found["candidates"], found["other_findings"], found["found"] + found["fp"]))
-    assert counts == [(len(every) - 1, 1, len(every) - 1), (0, len(every), 0)]
-
-
 def test_a_case_without_result_counts_as_nothing(scores):
     lost = scores["d"]
     assert lost.failed

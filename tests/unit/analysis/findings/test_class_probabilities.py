@@ -1,7 +1,5 @@
 """What a candidate looks like is read at the candidate, wherever the two grids lie."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -50,11 +48,3 @@ def test_an_engine_that_names_nothing_leaves_it_empty():
     nothing = _kinds()
     empty = ClassProbabilities(np.zeros_like(nothing.share), nothing.grid)
     assert class_probabilities.of_component(part, empty) is None
-
-
-@pytest.mark.parametrize(("bound", "apart"), [(0.0, False), (0.3, True), (0.2, False)])
-def test_a_candidate_is_listed_separately_by_the_engines_own_bound_alone(bound, apart):
-    found = replace(_kinds(), apart=bound)
-    shares = dict(zip(LesionClass, (0.25, 0.7, 0.05), strict=True))
-    assert class_probabilities.is_listed_separately(shares, found) is apart
-    assert not class_probabilities.is_listed_separately(None, found)

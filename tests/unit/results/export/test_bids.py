@@ -154,7 +154,6 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     found = analysis.findings.candidates
     assert rows == [[str(c.id), c.location.text, c.tracking_uid] for c in found]
     assert {line.split("\t")[-1] for line in table} == {"prompts", "n/a"}
-    assert {line.split("\t")[-2] for line in table} == {"apart", "false"}
 
 
 def test_folders_of_one_name_are_told_apart(analysis, two_lesions, tmp_path):

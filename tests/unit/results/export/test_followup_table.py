@@ -176,12 +176,6 @@ def test_why_a_change_is_not_measurable_is_stated(found, reason):
     assert texts(f"fu_why_{reason}") in FollowupSection(found, texts).note(grown)
 
 
-def test_a_lesion_that_is_probably_not_tumour_is_noted_as_apart(found):
-    texts = load()
-    apart = replace(found.changes[0].now, tumour=False)
-    assert texts("apart") in FollowupSection(found, texts).note(Change(None, apart))
-
-
 def test_a_curve_omits_an_examination_with_an_unknown_volume(found):
     first, last = found.points[0], found.points[-1]
     unknown = replace(first.lesions[0], volume_ml=dict.fromkeys(Region))

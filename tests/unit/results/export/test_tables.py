@@ -30,7 +30,7 @@ CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
     *("uncertainty", "attention", "class_probabilities", "dice_without", "sequence_relevance"),
-    *("source", "drawn", "diameters_by", "apart"),
+    *("source", "drawn", "diameters_by"),
     "review",
 ]
 

@@ -234,22 +234,6 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
     assert edited.conclusion == "2 candidate regions; added by a reader: 1"
 
 
-@pytest.mark.parametrize("report", [True, False], ids=["with the report", "without the report"])
-def test_what_is_listed_separately_comes_back_so(analysed, tmp_path, report):
-    analysis = analysed()
-    first, second = analysis.findings.candidates
-    mixed = replace(analysis.findings, candidates=(first, replace(second, apart=True)))
-    folder = _sent(replace(analysis, findings=mixed), tmp_path)
-    if not report:
-        (folder / "sr.dcm").unlink()
-    again = reopen_folder(folder, analysis.study, analysis.prepared)
-    found = {c.tracking_uid: c.apart for c in again.findings.candidates}
-    assert found == {first.tracking_uid: False, second.tracking_uid: True}
-    assert again.findings.conclusion == (
-        "1 candidate region; other findings, probably not tumour: 1"
-    )
-
-
 def test_it_leaves_again_as_it_came(analysed, tmp_path):
     analysis = _reviewed(analysed(), ReviewState.EDITED, ReviewState.ACCEPTED)
     again = _back(analysis, tmp_path)

@@ -42,7 +42,7 @@ def test_each_candidate_has_its_own_number_reader_time_and_decision():
             item(codes.REVIEW_TIME.value, DateTime="20260105101500"),
             item(codes.REVIEW_REASON.value, TextValue="vessel"),
         ),
-        group("1.1", item(codes.LISTED.value, value=codes.LISTED_SEPARATELY.value)),  # of its core
+        group("1.1"),  # of its core
         group("1.2", item(TRACKING_ID, TextValue="Lesion 4")),
         group("1.3", item(FINDING, value=codes.LABEL_TYPES[Label.CAVITY].value)),
     )
@@ -52,7 +52,6 @@ def test_each_candidate_has_its_own_number_reader_time_and_decision():
     decision = first.decision
     assert decision.tracking_uid == "1.1"
     assert (first.number, decision.state, decision.reader) == (3, ReviewState.REJECTED, "A. Reader")
-    assert (first.listed_separately, second.listed_separately) == (True, False)
     assert (decision.time, decision.reason) == ("2026-01-05T10:15:00Z", "vessel")
     assert (second.number, second.decision.state) == (None, ReviewState.UNREVIEWED)
     assert not second.decided

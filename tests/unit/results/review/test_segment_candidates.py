@@ -112,17 +112,17 @@ def test_each_candidate_has_the_uid_of_its_segments():
 
 
 def test_the_origin_that_is_stated_goes_to_the_candidate(analysed):
-    candidate = replace(analysed.findings.candidates[0], apart=False)
+    candidate = analysed.findings.candidates[0]
 
-    def origin(source: Source, method: DrawingMethod | None, *, apart: bool = False):
-        found = StatedLesion(source=source, method=method, apart=apart).with_origin(candidate)
-        return found.source, found.drawn, found.apart
+    def origin(source: Source, method: DrawingMethod | None):
+        found = StatedLesion(source=source, method=method).with_origin(candidate)
+        return found.source, found.drawn
 
-    assert origin(Source.NETWORK, ASSISTED, apart=True) == (Source.NETWORK, None, True)
-    assert origin(Source.READER, ASSISTED, apart=True) == (Source.READER, ASSISTED, False)
-    assert origin(Source.READER, BY_HAND) == (Source.READER, BY_HAND, False)
-    assert origin(Source.SEGMENTATION, BY_HAND) == (Source.SEGMENTATION, BY_HAND, False)
-    assert origin(Source.SEGMENTATION, None) == (Source.SEGMENTATION, None, False)
+    assert origin(Source.NETWORK, ASSISTED) == (Source.NETWORK, None)
+    assert origin(Source.READER, ASSISTED) == (Source.READER, ASSISTED)
+    assert origin(Source.READER, BY_HAND) == (Source.READER, BY_HAND)
+    assert origin(Source.SEGMENTATION, BY_HAND) == (Source.SEGMENTATION, BY_HAND)
+    assert origin(Source.SEGMENTATION, None) == (Source.SEGMENTATION, None)
 
 
 @pytest.mark.parametrize(

@@ -70,19 +70,18 @@ def test_how_a_lesion_was_outlined_is_known_where_its_segments_agree():
     assert methods == {None: manual, "1.1": manual, "1.2": manual}
 
 
-def test_numbers_and_marks_are_those_of_the_report_or_else_of_the_segments():
+def test_numbers_are_those_of_the_report_or_else_of_the_segments():
     segments = [
         segment("1.1", label="3 whole tumour"),
-        segment("1.2", label="4 whole tumour", listed_separately=True),
+        segment("1.2", label="4 whole tumour"),
         segment("1.3"),
     ]
     reported = {
         "1.2": ReportedCandidate(number=7),
-        "1.3": ReportedCandidate(listed_separately=True),
+        "1.3": ReportedCandidate(),
     }
     lesions = stated(segments, reported)
-    found = [(lesions[uid].number, lesions[uid].apart) for uid in ("1.1", "1.2", "1.3", None)]
-    assert found == [(3, False), (7, True), (None, True), (None, False)]
+    assert [lesions[uid].number for uid in ("1.1", "1.2", "1.3", None)] == [3, 7, None, None]
     of_others = stated(segments, reported, own_segments=False, own_report=False)
     assert [of_others[uid].number for uid in ("1.1", "1.2", "1.3")] == [None] * 3
     assert [lesions[uid].reported for uid in ("1.1", "1.2")] == [None, reported["1.2"]]

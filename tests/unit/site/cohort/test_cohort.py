@@ -50,7 +50,6 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
-from lesionlens.results.result import Result
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
@@ -61,7 +60,7 @@ from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_not
 from lesionlens.site.cohort.table import unread_result_notes, write_table
 from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database import study_files
-from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
+from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
@@ -483,27 +482,6 @@ def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
         assert (now.place, now.warnings) == (str((moved / "a").resolve()), first.warnings)
 
 
-def test_what_is_listed_separately_has_a_column_of_its_own(quick, studies, tmp_path):
-    """It is no candidate in the table, in the list of studies, nor after a resumed run."""
-    out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU)
-    with edited_json(out / "a" / "findings.json") as findings:
-        count = len(findings["candidates"])
-        findings["candidates"][0] |= {"apart": True, "score": 0.9}
-    with existing_worklist_database(out) as database:
-        before = database.entry("a")
-        now = with_result(before, out / "a")
-    assert (before.candidates, now.candidates) == (count, count - 1)
-    assert now.highest != 0.9
-    assert "Other findings, probably not tumour: 1" in now.warnings
-    done = run_cohort(Cohort(studies, out, resume=True), CPU)
-    assert {o.name: o.other_findings for o in done.outcomes} == {"a": 1, "b": 0, "c": 0}
-    table = write_table(out, done.outcomes)
-    with table.open(newline="") as lines:
-        rows = {row["study"]: row["other_findings"] for row in csv.DictReader(lines)}
-    assert rows == {"a": "1", "b": "", "c": "0"}
-
-
 def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_path, patient):
     """A reader added a candidate: its row stood beside the counts of the analysis."""
     out = tmp_path / "out"
@@ -538,24 +516,6 @@ def test_a_resumed_table_does_not_count_what_was_changed_by_hand(quick, studies,
             first.message
             == "its findings.json was changed since it was written, and is not counted"
         )
-
-
-def test_findings_listed_separately_are_not_counted(studies, tmp_path, patient, monkeypatch):
-    """Of two candidates, one is listed separately."""
-
-    def lens(study, *_, **__):
-        analysis = make_analysis(patient, study)
-        first = analysis.findings.candidates[0]
-        both = (first, replace(first, id=2, tracking_uid="2.25.2", apart=True))
-        found = replace(analysis.findings, candidates=both, conclusion=conclusion_of(both))
-        return Result(replace(analysis, findings=found))
-
-    lens.engine = work.load_lens(None).engine
-    monkeypatch.setattr(work, "load_lens", lru_cache(lambda choice: lens))
-    (job,) = (job for job in find_jobs(studies, tmp_path / "out") if job.name == "a")
-    done = work.analyse(job, CPU, SILENT)
-    assert (done.candidates, done.other_findings) == (1, 1)
-    assert done.message == "1 candidate region; other findings, probably not tumour: 1"
 
 
 @pytest.mark.filterwarnings("default")
@@ -730,10 +690,10 @@ def test_json_counts_no_candidates_of_a_study_without_a_result(quick, studies, t
     """A study that failed had 0 candidates there, and so lowered a mean over the cohort."""
     (text,) = batch_command(studies, tmp_path / "out", workers=1, json=True).output
     rows = {row["study"]: row for row in json.loads(text)["studies"]}
-    unknown = ("candidates", "other_findings", "peak_memory_mib")
+    unknown = ("candidates", "peak_memory_mib")
     assert rows["b"]["status"] == "failed"
     assert {rows["b"][name] for name in unknown} == {None}
-    assert (rows["a"]["candidates"], rows["a"]["other_findings"]) == (1, 0)
+    assert rows["a"]["candidates"] == 1
 
 
 def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, studies, tmp_path):

@@ -60,12 +60,10 @@ def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tm
         {"score": None, "source": "reader"},
         {"score": None},  # a reader's, in a result of an earlier release
         {"score": 0.6},
-        {"score": 0.4, "source": "network", "apart": True},
     ]
     write_saved_result(tmp_path, candidates=rows)
     entry = with_result(StudyEntry("a", ""), tmp_path)
     assert (entry.candidates, entry.highest) == (3, 0.7)
-    assert entry.warnings == ("Other findings, probably not tumour: 1",)
     write_saved_result(tmp_path, candidates=rows[:1])
     entry = with_result(entry, tmp_path)
     assert (entry.candidates, entry.highest, entry.warnings) == (1, None, ())

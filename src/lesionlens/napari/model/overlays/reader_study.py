@@ -70,5 +70,4 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         class_probabilities=None,
         dice_without=None,
         sequence_relevance=None,
-        apart=False,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered
+from lesionlens.base.records.findings import Candidate, Considered
 from lesionlens.base.records.preliminary import PreliminaryCandidate
 from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Choices, Overlay
@@ -68,8 +68,6 @@ class ShownCandidate:
     state: ReviewState
     focus: bool
     details: str
-    heading: str = ""
-    """Heading above this row."""
 
     @property
     def colour(self) -> str:
@@ -253,13 +251,9 @@ def _review_state(state: State, candidate: Candidate | PreliminaryCandidate) -> 
 
 
 def _rows(state: State, analysis: Analysis) -> tuple[ShownCandidate, ...]:
-    """Return the rows of the table; a heading precedes those that are listed separately."""
-    listed, focus, has_t1c = state.listed, state.focused, analysis.prepared.has_t1c
-    rows = [_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in listed]
-    first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)
-    if first is not None:
-        rows[first] = replace(rows[first], heading=OTHER_FINDINGS)
-    return tuple(rows)
+    """Return the rows of the table."""
+    focus, has_t1c = state.focused, analysis.prepared.has_t1c
+    return tuple(_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in state.listed)
 
 
 def _row(candidate: Candidate, state: State, *, has_t1c: bool, focus: bool) -> ShownCandidate:
@@ -276,7 +270,7 @@ def _row(candidate: Candidate, state: State, *, has_t1c: bool, focus: bool) -> S
         score="added" if candidate.source is Source.READER else score_text(candidate.score),
         state=review,
         focus=focus,
-        details=details(candidate, review, has_t1c=has_t1c) + f"\n{text}",
+        details=details(candidate, has_t1c=has_t1c) + f"\n{text}",
     )
 
 

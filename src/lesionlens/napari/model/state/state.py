@@ -196,12 +196,10 @@ class State:
     def listed(self) -> tuple[Candidate, ...]:
         """The candidates at or above the threshold, both rounded to whole percents as shown.
 
-        Candidates added by a reader have no score and are always listed. Candidates that are listed
-        separately come last.
+        Candidates added by a reader have no score and are always listed.
         """
         minimum = self.choices.threshold - _HALF_PERCENT
-        listed = [c for c in self.candidates if c.score is None or c.score >= minimum]
-        return tuple(sorted(listed, key=lambda candidate: candidate.apart))
+        return tuple(c for c in self.candidates if c.score is None or c.score >= minimum)
 
     @property
     def listed_preliminary(self) -> tuple[PreliminaryCandidate, ...]:

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_text, is_uninformative
 from lesionlens.base.dates import iso_date
-from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.labels import Label, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
     HIGH_UNCERTAINTY,
-    PROBABLY_NOT_TUMOUR,
     SEQUENCE_KEYS,
     UNCERTAIN_PLACE,
     Candidate,
     Considered,
     class_probabilities_text,
-    counts_as_tumour,
 )
 from lesionlens.base.records.prediction import OperatingPoint
-from lesionlens.base.text import score_digits
+from lesionlens.base.text import percent_digits, score_digits
 from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP, UNCERTAIN
 from lesionlens.results.export.report_texts import load
 
@@ -58,9 +56,7 @@ class Bar:
         return f"{figures}; overlap without it {self.dice_without:.2f}"
 
 
-def details(
-    candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED, *, has_t1c: bool
-) -> str:
+def details(candidate: Candidate, *, has_t1c: bool) -> str:
     """Return location and sizes of a candidate as text."""
     parts = [candidate.location.text, f"{size_text(candidate)} of the {candidate.measured}"]
     for region in Region:
@@ -70,10 +66,7 @@ def details(
             text += ", uncertain without T1c"
         parts.append(f"{region.display_name}: {text}")
     if candidate.rano_measurable is not None:
-        tumour = counts_as_tumour(candidate, state)
-        measurable = candidate.rano_measurable and tumour
-        text = "measurable (RANO)" if measurable else "not measurable (RANO)"
-        parts.append(text if tumour else f"{text}: {PROBABLY_NOT_TUMOUR}")
+        parts.append(f"{'' if candidate.rano_measurable else 'not '}measurable (RANO)")
     if candidate.source is Source.READER:
         parts.append("added by a reader")
     return "\n".join(parts)
@@ -209,10 +202,11 @@ def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact,
         unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
         text = f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}"
         facts.append(Fact(text, False if unsure else None, UNCERTAIN))
-    if candidate.apart and candidate.class_probabilities is not None:
+    if candidate.class_probabilities is not None:
+        kind, share = max(candidate.class_probabilities.items(), key=lambda item: item[1])
         classes = class_probabilities_text(candidate.class_probabilities)
-        tip = f"Its own classes, not a diagnosis: {classes}."
-        facts.append(Fact("listed separately by the engine", good=False, tooltip=tip))
+        tip = f"The network's own classes, not a diagnosis: {classes}."
+        facts.append(Fact(f"{kind.display_name} {percent_digits(share)}%", None, tip))
     return tuple(facts)
 
 

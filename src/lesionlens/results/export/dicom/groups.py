@@ -28,10 +28,8 @@ from lesionlens.base import codes, geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
-    PROBABLY_NOT_TUMOUR,
     Candidate,
     DoubtfulPart,
-    counts_as_tumour,
 )
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -322,13 +320,11 @@ def _finding_sites(candidate: Candidate) -> list[FindingSite]:
 def _qualitative_evaluations(
     analysis: Analysis, candidate: Candidate
 ) -> list[QualitativeEvaluation]:
-    """Return the review state, the source if not the engine, and a separate listing."""
+    """Return the review state, and the source if not the engine."""
     state = analysis.review.state_of(candidate.tracking_uid)
     evaluations = [(codes.REVIEW_STATE, codes.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
         evaluations.append((codes.SOURCE, codes.SOURCES[candidate.source]))
-    if candidate.apart:
-        evaluations.append((codes.LISTED, codes.LISTED_SEPARATELY))
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in evaluations]
 
 
@@ -341,8 +337,6 @@ def _remarks(result: FramedResult, candidate: Candidate) -> list[Any]:
     score = codes.PROBABILITY if analysis.run.engine.calibrated else codes.CERTAINTY
     compared = f"{_change_text(analysis, candidate)}; research use only"
     location = candidate.location.text
-    if not counts_as_tumour(candidate, state):
-        location += f"; {PROBABLY_NOT_TUMOUR} (listed separately)"
     if candidate.score is None:
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment)]

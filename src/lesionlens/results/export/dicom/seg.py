@@ -23,7 +23,6 @@ from lesionlens.base.codes import (
     ABNORMAL_STRUCTURE,
     BRAIN,
     LABEL_TYPES,
-    LISTED_SEPARATELY,
     REGION_TYPES,
 )
 from lesionlens.base.labels import DrawingMethod, Label, Source
@@ -107,8 +106,6 @@ def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDes
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
     )
-    if isinstance(segment, Segment) and segment.candidate.apart:
-        description.SegmentDescription = LISTED_SEPARATELY.meaning
     if source is Source.SEGMENTATION and not is_manual:  # whose family (Type 1) is unknown
         del description.SegmentationAlgorithmIdentificationSequence
     return description

@@ -10,10 +10,10 @@ import pytest
 from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import OTHER_FINDINGS, Findings, conclusion_of
+from lesionlens.base.records.findings import Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
@@ -31,7 +31,6 @@ from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
-from lesionlens.napari.model.wording.candidates import facts_of
 from lesionlens.results.result import Result
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
@@ -474,17 +473,6 @@ def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
     assert session.state.choices.sequence is MrSequence.FLAIR
 
 
-def test_what_is_listed_separately_comes_last_below_its_heading(analysis):
-    candidates = analysis.findings.candidates
-    apart = (replace(candidates[0], apart=True), *candidates[1:])
-    session = ReviewSession()
-    shown = replace(analysis, findings=replace(analysis.findings, candidates=apart))
-    session.analysed(FakeResult(shown), display.overlays_of(shown))
-    rows = screen(session).candidates
-    assert [row.id for row in rows] == [*(c.id for c in candidates[1:]), candidates[0].id]
-    assert [row.heading for row in rows] == [*[""] * (len(rows) - 1), OTHER_FINDINGS]
-
-
 def test_no_candidate_is_never_called_normal(analysis):
     none = replace(
         analysis,
@@ -589,16 +577,6 @@ def test_asking_for_uncertainty_switches_the_overlay_on(session):
     session.choose_uncertainty(visible=True)
     assert roles(session) == [UNCERTAINTY]
     assert screen(session).scene.outline.visible
-
-
-def test_the_engines_own_classes_are_named_where_they_list_separately(result):
-    candidate = result.analysis.findings.candidates[0]
-    shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
-    named = replace(candidate, class_probabilities=shares)
-    assert facts_of(named) == facts_of(candidate)
-    last = facts_of(replace(named, apart=True))[-1]
-    assert (last.text, last.good) == ("listed separately by the engine", False)
-    assert "white-matter lesion 70%" in last.tooltip
 
 
 def test_without_attention_the_uncertainty_has_legend_and_map(session):

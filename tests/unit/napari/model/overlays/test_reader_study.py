@@ -8,7 +8,7 @@ import pytest
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import ReviewState
-from lesionlens.base.records.findings import MapAgreement, conclusion_of
+from lesionlens.base.records.findings import MapAgreement
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.engines import plugin_engines
@@ -65,18 +65,3 @@ def test_an_arm_with_candidates_only_keeps_them_and_hides_what_speaks_for_them(a
 def test_other_arms_show_the_whole_result(analysis, arm):
     whole, overlays = Result(analysis), overlays_of(analysis)
     assert shown_in(arm, whole, overlays) == (whole, overlays)
-
-
-def test_the_conclusion_of_that_arm_does_not_tell_what_is_probably_not_tumour(analysis):
-    """The panel counted it under the table, which lists it like any other candidate."""
-    first, *others = analysis.findings.candidates
-    candidates = (*others, replace(first, apart=True))
-    findings = replace(
-        analysis.findings, candidates=candidates, conclusion=conclusion_of(candidates)
-    )
-    assert "probably not tumour" in findings.conclusion
-    whole = Result(replace(analysis, findings=findings))
-    shown, _ = shown_in(Arm.CANDIDATES, whole, overlays_of(analysis))
-    assert shown.analysis.findings.conclusion == f"{len(candidates)} candidate regions"
-    shown, _ = shown_in(Arm.MAPS, whole, overlays_of(analysis))
-    assert shown.analysis.findings.conclusion == findings.conclusion

@@ -11,11 +11,9 @@ def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     first = analysis.findings.candidates[0]
     fit = replace(first.attention, peak_inside=True)
     shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
-    for apart in (False, True):
-        facts = facts_of(replace(first, attention=fit, class_probabilities=shares, apart=apart))
-        assert all(fact.good is not True for fact in facts)
-        assert any(fact.text == "listed separately by the engine" for fact in facts) is apart
-    assert not any("looks like" in fact.text for fact in facts)
+    facts = facts_of(replace(first, attention=fit, class_probabilities=shares))
+    assert all(fact.good is not True for fact in facts)
+    assert facts[-1].text == "tumour-like 90%"
 
 
 def test_only_a_candidate_that_a_reader_added_is_said_to_be_added(analysis):

@@ -22,7 +22,7 @@ from lesionlens.results.export import bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
-from lesionlens.results.review.report_items import TRACKING_UID, iter_items, signed_of
+from lesionlens.results.review.report_items import iter_items, signed_of
 
 TIME = "2026-01-05T10:00:00Z"
 
@@ -232,49 +232,6 @@ def test_what_a_reader_rejected_is_marked_wherever_it_is_named(reviewed, tmp_pat
     assert {name.endswith("(rejected)") for name in names if name.startswith("2 ")} == {True}
     tags = [value for key, value in header.items() if key.endswith("_Tags")]
     assert any("LesionLens_Review:rejected|" in tag for tag in tags)
-
-
-@pytest.fixture
-def apart(make):
-    """The second is listed separately."""
-    analysis = make(dicom=True)
-    first, second = analysis.findings.candidates
-    findings = replace(analysis.findings, candidates=(first, replace(second, apart=True)))
-    return replace(analysis, findings=findings)
-
-
-def test_each_group_and_segment_says_what_is_listed_separately(apart, tmp_path):
-    written = objects(apart, tmp_path)
-    first, second = (c.tracking_uid for c in apart.findings.candidates)
-    said = {first: set(), second: set()}
-    for group in named(written["sr"], own.MEASUREMENT_GROUP):
-        (uid,) = (item.UID for item in named(group, own.Code(TRACKING_UID, "DCM", "")))
-        said[uid].add(tuple(i.ConceptCodeSequence[0].CodeValue for i in named(group, own.LISTED)))
-    assert said == {first: {()}, second: {(own.LISTED_SEPARATELY.value,)}}
-    comments = [item.TextValue for item in named(written["sr"], own.COMMENT)]
-    assert [(("probably not tumour (listed separately)") in words) for words in comments].count(
-        True
-    ) == 1
-    for segment in written["seg"].SegmentSequence:
-        label, described = str(segment.SegmentLabel), segment.get("SegmentDescription")
-        assert label.endswith("(probably not tumour)") is (segment.TrackingUID == second)
-        assert (described == own.LISTED_SEPARATELY.meaning) is (segment.TrackingUID == second)
-        assert len(label) <= 64
-
-
-def test_what_a_reader_made_of_it_is_in_its_name(apart, tmp_path):
-    """Accepted it is tumour by the reader, and the algorithm's word stays beside it."""
-    done = decided(apart, ReviewState.DEFERRED, ReviewState.ACCEPTED)
-    written = objects(done, tmp_path)
-    labels = {str(segment.SegmentLabel) for segment in written["seg"].SegmentSequence}
-    assert all("probably" not in label for label in labels)
-    assert {i.ConceptCodeSequence[0].CodeValue for i in named(written["sr"], own.LISTED)} == {
-        own.LISTED_SEPARATELY.value
-    }
-    rejected = decided(apart, ReviewState.ACCEPTED, ReviewState.REJECTED)
-    (path,) = SlicerExporter().write(rejected, tmp_path)
-    names = [value for key, value in nrrd.read_header(str(path)).items() if key.endswith("_Name")]
-    assert any(name.endswith("(rejected, probably not tumour)") for name in names)
 
 
 def test_a_bids_mask_leaves_out_what_a_reader_deferred(make, tmp_path, monkeypatch):
