@@ -28,25 +28,6 @@ from lesionlens.results.review.prior import PriorImagesError
 from lesionlens.site.worklist import reader_log
 
 
-@pytest.fixture(scope="module", autouse=True)
-def measured_once():
-    """Measure a change of the same arrays once: it takes most of the time of a comparison."""
-    measure, kept = compare.joint_change, {}
-
-    def of(before, now, moved):
-        sides = (before.analysis, now.analysis)
-        used = [part for one in sides for part in (one.prepared, one.volumes)]
-        lesions = (one.findings.components.tobytes() for one in sides)
-        key = (*map(id, used), *lesions, before.ids, now.ids, moved.tobytes())
-        if key not in kept:
-            kept[key] = measure(before, now, moved), used  # while they are kept, ids are unique
-        return kept[key][0]
-
-    with pytest.MonkeyPatch.context() as change:
-        change.setattr(compare, "joint_change", of)
-        yield kept
-
-
 @pytest.fixture
 def compared(start_comparing):
     """The panel while the study is compared with itself, as of two months before."""

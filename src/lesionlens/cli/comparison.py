@@ -79,9 +79,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     texts = load()
     section, notes = FollowupSection(comparison, texts), []
     prior_date = shown_day(comparison.points[-2].date) or "an earlier day"
-    headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
+    headings = ("", "where", "ml before", "ml now", "change", "product")
     table = new_table(headings, text_columns=2)
-    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False  # words if unmeasurable
     for change in comparison.changes:
         matched = change.kind is ChangeKind.MATCHED
         table.add_row(
@@ -93,7 +92,6 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             if matched
             else texts(f"fu_{change.kind.value}"),
             _percent(change.product_percent, PRODUCT_LIMITS, texts) if matched else "",
-            change.joint.text if change.joint else "",
         )
         if change.now:
             remarks = section.returned(change), section.together(change)

@@ -9,7 +9,6 @@ import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
-from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
 from lesionlens.analysis.followup.patient import BOTH, NO_COMPARISON, Examination, Prior
 from lesionlens.base.geometry import Affine
@@ -20,7 +19,6 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
     Alignment,
     Change,
-    ChangeKind,
     Comparison,
     LesionMeasurement,
     TimePoint,
@@ -104,8 +102,7 @@ def compare(
         own_uids=_renamed_own_uids(now, new_uids),
         gone=vanished,
     )
-    comparison = _with_joint_changes(comparison, (before, renamed), current_to_prior, context)
-    compared = replace(renamed, followup=comparison)
+    compared = replace(renamed, followup=comparison.with_tangled())
     notices = (
         *_identity_notices(examination, prior),
         MIRRORED if is_mirrored else "",
@@ -186,35 +183,6 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
     retained = (notice for notice in (*without_old(analysis.run.notices), *notices) if notice)
     run = replace(analysis.run, notices=tuple(dict.fromkeys(retained)))
     return replace(analysis.with_findings(updated), run=run)
-
-
-def _with_joint_changes(
-    comparison: Comparison,
-    sides: tuple[Analysis, Analysis],
-    current_to_prior: Affine,
-    context: RunContext,
-) -> Comparison:
-    """Return a comparison with the joint change of each matched lesion that no reader outlined.
-
-    `sides` are the prior analysis and this one. The last time point also names the lesions that
-    merged or split.
-    """
-    comparison = comparison.with_tangled()
-
-    def measured(change: Change) -> Change:
-        """Measure a lesion by one criterion, with all that merged with it or split from it."""
-        if change.kind is not ChangeKind.MATCHED:
-            return change
-        context.check("comparing")
-        group = comparison.linked(change)
-        lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
-        pairs = tuple(zip(sides, lesions, strict=True))
-        if any(m.tracking_uid in side.review.outlined for side, members in pairs for m in members):
-            return change
-        first, second = (Side(side, frozenset(m.id for m in members)) for side, members in pairs)
-        return replace(change, joint=joint_change(first, second, current_to_prior))
-
-    return replace(comparison, changes=tuple(map(measured, comparison.changes)))
 
 
 def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:

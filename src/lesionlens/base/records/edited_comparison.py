@@ -57,7 +57,7 @@ def _changes(
         beside = dict.fromkeys(overlapped_ids[uid])
         if change.before is not None:
             beside.pop(change.before.id, None)
-        present.append(_of_now(comparison, change, lesion, tuple(beside), review))
+        present.append(Change(change.before, lesion, tuple(beside)))
     holder_by_id = {c.now.id: holders[uid] for uid, c in computed.items() if c.now is not None}
     absent = []
     for change in comparison.changes:
@@ -66,19 +66,6 @@ def _changes(
             ids = change.beside if now is None else (now.id,)
             absent.append(Change(change.before, None, _ids(map(holder_by_id.get, ids))))
     return (*present, *absent)
-
-
-def _of_now(
-    comparison: Comparison,
-    change: Change,
-    lesion: LesionMeasurement,
-    beside: tuple[int, ...],
-    review: Review,
-) -> Change:
-    """Return the change of a listed lesion; an outline edited by a reader is decisive."""
-    linked_uids = {c.now.tracking_uid for c in comparison.linked(change) if c.now is not None}
-    joint = None if linked_uids & review.outlined.keys() else change.joint
-    return Change(change.before, lesion, beside, joint)
 
 
 def _holder(

@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Self
 from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres
-from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.vanished_lesion import VanishedLesion
 
@@ -33,6 +32,9 @@ _ROUNDED_CHANGE = 1e-9
 _DECIMALS = 9  # of a change in percent
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
+VOLUME_ERROR_PERCENT = 19.0
+"""Median error of the ratio of a lesion's volumes by the outlines of two examinations, measured on
+synthetic pairs (docs/explanation/over_time_measured.md)."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
 """Changes in percent at which RANO 2.0 (Wen 2023) defines response and progression."""
 
@@ -196,8 +198,6 @@ class Change:
     before: LesionMeasurement | None
     now: LesionMeasurement | None
     beside: tuple[int, ...] = ()
-    joint: JointChange | None = None
-    """None if a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
     def shown(self) -> LesionMeasurement:

@@ -15,6 +15,7 @@ from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
+    VOLUME_ERROR_PERCENT,
     VOLUME_LIMITS,
     Change,
     ChangeKind,
@@ -22,7 +23,6 @@ from lesionlens.base.records.followup import (
     LesionMeasurement,
     percent,
 )
-from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.text import capitalized
 from lesionlens.results.export.cells import cell, csv_text
@@ -170,8 +170,6 @@ class FollowupSection:
         elif before is not None and before.state is ReviewState.REJECTED:
             parts.append(texts("fu_rejected_then"))
         parts.append(self.together(change))
-        if change.joint is not None:
-            parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
         return "; ".join(filter(None, parts))
 
     def together(self, change: Change) -> str:
@@ -227,7 +225,14 @@ class FollowupSection:
         (low, high), (less, more) = (
             [f"{limit:.0f}" for limit in limits] for limits in (PRODUCT_LIMITS, VOLUME_LIMITS)
         )
-        return self.texts("fu_limits", low=low, high=high, less=less, more=more)
+        return self.texts(
+            "fu_limits",
+            low=low,
+            high=high,
+            less=less,
+            more=more,
+            error=f"{VOLUME_ERROR_PERCENT:.0f}",
+        )
 
     @property
     def curves(self) -> Curves:
@@ -263,13 +268,6 @@ def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None
     """Return the section of an analysis; None without a comparison."""
     comparison, hidden = analysis.compared, Identity.DATE in analysis.options.hidden
     return None if comparison is None else FollowupSection(comparison, texts, hidden)
-
-
-def _joint_change_text(joint: JointChange, texts: ReportTexts) -> str:
-    if joint.percent is None or joint.plus_minus is None:
-        return texts("fu_unmeasurable", why=texts(f"fu_why_{joint.reason}"))
-    change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
-    return texts("fu_joint_value", changed=change_text, off=tolerance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +379,8 @@ def followup_json(comparison: Comparison) -> str:
             None if value is None else round(value, 2)
             for value in (change.volume_percent, change.product_percent)
         )
+        known = change.volume_percent is not None
+        row["volume_error_percent"] = VOLUME_ERROR_PERCENT if known else None
         linked_ml = comparison.linked_total_ml(change)
         row["together_ml"] = None if linked_ml is None else [round(ml, 4) for ml in linked_ml]
     sums = [

@@ -425,7 +425,7 @@ def _followup(folder: Path) -> Comparison | None:
         content = read_json(path)
         fields = {name: content[name] for name in ("points", "changes", "alignment")}
         fields["changes"] = [
-            {name: row.get(name) for name in ("before", "now", "beside", "joint")}
+            {name: row.get(name) for name in ("before", "now", "beside")}
             for row in fields["changes"]
         ]
         fields |= {"own_uids": content.get("own_uids", {}), "gone": content.get("gone", ())}

@@ -149,7 +149,6 @@ def test_the_prior_is_laid_onto_this_examination(compared, now):
 def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
     before, now, laid_before, monkeypatch, swapped
 ):
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     monkeypatch.setattr(steps, "seems_mirrored", lambda *_, **__: swapped)
     then = Prior(Examination(SOMEBODY, "2026-01-05"), before)
     found = compare(now, Examination(SOMEBODY, "2026-03-05"), then)
@@ -165,7 +164,6 @@ def test_a_prior_of_other_weights_or_of_another_release_says_so_beside_the_chang
     before, now, laid_before, monkeypatch, tmp_path, part
 ):
     """Other weights alone moved the volume of an unchanged lesion by several percent."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
     run = before.run
     if part == "weights":
@@ -209,7 +207,6 @@ def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
 
 def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkeypatch):
     """It was new, with a name of its own, and missing in the sum of the targets."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     matrix = np.linalg.inv(compared.followup.alignment.matrix)
     laid = Registration(matrix, 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
@@ -288,40 +285,6 @@ def test_a_response_is_not_signed_on_decisions_that_changed_meanwhile(
     assert not store.load(out).responses
     command(out, sign="B. Reader", category=Response.STABLE)
     assert [one.category for one in store.load(out).responses] == ["SD"]
-
-
-def test_growth_is_measured_by_one_criterion_too_and_written(compared):
-    grown = next(c for c in compared.followup.changes if c.kind == "matched")
-    assert grown.joint.percent == pytest.approx(grown.volume_percent, abs=15)
-    assert abs(grown.joint.percent - grown.volume_percent) <= grown.joint.plus_minus
-    others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
-    assert others == [None, None]
-    said = f"the same criterion at both examinations: {grown.joint.percent:+.0f}%"
-    assert said in FollowupSection(compared.followup, load()).note(grown)
-    assert f"criterion for both {grown.joint.text}" in lines_of(compared)[0][1]
-
-
-def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_before):
-    grown = next(c for c in compared.followup.changes if c.kind == "matched")
-    log, own = ReviewLog(compared.review), compared.findings.components == grown.now.id
-    moved = np.roll(np.where(own, compared.volumes.labels.data, 0), 1, axis=2)  # as many voxels
-    log.decide(
-        grown.now.tracking_uid,
-        ReviewState.EDITED,
-        outline=Outline.of(grown.now.tracking_uid, moved),
-    )
-    edited = applied(replace(compared, review=log.review)).compared
-    redrawn = next(c for c in edited.changes if c.kind == "matched")
-    assert (redrawn.now.whole_ml, redrawn.joint) == (grown.now.whole_ml, None)
-    same = with_edits(compared.followup, compared.findings.candidates, compared.review, None)
-    assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
-    log = ReviewLog()
-    drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
-    uid = before.findings.candidates[grown.before.id - 1].tracking_uid
-    log.decide(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
-    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, review=log.review))
-    again = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
-    assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
 
 
 def test_a_cavity_that_a_reader_drew_after_comparing_counts(compared):
@@ -481,7 +444,6 @@ def test_an_examination_is_no_earlier_one_of_itself(
     before, now, compared, laid_before, monkeypatch
 ):
     """Compared both ways, it stood twice in the curves, and was its own baseline."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "The earlier result was itself compared with this examination"
     undated = Examination(SOMEBODY)
     for reversed_ in (compared, compare(compared, undated, Prior(undated, before))):
@@ -495,7 +457,6 @@ def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
     before, compared, laid_before, monkeypatch
 ):
     """Its lesions already have the prior's UIDs: the baseline was lost, and a response with it."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     lesions = compared.followup.points[0].lesions
     chain = replace(
         compared.followup,
@@ -521,7 +482,6 @@ def test_failed_checks_of_the_prior_are_stated_until_it_is_compared_with_another
     before, now, laid_before, monkeypatch
 ):
     """Swapped names of a prior study were found as it was analysed, and nobody was told."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     mine, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
     doubt = swap_notice((MrSequence.T2, MrSequence.FLAIR))
     common = "This examination has this fault too."
@@ -542,7 +502,6 @@ def test_examinations_that_a_prior_from_an_archive_lacks_are_named_as_left_out(
     before, now, laid_before, monkeypatch, stated
 ):
     """The baseline of its response was lost without a word: the prior became the baseline."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     mine, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
     run = replace(before.run, notices=(f"{stated}{NO_COMPARISON}",))
     lacking = compare(now, mine, Prior(then, replace(before, run=run)))
@@ -556,7 +515,6 @@ def test_examinations_that_a_prior_from_an_archive_lacks_are_named_as_left_out(
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
     compared, before, now, laid_before, monkeypatch
 ):
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "Neither names nor headers show that the earlier examination is of the same patient"
     assert not any(told in one for one in compared.warnings)
     untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
@@ -571,7 +529,6 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
 def test_a_reader_is_told_where_nothing_says_which_examination_is_earlier(
     compared, before, now, laid_before, monkeypatch, prior_date, date
 ):
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "Nothing shows that the earlier examination is the earlier one"
     assert not any(told in one for one in compared.warnings)
     then = Prior(Examination(SOMEBODY, prior_date), before)
@@ -584,7 +541,6 @@ def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
     before, now, laid_before, monkeypatch
 ):
     """'Seems mirrored' and 'make sure' stayed in window, report and findings.json."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     mine = Examination(SOMEBODY, "2026-03-05")
     other = replace(before, run=replace(before.run, versions={"lesionlens": "0"}))
     with monkeypatch.context() as mirrored:
@@ -608,7 +564,6 @@ def test_an_unseen_outline_is_named_by_its_new_tracking_uid(
     before, now, compared, laid_before, monkeypatch
 ):
     """After a comparison its decision counted as one on the outline that is there."""
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     first, second = (one.tracking_uid for one in now.findings.candidates)
     run = replace(now.run, redrawn=frozenset({first, second}))
     then = Prior(Examination(SOMEBODY, "2026-01-05", "1.2.3"), before)
@@ -731,9 +686,6 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     for one, other in zip(read.changes, compared.followup.changes, strict=True):
         assert (one.kind, one.beside) == (other.kind, other.beside)
         assert one.volume_percent == pytest.approx(other.volume_percent, abs=0.01)
-        assert (one.joint is None) == (other.joint is None)
-        if one.joint is not None:
-            assert one.joint.percent == pytest.approx(other.joint.percent, abs=0.01)
     content = json.loads((out / "followup.json").read_text())
     assert {row["kind"] for row in content["changes"]} == {"gone", "matched", "new"}
     page = (out / "report.html").read_text()
@@ -743,7 +695,6 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "the reader decides on the category" in page
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     again = compare(
         compared,
         Examination(SOMEBODY, "2026-05-05"),
@@ -1014,7 +965,6 @@ def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_pa
     """The second one took the UID of the prior's lesion, which the first one kept."""
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     parts = (Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-18.0, 8.0, 26.0), 5.5))
     now = analysis_of(tmp_path / "now" / "head", parts)
     then = Examination(SOMEBODY, "2026-01-05")
@@ -1043,7 +993,6 @@ def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_on
     """By the tracking UID of the prior's lesion it went to the other region."""
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
-    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     large, small = Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-8.0, 8.0, 26.0), 5.5)
     now = analysis_of(tmp_path / "now" / "head", (large, small))
     examination, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")

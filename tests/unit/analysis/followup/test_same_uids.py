@@ -48,7 +48,6 @@ def objects(tmp_path_factory):
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
-        patch.setattr(steps, "joint_change", lambda *_: None)
         return written(folder)
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.followup import PRODUCT_LIMITS, Change
-from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.cli.comparison import _percent, table_of
 from lesionlens.napari.model.wording.followup import lines_of, title_of
 from lesionlens.results.export.followup import (
@@ -167,13 +166,6 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     assert chain.is_doubtful is doubtful
     of_curves_and_sums = FollowupSection(chain, load()).doubtful
     assert bool(of_curves_and_sums) is (makers != "aaa")
-
-
-@pytest.mark.parametrize("reason", Unmeasurable)
-def test_why_a_change_is_not_measurable_is_stated(found, reason):
-    texts = load()
-    grown = replace(found.changes[0], joint=JointChange.unknown(reason))
-    assert texts(f"fu_why_{reason}") in FollowupSection(found, texts).note(grown)
 
 
 def test_a_curve_omits_an_examination_with_an_unknown_volume(found):

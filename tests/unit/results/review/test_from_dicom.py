@@ -669,14 +669,13 @@ def test_what_depends_on_all_candidates_is_empty_if_some_were_not_sent(analysed,
         for candidate in again.findings.candidates:
             agreement = candidate.attention
             assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
-            assert (candidate.kind is None) is rejected
         assert any("were not sent" in text for text in again.run.notices) is rejected
         omitted = [text for text in again.run.notices if "are not in the DICOM objects" in text]
         assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
         analysis = again
     added = _with_added_lesion(again).findings.candidates[-1]
     assert added.id == 3  # that of the rejected one, 2, is not given again
-    assert (added.kind is None) is (added.attention.peak_inside is None) is rejected
+    assert (added.attention.peak_inside is None) is rejected
 
 
 def _with_added_lesion(analysis):

@@ -10,6 +10,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
+    VOLUME_ERROR_PERCENT,
     VOLUME_LIMITS,
     Change,
     ChangeKind,
@@ -78,7 +79,10 @@ def title_of(analysis: Analysis) -> str:
     if comparison is None:
         return ""
     since = shown_day(comparison.points[-2].date) or "the earlier examination"
-    return f"Since {since}; registered by {comparison.alignment.sequence}"
+    return (
+        f"Since {since}; registered by {comparison.alignment.sequence}; "
+        f"median error of a change in volume {VOLUME_ERROR_PERCENT:.0f}%"
+    )
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
@@ -135,8 +139,6 @@ def _change_text(change: Change, comparison: Comparison) -> str:
         text += f"; including merged and split regions {changed}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
-    if change.joint is not None:
-        text += f"; by the same criterion for both {change.joint.text}"
     linked = section.linked(change)
     return f"{change.shown.place}: {text}{f'; {linked}' if linked else ''}"
 
