@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
-    Response,
-    SignedResponse,
-    Steroids,
-)
+from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 
 RESPONSE = SignedResponse(
-    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
-    "2026-01-05", "2026-01-05", ("as before",), "A. Reader", "2026-01-05T10:15:00Z",
+    Response.STABLE, "2026-01-05", "A. Reader", "2026-01-05T10:15:00Z"
 )  # fmt: skip
 
 

@@ -95,7 +95,6 @@ RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "Basis on which the response
 RESPONSE_MEASURES = Code(
     "response-figures", OWN_SCHEME, "Measurements from which the response was computed"
 )
-RESPONSE_STEP = Code("response-step", OWN_SCHEME, "Arithmetic of the response")
 RESPONSES = {
     Response.COMPLETE: Code("112041", "DCM", "Target Lesion Complete Response"),
     Response.PARTIAL: Code("112042", "DCM", "Target Lesion Partial Response"),

@@ -371,7 +371,7 @@ for _command, _example in (
     (export.export, "export out/demo sample_data/study --out out/reviewed"),
     (finetune.finetune, "finetune cases --out out/tuned"),
     (open_window.open_window, "open sample_data/study"),
-    (response.response, "response out/now --steroids same --clinical same"),
+    (response.response, "response out/now --baseline 1"),
     (review.review, "review sample_data/study_reference/segmentation.nii.gz sample_data/study"),
     (sample.sample, "sample sample_data"),
     (sentence.sentence, "sentence out/demo --candidate 1"),

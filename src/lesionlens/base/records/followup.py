@@ -461,6 +461,14 @@ def _total(values: Sequence[float | None]) -> float | None:
     return sum(known_values) if len(known_values) == len(values) else None
 
 
+def name_of(points: Sequence[TimePoint], number: int) -> str:
+    """Return the date of an examination, or its ordinal; both where dates are the same."""
+    date, ordinal = points[number].date, f"examination {number + 1}"
+    if not date:
+        return ordinal
+    return date if sum(p.date == date for p in points) == 1 else f"{date} ({ordinal})"
+
+
 def own_uids(comparison: Comparison | None) -> Mapping[str, str]:
     """Return the result's own tracking UID by the one taken from a prior; empty without a prior."""
     return {} if comparison is None else comparison.own_uids

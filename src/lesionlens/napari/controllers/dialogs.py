@@ -9,13 +9,14 @@ from typing import Protocol
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.records.followup import Comparison
-from lesionlens.base.records.response import Response, ResponseDraft
+from lesionlens.base.records.response import Response
 from lesionlens.napari.model.state.identity import StudyIdentity
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
 """Takes the conflict, and a callback for the confirmation that it is one patient."""
 
-SignResponse = Callable[[ResponseDraft, Response, str], object]
+SignResponse = Callable[[int, Response, str], object]
+"""Takes the number of the baseline examination, the category and the reader's name."""
 """Takes the draft, the reader's category and name."""
 
 
@@ -61,8 +62,8 @@ class Dialogs:
     """Calls back with the reader's name, or with the reason of a withdrawal."""
     ask_owner: Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
     """Takes the time of an unnamed reader's last act, ISO 8601, UTC; None: stays unnamed."""
-    ask_response: Callable[[Comparison, tuple[str, ...], StudyIdentity, str, SignResponse], object]
-    """Shows the draft of a response to a comparison, for a reader who may sign it."""
+    ask_response: Callable[[Comparison, StudyIdentity, str, SignResponse], object]
+    """Shows the sums of a comparison, for a reader who may sign a category."""
     copy_text: Callable[[str], object]
     """Puts a text on the clipboard."""
     type_reason: Callable[[], object]

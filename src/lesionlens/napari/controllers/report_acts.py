@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from lesionlens.analysis.followup import response
+from lesionlens.analysis.followup import sums
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
-from lesionlens.base.records.response import Response, ResponseDraft
+from lesionlens.base.records.response import Response
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.sign_acts import RESULT_CHANGED, STUDY_CHANGED, SignActs
@@ -48,7 +48,7 @@ class ReportActs(SignActs):
         self.session.notify(f"Copied: {text}")
 
     def assess_response(self) -> None:
-        """Show the draft of a response category by RANO 2.0, for the reader to sign."""
+        """Show the sums of the targets, for the reader to sign a response category."""
         self.leave_for(self._assess_response)
 
     def _assess_response(self) -> None:
@@ -60,10 +60,9 @@ class ReportActs(SignActs):
             return
         if not self.review_controller.may_sign_response():
             return
-        notices = () if state.analysis is None else state.analysis.run.notices
         reader = self.review_controller.reader or ""
         sign = partial(self._sign_response, state.study, comparison)
-        self.dialogs.ask_response(comparison, notices, state.identity, reader, sign)
+        self.dialogs.ask_response(comparison, state.identity, reader, sign)
 
     def _comparison(self) -> Comparison | None:
         """Return the comparison with the decisions that are shown; None if there is none."""
@@ -74,7 +73,7 @@ class ReportActs(SignActs):
         self,
         study: Study | None,
         comparison: Comparison,
-        draft: ResponseDraft,
+        baseline: int,
         category: Response,
         reader: str,
     ) -> None:
@@ -90,7 +89,7 @@ class ReportActs(SignActs):
         notice = self._name_reader(reader)
         if notice is None:
             return
-        signed = response.sign(draft, comparison, category, reader, now())
+        signed = sums.sign(comparison, baseline, category, reader, now())
         if self.review_controller.sign_response(signed):
             message = f"Response signed by {signed.reader}: {category}."
             self.session.notify(f"{message} {notice}".strip())

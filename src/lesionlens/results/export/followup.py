@@ -196,7 +196,7 @@ class FollowupSection:
 
     @property
     def sums(self) -> tuple[FollowupRow, ...]:
-        """The targets' sums compared with the prior and with the nadir."""
+        """The targets' sums compared with the prior, the first examination and the nadir."""
         texts, n_targets = self.texts, len(self.comparison.targets())
         if not n_targets:
             return ()
@@ -215,9 +215,13 @@ class FollowupSection:
                 ),
                 note="",
             )
-            for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", nadir))
+            for key, (product, volume) in (
+                ("fu_sum", earlier[-1]),
+                ("fu_first", earlier[0]),
+                ("fu_least", nadir),
+            )
         ]
-        return tuple(rows[: 1 if len(earlier) == 1 else 2])
+        return tuple(rows[:1] if len(earlier) == 1 else rows)
 
     @property
     def limits(self) -> str:

@@ -272,24 +272,22 @@ class Page:
         return (*lines, compared, texts("physician"))
 
     @cached_property
-    def response(self) -> tuple[str, ...]:
-        """The signed response and its computation; empty without one."""
+    def response(self) -> str:
+        """The signed response; empty without one."""
         texts, response = self.texts, self._analysis.review.response
         if response is None:
-            return ()
+            return ""
         hidden, outdated = Identity.DATE in self.hidden, self._analysis.response_outdated
         category = texts.entry("responses", response.category)
-        inputs = ("criterion", "disease", "steroids", "clinical")
         signed = texts(
             "response_outdated" if outdated else "response_signed",
             category=f"{response.category} ({category})",
             reader=isolated(response.reader),
             time="" if hidden else moment(response.time),
-            proposed=response.proposed or texts("unknown"),
-            **{name: texts.entry("entered", getattr(response, name)) for name in inputs},
         )
-        signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
-        return (signed,) if hidden or outdated else (signed, *response.steps)
+        signed = re.sub(" +(?=[ .])", "", signed)  # where a hidden time would stand
+        baseline = texts("response_baseline", baseline=response.baseline)
+        return signed if hidden or outdated else f"{signed} {baseline}"
 
 
 def _names_of(study: Study) -> frozenset[str]:

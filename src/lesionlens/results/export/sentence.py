@@ -22,7 +22,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
 from lesionlens.analysis.findings.measure import Diameters, diameters_of_region
-from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_text
@@ -30,7 +29,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
-from lesionlens.base.records.followup import ChangeKind, Comparison
+from lesionlens.base.records.followup import ChangeKind, Comparison, name_of
 from lesionlens.base.text import capitalized
 from lesionlens.results.export.report_texts import ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult

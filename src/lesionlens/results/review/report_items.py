@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.findings import MAX_DISTANCE_MM
-from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
+from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
 
 TRACKING_ID, TRACKING_UID = "112039", "112040"
@@ -89,16 +89,12 @@ def response_of(report: Dataset) -> SignedResponse | None:
         return None
     children = item.get("ContentSequence", [])
     items = {_name(child): child for child in children if not _code(child)}
-    basis_text = _text(items.get(codes.RESPONSE_BASIS.value))
-    basis = dict(part.partition("=")[::2] for part in basis_text.split("; "))
+    basis = _text(items.get(codes.RESPONSE_BASIS.value))
     measures = items.get(codes.RESPONSE_MEASURES.value)
     value = _code(item)
-    proposed = basis.pop("proposed", "none")
     fields: dict[str, Any] = {
-        **{name: basis.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
         "category": next((r for r, code in codes.RESPONSES.items() if code.value == value), None),
-        "proposed": None if proposed == "none" else proposed,
-        "steps": tuple(_text(c) for c in children if _name(c) == codes.RESPONSE_STEP.value),
+        "baseline": basis.removeprefix("baseline="),
         "reader": _text(items.get(codes.REVIEW_READER.value), "PersonName"),
         "time": utc(_text(items.get(codes.REVIEW_TIME.value), "DateTime")),
     }

@@ -29,7 +29,7 @@ from lesionlens.analysis.followup.patient import (
     examination_of,
     examination_of_result,
 )
-from lesionlens.analysis.followup.response import propose
+from lesionlens.analysis.followup.sums import sum_lines
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
@@ -47,11 +47,7 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
     Response,
-    ResponseChoices,
-    Steroids,
 )
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import failed_check
@@ -642,19 +638,14 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
     assert "enhancing volume unknown, product of diameters unknown." in sums_of(later)
 
 
-def test_sums_beside_the_limits_are_those_of_the_draft(compared):
+def test_sums_are_of_the_enhancing_part(compared):
     """Volumes were of the whole region, of which the limits of RANO 2.0 do not speak."""
     before = LesionMeasurement("1", 1, "here", {Region.WT: 60.0, Region.ET: 10.0}, 30.0, 20.0, True)
     now = replace(before, volume_ml={Region.WT: 58.0, Region.ET: 3.4})
     laid = compared.followup.alignment
     points = (TimePoint("2026-01-05", None, (before,), True), TimePoint("", None, (now,), True))
     found = Comparison(points, (Change(before, now),), laid)
-    chosen = ResponseChoices(
-        criterion=Criterion.VOLUMETRIC, steroids=Steroids.SAME, clinical=Clinical.SAME
-    )
-    draft = propose(found, chosen)
-    assert draft.category is Response.PARTIAL
-    assert "10.0 → 3.40 ml, -66.0%" in draft.steps[1]
+    assert "baseline 2026-01-05: 10.00 → 3.40 ml, -66.0% (limit -65%)" in sum_lines(found)
     assert sums_of(found).startswith(
         "1 measurable: enhancing volume -66.0%, product of diameters +0.0%."
     )
@@ -703,7 +694,7 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
     assert again.followup.days() == (0, 59, 120)
     assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
-    assert len(Page(again).followup.sums) == 2
+    assert len(Page(again).followup.sums) == 3
 
 
 def test_the_own_uids_stay_known_through_several_comparisons(now, before, compared, laid_before):

@@ -33,13 +33,9 @@ from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
     Response,
     SignedMeasure,
     SignedResponse,
-    Steroids,
 )
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.controllers import current_read
@@ -1119,8 +1115,7 @@ def test_a_decision_pressed_again_is_stored_if_it_is_rated_or_another_window_cha
 
 
 SIGNED = SignedResponse(
-    Response("SD"), None, Criterion.BIDIMENSIONAL, Disease.ENHANCING, Steroids.UNKNOWN,
-    Clinical.UNKNOWN, "2026-01-06", "", ("a step",), "A. Reader", "2026-03-01T10:00:00Z",
+    Response("SD"), "2026-01-06", "A. Reader", "2026-03-01T10:00:00Z",
     (SignedMeasure(0, "2.25.1", 12.345678, 0.1 + 0.2, 31.41592653, None),),
 )  # fmt: skip
 

@@ -13,14 +13,7 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState
-from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
-    Response,
-    SignedResponse,
-    Steroids,
-)
+from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.base.records.review import (
     WHOLE_STUDY,
     Outline,
@@ -54,8 +47,7 @@ ALONE = UnaidedRead(
 )
 
 STABLE = SignedResponse(
-    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
-    "2025-03-04", "2025-03-04", (), "A. Reader", "2026-01-05T11:00:00Z",
+    Response.STABLE, "2025-03-04", "A. Reader", "2026-01-05T11:00:00Z"
 )  # fmt: skip
 
 

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
 from lesionlens.base.records.prompts import PromptRound, prompts_text
-from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
-    Response,
-    SignedResponse,
-    Steroids,
-)
+from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.base.records.review import (
     CAVITY,
     MAX_REASON,
@@ -32,8 +25,7 @@ from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
 STABLE = SignedResponse(
-    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
-    "2025-03-04", "2025-03-04", (), "A. Reader", "2026-01-05T11:00:00Z",
+    Response.STABLE, "2025-03-04", "A. Reader", "2026-01-05T11:00:00Z"
 )  # fmt: skip
 acts = st.lists(
     st.one_of(

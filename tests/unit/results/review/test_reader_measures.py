@@ -22,13 +22,9 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import LesionMeasurement, TimePoint
 from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
     Response,
     SignedMeasure,
     SignedResponse,
-    Steroids,
 )
 from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.signed_measures import measures_of
@@ -45,19 +41,7 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
 ENDS = (((-20.0, 8.0, 26.0), (1.0, 8.0, 26.0)), ((-10.0, 2.0, 26.0), (-10.0, 14.5, 26.0)))
-SIGNED = SignedResponse(
-    Response.STABLE,
-    Response.PARTIAL,
-    Criterion.VOLUMETRIC,
-    Disease.ENHANCING,
-    Steroids.HIGHER,
-    Clinical.SAME,
-    "2025-01-01",
-    "2025-02-01",
-    ("baseline 10 → 4 ml", "more steroids"),
-    "A. Reader",
-    "2026-01-05T10:15:00Z",
-)
+SIGNED = SignedResponse(Response.STABLE, "2025-01-01", "A. Reader", "2026-01-05T10:15:00Z")
 
 
 @pytest.fixture(scope="module")
@@ -331,14 +315,13 @@ def test_both_lie_in_the_review_of_a_result(measured: Analysis, tmp_path: Path) 
 def test_the_report_states_the_reader_s_category(measured: Analysis) -> None:
     page = report_html(measured)
     assert "SD (stable disease), signed by A. Reader" in page
-    assert "more steroids" in page
+    assert "Baseline: 2025-01-01." in page
 
 
 def test_a_hidden_time_leaves_no_gap_behind_the_reader_s_name(measured: Analysis) -> None:
-    """The line read "signed by A. Reader ; volumetric"."""
     options = ExportOptions(hidden=frozenset({Identity.DATE}))
     page = report_html(replace(measured, options=options))
-    assert "A. Reader; volumetri" in page
+    assert "signed by A. Reader.<" in page
 
 
 def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> None:

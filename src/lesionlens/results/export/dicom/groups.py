@@ -23,7 +23,6 @@ from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dicom_codes
 
-from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import codes, geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
@@ -36,6 +35,7 @@ from lesionlens.base.records.followup import (
     VOLUME_LIMITS,
     ChangeKind,
     change_text,
+    name_of,
     percent,
 )
 from lesionlens.base.records.prompts import prompts_text

@@ -30,7 +30,7 @@ from lesionlens.base import codes
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
+from lesionlens.base.records.response import SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity, values
 from lesionlens.results.export.dicom.content_items import (
@@ -158,15 +158,12 @@ def _response_items(analysis: Analysis) -> list[Any]:
 def _response_item(signed: SignedResponse) -> CodeContentItem:
     """Return a reader's signed response with its basis."""
     item = code_item(codes.RESPONSE, codes.RESPONSES[signed.category])
-    basis = {name: getattr(signed, name) for name in RESPONSE_BASIS_FIELDS}
-    basis_text = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
     measures_json = json.dumps([asdict(measure) for measure in signed.measures])
     reader = identity.reader_name(signed.reader)
     children: list[Any] = [
         code_item(codes.RESPONSE_BASIS, codes.RANO, HAS_PROPERTIES),
-        text_item(codes.RESPONSE_BASIS, basis_text, HAS_PROPERTIES),
+        text_item(codes.RESPONSE_BASIS, f"baseline={signed.baseline}", HAS_PROPERTIES),
         text_item(codes.RESPONSE_MEASURES, measures_json, HAS_PROPERTIES),
-        *(text_item(codes.RESPONSE_STEP, step, HAS_PROPERTIES) for step in signed.steps),
         reader_item(reader, HAS_PROPERTIES),
         *time_items(signed.time, HAS_PROPERTIES),
     ]
