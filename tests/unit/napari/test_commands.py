@@ -40,14 +40,6 @@ def test_the_manual_lists_every_key_in_the_order_of_the_window():
     assert "\n".join(rows) in manual
 
 
-def test_the_page_on_the_napari_hub_names_keys_of_the_window():
-    """It rejected by X."""
-    page = (REPOSITORY / ".napari-hub" / "DESCRIPTION.md").read_text(encoding="utf-8")
-    named = re.findall(r"<kbd>(\w)</kbd> to (\w+)", page)
-    assert [word for _, word in named] == ["accept", "reject"]
-    assert set(named) <= {(command.key, command.name) for command in COMMANDS}
-
-
 def test_a_key_has_one_name_on_buttons_in_tooltips_and_in_the_table():
     """The table named Control and Return what the buttons call Ctrl and the messages Enter."""
     export = BY_NAME["export"]

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import shlex
-import subprocess
-from pathlib import Path
 
 import pytest
-import typer
 from tests.helpers.saved_results import write_saved_result
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.logs import REPORT
-from lesionlens.cli.main import app
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder
@@ -24,7 +18,6 @@ from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import existing_worklist_database
 
-SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"
 NAMES = ["a", "b", "c", "d", "e"]
 CPU = CohortChoice(EngineChoice("cpu"))
 
@@ -130,45 +123,3 @@ def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):
     assert lines[0].startswith("1 of 5: a analysed in 41.2 s, 2 candidates; about ")
     assert lines[-1] == "5 of 5: e analysed in 41.2 s, 2 candidates"
     assert logging.getLevelName(REPORT) == "REPORT"
-
-
-def test_a_slurm_array_gives_each_task_its_shard_and_then_writes_the_table(tmp_path):
-    """With a stand-in of sbatch, which runs what it is given at once."""
-    tools, called, submitted = (tmp_path / name for name in ("bin", "called", "submitted"))
-    tools.mkdir()
-    for name, text in (
-        ("sbatch", f"touch {submitted}\n{SBATCH}"),
-        ("lesionlens", f'echo "$@" >> {called}\n'),
-    ):
-        (tools / name).write_text(f"#!/bin/bash\n{text}")
-        (tools / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
-    arguments = [SLURM / "submit.sh", "3", "my studies", "out", "--weights", "synthetic"]
-    incomplete = subprocess.run(arguments[:3], env=environment, capture_output=True, check=False)
-    assert incomplete.returncode != 0
-    assert not submitted.exists()  # the array was submitted before the missing folder was noticed
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = called.read_text().splitlines()
-    assert [f"--shard {n}/3" in line for n, line in enumerate(lines[:3], 1)] == [True] * 3
-    assert lines[3] == "batch my studies --out out --resume --weights synthetic"
-    command = typer.main.get_command(app).commands["batch"]
-    for line in lines:
-        command.make_context("batch", shlex.split(line.replace("my studies", "studies"))[1:])
-
-
-SBATCH = """
-set -euo pipefail
-for word in "$@"; do
-  case $word in
-    --wrap=*) exec bash -c "${word#--wrap=}" ;;
-    --array=1-*) count=${word#--array=1-}; shift ;;
-    --*) shift ;;
-    *) break ;;
-  esac
-done
-for task in $(seq "$count"); do
-  SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$count SLURM_CPUS_PER_TASK=4 bash "$@" >&2
-done
-echo 17
-"""
