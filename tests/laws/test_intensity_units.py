@@ -47,7 +47,7 @@ def prepared(values, grid, tmp_path):
         MrSequence.T1C, "test", 1.0, grid, (SourceFile(path, path.name),), lambda: values
     )
     study = Study("x", StudyKind.NIFTI, {MrSequence.T1C: series}, tmp_path)
-    return prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
+    return prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False))
 
 
 @pytest.fixture(scope="module")

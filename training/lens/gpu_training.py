@@ -31,7 +31,6 @@ import numpy as np
 import torch
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import array_cache
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
@@ -47,7 +46,7 @@ from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
 from lesionlens.training.data import FIRST_VALIDATION_SEED, Batch, stage_seed
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.set_loss import set_loss
-from lesionlens.training.stored_volumes import keep, read
+from lesionlens.training.stored_volumes import SUFFIX, keep, read
 from lesionlens.training.trained_cases import TrainedCase, data_after
 from training import common
 from training.lens.gpu_batches import (
@@ -100,11 +99,11 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
         c.name: c for c in find_real_cases(data, convention=read_conventions(None, data).of).cases
     }
     for folder in folders:
-        case, file = cases[folder.name], out / f"{folder.name}{array_cache.SUFFIX}"
+        case, file = cases[folder.name], out / f"{folder.name}{SUFFIX}"
         prepared = prepare(case.study(), SILENT)
         packed = pack_case(prepared, case.reference(), spacing_mm)
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
-        array_cache.write(file, fields, packed=True)
+        np.savez_compressed(file, **fields)
         images = {f.name: sha256_of(f) for f in sorted(folder.glob("*.nii.gz"))}
         scans = sorted((*prepared.scans.values(), *prepared.intensities.values()))
         rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})
@@ -128,7 +127,7 @@ def augment_cases(options: argparse.Namespace) -> None:
     rows = packed_cases(options.pack, None)
     for index in range(options.first, options.each, options.every):
         for row in rows:
-            file = options.out / row["case"] / f"{index:04d}{array_cache.SUFFIX}"
+            file = options.out / row["case"] / f"{index:04d}{SUFFIX}"
             if file.is_file():
                 continue
             rng = np.random.default_rng((_SEED, index, int(row["case"][-5:])))

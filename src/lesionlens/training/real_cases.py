@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
-from lesionlens.base.files import array_cache
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.grid import fraction_beyond
@@ -48,7 +47,7 @@ from lesionlens.training.data import (
     windows_of,
 )
 from lesionlens.training.references import RealCase, Reference, naming_case, split
-from lesionlens.training.stored_volumes import FolderSource, keep, read
+from lesionlens.training.stored_volumes import SUFFIX, FolderSource, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.validate import REGIONS, cavity_dice, dice, mean_scores
 
@@ -206,12 +205,12 @@ class RealCases:
             self._context.check("drawing volumes")
             self._context.progress("drawing volumes", number / config.drawn_kept)
             _generate_once(folder, draw, stage, config.paintings)
-        return [file for f in folders for file in sorted(f.glob(f"*{array_cache.SUFFIX}"))]
+        return [file for f in folders for file in sorted(f.glob(f"*{SUFFIX}"))]
 
 
 def _generate_once(folder: Path, draw: GeneratorConfig, stage: StageConfig, paintings: int) -> None:
     """Generate the brain with the folder's number, with all contrasts, or windows of it."""
-    if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
+    if folder.is_dir():
         return
     shutil.rmtree(folder, ignore_errors=True)
     seed = FIRST_STORED_SEED + int(folder.name)
@@ -222,7 +221,7 @@ def _generate_once(folder: Path, draw: GeneratorConfig, stage: StageConfig, pain
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in windows_of(packed, stage.window, rng):
-            keep(cut, partial / f"{count:02d}{array_cache.SUFFIX}")
+            keep(cut, partial / f"{count:02d}{SUFFIX}")
             count += 1
     partial.replace(folder)
 
@@ -289,8 +288,8 @@ def _sides_in(record: Any) -> dict[str, bool]:
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:
     """Prepare a case for a voxel size and store it."""
-    file = folder / f"{_file_stem(case)}-{spacing_mm:g}mm{array_cache.SUFFIX}"
-    if array_cache.is_whole(file):
+    file = folder / f"{_file_stem(case)}-{spacing_mm:g}mm{SUFFIX}"
+    if file.is_file():
         return file
     with naming_case(case.name):
         prepared = prepare(case.study(), context.quiet())

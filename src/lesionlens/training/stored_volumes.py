@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,16 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files import array_cache
+from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
+
+SUFFIX = ".npz"
 
 
 def keep(packed: Packed, file: Path) -> None:
     """Write a volume in the format of `read`."""
     fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
-    array_cache.write(file, fields, packed=False)
+    buffer = io.BytesIO()
+    np.savez(buffer, **fields)
+    write_atomically(file, buffer.getvalue())
 
 
 def read(file: Path) -> Packed:
@@ -28,16 +34,16 @@ def read(file: Path) -> Packed:
     Raises
     ------
     ReadError
-        The file was damaged since the run started; a new run creates it again.
+        The file is damaged.
     """
-    fields = array_cache.read(file)
-    if fields is None:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return Packed(**stored)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ReadError(
-            found=f"a damaged volume in {file.parent.name!r}",
-            expected="the one that was prepared",
-            next_step="Run the same command again: it is prepared again",
-        )
-    return Packed(**fields)
+            f"The prepared volume {file.name!r} in {file.parent.name!r} is damaged.",
+            hint="Delete it and run the same command again, which prepares it again.",
+        ) from error
 
 
 class FolderSource:

@@ -126,8 +126,7 @@ def test_the_lesion_stays_where_it_is_however_the_file_is_stored(scripted, make_
     assert found.location == plain.location
 
 
-def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_study, monkeypatch):
-    monkeypatch.setattr(cache, "recall", lambda *_: None)
+def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_study):
     how = {"flair": Acquisition("LPS", (4, 4, 6), tilt_deg=6)}
     study = open_study(make_study(sequences={"t1c", "flair"}, how=how))
     first, second = (Lens(engine=Scripted())(study) for _ in range(2))

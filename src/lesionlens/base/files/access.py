@@ -1,6 +1,6 @@
 """Restrict file permissions to the owner, or as LESIONLENS_UMASK says.
 
-Results, caches and study lists contain patient names. Their files get the mode 0600 and their
+Results and study lists contain patient names. Their files get the mode 0600 and their
 folders 0700, whatever the umask of the process is. LESIONLENS_UMASK takes other permissions away
 instead: with 027 the group may read, with 022 everybody.
 """

@@ -1,4 +1,4 @@
-"""The user's folders for caches, data and settings of LesionLens."""
+"""The user's folders for data and settings of LesionLens."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ def data() -> Path:
     except OSError as error:
         raise _unusable(f"{folder}, which cannot be read ({error.strerror})") from error
     return folder
-
-
-def cache() -> Path:
-    """Return the folder of data that can be recomputed at any time."""
-    return _folder(platformdirs.user_cache_dir)
 
 
 def settings() -> Path:

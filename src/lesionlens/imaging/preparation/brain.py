@@ -13,7 +13,6 @@ from lesionlens.base.geometry import Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.scan_limits import corner_value
-from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.lost_slices import find_gaps
 
 MAX_BRAIN_ML = 2300.0
@@ -69,27 +68,6 @@ def may_be_whole(volume_ml: float) -> bool:
     """Return whether a brain mask has a volume that a whole brain may have."""
     low, high = WHOLE_ML
     return low < volume_ml < high
-
-
-def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
-    """Return the cache format of brain masks, without the study's frame of reference."""
-
-    def read(arrays: Arrays) -> BrainMask:
-        i, j, k = arrays["shape"].tolist()
-        grid = Grid((i, j, k), arrays["affine"], frame_uid)
-        mask = np.unpackbits(arrays["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
-        method, doubtful = (str(text) for text in arrays["words"])
-        return BrainMask(mask, grid, method, doubtful or None)
-
-    def write(brain: BrainMask) -> Arrays:
-        return {
-            "mask": np.packbits(brain.mask),
-            "shape": np.array(brain.grid.shape),
-            "affine": brain.grid.affine,
-            "words": np.array([brain.method, brain.doubt or ""]),
-        }
-
-    return ArrayForm(frozenset({"mask", "shape", "affine", "words"}), read, write)
 
 
 def foreground(values: Floats) -> Mask:

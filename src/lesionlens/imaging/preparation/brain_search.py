@@ -1,4 +1,4 @@
-"""Choose the brain mask: outline of a stripped image, cached mask, or brain extraction."""
+"""Choose the brain mask: a given one, the outline of a stripped image, or brain extraction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import brain_extraction, cache, noisy_background
+from lesionlens.imaging.preparation import brain_extraction, noisy_background
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
 from lesionlens.imaging.preparation.dark_tissue import report_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
@@ -41,7 +41,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         _use_outline(draft, stripped, context)
         return
     if draft.options.strip:
-        _use_extracted(draft, _cached_brain(draft, context))
+        _use_extracted(draft, _extract_brain(draft, context))
         return
     draft.add_step(StepName.BRAIN, None, "Skipped on request.", done=False)
     draft.mask = Volume(loaded[reference].values > 0, draft.native)
@@ -103,7 +103,7 @@ def _brain_of_head(
     if content.brain >= MIN_BRAIN_SHARE:
         if not content.may_be_head or _is_rotated_brain(scan, context):
             return None
-        brain = _cached_brain(draft, context)
+        brain = _extract_brain(draft, context)
         if brain.mask.any() and brain.doubt is None:
             return brain
     if not draft.options.checks:
@@ -130,18 +130,6 @@ def _is_rotated_brain(scan: Loaded, context: RunContext) -> bool:
         if rotated.brain >= MIN_BRAIN_SHARE and rotated.beyond <= MAX_ROTATED_BEYOND:
             return True
     return False
-
-
-def _cached_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
-    """Extract the brain, or load the cached mask of the same voxels."""
-    key = _brain_key(draft) if draft.options.cache else None
-    form = brains.form(draft.native.frame_uid)
-    return cache.cached(key, lambda: _extract_brain(draft, context), form)
-
-
-def _brain_key(draft: Draft) -> str:
-    volumes = {s.value: (i.digest(), i.moved_grid().affine) for s, i in draft.loaded.items()}
-    return cache.key_of(volumes, f"brain {draft.reference}")
 
 
 def _extract_brain(draft: Draft, context: RunContext) -> brains.BrainMask:

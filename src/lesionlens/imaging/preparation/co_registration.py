@@ -13,10 +13,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import dice
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache
-from lesionlens.imaging.preparation.draft import Draft, Loaded, PrepareOptions
+from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.registration import (
-    FORM,
     Registration,
     ResolutionPyramid,
     pyramid,
@@ -46,13 +44,14 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
             draft.add_step(StepName.REGISTER, None, message, done=False)
         return
     copy_pyramid = _pyramid_copier(fixed)
-    if options.cache:
-        fixed.digest()  # once, before several threads need it
     with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK releases the GIL
-        jobs = [
-            pool.submit(_register_cached, fixed, loaded[s], copy_pyramid, options, context)
-            for s in misaligned
-        ]
+
+        def register_one(moving: Loaded) -> Registration:
+            context.check("registration")
+            moving_pyramid = pyramid(moving.values, moving.series.grid)
+            return register(copy_pyramid(), moving_pyramid, context=context)
+
+        jobs = [pool.submit(register_one, loaded[s]) for s in misaligned]
         for number, (sequence, job) in enumerate(zip(misaligned, jobs, strict=True), 1):
             moving = loaded[sequence]
             registration = replace(job.result(), one_stripped=fixed.stripped != moving.stripped)
@@ -97,27 +96,6 @@ def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
         return True
     fixed_mask, moving_mask = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))
     return dice(fixed_mask, moving_mask) < SAME_OUTLINE
-
-
-def _register_cached(
-    fixed: Loaded,
-    moving: Loaded,
-    copy_pyramid: Callable[[], ResolutionPyramid],
-    options: PrepareOptions,
-    context: RunContext,
-) -> Registration:
-    """Register, or load the cached result for the same voxels."""
-    context.check("registration")
-    key = None
-    if options.cache:
-        pair = {"fixed": fixed, "moving": moving}
-        volumes = {name: (item.digest(), item.series.grid.affine) for name, item in pair.items()}
-        key = cache.key_of(volumes, "register")
-
-    def compute() -> Registration:
-        return register(copy_pyramid(), pyramid(moving.values, moving.series.grid), context=context)
-
-    return cache.cached(key, compute, FORM)
 
 
 def _is_aligned_by_header(fixed: Loaded, moving: Loaded, registration: Registration) -> bool:

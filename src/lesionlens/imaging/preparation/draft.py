@@ -16,7 +16,6 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparationStep, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.preparation.resampling import permuted_voxels
 
@@ -41,8 +40,6 @@ class PrepareOptions:
     """Check whether a sequence is mirrored relative to the others."""
     threads: int = 2
     """Files read, and sequences registered, concurrently."""
-    cache: bool = True
-    """Use and write cached registrations and brain masks."""
 
     def __post_init__(self) -> None:
         """Refuse voxels of no size."""
@@ -66,13 +63,6 @@ class Loaded:
     """Digest that identifies the scan; see `scan_digest`."""
     intensity_digest: str = ""
     """Digest that its reoriented copies share; see `intensity_digest`."""
-    _digest: str = ""
-
-    def digest(self) -> str:
-        """Return the hash of the voxels, computed once."""
-        if not self._digest:
-            self._digest = cache.digest_of(self.values)
-        return self._digest
 
     def values_as_in(self, other: Loaded) -> Floats | None:
         """Return the voxels in the storage order of another sequence, a view.

@@ -20,7 +20,6 @@ from lesionlens.base.geometry import Affine, Floats, centre_mm, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
@@ -69,20 +68,6 @@ class Registration:
         """Whether the alignment should be checked visually."""
         minimum = DOUBTFUL_ONE_STRIPPED if self.one_stripped else DOUBTFUL_BELOW
         return self.information < MIN_INFORMATION_NATS or self.peak_height < minimum
-
-
-def _from_arrays(arrays: Arrays) -> Registration:
-    return Registration(arrays["moved"], *arrays["figures"].tolist())
-
-
-def _to_arrays(registration: Registration) -> Arrays:
-    r = registration
-    figures = np.array((r.shift_mm, r.angle_deg, r.information, r.peak_height))
-    return {"moved": r.reference_to_sequence, "figures": figures}
-
-
-FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
-"""Cache format of a registration."""
 
 
 def itk_image(values: NDArray[np.floating], grid: Grid) -> sitk.Image:

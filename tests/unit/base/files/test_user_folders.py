@@ -21,7 +21,7 @@ def test_a_user_without_a_home_has_nothing_stored(monkeypatch, of):
     """A numeric user of a container: the command ended with "a defect in LesionLens"."""
     for name in ("data", "cache", "config"):
         monkeypatch.setattr(f"platformdirs.user_{name}_dir", of)
-    for folder in (user_folders.data(), user_folders.cache(), user_folders.settings()):
+    for folder in (user_folders.data(), user_folders.settings()):
         assert folder.is_absolute()
         assert not folder.exists()
         with pytest.raises(NotADirectoryError):

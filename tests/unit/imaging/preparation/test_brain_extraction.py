@@ -31,7 +31,7 @@ from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
 from lesionlens.network import folded_unet, shipped_weights
 
-UNCACHED = PrepareOptions(cache=False, sides=False)
+UNCACHED = PrepareOptions(sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
 
 
@@ -232,7 +232,7 @@ def test_a_stripped_brain_that_its_header_turns_by_half_is_no_head(tmp_path, tur
     signs = np.where(np.arange(3) == turned_about, 1.0, -1.0)
     affine = np.diag([*signs, 1.0]) @ image.affine
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "t1c.nii")
-    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    options = PrepareOptions(sides=False, edge_mm=2.0)
     prepared = prepare(open_study(tmp_path), RunContext(), options)
     volume_ml = prepared.working.volume_ml(prepared.brain)
     assert volume_ml == pytest.approx(np.count_nonzero(image.dataobj) / 1000, rel=0.01)

@@ -12,9 +12,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 
 FLAIR, T2 = MrSequence.FLAIR, MrSequence.T2
 GRID = Grid((96, 112, 96), np.diag([2.0, 2.0, 2.0, 1.0]))
-OPTIONS = PrepareOptions(
-    edge_mm=2.0, register=False, strip=False, sides=False, checks=False, cache=False
-)
+OPTIONS = PrepareOptions(edge_mm=2.0, register=False, strip=False, sides=False, checks=False)
 
 
 @pytest.mark.parametrize("margin", [None, 3])

@@ -14,7 +14,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
-OPTIONS = PrepareOptions(edge_mm=4.0, strip=False, sides=False, cache=False)
+OPTIONS = PrepareOptions(edge_mm=4.0, strip=False, sides=False)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
 GRID = Grid((48, 56, 48), np.diag([4.0, 4.0, 4.0, 1.0]))
-OPTIONS = PrepareOptions(
-    edge_mm=4.0, register=False, strip=False, sides=False, checks=False, cache=False
-)
+OPTIONS = PrepareOptions(edge_mm=4.0, register=False, strip=False, sides=False, checks=False)
 AXES = np.stack(np.meshgrid(*[np.linspace(-1.3, 1.3, n) for n in GRID.shape], indexing="ij"))
 BRAIN = (AXES**2).sum(axis=0) < 1
 

@@ -72,7 +72,7 @@ def test_the_report_of_a_study_names_lost_slices(make_study):
     image = nib.load(path)
     values = np.asarray(image.dataobj, np.float32)
     nib.save(nib.Nifti1Image(without(values, 2, values.shape[2] // 2, 2), image.affine), path)
-    options = PrepareOptions(cache=False, sides=False)
+    options = PrepareOptions(sides=False)
     found = prepare(open_study(folder), RunContext(), options)
     assert [n for n in found.notices if "2 blank slice(s)" in n and "T1c" in n]
     assert all(c.passed for c in found.quality if c.check in ("coverage", "signal"))

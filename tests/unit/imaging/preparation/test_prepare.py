@@ -134,9 +134,7 @@ def test_registered_at_once_they_lie_as_registered_one_by_one(make_study):
         "flair": Acquisition("LIP", (4, 4, 6), tilt_deg=8),
     }
     study = open_study(make_study(sequences=set(how), how=how))
-    one, both = (
-        prepare(study, RunContext(), replace(PLACED, threads=n, cache=False)) for n in (1, 2)
-    )
+    one, both = (prepare(study, RunContext(), replace(PLACED, threads=n)) for n in (1, 2))
     registered = [step.sequence for step in both.steps if step.step is StepName.REGISTER]
     assert registered == [T2, FLAIR]
     assert both.steps == one.steps

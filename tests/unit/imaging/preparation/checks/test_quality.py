@@ -79,7 +79,7 @@ def test_a_tumour_stripped_off_with_the_skull_fails_the_check_of_coverage(tmp_pa
             low, high = (np.percentile(np.argwhere(values)[:, 0], share) for share in (0, 20))
             values[int(low) : int(high), 100:140, 60:100] = 0
         nib.save(nib.Nifti1Image(values, image.affine), tmp_path / f"{name}.nii")
-    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    options = PrepareOptions(sides=False, edge_mm=2.0)
     checks = {q.check: q for q in prepare(open_study(tmp_path), SILENT, options).quality}
     assert not checks["coverage"].passed
     assert "T1c" in checks["coverage"].message
@@ -109,7 +109,7 @@ def test_a_tumour_cut_out_of_every_sequence_fails_the_check_of_coverage(tmp_path
         distance = np.linalg.norm(np.moveaxis(np.indices(values.shape), 0, -1) - centre, axis=-1)
         values[distance < radius_vox] = 0
         nib.save(nib.Nifti1Image(values, image.affine), tmp_path / f"{name}.nii")
-    options = PrepareOptions(sides=False, cache=False, edge_mm=2.0)
+    options = PrepareOptions(sides=False, edge_mm=2.0)
     checks = {q.check: q for q in prepare(open_study(tmp_path), SILENT, options).quality}
     assert not checks["coverage"].passed
     assert "in every sequence" in checks["coverage"].message

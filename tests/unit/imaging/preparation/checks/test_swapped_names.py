@@ -78,7 +78,7 @@ def test_preparing_a_study_with_swapped_names_says_so(make_study):
     folder = make_study()
     named = {T2: folder / "flair.nii.gz", FLAIR: folder / "t2.nii.gz"}
     study = open_study(folder, named=named)
-    options = PrepareOptions(edge_mm=4.0, strip=False, sides=False, cache=False)
+    options = PrepareOptions(edge_mm=4.0, strip=False, sides=False)
     found = prepare(study, RunContext(), options)
     (check,) = (q for q in found.quality if q.check == "names")
     assert not check.passed
