@@ -279,7 +279,7 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     (line,) = (out / "validation.jsonl").read_text().splitlines()
     row = json.loads(line)  # once, although the finished run was called again
     assert 0 <= row["patients_wt"] <= 1
-    assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
+    assert len(list((out / "cases").glob("*.npz"))) == len(NAMES)
     made = [prepare(c.study(), RunContext()) for c in learnt]
     scans = {d for one in made for by in (one.scans, one.intensities) for d in by.values()}
     assert set(info.trained_on) == scans
