@@ -10,7 +10,7 @@ _NAME = "crooked"
 def install_package(monkeypatch, folder, code, **points):
     """Write a package of one module and make it importable.
 
-    `points` are the entry points, an object of the module by group: `readers="mine = Reader"`.
+    `points` are the entry points, an object of the module by group: `engines="mine = Engine"`.
     """
     site = folder / "elsewhere"
     info = site / f"{_NAME}-0.7.dist-info"

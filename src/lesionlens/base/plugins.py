@@ -27,10 +27,8 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.files import user_folders
 
-READERS = "lesionlens.readers"
 ENGINES = "lesionlens.engines"
 EXPORTERS = "lesionlens.exporters"
-VIEWERS = "lesionlens.viewers"
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -84,11 +82,6 @@ def check_window() -> None:
 def names(group: str) -> tuple[str, ...]:
     """Return the names installed in a group, sorted."""
     return tuple(sorted({point.name for point in _points(group)}))
-
-
-def has_third_party(group: str) -> bool:
-    """Return whether another package has a plug-in in a group."""
-    return any(not _is_own_module(point.module) for point in _points(group))
 
 
 def load(group: str, name: str) -> Any:
@@ -256,7 +249,7 @@ def _is_own_module(module: str) -> bool:
 def package_of(plugin: object) -> str:
     """Return the distribution of a plug-in, or its top-level module."""
     top = _module(plugin).partition(".")[0]
-    for group in (READERS, ENGINES, EXPORTERS, VIEWERS):
+    for group in (ENGINES, EXPORTERS):
         for point in _points(group):
             if point.dist is not None and point.module.partition(".")[0] == top:
                 return _distribution(point)

@@ -24,7 +24,7 @@ _EXTRAS = {
 }
 _UNLOADABLE = (ImportError, OSError)
 """Errors of a package that is missing, or whose libraries cannot be loaded."""
-_GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
+_GROUPS = (plugins.ENGINES, plugins.EXPORTERS)
 
 
 def doctor(json: options.Json = False) -> CommandOutput:

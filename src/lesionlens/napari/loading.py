@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.run_context import SILENT, RunContext
@@ -37,11 +36,11 @@ def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     Returns
     -------
     tuple of Path
-        Empty unless every path looks like a scan by name and header, or a plug-in reads them.
+        Empty unless every path looks like a scan by name and header.
     """
     candidates = tuple(Path(path) for path in paths)
     if not all(map(_looks_like_scan, candidates)):
-        return candidates if read_by_plugin(candidates) else ()
+        return ()
     if len(candidates) == 1 and _is_part_of_series(candidates[0]):
         return (candidates[0].parent,)
     return candidates
@@ -177,16 +176,6 @@ def smallest_dtype(data: Any) -> Any:
 def _looks_like_scan(path: Path) -> bool:
     """Whether a file, or one of the first files below a folder, is NIfTI or DICOM."""
     return any(map(_is_scan, islice(_files(path), NAMES_LOOKED_AT) if path.is_dir() else [path]))
-
-
-def read_by_plugin(paths: Sequence[Path]) -> bool:
-    """Return whether the surest reader of existing files and folders is a third party's."""
-    if not plugins.has_third_party(plugins.READERS) or not all(path.exists() for path in paths):
-        return False
-    from lesionlens.imaging.reading.third_party_readers import select_reader
-
-    reader, _ = select_reader(paths)
-    return reader is not None and not plugins.is_builtin(reader)
 
 
 def _is_part_of_series(path: Path) -> bool:

@@ -21,7 +21,7 @@ from lesionlens.base.process import interrupts
 from lesionlens.base.process.streams import write_line
 from lesionlens.base.process.worker_processes import unblock_interrupts
 from lesionlens.base.text import encodable
-from lesionlens.napari.loading import read_by_plugin, study_paths
+from lesionlens.napari.loading import study_paths
 
 _INTERVAL_S = 0.1
 _WINDOW = (1500, 950)
@@ -84,8 +84,7 @@ def _check_study() -> None:
     Raises
     ------
     UnusableInputError
-        There is no NIfTI or DICOM file at the path, which is the last argument, and no plug-in
-        reads it.
+        There is no NIfTI or DICOM file at the path, which is the last argument.
     """
     if len(sys.argv) < 2:
         return
@@ -102,9 +101,7 @@ def _check_study() -> None:
             else "Choose the folder that holds the scans",
         )
     chosen = paths[0]
-    if chosen.is_file() and read_by_plugin(paths):
-        _accept_files_like(chosen)
-    elif chosen.is_file() and not is_nifti_name(chosen.name):
+    if chosen.is_file() and not is_nifti_name(chosen.name):
         chosen = chosen.parent
     sys.argv[-1] = str(chosen)
 
@@ -151,19 +148,6 @@ def _paint(path: Path, picture: Path) -> None:
     wait(_SETTLE_S)
     viewer.screenshot(str(picture), canvas_only=False, flash=False)
     viewer.close()
-
-
-def _accept_files_like(path: Path) -> None:
-    """Let napari offer files of this type to LesionLens, in this process: its manifest cannot."""
-    from npe2 import PluginManager
-
-    plugins = PluginManager.instance()
-    plugins.discover()
-    manifest = plugins.get_manifest("lesionlens")
-    for reader in manifest.contributions.readers or ():
-        reader.filename_patterns.append(f"*{path.suffix}")
-    plugins.unregister("lesionlens")
-    plugins.register(manifest)
 
 
 def keep_no_sources() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -343,21 +344,16 @@ class Result:
         save(self.analysis, folder)
         return folder
 
-    def show(self, viewer: str = "napari") -> Any:
-        """Open the result in napari, or in the named viewer of another package.
+    def show(self) -> Any:
+        """Open the result in napari.
 
         Raises
         ------
         MissingPluginError, ResourceError
-            The viewer is not installed; there is no display for napari.
-        PluginError
-            A third-party viewer fails.
+            napari is not installed; there is no display.
         """
-        if viewer == "napari":
-            plugins.check_window()
-        open_viewer = plugins.load(plugins.VIEWERS, viewer)
-        with plugins.plugin_errors(open_viewer, f"viewer {viewer!r}", "when it opened a result"):
-            return open_viewer(self)
+        plugins.check_window()
+        return import_module("lesionlens.napari.dock").show(self)
 
 
 def _local_prompts() -> SupportsPrompts:

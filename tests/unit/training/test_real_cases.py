@@ -352,7 +352,7 @@ def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     source = cases.source(stage, data, 3, 0)
     windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
     assert 6 < sum(windows) < 18
-    assert len(list((out / "drawn").glob("*/*/*.kept"))) == 2 + 4
+    assert len(list((out / "drawn").glob("*/*/*.npz"))) == 2 + 4
     resumed = cases.source(stage, data, 3, 23)
     assert torch.equal(
         resumed.batch(1).channels, cases.source(stage, data, 3, 23).batch(1).channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
 from lesionlens.base import notebook
+from lesionlens.base.arguments import member_of
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, Floats, bounding_box
 from lesionlens.base.grid import Grid
@@ -116,6 +119,46 @@ class Study:
     """Name of a NIfTI study that was selected of several in `root`, such as sub-01/ses-2."""
     has_report: bool = False
     """Whether a LesionLens report on it is among its files."""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[MrSequence | SequenceKey, tuple[ArrayLike, ArrayLike]],
+        name: str = "study",
+    ) -> Study:
+        """Make a study of arrays in memory; they are copied.
+
+        Parameters
+        ----------
+        arrays : mapping of MrSequence to (voxels, affine)
+            (I, J, K) real numbers, in scanner units and with or without skull, and the (4, 4) map
+            of their voxel index to the patient's RAS+, mm.
+        name : str
+            For display.
+
+        Raises
+        ------
+        UnusableInputError, GeometryError
+            Other keys or shapes, numbers that are not real, or an impossible affine.
+        """
+        given = {member_of(MrSequence, key, "a sequence"): pair for key, pair in arrays.items()}
+        series: dict[MrSequence, Series] = {}
+        for sequence in (s for s in MrSequence if s in given):
+            voxels, affine = given[sequence]
+            values = np.asarray(voxels)
+            if values.ndim != 3 or values.dtype.kind not in "buif":
+                raise UnusableInputError(
+                    f"The voxels of {sequence.display_name} are {values.dtype} of {values.shape}.",
+                    hint="Pass an array of real numbers with three axes.",
+                )
+            i, j, k = values.shape
+            stored = values.astype(np.float32)
+            evidence = f"{sequence.value}, named by the user"
+            series[sequence] = Series(
+                sequence, evidence, 1.0, Grid((i, j, k), np.asarray(affine, np.float64)), (),
+                stored.copy, sequence.value, named_by_user=True,
+            )  # fmt: skip
+        return cls(name, StudyKind.NIFTI, series, Path(os.devnull))
 
     @property
     def all_series(self) -> tuple[Series, ...]:

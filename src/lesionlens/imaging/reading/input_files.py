@@ -53,11 +53,16 @@ def inputs_of(study: Study) -> InputFiles:
     series = {
         sequence: digest_of_series(chosen, digest) for sequence, chosen in study.series.items()
     }
-    return InputFiles(tuple((name, digest(path)) for name, path in _files_of(study)), series)
+    files = [(name, digest(path)) for name, path in _files_of(study)]
+    files += [(s.description, series[key]) for key, s in study.series.items() if not s.files]
+    return InputFiles(tuple(files), series)
 
 
 def digest_of_series(series: Series, digest: Callable[[Path], str] = sha256_of) -> str:
-    """Return the joint digest of a series' files, independent of their names."""
+    """Return the joint digest of a series' files, independent of their names, or of its array."""
+    if not series.files:
+        content = series.load().tobytes() + series.grid.affine.tobytes()
+        return hashlib.sha256(content).hexdigest()
     return joint_sha256(digest(path) for path in {file.path for file in series.files})
 
 

@@ -7,10 +7,11 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
+
+import numpy as np
 
 from lesionlens.base.arguments import member_of, path_of
 from lesionlens.base.errors import UnusableInputError, unreadable
@@ -19,7 +20,6 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
-from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
 REPORTED = (
     "The study contains a LesionLens report. A new analysis does not include its decisions: to "
@@ -52,9 +52,7 @@ class ReadOptions:
 
 
 class StudyReader(Protocol):
-    """Reads one type of study; registered in the entry-point group `lesionlens.readers`."""
-
-    name: str
+    """Reads one type of study."""
 
     def claims(self, path: Path) -> float:
         """Return the certainty of 0 to 1, from headers alone, that it can read `path`."""
@@ -115,19 +113,28 @@ def open_study(
         member_of(MrSequence, key, "a sequence"): _series_name(value)
         for key, value in (named or {}).items()
     }
-    reader, notices = select_reader(paths)
+    reader = _reader_of(paths)
     if reader is None:
         raise UnusableInputError(
-            found=". ".join((_describe_content(*paths), *notices)),
+            found=_describe_content(*paths),
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
     options = ReadOptions(study_uid, context, paths if len(paths) > 1 else (), same_patient)
-    study = read_with(
-        reader, partial(reader.read, root, requested, options), requested, options.study_uid
-    )
+    study = reader.read(root, requested, options)
     context.progress("open", 1.0)
-    return replace(study, notices=(*study.notices, *notices)) if notices else study
+    return study
+
+
+def _reader_of(paths: Sequence[Path]) -> StudyReader | None:
+    """Return the reader with the highest certainty for all these paths, or None."""
+    from lesionlens.imaging.reading.dicom.reader import DicomReader
+    from lesionlens.imaging.reading.nifti.reader import NiftiReader
+
+    readers: tuple[StudyReader, ...] = (DicomReader(), NiftiReader())
+    certainties = [min(map(reader.claims, paths)) for reader in readers]
+    surest = int(np.argmax(certainties))
+    return readers[surest] if certainties[surest] > 0 else None
 
 
 def _series_name(value: str | Path) -> str:

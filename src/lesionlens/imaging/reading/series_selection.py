@@ -21,7 +21,7 @@ def name_for_reader(series: Series, study: Study) -> str:
     """
     uids = [other.uid for other in study.all_series]
     own_uid = series.uid if uids.count(series.uid) == 1 else None
-    return own_uid or str(series.files[0].path)
+    return own_uid or (str(series.files[0].path) if series.files else series.description)
 
 
 def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:

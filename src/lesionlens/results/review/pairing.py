@@ -126,7 +126,7 @@ def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path
     chosen_by_user = row is None or row.detected_by.endswith("named by the user")
 
     def fits(series: Series) -> bool:
-        if digest(series.files[0].path) not in digests:
+        if series.files and digest(series.files[0].path) not in digests:
             return False
         if joint is not None:
             return digest_of_series(series, digest) == joint

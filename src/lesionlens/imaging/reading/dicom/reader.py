@@ -50,8 +50,6 @@ class _OutsideStudy:
 class DicomReader:
     """Reads a folder of DICOM files, nested at any depth, with several series mixed."""
 
-    name = "dicom"
-
     def claims(self, path: Path) -> float:
         """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
         if path.is_file():

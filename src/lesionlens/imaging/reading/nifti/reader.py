@@ -31,8 +31,6 @@ _OTHER_FORMATS = frozenset({".img", ".mha", ".mhd", ".mgz", ".mgh", ".nrrd", ".n
 class NiftiReader:
     """Reads a folder of NIfTI files, a BIDS session or one NIfTI file."""
 
-    name = "nifti"
-
     def claims(self, path: Path) -> float:
         """Return 1 for a NIfTI file, 0.9 for a folder with one at any depth."""
         if path.is_file():
