@@ -28,7 +28,6 @@ from lesionlens.base.process.streams import discard_output, write_line
 from lesionlens.cli import (
     analyze,
     batch,
-    bench,
     checks,
     doctor,
     evaluate,
@@ -365,7 +364,6 @@ def _add(
 for _command, _example in (
     (analyze.analyze, "analyze sample_data/study --out out/demo"),
     (batch.batch, "batch sample_data --out out/batch"),
-    (bench.bench, "bench --repeat 3"),
     (doctor.doctor, "doctor"),
     (evaluate.evaluate, "evaluate out/demo sample_data/study_reference"),
     (export.export, "export out/demo sample_data/study --out out/reviewed"),

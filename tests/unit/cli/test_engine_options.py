@@ -37,6 +37,6 @@ def test_every_command_that_analyses_has_the_same_options(command):
     assert {one.name for one in fields(EngineOptions)} <= options_of(*command)
 
 
-@pytest.mark.parametrize("command", ["bench", "finetune", "train"])
+@pytest.mark.parametrize("command", ["finetune", "train"])
 def test_every_command_that_computes_takes_device_precision_and_threads(command):
     assert {"device", "precision", "threads"} <= options_of(command)
