@@ -387,12 +387,11 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., CommandOutput], str], ..
         ),
     ),
     "worklist": (
-        "Worklists: list studies, analyse them in advance, compare readers.",
+        "Worklists: list studies, and analyse them in advance.",
         (
             (worklist.scan, "worklist scan sample_data --list out/list"),
             (worklist.show, 'worklist show out/list --filter "new flair"'),
             (worklist.ahead, "worklist ahead out/list"),
-            (worklist.compare, "worklist compare out/list"),
         ),
     ),
     "reader-study": (

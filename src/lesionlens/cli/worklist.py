@@ -1,4 +1,4 @@
-"""`lesionlens worklist scan|show|ahead|compare`: worklists and the progress of readers."""
+"""`lesionlens worklist scan|show|ahead`: worklists and the progress of readers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lesionlens.site.pacs.peer import LIMIT, StudyQuery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lesionlens.site.database.records import Read, StudyEntry, WorklistRow
+    from lesionlens.site.database.records import StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
 Reader = Annotated[str, typer.Option(help="Reader's name, as in the preferences of the plugin.")]
@@ -222,36 +222,3 @@ def _until_end_of_input() -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
     STOP.set()
-
-
-def compare(folder: List, json: options.Json = False) -> CommandOutput:
-    """Compare all pairs of readers: verdicts by candidate, marks by position (10 mm)."""
-    from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.rows import comparisons
-
-    with existing_worklist_database(folder, reading=True) as database:
-        agreements = comparisons(database)
-    if json:
-        rows = [
-            {
-                "study": agreement.study,
-                "readers": [agreement.first.key.reader, agreement.second.key.reader],
-                "signed": [agreement.first.signed, agreement.second.signed],
-                "agreed": agreement.n_agreed,
-                "differing": list(agreement.differences),
-            }
-            for agreement in agreements
-        ]
-        return CommandOutput.of_json(rows)
-    lines = []
-    for agreement in agreements:
-        names = " and ".join(map(_reader_of, (agreement.first, agreement.second)))
-        lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.n_agreed}")
-        lines += [f"  {plain(difference)}" for difference in agreement.differences]
-    return CommandOutput((*lines, counted(len(agreements), "comparison")))
-
-
-def _reader_of(read: Read) -> str:
-    """Return the reader's name, and whether the study is not signed: it may not be read yet."""
-    name = plain(read.key.reader or "unnamed")
-    return name if read.signed is not None else f"{name} (not signed)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 from tests.helpers.stored_decisions import decide
 
-from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState
-from lesionlens.cli import console, reader_study, worklist
+from lesionlens.cli import reader_study, worklist
 from lesionlens.cli.console import StopRequest
 from lesionlens.cli.main import _print
-from lesionlens.site.database import add_studies, worklist_database
+from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import FoundStudy
@@ -76,26 +75,6 @@ def test_a_list_of_a_folder_names_what_is_not_in_it(make_study, tmp_path):
     table.write_text("study,colour\nstudies/a,blue\n")
     (note,) = worklist.scan(str(table), tmp_path / "other").notes
     assert "colour" in note
-
-
-def test_a_scan_that_is_stopped_once_the_list_has_changed_does_not_deny_it(
-    make_study, tmp_path, monkeypatch
-):
-    """Its list held the studies, but it ended with "nothing was changed"."""
-    make_study(name="studies/a", sequences={"flair"})
-    stop, extend = StopRequest(), add_studies.extend
-
-    def stopped(*arguments):
-        stop._on_signal(signal.SIGTERM, None)
-        return extend(*arguments)
-
-    monkeypatch.setattr(worklist, "STOP", stop)
-    monkeypatch.setattr(console, "STOP", stop)
-    monkeypatch.setattr(add_studies, "extend", stopped)
-    with pytest.raises(CancelledError, match="stop during reading the studies"):
-        worklist.scan(str(tmp_path / "studies"), tmp_path / "list")
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        assert [entry.name for entry in database.entries()] == ["a"]
 
 
 def test_a_file_in_the_place_of_a_list_is_refused_before_an_archive_is_searched(tmp_path):
@@ -157,16 +136,3 @@ def test_a_list_without_a_protocol_has_tables_but_no_plan(folder, tmp_path):
     lines = Path(reads).read_text("utf-8").splitlines()
     assert {row["reader"] for row in csv.DictReader(lines)} == {"", "A"}
     assert Path(marks).is_file()
-
-
-def test_readers_are_compared_in_words_and_as_json(folder):
-    assert worklist.compare(folder).output == (
-        "[a]: A (not signed) and unnamed (not signed) agree on 1",
-        "  candidate …222222: accepted, rejected",
-        "1 comparison",
-    )
-    (row,) = json.loads(worklist.compare(folder, json=True).output[0])
-    assert (row["readers"], row["agreed"]) == (["A", ""], 1)
-    with closing(open_worklist_database(folder)) as database:
-        ReadSession(database, ReadKey("[a]", "A")).sign("nothing further seen")
-    assert worklist.compare(folder).output[0] == "[a]: A and unnamed (not signed) agree on 1"

@@ -86,7 +86,7 @@ def is_drawn_elsewhere(analysis: Analysis, reader: str | None) -> bool:
 
 def free_path(analysis: Analysis, reader: str | None = None) -> Path:
     """Return the path of a new draft, which replaces no other."""
-    path = _draft_paths(analysis, reader)[0]
+    path = _draft_path(analysis, reader)
     numbered = (path.with_suffix(f".{number}.npz") for number in itertools.count(1))
     return next(free for free in itertools.chain([path], numbered) if not free.exists())
 
@@ -185,11 +185,10 @@ def assign_draft(analysis: Analysis, reader: str) -> None:
 
 def _drafts_of(analysis: Analysis, reader: str | None) -> list[Path]:
     """Return the paths that a reader's drafts have or may have."""
-    paths = _draft_paths(analysis, reader)
-    return [*paths, *paths[0].parent.glob(f"{paths[0].stem}.*.npz")]
+    path = _draft_path(analysis, reader)
+    return [path, *path.parent.glob(f"{path.stem}.*.npz")]
 
 
-def _draft_paths(analysis: Analysis, reader: str | None) -> list[Path]:
-    """Return the path of a draft, then those under earlier keys."""
-    keys = store.analysis_keys(analysis.run, reader)
-    return [store.sessions_folder() / f"{key}.draft.npz" for key in keys]
+def _draft_path(analysis: Analysis, reader: str | None) -> Path:
+    key = store.analysis_key(analysis.run, reader)
+    return store.sessions_folder() / f"{key}.draft.npz"

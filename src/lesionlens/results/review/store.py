@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +144,8 @@ def analysis_key(run: RunInfo, reader: str | None = None) -> str:
 
     Two readers on one machine do not see each other's drafts. Names of files do not count.
     """
-    return _key(run, reader, sorted(sha256 for _, sha256 in run.inputs))
-
-
-def analysis_keys(run: RunInfo, reader: str | None = None) -> tuple[str, ...]:
-    """Return `analysis_key`, then the key that was used while the order of names counted."""
-    by_name = _key(run, reader, [sha256 for _, sha256 in sorted(run.inputs)])
-    return tuple(dict.fromkeys((analysis_key(run, reader), by_name)))
-
-
-def _key(run: RunInfo, reader: str | None, digests: Sequence[str]) -> str:
     digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
-    for sha256 in digests:
+    for sha256 in sorted(sha256 for _, sha256 in run.inputs):
         digest.update(sha256.encode())
     engine = run.engine
     digest.update(f"{engine.name} {engine.version} {engine.weights_sha256}".encode())
@@ -163,27 +153,8 @@ def _key(run: RunInfo, reader: str | None, digests: Sequence[str]) -> str:
 
 
 def sessions_folder() -> Path:
-    """Return the user's folder of drafts, and of reviews autosaved by earlier releases."""
+    """Return the user's folder of drafts."""
     return user_folders.data() / "reviews"
-
-
-def autosaved(run: RunInfo, reader: str | None) -> Review:
-    """Return a reader's decisions autosaved by an earlier release; empty if none."""
-    own_paths, shared_paths = (
-        [sessions_folder() / f"{key}.json" for key in analysis_keys(run, owner)]
-        for owner in (reader, None)
-    )
-    # The first release kept all readers in one file.
-    paths = [*own_paths, *shared_paths]
-    path = next((path for path in paths if path.exists()), paths[0])
-    try:
-        review = _read(path, path.with_suffix(""))
-    except ReadError as error:
-        logger.warning("The autosaved review is not used: %s", error.found)
-        return Review()
-    if path not in own_paths and {e.reader for e in review.events} != {reader}:
-        return Review()
-    return review
 
 
 def _unwritable(path: Path, error: OSError) -> ResourceError:

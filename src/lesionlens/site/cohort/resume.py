@@ -12,7 +12,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.databases import database_errors, locks_files, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
-from lesionlens.site.cohort.work import CONFIGS, without_file_options
+from lesionlens.site.cohort.work import without_file_options
 from lesionlens.site.database.descriptions import (
     Description,
     refresh_entry,
@@ -36,7 +36,7 @@ RESULT = ("findings.json", "findings.csv", "run.json")
 _INPUTS_NOTE = "inputs: "
 """Prefix of the notes with a digest of the files that each result was made of."""
 _ANALYSIS_NOTE = "analysis: "
-"""Prefix of the notes with the analysis of each result; lists of earlier releases have none."""
+"""Prefix of the notes with the analysis of each result."""
 
 
 def current(database: WorklistDatabase, job: StudyJob, *, is_new: bool = False) -> StudyJob:
@@ -58,34 +58,17 @@ def complete(
     if outcome is None or outcome.status is not Status.ANALYSED:
         return None
     made_by = without_file_options(outcome.engine) if any_files else outcome.engine
-    is_same = made_by in (engine, engine.partition(f" {CONFIGS}")[0])
-    if not is_same or not all((job.out / name).is_file() for name in RESULT):
+    if made_by != engine or not all((job.out / name).is_file() for name in RESULT):
         return None
     if inputs_digest(job.out) is None or is_replaced(database, job):
         return None
-    if not _is_of_recorded_analysis(database, job, engine):
+    if database.read_note(f"{_ANALYSIS_NOTE}{job.name}") != analysis_key(job.out):
         return None
     return with_counts(outcome, job.out)
 
 
-def _is_of_recorded_analysis(database: WorklistDatabase, job: StudyJob, engine: str) -> bool:
-    """Return whether a result was written by the analysis that the list recorded.
-
-    A list of an earlier release recorded only the engine.
-    """
-    key = analysis_key(job.out)
-    recorded = database.read_note(f"{_ANALYSIS_NOTE}{job.name}")
-    if recorded is not None or key is None:
-        return bool(recorded == key)
-    return f"{engine} ".startswith(f"{key.partition(' ')[2]} ")
-
-
 def is_replaced(database: WorklistDatabase, job: StudyJob) -> bool:
-    """Return whether the result of a study was replaced by one of other files.
-
-    A list of an earlier release has no record of the files of a result: if the study's files are
-    those that were analysed, their contents are compared.
-    """
+    """Return whether the result of a study was replaced by one of other files."""
     digest = inputs_digest(job.out)
     if digest is None:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.resume import complete, current, locked_folder, store_outcome
-from lesionlens.site.cohort.studies import SHARD_PREFIX, WHOLE, Shard, StudyJob, find_jobs, listed
+from lesionlens.site.cohort.studies import WHOLE, Shard, StudyJob, find_jobs, listed
 from lesionlens.site.cohort.table import check_names
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.add_studies import extend_in_place
@@ -43,7 +43,7 @@ class Cohort:
     dataset: Path | None = None
     """BIDS derivatives dataset that contains `out`."""
     shard: Shard = WHOLE
-    """Shard of the studies; a resumed run of all studies adopts the shards' outcomes."""
+    """Shard of the studies; several may run at a time."""
     workers: int = 1
     """Number of processes; 1 runs in this process."""
     scheduler: str | None = None
@@ -93,11 +93,13 @@ def run_cohort(cohort: Cohort, choice: CohortChoice, *, context: RunContext = SI
     needs_identity = cohort.scheduler is None or cohort.resume
     engine = identity(choice) if needs_identity else ""
     outcomes: dict[str, StudyOutcome] = {}
-    with _database_of(cohort) as database:
+    with ExitStack() as stack:
+        stack.enter_context(locked_folder(cohort.out, beside_shards=cohort.shard.count > 1))
+        database = stack.enter_context(closing(open_worklist_database(cohort.out, readers=False)))
         jobs = tuple(current(database, j, is_new=_is_elsewhere(database, j)) for j in jobs)
         extend_in_place(database, [entry for entry in map(listed, jobs) if entry is not None])
         if cohort.resume:
-            outcomes |= _complete(cohort, database, jobs, engine)
+            outcomes |= _complete(database, jobs, engine)
         kept, start = len(outcomes), time.monotonic()
         pending = {job.name: job for job in jobs if job.name not in outcomes}
         for outcome in _outcomes(tuple(pending.values()), cohort, choice, context):
@@ -118,41 +120,19 @@ def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
     return entry is None or entry.place != str(resolved(job.study))
 
 
-@contextmanager
-def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
-    """Open and lock the database of a cohort or its shard."""
-    records = cohort.shard.records(cohort.out)
-    with ExitStack() as stack:
-        if records != cohort.out:
-            stack.enter_context(locked_folder(cohort.out, beside_shards=True))
-        stack.enter_context(locked_folder(records))
-        yield stack.enter_context(closing(open_worklist_database(records, readers=False)))
-
-
 def _complete(
-    cohort: Cohort, database: WorklistDatabase, jobs: Sequence[StudyJob], engine: str
+    database: WorklistDatabase, jobs: Sequence[StudyJob], engine: str
 ) -> dict[str, StudyOutcome]:
-    """Return the studies that need not be analysed again; adopts outcomes of shards."""
-    with ExitStack() as stack:
-        databases = [database]
-        if cohort.shard.count == 1:
-            shards = sorted(cohort.out.glob(f"{SHARD_PREFIX}*-of-*"))
-            databases += [
-                stack.enter_context(closing(open_worklist_database(shard, readers=False)))
-                for shard in shards
-            ]
-        completed: dict[str, StudyOutcome] = {}
-        for job in jobs:
-            outcomes = (
-                complete(source, job, engine)
-                for source in databases
-                if not _is_elsewhere(source, job) or holds_inputs_of(job.study, job.out)
-            )
-            outcome = next(filter(None, outcomes), None)
-            if outcome is not None:
-                store_outcome(database, job, outcome)
-                completed[job.name] = outcome
-        return completed
+    """Return the studies that need not be analysed again."""
+    completed: dict[str, StudyOutcome] = {}
+    for job in jobs:
+        if _is_elsewhere(database, job) and not holds_inputs_of(job.study, job.out):
+            continue
+        outcome = complete(database, job, engine)
+        if outcome is not None:
+            store_outcome(database, job, outcome)
+            completed[job.name] = outcome
+    return completed
 
 
 def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining: int) -> str:

@@ -77,12 +77,7 @@ class Shard:
         """Return every `count`-th job, which distributes similar neighbours."""
         return tuple(jobs[self.number - 1 :: self.count])
 
-    def records(self, out: Path) -> Path:
-        """Return the database folder of this shard, or of all studies."""
-        return out if self.count == 1 else out / f"{SHARD_PREFIX}{self.number}-of-{self.count}"
 
-
-SHARD_PREFIX = ".shard-"
 WHOLE = Shard()
 
 

@@ -39,8 +39,6 @@ and a batch skip results of each other."""
 NOT_COMPARED_ENGINE = frozenset({"device", "engine", "weights", "bundle", "threads"})
 """Fields of an engine choice that change no result, or that name, version and weights of the loaded
 engine, or the configuration of its bundle, represent."""
-CONFIGS = "configs="
-"""Begins the last part of the identifier of a bundle; earlier releases wrote none."""
 _OPTION_LABELS = {
     "hidden": "hide",
     "sentence_template": "sentence",
@@ -85,7 +83,7 @@ def _configs(choice: CohortChoice) -> tuple[str, ...]:
     if bundle is None:
         return ()
     files = (file for file in (bundle / "configs").glob("*") if file.is_file())
-    return (f"{CONFIGS}{joint_sha256(map(sha256_of, files))[:12]}",)
+    return (f"configs={joint_sha256(map(sha256_of, files))[:12]}",)
 
 
 def without_file_options(identifier: str) -> str:

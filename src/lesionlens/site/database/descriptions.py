@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -144,8 +143,6 @@ def refresh_entry(
         images = patient_and_date_of(study)
         contents = "" if images.patient else joint_sha256(inputs_of(study).series.values())
     except (LesionLensError, OSError) as error:
-        if was_described and previous is None:
-            return entry
         cause = error if isinstance(error, OSError) else error.__cause__
         read_files = "" if is_refusal(cause) else files  # tried again: the files need not change
         unread = previous or Description(files, listed, _UNKNOWN)
@@ -156,11 +153,6 @@ def refresh_entry(
         as_listed = replace(entry, patient=listed.patient, date=listed.date)
         description, updated = _described(database, as_listed, study, images, contents)
         description = replace(description, files=files)
-        if was_described and previous is None:
-            patient, date = (
-                "" if a == b else a for a, b in zip(listed, description.images, strict=True)
-            )
-            description = replace(description, listed=PatientAndDate(patient, date))
     outcome = database.outcome(entry.name, files)
     if outcome is not None and outcome.status is Status.FAILED:
         updated = with_warning(updated, outcome.message)
@@ -281,7 +273,7 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures; unchanged without a result."""
     try:
         fields = read_json(result / RESULT)
-        rows = [row for row in fields["candidates"] if not _is_added(row)]
+        rows = [row for row in fields["candidates"] if row.get("source") != Source.READER]
         scores = [float(row["score"]) for row in rows if row["score"] is not None]
         failed = [check["message"] for check in fields["quality"] if not check["passed"]]
     except FileNotFoundError:
@@ -301,12 +293,6 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         warnings=(*dict.fromkeys(study_warnings), *analysis_warnings),
         analysis_warnings=analysis_warnings,
     )
-
-
-def _is_added(row: Mapping[str, Any]) -> bool:
-    """Return whether a reader added a candidate; earlier releases gave those alone no score."""
-    unstated = Source.NETWORK if row["score"] is not None else Source.READER
-    return bool(row.get("source", unstated) == Source.READER)
 
 
 def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:

@@ -30,10 +30,8 @@ from lesionlens.site.database.worklist_database import WorklistDatabase, existin
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched, is_to_fetch
 
-CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
-"""Keys of notes: the study being read, the one being analysed, the source of studies of which
-`_ARCHIVES` names none.
-"""
+CURSOR, UNDER_WAY = "cursor", "under way"
+"""Keys of notes: the study being read, and the one being analysed."""
 _ARCHIVES = "archives"
 """Key of the note with the settings of each archive by its address, and the address by study."""
 _WAIT_S = 0.5
@@ -231,11 +229,10 @@ def record_archive(database: WorklistDatabase, names: Iterable[str], archive: Se
 
 
 def _archive_of(database: WorklistDatabase, name: str) -> Server | None:
-    """Return the archive of a study; in a list of an earlier release, the one scanned last."""
+    """Return the archive of a study; None if it is from none."""
     stored = database.read_note(_ARCHIVES) or {"addresses": {}}
     address = stored["addresses"].get(name)
-    note = database.read_note(ARCHIVE) if address is None else stored["settings"][address]
-    return None if note is None else Server(**note)
+    return None if address is None else Server(**stored["settings"][address])
 
 
 def lower_priority() -> None:

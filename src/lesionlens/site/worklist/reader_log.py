@@ -1,8 +1,7 @@
 """The user's own log of reads that belong to no worklist.
 
 A reader's decisions on an analysis are shown again wherever it is opened: this log records the
-folder that stored them last. Earlier releases used one file per analysis and reader, which is read
-if no log has any decisions.
+folder that stored them last.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -169,23 +168,21 @@ def save_conflicting(
 
 def _reviews_by_recency(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     """Return a reader's decisions in the logs, most recent first."""
-    names = store.analysis_keys(run)
+    name = store.analysis_key(run)
     logs, folders = [], [folder]
     if not key.session:
         with _damaged_log_skipped():
-            folders = [*_last_folders(names, key.reader), folder]
+            folders = [*_last_folders(name, key.reader), folder]
     for path in dict.fromkeys(map(Path.resolve, folders)):
         with _damaged_log_skipped():
-            logs.append(_reviews_in(path, names))
-    reviews = [
+            logs.append(_reviews_in(path, name))
+    return [
         review
         for log in logs
         for logged_key, key_reviews in reversed(log)
         if _shares_decisions(logged_key, key)
         for review in key_reviews[::-1]
     ]
-    owner = store.owner_of(key.reader or None, key.session, key.arm.value)
-    return [*reviews, store.autosaved(run, owner)]
 
 
 @contextmanager
@@ -210,12 +207,10 @@ def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) ->
     folder : Path
         Folder that contains the result; it may be a list's.
     """
-    reader_names = tuple(readers)
-    names: Container[str] = {reader or "" for reader in reader_names}
-    keys = store.analysis_keys(run)
-    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, keys))
-    last_reviews = [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
-    return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
+    names: Container[str] = {reader or "" for reader in readers}
+    key = store.analysis_key(run)
+    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, key))
+    return [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
 
 
 def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
@@ -225,37 +220,32 @@ def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> t
     for path in (folder, own_folder()):
         if is_worklist_folder(path):
             with closing(open_worklist_database(path, reading=True)) as database:
-                keys = chain.from_iterable(map(database.reviews, store.analysis_keys(run)))
+                keys = database.reviews(store.analysis_key(run))
                 reader_keys = [key for key in keys if key.reader in names and not key.session]
-                reads = map(database.read, dict.fromkeys(reader_keys))
+                reads = map(database.read, reader_keys)
                 marks += chain.from_iterable(read.marks for read in reads)
     return tuple(marks)
 
 
-def _last_folders(analyses: Iterable[str], reader: str) -> tuple[Path, ...]:
+def _last_folders(analysis: str, reader: str) -> tuple[Path, ...]:
     log_folder = own_folder()
     if not is_worklist_folder(log_folder):
         return ()
     with closing(open_worklist_database(log_folder)) as database:
-        paths = [database.read_note(_note_key(analysis, reader)) for analysis in analyses]
-    return tuple(Path(path) for path in paths if isinstance(path, str))
+        path = database.read_note(_note_key(analysis, reader))
+    return (Path(path),) if isinstance(path, str) else ()
 
 
 def _note_key(analysis: str, reader: str) -> str:
     return f"kept last: {analysis} {reader}"
 
 
-def _reviews_in(folder: Path, analyses: Sequence[str]) -> list[tuple[ReadKey, tuple[Review, ...]]]:
-    """Return the reviews of each read, most recent last, under the first key that it has."""
+def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review, ...]]]:
+    """Return the reviews of each read, most recent last."""
     if not is_worklist_folder(folder):
         return []
-    reviews: dict[ReadKey, tuple[Review, ...]] = {}
     with closing(open_worklist_database(folder, reading=True)) as database:
-        for analysis in reversed(analyses):
-            for key, key_reviews in database.reviews(analysis).items():
-                reviews.pop(key, None)
-                reviews[key] = key_reviews
-    return list(reviews.items())
+        return list(database.reviews(analysis).items())
 
 
 def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:

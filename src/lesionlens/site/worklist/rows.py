@@ -1,21 +1,14 @@
-"""The worklist as one reader sees it, and the comparison of two readers."""
+"""The worklist as one reader sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
 
-import numpy as np
-
-from lesionlens.site.database.reads import state_of, verdict_of
-from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
+from lesionlens.site.database.reads import state_of
+from lesionlens.site.database.records import Read, ReadKey, StudyEntry, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
 from lesionlens.site.worklist.protocol import ReadingProtocol, assignments, check_unchanged
-
-SAME_POSITION_MM = 10.0
-"""Maximum distance of two readers' marks for the same position."""
 
 
 def rows_of(
@@ -135,69 +128,3 @@ def _searchable_text(row: WorklistRow) -> str:
         *entry.warnings,
     )  # fmt: skip
     return "\n".join(values).casefold()
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderComparison:
-    """Two readers' reads of one study."""
-
-    study: str
-    first: Read
-    second: Read
-    n_agreed: int
-    """Candidates with equal verdicts, and marks at the same position."""
-    differences: tuple[str, ...]
-
-
-def compare(first: Read, second: Read) -> ReaderComparison:
-    """Compare two reads of one study: verdicts by candidate, marks by position (10 mm)."""
-    first_acts = {verdict.tracking_uid: verdict for verdict in first.verdicts}
-    second_acts = {verdict.tracking_uid: verdict for verdict in second.verdicts}
-    names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
-    agreed, differing = 0, []
-    for uid in dict.fromkeys((*first_acts, *second_acts)):
-        verdicts = verdict_of(first_acts.get(uid)), verdict_of(second_acts.get(uid))
-        if verdicts[0] == verdicts[1]:
-            agreed += 1
-        else:
-            differing.append(f"candidate …{uid[-6:]}: {verdicts[0]}, {verdicts[1]}")
-    pairs = _matched_marks(first, second)
-    agreed += len(pairs)
-    for side, read in enumerate((first, second)):
-        matched = {pair[side] for pair in pairs}
-        differing += [
-            f"marked by {names[side]} alone: "
-            + ", ".join(f"{value:z.0f}" for value in mark.at_mm) + " mm"
-            for number, mark in enumerate(read.marks)
-            if number not in matched
-        ]  # fmt: skip
-    return ReaderComparison(first.key.study, first, second, agreed, tuple(differing))
-
-
-def _matched_marks(first: Read, second: Read) -> list[tuple[int, int]]:
-    """Match marks of two reads, nearest first, each once."""
-    if not first.marks or not second.marks:
-        return []
-    a, b = (np.array([mark.at_mm for mark in read.marks]) for read in (first, second))
-    distances = np.linalg.norm(a[:, None] - b[None], axis=2)
-    pairs: list[tuple[int, int]] = []
-    for flat_index in np.argsort(distances, axis=None):
-        i, j = (int(n) for n in np.unravel_index(flat_index, distances.shape))
-        if distances[i, j] > SAME_POSITION_MM:
-            break
-        if all(i != p and j != q for p, q in pairs):
-            pairs.append((i, j))
-    return pairs
-
-
-def comparisons(database: WorklistDatabase) -> tuple[ReaderComparison, ...]:
-    """Compare every two readers of every study, outside of reader studies."""
-    by_study: dict[str, list[Read]] = {}
-    for read in database.reads():
-        if not read.key.session and read.key.arm is Arm.MAPS:
-            by_study.setdefault(read.key.study, []).append(read)
-    return tuple(
-        compare(first, second)
-        for reads in by_study.values()
-        for first, second in combinations(reads, 2)
-    )

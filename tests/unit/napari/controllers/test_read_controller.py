@@ -17,7 +17,6 @@ from tests.helpers.analysed_head import (  # noqa: F401  fixtures
     head,
     without_right,
 )
-from tests.helpers.stored_decisions import autosave_like_earlier_release
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
@@ -314,22 +313,6 @@ def test_a_session_of_a_reader_study_sees_no_other_decisions(
         window.session.decide(ReviewState.DEFERRED)
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED]
-
-
-def test_what_an_earlier_release_autosaved_is_shown_and_goes_on_in_the_log(
-    analysis,  # noqa: F811
-    own,
-):
-    uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
-    log.decide(uid, ReviewState.REJECTED, reason="a vessel")
-    file = autosave_like_earlier_release(replace(analysis, review=log.review))
-    with shown(analysis) as window:
-        assert window.session.state.review == log.review
-        window.session.decide(ReviewState.ACCEPTED)
-    file.unlink()
-    with shown(analysis) as window:
-        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
-        assert window.session.state.review.events[0] == log.review.events[0]
 
 
 def test_a_log_that_cannot_be_written_is_reported_and_heals(

@@ -7,7 +7,6 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.helpers.stored_decisions import autosave_like_earlier_release
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError
@@ -129,16 +128,6 @@ def test_a_response_that_cannot_be_written_leaves_the_earlier_review(
     assert (tmp_path / "review.json").read_bytes() == before
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
-
-
-def test_an_outline_that_an_earlier_release_kept_is_there(edited, own):
-    autosave_like_earlier_release(edited)
-    assert store.autosaved(edited.run, None) == edited.review
-
-
 def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
     assert store.load(tmp_path) == Review()
 
@@ -198,33 +187,6 @@ def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypat
         store.save(replace(analysis, review=Review()), tmp_path)
     assert (tmp_path / "review.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["review.json"]
-
-
-def test_what_an_earlier_release_kept_of_another_input_or_network_is_not_used(analysis, own):
-    autosave_like_earlier_release(analysis)
-    assert store.autosaved(analysis.run, None) == analysis.review
-    other = replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),))
-    assert store.autosaved(other, None) == Review()
-    engine = replace(analysis.run.engine, weights_sha256="cd" * 32)
-    assert store.autosaved(replace(analysis.run, engine=engine), None) == Review()
-
-
-def test_a_file_of_all_readers_is_used_by_its_only_reader_alone(analysis, own):
-    """The first release kept the decisions of all readers of an analysis in one file."""
-    log, uid = ReviewLog(), analysis.findings.candidates[0].tracking_uid
-    log.decide(uid, ReviewState.ACCEPTED, reader="A. Reader")
-    autosave_like_earlier_release(replace(analysis, review=log.review))
-    assert store.autosaved(analysis.run, "A. Reader") == log.review
-    assert store.autosaved(analysis.run, "B. Reader") == Review()
-    log.decide(uid, ReviewState.REJECTED, reader="B. Reader")
-    autosave_like_earlier_release(replace(analysis, review=log.review))
-    for reader in ("A. Reader", "B. Reader"):
-        assert store.autosaved(analysis.run, reader) == Review()
-
-
-def test_a_broken_file_of_an_earlier_release_does_not_stop_a_study_from_opening(analysis, own):
-    autosave_like_earlier_release(analysis).write_text("{")
-    assert store.autosaved(analysis.run, None) == Review()
 
 
 def test_what_only_a_log_has_is_not_in_the_file_that_travels(analysis, tmp_path):

@@ -14,7 +14,6 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
@@ -22,12 +21,9 @@ import pytest
 from tests.helpers.json_files import edited_json
 from tests.helpers.saved_results import write_run_file, write_saved_result
 from tests.phantoms.analysis import make_analysis
-from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import (
-    MissingPluginError,
-    ReadError,
     ResourceError,
     UnusableInputError,
 )
@@ -42,7 +38,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.records.review import ReviewEvent
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli.batch import batch as batch_command
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.reading.input_files import inputs_of
@@ -52,23 +48,20 @@ from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.reopen import read_run
-from lesionlens.site.cohort import cluster, run, table, work
+from lesionlens.site.cohort import run, table, work
 from lesionlens.site.cohort.batch import batch
-from lesionlens.site.cohort.resume import complete, locked_folder
+from lesionlens.site.cohort.resume import complete, store_outcome
 from lesionlens.site.cohort.run import Cohort, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import unread_result_notes, write_table
-from lesionlens.site.cohort.work import CohortChoice, load_lens
+from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database import study_files
-from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies
-from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.records import ReadKey, Status, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
-    NAME,
     existing_worklist_database,
     open_worklist_database,
 )
-from lesionlens.site.worklist.read_session import ReadSession
 
 pytestmark = pytest.mark.usefixtures("coarse")
 CPU = CohortChoice(EngineChoice("cpu"))
@@ -172,15 +165,6 @@ def _failed(job):
     return StudyOutcome(job.name, Status.FAILED, 1, "no memory")
 
 
-def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp_path):
-    out = tmp_path / "out"
-    hide = ExportOptions(hidden=frozenset({Identity.PATIENT}))
-    run_cohort(Cohort(studies, out), CPU)
-    asked = replace(CPU, files=hide)
-    assert run_cohort(Cohort(studies, out, resume=True), asked).n_skipped == 0
-    assert run_cohort(Cohort(studies, out, resume=True), asked).n_skipped == 2
-
-
 CHANGED = {
     "maps": MapExtent.FULL,
     "include_unaccepted": True,
@@ -224,13 +208,6 @@ def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path)
     assert run_cohort(again, choice).n_skipped == 2
     (bundle / "configs" / "metadata.json").write_text('{"version": 2}')
     assert run_cohort(again, choice).n_skipped == 0
-    with closing(open_worklist_database(out)) as database:  # as an earlier release stored it
-        for job in find_jobs(studies, out):
-            outcome = database.outcome(job.name)
-            if outcome.status is Status.ANALYSED:
-                engine = outcome.engine.partition(f" {work.CONFIGS}")[0]
-                database.store_outcome(replace(outcome, engine=engine), fingerprint(job.study))
-    assert run_cohort(again, choice).n_skipped == 2
 
 
 def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, studies, tmp_path):
@@ -331,24 +308,6 @@ def test_a_result_that_may_not_be_read_stops_no_other_study(
     message = done.outcomes[0].message
     assert "a system error: Permission denied (a/run.json)" in message
     assert "defect" not in message
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="its disks lock files")
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
-def test_a_disk_that_locks_no_files_is_no_other_batch(quick, studies, tmp_path, monkeypatch, code):
-    """SQLite calls the file busy there, for ever."""
-    import fcntl
-
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    out = tmp_path / "out"
-    with (
-        locked_folder(out),
-        pytest.raises(ResourceError, match="a disk that supports no file locks"),
-    ):
-        run_cohort(Cohort(studies, out), CPU)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always Unicode")
@@ -467,21 +426,6 @@ def test_a_full_disk_at_the_table_says_that_the_results_are_kept(tmp_path, monke
         write_table(tmp_path / "out", ())
 
 
-def test_the_list_shows_the_last_analysis_alone(quick, studies, tmp_path):
-    """Not warnings of an earlier result, nor where the study was then."""
-    out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU)
-    with existing_worklist_database(out) as database:
-        first = database.entry("a")
-        database.update(replace(first, warnings=("T1c is missing", *first.warnings)))
-    moved = studies.rename(tmp_path / "moved")
-    for resume in (True, False):
-        run_cohort(Cohort(moved, out, resume=resume), CPU)
-        with existing_worklist_database(out) as database:
-            now = database.entry("a")
-        assert (now.place, now.warnings) == (str((moved / "a").resolve()), first.warnings)
-
-
 def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_path, patient):
     """A reader added a candidate: its row stood beside the counts of the analysis."""
     out = tmp_path / "out"
@@ -569,43 +513,6 @@ def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
     assert [str(getattr(sent_part, one)) for one in changed] == [expected.format(tmp_path)]
 
 
-def test_a_worker_of_a_cluster_loads_the_weights_of_each_run(
-    random_weights, refining_weights, tmp_path, monkeypatch
-):
-    """A worker outlives a batch: the next one was analysed with the weights of the first."""
-    monkeypatch.setattr(work, "load_lens", load_lens)
-    monkeypatch.setattr(cluster, "_RemoteCancel", lambda _: SILENT.cancel)
-    monkeypatch.setattr(
-        cluster, "analyse", lambda _, choice, __: load_lens(choice.engine).engine.info
-    )
-    file = tmp_path / "mine.safetensors"
-    choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
-    shutil.copy(random_weights, file)
-    first = cluster._analyse_remote(None, choice, "first run")
-    shutil.copy(refining_weights, file)
-    assert cluster._analyse_remote(None, choice, "first run") == first
-    second = cluster._analyse_remote(None, choice, "second run")
-    assert second.weights_sha256 == sha256_of(refining_weights) != first.weights_sha256
-
-
-def test_a_second_run_in_one_process_loads_its_weights(
-    random_weights, refining_weights, tmp_path, monkeypatch
-):
-    """As `batch` twice in a notebook, the file trained further between them."""
-    monkeypatch.setattr(work, "load_lens", load_lens)
-    file = tmp_path / "mine.safetensors"
-    choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
-    for weights in (random_weights, refining_weights):
-        shutil.copy(weights, file)
-        assert sha256_of(weights) in work.identity(choice)
-
-
-def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
-    with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
-        run_cohort(Cohort(studies, tmp_path / "out", scheduler="tcp://127.0.0.1:1"), CPU)
-
-
 def test_no_study_is_refused(tmp_path):
     with pytest.raises(UnusableInputError, match="no folder"):
         find_jobs(tmp_path / "nothing", tmp_path)
@@ -620,27 +527,6 @@ def test_a_folder_of_segmentations_is_no_study(tmp_path):
         path.parent.mkdir(parents=True)
         path.touch()
     assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path)] == ["empty", "one"]
-
-
-def test_the_recipes_beside_the_samples_are_no_study(tmp_path, make_study):
-    """The example of `batch` failed on the folder that `lesionlens sample` writes."""
-    make_study(name="studies/a", sequences={"flair"})
-    (tmp_path / "studies" / "recipes").mkdir()
-    (tmp_path / "studies" / "recipes" / "default.toml").write_text("")
-    assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path / "out")] == ["a"]
-
-
-def test_names_in_a_table_that_differ_only_in_unicode_form_are_refused(tmp_path):
-    """The names that macOS gives a folder: its accents are separate characters."""
-    table = tmp_path / "table.csv"
-    composed, parted = (
-        normalize(form, "M\N{LATIN SMALL LETTER U WITH DIAERESIS}ller") for form in ("NFC", "NFD")
-    )
-    table.write_text(f"study\na/{parted}\n", encoding="utf-8")
-    assert [job.name for job in find_jobs(table, tmp_path / "out")] == [composed]
-    table.write_text(f"study\na/{parted}\nb/{composed}\n", encoding="utf-8")
-    with pytest.raises(UnusableInputError, match="two studies named"):
-        find_jobs(table, tmp_path / "out")
 
 
 @pytest.mark.parametrize("prefix", ["", "sub-"])
@@ -671,43 +557,6 @@ def test_a_study_named_like_a_table_of_the_results_is_refused_before_its_analysi
         with pytest.raises(UnusableInputError, match=f"a study named '{name}'"):
             run_cohort(Cohort(table, tmp_path / "out"), CPU)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_table_in_another_encoding_is_advised_to_be_saved_again(tmp_path):
-    table = tmp_path / "table.csv"
-    table.write_bytes("study,name\na,Müller\n".encode("latin-1"))
-    with pytest.raises(UnusableInputError, match=r"not UTF-8.*Save it again as CSV in UTF-8"):
-        find_jobs(table, tmp_path / "out")
-    table.write_text("study,name\n,a\n")
-    with pytest.raises(
-        UnusableInputError,
-        match=r"no path in the row below the headings.*Enter the path of a study",
-    ):
-        find_jobs(table, tmp_path / "out")
-
-
-def test_json_counts_no_candidates_of_a_study_without_a_result(quick, studies, tmp_path):
-    """A study that failed had 0 candidates there, and so lowered a mean over the cohort."""
-    (text,) = batch_command(studies, tmp_path / "out", workers=1, json=True).output
-    rows = {row["study"]: row for row in json.loads(text)["studies"]}
-    unknown = ("candidates", "peak_memory_mib")
-    assert rows["b"]["status"] == "failed"
-    assert {rows["b"][name] for name in unknown} == {None}
-    assert rows["a"]["candidates"] == 1
-
-
-def test_batch_names_the_studies_whose_candidates_are_not_in_its_table(quick, studies, tmp_path):
-    out = tmp_path / "out"
-    batch_command(studies, out, workers=1)
-    change_listed_table(out / "a")
-    notes = batch_command(studies, out, workers=1, resume=True).notes
-    assert any(note.startswith("Candidates of a are not in cohort.csv") for note in notes)
-
-
-def test_batch_says_on_how_many_studies_an_option_for_dicom_had_no_effect(quick, studies, tmp_path):
-    chosen = ExportOptions(include_unaccepted=True)
-    notes = batch_command(studies, tmp_path / "out", workers=1, export_options=chosen).notes
-    assert "--rest had no effect on 2 of 2 results, which have no DICOM objects" in notes
 
 
 def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path, make_study):
@@ -755,68 +604,6 @@ def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):
     assert run_cohort(Cohort(table, out, resume=True), CPU).n_skipped == 0
 
 
-@pytest.mark.parametrize("described", [True, False])
-def test_a_row_follows_images_that_are_replaced_between_two_batches(
-    quick, tmp_path, make_study, described
-):
-    """The list had been opened, and a reader had marked the study, before they were replaced."""
-
-    def write(patient_id):
-        shutil.rmtree(tmp_path / "studies", ignore_errors=True)
-        identity = PatientIdentity(patient_id=patient_id)
-        make_study(name="studies/a", sequences={"t1c"}, dicom=True, identity=identity)
-
-    cohort = Cohort(tmp_path / "studies", tmp_path / "out", resume=True)
-    write("FIRST")
-    run_cohort(cohort, CPU)
-    with closing(open_worklist_database(cohort.out)) as database:
-        if described:
-            describe_studies(database)
-            ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
-    write("OTHER")
-    assert states(run_cohort(cohort, CPU)) == {"a": "analysed"}
-    with closing(open_worklist_database(cohort.out)) as database:
-        warning = "its images have another patient ID than when it was read or signed"
-        if described:
-            assert database.entry("a").patient == "OTHER"
-            assert warning in database.entry("a").warnings
-        describe_studies(database)
-        now = database.entry("a")
-        assert (now.patient, now.candidates) == ("OTHER", 1)
-        assert (warning in now.warnings) is described
-
-
-def test_a_study_that_cannot_be_analysed_is_still_said_to_be_so_when_its_list_is_read_again(
-    quick, studies, tmp_path
-):
-    run_cohort(Cohort(studies, tmp_path / "out"), CPU)
-    with closing(open_worklist_database(tmp_path / "out")) as database:
-        (before,) = database.entry("b").warnings
-        describe_studies(database, force=True)
-        assert before in database.entry("b").warnings
-
-
-def test_a_result_that_was_written_by_another_command_is_shown_in_the_list(
-    quick, studies, tmp_path, monkeypatch
-):
-    """Such as `analyze --out` into the folder of a list."""
-    shutil.rmtree(studies / "b")
-    run_cohort(Cohort(studies, tmp_path / "out"), CPU)
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies(
-            [StudyEntry("a", str(studies / "a")), StudyEntry("c", str(studies / "c"))]
-        )
-        describe_studies(database)
-        assert database.entry("a").candidates is None
-        shutil.copytree(tmp_path / "out" / "a", tmp_path / "list" / "a")
-        shutil.copytree(tmp_path / "out" / "a", tmp_path / "list" / "c")
-        (studies / "c" / "flair.nii.gz").write_bytes(b"other")
-        describe_studies(database)
-        assert database.entry("a").candidates == 1
-        assert database.entry("c").candidates is None
-        assert OTHER_RESULT in database.entry("c").warnings
-
-
 def test_a_batch_is_called_from_python_as_from_the_terminal(quick, studies, tmp_path):
     done = batch(studies, tmp_path / "out", device="cpu")
     assert states(done) == {"a": "analysed", "b": "failed", "c": "analysed"}
@@ -827,35 +614,14 @@ def test_a_batch_is_called_from_python_as_from_the_terminal(quick, studies, tmp_
         batch(studies, tmp_path / "out", device="cpu", resume=True)
 
 
-def test_a_fingerprint_follows_names_and_sizes(tmp_path):
-    tmp_path.joinpath("a").write_text("1")
-    first = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == first
-    tmp_path.joinpath("a").write_text("22")
-    assert fingerprint(tmp_path) != first
-
-
-def test_a_file_that_vanishes_while_a_study_is_looked_at_does_not_count(tmp_path, monkeypatch):
-    """A transfer that renamed its temporary file ended the whole batch."""
-    tmp_path.joinpath("a").write_text("1")
-    before, files_of = fingerprint(tmp_path), study_files.study_files
-    monkeypatch.setattr(study_files, "study_files", lambda at: (*files_of(at), at / "b.part"))
-    assert fingerprint(tmp_path) == before
-
-
-def test_a_worklist_that_is_none_is_refused(tmp_path):
-    tmp_path.joinpath(NAME).write_text("these are no rows, and this is long enough")
-    with pytest.raises(ReadError, match="cannot be read"):
-        open_worklist_database(tmp_path, readers=False)
-
-
 def test_another_engine_analyses_again(tmp_path):
     job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
     job.study.mkdir()
     (job.study / "flair.nii.gz").write_text("a scan")
     write_saved_result(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
-        database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="phantom 1"), "f")
+        outcome = StudyOutcome("a", Status.ANALYSED, 0, "", engine="phantom 1")
+        store_outcome(database, replace(job, files="f"), outcome)
         assert complete(database, replace(job, files="f"), "phantom 1") is not None
         assert complete(database, replace(job, files="f"), "phantom 2") is None
         assert complete(database, replace(job, files="g"), "phantom 1") is None

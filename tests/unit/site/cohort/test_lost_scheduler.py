@@ -1,13 +1,12 @@
 """What becomes of studies whose worker, or whose scheduler, was killed."""
 
-import threading
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import SILENT
 from lesionlens.site.cohort import cluster
 from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.studies import StudyJob
@@ -103,22 +102,3 @@ def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):
     monkeypatch.setattr(cluster, "_client", gone)
     with pytest.raises(ResourceError, match="--resume"):
         list(cluster.on_cluster([JOB], CohortChoice(), "tcp://here:1", SILENT))
-
-
-@pytest.mark.parametrize("address", ["nonsense", "tls://127.0.0.1:9", "tcp://127.0.0.1:port"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # dask's client
-def test_an_address_without_a_scheduler_is_named(address):
-    pytest.importorskip("distributed")
-    with pytest.raises(ResourceError, match=f"no dask scheduler that responds at {address}"):
-        list(cluster.on_cluster([JOB], CohortChoice(), address, SILENT))
-
-
-def test_a_study_that_does_not_stop_in_time_is_not_waited_for(remade, monkeypatch):
-    monkeypatch.setattr(cluster, "GRACE_S", 0.1)
-    monkeypatch.setattr(cluster, "_FINAL_STATES", ())
-    cancel = threading.Event()
-    cancel.set()
-    context = RunContext(cancel=cancel)
-    (found,) = cluster.on_cluster([JOB], CohortChoice(), "tcp://here:1", context)
-    assert (found.name, found.status, found.exit_status) == ("case", Status.STOPPED, 130)
-    assert remade[0].stop.is_set

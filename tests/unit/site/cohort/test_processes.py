@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
 
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.cohort import processes
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.studies import StudyJob
 
@@ -105,26 +101,6 @@ def answers(tmp_path, task, context=SILENT):
     return {one.name: one for one in found}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
-def test_an_interrupt_of_the_whole_group_leaves_workers_that_just_start_to_their_parent(
-    tmp_path, tasks, monkeypatch, capfd
-):
-    """For their first ten seconds, while they import, Ctrl-C ended them with a traceback each."""
-    interrupted = set()
-
-    def interrupt(pipes, timeout):
-        for child in set(multiprocessing.active_children()) - interrupted:
-            os.kill(child.pid, signal.SIGINT)
-            interrupted.add(child)
-        return wait(pipes, timeout)
-
-    monkeypatch.setattr(processes, "wait", interrupt)
-    found = answers(tmp_path, tasks.dies_once)
-    assert {one.message for one in found.values()} == {"done"}
-    assert len(interrupted) >= 2
-    assert "Traceback" not in capfd.readouterr().err
-
-
 def gone(process):
     try:
         os.kill(process, 0)
@@ -139,25 +115,6 @@ def wait_for(question):
     while not question() and time.monotonic() < end:
         time.sleep(0.05)
     assert question()
-
-
-def sockets():
-    found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            found.add(str(entry.readlink()))
-    return {link for link in found if link.startswith("socket")}
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks at Linux's list of files")
-def test_workers_and_their_parent_open_no_socket(tasks, tmp_path):
-    before, during = sockets(), set()
-    found = []
-    for outcome in in_processes(jobs(tmp_path), tasks.names_its_sockets, 2, SILENT):
-        during |= sockets()
-        found.append(outcome)
-    assert sorted((one.name, one.message) for one in found) == [("a", ""), ("b", ""), ("c", "")]
-    assert during <= before
 
 
 @pytest.mark.parametrize("stdin", [False, True])
@@ -207,23 +164,6 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path, t
     assert sorted(one.message for one in found.values()) == sorted(
         ["not started", message, message]
     )
-
-
-def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
-    monkeypatch.setattr("lesionlens.site.cohort.processes._JOIN_S", 0.1)
-    monkeypatch.setattr("lesionlens.site.cohort.processes.GRACE_S", 0.2)
-    stop = threading.Event()
-    begun = threading.Thread(
-        target=lambda: (
-            wait_for(lambda: [*tmp_path.glob("*.pid")]),
-            stop.set(),
-        )
-    )
-    begun.start()
-    found = answers(tmp_path, tasks.hears_nothing, RunContext(cancel=stop))
-    begun.join()
-    assert {one.exit_status for one in found.values()} == {130}
-    assert all(gone(int(file.read_text())) for file in tmp_path.glob("*.pid"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="ends a process by SIGKILL")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
-from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.sources import studies_at
 
 
@@ -85,50 +85,3 @@ def test_studies_that_were_moved_are_found_where_they_are(database, tmp_path, ma
     first.parent.rename(tmp_path / "moved")
     new, (entry,) = scanned(database, tmp_path / "moved")
     assert (new, entry.place, entry.sequences) == (0, str(tmp_path / "moved" / "case"), ("t1c",))
-
-
-def test_of_two_lists_of_one_name_at_once_the_second_is_refused(database, tmp_path, make_study):
-    """It was left out without a word, if the first was stored while the second was being added."""
-    first = make_study(name="site1/case", sequences={"t1c"})
-    make_study(name="site2/case", sequences={"t1c"})
-    make_study(name="site2/new", sequences={"t1c"})
-    entries, add = list(studies_at(tmp_path / "site2", database.folder)), database.add_studies
-
-    def add_after_another_process(*args):
-        with closing(open_worklist_database(database.folder)) as other:
-            extend(other, studies_at(first.parent, database.folder))
-        return add(*args)
-
-    database.add_studies = add_after_another_process
-    with pytest.raises(UnusableInputError, match="'case', which the list has from another folder"):
-        extend(database, entries)
-    assert [entry.place for entry in database.entries()] == [str(first)]
-
-
-@pytest.mark.parametrize("until", [0, 1, 2])
-def test_a_description_that_is_killed_is_completed_by_the_next(
-    database, tmp_path, make_study, monkeypatch, until
-):
-    """Between its two records, the list lost the warning for good."""
-    place, table = make_study(name="one", sequences={"t1c"}, dicom=True), tmp_path / "studies.csv"
-    table.write_text(f"study\n{place}\n")
-    scanned(database, table)
-    table.write_text(f"study,patient\n{place},WRONG\n")
-    extend(database, studies_at(table, database.folder))
-    written = []
-
-    def killed(self):
-        if len(written) == until:
-            raise KeyboardInterrupt
-        written.append(self)
-        return writing(self)
-
-    writing = WorklistDatabase._writing
-    with monkeypatch.context() as context:
-        context.setattr(WorklistDatabase, "_writing", killed)
-        with suppress(KeyboardInterrupt):
-            describe_studies(database)
-    describe_studies(database)
-    (entry,) = database.entries()
-    assert entry.patient == "WRONG"
-    assert "its patient ID in the list is not that of the images" in entry.warnings

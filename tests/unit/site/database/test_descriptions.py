@@ -9,14 +9,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 from tests.helpers.saved_results import write_saved_result
-from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging.reading import input_files
 from lesionlens.site.database.descriptions import (
-    Description,
     describe_studies,
     patient_and_date_of,
     with_result,
@@ -58,7 +56,6 @@ def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tm
         {"score": None, "source": "segmentation"},
         {"score": 0.7, "source": "network"},
         {"score": None, "source": "reader"},
-        {"score": None},  # a reader's, in a result of an earlier release
         {"score": 0.6},
     ]
     write_saved_result(tmp_path, candidates=rows)
@@ -69,40 +66,12 @@ def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tm
     assert (entry.candidates, entry.highest, entry.warnings) == (1, None, ())
 
 
-def test_a_description_of_a_later_release_counts_as_none(tmp_path):
-    """It may have other fields; the study is described again."""
-    with closing(open_worklist_database(tmp_path)) as database:
-        database.add_studies([StudyEntry("a", "")])
-        for note in ({"files": 1, "more": "x"}, ["a list"], {}):
-            database.write_note("described: a", note)
-            assert Description.of(database, "a") is None
-
-
 @pytest.mark.parametrize("content", [None, b"{", b"[]"])
 def test_a_result_without_a_readable_run_has_no_key(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_bytes(content)
     assert analysis_key(tmp_path) is None
     assert inputs_digest(tmp_path) is None
-
-
-@pytest.mark.parametrize("was_described", [False, True])
-def test_a_study_on_a_stale_share_costs_no_other_its_description(
-    make_study, tmp_path, monkeypatch, was_described
-):
-    studies = [make_study(name=name, sequences={"t1c"}) for name in "ab"]
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies(StudyEntry(study.name, str(study)) for study in studies)
-        if was_described:
-            describe_studies(database)
-        make_stale(monkeypatch, studies[0] if was_described else next(studies[0].iterdir()))
-        describe_studies(database, force=True)
-        stale, other = database.entries()
-    assert other.sequences == ("t1c",)
-    if was_described:
-        assert (stale.sequences, stale.warnings) == (("t1c",), ())
-    else:
-        assert stale.warnings[0].startswith("cannot be used: Stale file handle")
 
 
 def test_a_study_that_could_not_be_read_to_its_end_costs_no_other_and_is_tried_again(

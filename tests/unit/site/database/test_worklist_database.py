@@ -13,8 +13,8 @@ import pytest
 from tests.helpers.stored_decisions import RESPONSE, decide
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
-from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
-from lesionlens.base.records.review import Outline, Review, ReviewEvent
+from lesionlens.base.labels import DrawingMethod, Phase, ReviewState
+from lesionlens.base.records.review import Outline, Review
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry
 from lesionlens.site.database.worklist_database import (
@@ -24,7 +24,6 @@ from lesionlens.site.database.worklist_database import (
 )
 from lesionlens.site.worklist import read_session as read_session_module
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.rows import comparisons
 
 KEY = ReadKey("case", "A. Reader")
 
@@ -85,16 +84,6 @@ def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
         existing_worklist_database(tmp_path / "none"),
     ):
         pass
-
-
-def test_a_study_is_left_once_however_often_its_read_is_closed(tmp_path):
-    with closing(open_worklist_database(tmp_path)) as database:
-        read_session = ReadSession(database, ReadKey("case", "A"))
-        read_session.mark((1.0, 2.0, 3.0))
-        for _ in range(2):
-            read_session.close()
-        acts = [act.act for act in database.read(read_session.key).acts]
-    assert acts.count(ReviewAct.LEAVE) == 1
 
 
 class Clock:
@@ -183,18 +172,6 @@ def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(t
     assert read_session.unaided_read().statement == said
 
 
-@pytest.mark.parametrize("elsewhere", ["2020-01-05", "2098-01-05"])
-def test_an_unaided_read_names_the_first_day_of_those_in_the_list_and_elsewhere(
-    tmp_path, elsewhere
-):
-    aided = ReadSession(open_worklist_database(tmp_path), KEY)
-    aided.close()
-    read_session = ReadSession(
-        open_worklist_database(tmp_path), KEY, unaided_first=True, shown_elsewhere=elsewhere
-    )
-    assert read_session.shown_before == min(elsewhere, aided.read.begun[:10])
-
-
 def test_an_unaided_read_has_the_times_when_it_was_begun_and_signed(tmp_path, monkeypatch):
     times = [f"2026-01-05T10:0{minute}:00.000Z" for minute in range(6)]
     monkeypatch.setattr(read_session_module, "now", iter(times).__next__)
@@ -206,13 +183,6 @@ def test_an_unaided_read_has_the_times_when_it_was_begun_and_signed(tmp_path, mo
     signed = read_session.unaided_read()
     assert (signed.begun, signed.time, signed.reader) == (times[0], times[2], "A. Reader")
     assert signed.statement == "1 marked"
-
-
-def test_a_read_that_goes_on_unaided_says_nothing_of_an_analysis(tmp_path):
-    ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True).close()
-    read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
-    assert read_session.shown_before is None
-    assert read_session.sign() == "nothing seen"
 
 
 def test_readers_are_kept_apart(tmp_path):
@@ -252,7 +222,7 @@ def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
 
 
 def test_a_read_that_its_reader_continues_beside_an_own_one_is_no_second_reader_s(tmp_path):
-    """It was listed as unnamed too, and compared with itself as the reads of two readers."""
+    """It was listed as unnamed too."""
     database = open_worklist_database(tmp_path)
     ReadSession(database, ReadKey("case", "A. Reader")).mark((7, 8, 9))
     nobody = ReadSession(database, ReadKey("case", ""))
@@ -260,7 +230,6 @@ def test_a_read_that_its_reader_continues_beside_an_own_one_is_no_second_reader_
     nobody.continue_as("A. Reader")
     (read,) = database.reads()
     assert [mark.at_mm for mark in read.marks] == [(7, 8, 9), (1, 2, 3)]
-    assert comparisons(database) == ()
 
 
 def outline(uid, size):
@@ -298,17 +267,6 @@ def test_a_review_comes_back_from_the_log_as_it_was(tmp_path):
         assert database.reviews("another") == {}
         assert len(database.read(KEY).acts) == 2 + len(review.events)
     assert ReviewLog(review).review == review
-
-
-def test_the_latest_review_is_the_one_written_last_whatever_the_clock_said(tmp_path):
-    database = open_worklist_database(tmp_path)
-    for study, time in (("first", "2026-01-05T10:30:00Z"), ("second", "2026-01-05T10:10:00Z")):
-        event = ReviewEvent("1.1", ReviewState.ACCEPTED, "A. Reader", time)
-        database.add_acts(replace(KEY, study=study), [event], "analysis")
-    assert [key.study for key in database.reviews("analysis")] == ["first", "second"]
-    database.add_acts(replace(KEY, study="first"), [event], "analysis")
-    assert [key.study for key in database.reviews("analysis")] == ["second", "first"]
-    database.close()
 
 
 def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monkeypatch):
@@ -355,18 +313,6 @@ def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path
     assert states == {"1.1": ReviewState.REJECTED, "1.2": ReviewState.EDITED}
 
 
-def test_decisions_on_a_candidate_that_was_merged_into_another_are_not_repeated(tmp_path):
-    """It is no longer shown, but the shown review has its decisions."""
-    database, review = open_worklist_database(tmp_path), made()
-    read_session = ReadSession(database, KEY)
-    read_session.continue_from("analysis", Review())
-    read_session.store_decisions(review)
-    again = ReadSession(database, KEY)
-    again.continue_from("analysis", review, {"1.2"})
-    again.replace_log()
-    assert database.reviews("analysis")[KEY] == (review,)
-
-
 def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(tmp_path):
     database = open_worklist_database(tmp_path)
     keys = (KEY, ReadKey("case", "B. Reader"), ReadKey("case", "A. Reader", 2, Arm.CANDIDATES))
@@ -403,28 +349,3 @@ def test_a_damaged_log_is_refused_in_words(tmp_path, damage):
         pytest.raises(LesionLensError, match=r"studies\.sqlite"),
     ):
         database.reviews("analysis")
-
-
-def test_a_damaged_act_is_refused_in_words_wherever_its_read_is_begun_or_continued(tmp_path):
-    """The study was opened with an error of the database itself, which no window expects."""
-    database = open_worklist_database(tmp_path)
-    read_session = ReadSession(database, KEY)
-    mark = read_session.mark((0, 0, 0))
-    with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
-        connection.execute("UPDATE acts SET act = '{}'")
-    for act in (
-        lambda: ReadSession(database, KEY),
-        lambda: read_session.mark((1, 0, 0)),
-        lambda: read_session.remove_mark(mark.uid),
-        read_session.sign,
-    ):
-        with pytest.raises(ReadError, match=r"studies\.sqlite") as refusal:
-            act()
-        assert "\n" not in str(refusal.value)
-    database.close()
-
-
-def test_a_batch_keeps_no_log_beside_its_database_that_a_share_could_not_hold(tmp_path):
-    with closing(open_worklist_database(tmp_path, readers=False)) as database:
-        database.add_studies([StudyEntry("a", "/a")])
-        assert {place.name for place in tmp_path.iterdir()} == {NAME}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing, suppress
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,26 +21,22 @@ from tests.phantoms.headers import NOBODY, PatientIdentity
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_run
-from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.work import CohortChoice, engine_identity
 from lesionlens.site.database.descriptions import (
-    NO_DATE,
     OTHER_IMAGES,
     OTHER_RESULT,
     describe_studies,
 )
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, study_files
-from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import background_analysis, site_policy, sources
 from lesionlens.site.worklist.background_analysis import (
-    ARCHIVE,
     CURSOR,
     UNDER_WAY,
     local_study,
@@ -69,7 +64,7 @@ def list_of_three(tmp_path, monkeypatch):
         assert choice.files.evidence, "so that its reader can ask without analysing again"
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
-        rows = [{"score": 0.9}, {"score": None}]
+        rows = [{"score": 0.9}, {"score": None, "source": "reader"}]
         write_saved_result(job.out, candidates=rows, warnings=["w"])
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
@@ -86,7 +81,8 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
     assert begun == ["b", "c", "a"]
     a, b, c = database.entries()
     assert (a.candidates, a.highest, a.warnings) == (1, 0.9, ("w",))
-    assert (b.candidates, b.warnings) == (None, ("no brain in the scan",))
+    assert b.candidates is None
+    assert "no brain in the scan" in b.warnings
     assert c.candidates == 1
     assert database.read_note(UNDER_WAY) is None
     begun.clear()
@@ -109,76 +105,6 @@ def test_a_result_of_a_batch_with_other_files_is_kept(list_of_three, monkeypatch
     assert begun == ["b", "a", "b", "c"]
 
 
-def test_a_row_that_was_being_updated_by_a_killed_process_is_not_left_as_it_was(
-    list_of_three, monkeypatch
-):
-    """It showed the number of an earlier result for good: the analysis counted as done."""
-    database, _ = list_of_three
-    database.update(replace(database.entry("a"), candidates=7, highest=0.1))
-
-    def killed(self, entry, *_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as context, suppress(KeyboardInterrupt):
-        context.setattr(WorklistDatabase, "update", killed)
-        run_ahead(database, CohortChoice())
-    assert database.entry("a").candidates == 7
-    run_ahead(database, CohortChoice())
-    assert database.entry("a").candidates == 1
-
-
-def test_a_study_that_is_away_for_a_while_keeps_its_other_warnings_and_its_result(
-    list_of_three, tmp_path
-):
-    database, begun = list_of_three
-    run_ahead(database, CohortChoice())
-    before = database.entry("a")
-    (tmp_path / "a").rename(tmp_path / "away")
-    run_ahead(database, CohortChoice())
-    assert database.entry("a").warnings[0] == "w"
-    assert database.entry("a").warnings[1].startswith("not at hand")
-    (tmp_path / "away").rename(tmp_path / "a")
-    begun.clear()
-    run_ahead(database, CohortChoice())
-    assert "a" not in begun
-    assert database.entry("a") == before
-
-
-def test_a_result_that_the_list_does_not_show_yet_is_shown_without_another_analysis(list_of_three):
-    """As one of `lesionlens batch` into the same folder."""
-    database, begun = list_of_three
-    run_ahead(database, CohortChoice())
-    before = database.entry("a")
-    database.update(replace(before, candidates=None, highest=None))
-    begun.clear()
-    run_ahead(database, CohortChoice())
-    assert "a" not in begun
-    assert database.entry("a") == before
-
-
-def test_a_message_of_a_failure_goes_once_the_study_is_analysed_or_fails_otherwise(
-    list_of_three, tmp_path, monkeypatch
-):
-    database, _ = list_of_three
-    (tmp_path / "a").rmdir()
-    run_ahead(database, CohortChoice())
-    a, b, _ = database.entries()
-    assert a.warnings[0].startswith("not at hand")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b" / "new.nii").touch()
-    analyse = background_analysis.analyse
-    failed = StudyOutcome("b", Status.FAILED, 2, "no memory")
-    monkeypatch.setattr(
-        background_analysis,
-        "analyse",
-        lambda job, *rest: failed if job.name == "b" else analyse(job, *rest),
-    )
-    run_ahead(database, CohortChoice())
-    a, b, _ = database.entries()
-    assert a.warnings == ("w",)
-    assert b.warnings == ("no memory",)
-
-
 def test_a_reader_who_goes_on_is_followed(list_of_three):
     database, begun = list_of_three
 
@@ -199,24 +125,6 @@ def test_a_stop_leaves_the_rest(list_of_three):
     run_ahead(database, CohortChoice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
     assert database.entries()[1].candidates is None
-
-
-def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypatch):
-    """The list showed "not at hand: a request to stop during fetching the study"."""
-    stop = threading.Event()
-
-    def get(uid, target, *, listed, same_patient, context):
-        stop.set()
-        context.check("fetching the study")
-
-    monkeypatch.setattr(sources, "connect", lambda *_: SimpleNamespace(get=get))
-    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("1.2", "", study_uid="1.2")])
-        database.write_note(ARCHIVE, asdict(Server("https://a/dicom-web")))
-        assert run_ahead(database, CohortChoice(), context=RunContext(cancel=stop)) == ()
-        (entry,) = database.entries()
-    assert entry.warnings == ()
 
 
 def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
@@ -242,15 +150,6 @@ def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
     thread.join(60)
     assert begun == ["a", "b", "c", "b"]  # "b" failed: it is tried again
     assert [outcome.name for outcome in more] == ["b"]
-
-
-def test_who_waits_for_another_analysis_of_the_list_can_stop(list_of_three):
-    database, begun = list_of_three
-    stop = threading.Event()
-    context = RunContext(progress=lambda *_: stop.set(), cancel=stop)
-    with locked_folder(database.folder):
-        assert run_ahead(database, CohortChoice(), context=context) == ()
-    assert begun == []
 
 
 def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
@@ -313,28 +212,6 @@ def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, mak
     assert listed.patient == "P7"
     assert not any("in the list" in one for one in free.warnings)
     database.close()
-
-
-@pytest.mark.parametrize("day", ["45321", "05.01.1999", "1/5/99"])
-def test_a_date_of_another_form_than_the_images_says_so(tmp_path, make_study, day):
-    """It was taken for a row without a date: the images' own contradicted nothing."""
-    place = str(make_study(name="one", sequences={"t1c"}, dicom=True))
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("a", place, "", day)])
-        describe_studies(database)
-        (listed,) = database.entries()
-    assert [one for one in listed.warnings if "in the list" in one] == [NO_DATE]
-
-
-@pytest.mark.parametrize("listed", [" M\u00fc42", "M\u00fc42 ", "Mu\u030842"])
-def test_another_form_of_the_patient_id_is_no_other_patient(tmp_path, make_study, listed):
-    """An archive that gives an ID with its padding: every row said that it was another."""
-    identity = PatientIdentity(patient_id="M\u00fc42")
-    place = make_study(name="one", sequences={"t1c"}, dicom=True, identity=identity)
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("a", str(place), listed)])
-        describe_studies(database)
-        assert not any("patient ID" in warning for warning in database.entry("a").warnings)
 
 
 @pytest.fixture
@@ -441,50 +318,6 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(replaced):
     assert OTHER_IMAGES not in database.entry("a").warnings
 
 
-def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(replaced):
-    """A list that was refreshed while files were copied forgot which images a reader had read."""
-    database, file, theirs = replaced
-    mine = file.read_bytes()
-    for _ in range(2):
-        file.write_bytes(theirs[:100])
-        describe_studies(database)
-        assert database.entry("a").warnings[0].startswith("cannot be used: ")
-        file.write_bytes(theirs)
-        describe_studies(database)
-        assert OTHER_IMAGES in database.entry("a").warnings
-    file.write_bytes(mine)
-    describe_studies(database)
-    assert OTHER_IMAGES not in database.entry("a").warnings
-
-
-def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
-    listed_study, make_study
-):
-    database, place = listed_study
-    free = StudyEntry("b", str(place))
-    database.add_studies([free])
-    describe_studies(database)
-    images = database.entry("b")
-    database.add_studies([StudyEntry("a", str(place), images.patient, images.date)])
-    describe_studies(database)
-    assert not any("in the list" in one for one in database.entry("a").warnings)
-    replace_study(place, make_study)
-    describe_studies(database)
-    assert database.entry("a").patient == images.patient
-    assert sum("in the list" in one for one in database.entry("a").warnings) == 2
-    assert not any("in the list" in one for one in database.entry("b").warnings)
-
-
-def test_a_list_of_an_earlier_release_is_compared_with_its_images(listed_study, make_study):
-    """It has no record of what was read; what it names may be a table's."""
-    database, place = listed_study
-    database.add_studies([StudyEntry("a", str(place), "P7", sequences=("t1c",), warnings=("w",))])
-    describe_studies(database)
-    now = database.entry("a")
-    assert (now.patient, now.sequences) == ("P7", ("t1c", "t2"))
-    assert "its patient ID in the list is not that of the images" in now.warnings
-
-
 def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
     database, place = listed_study
     database.add_studies([StudyEntry("a", str(place))])
@@ -522,7 +355,8 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     assert "Doe" not in repr(entries)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies(entries)
-    database.write_note(ARCHIVE, asdict(Server("https://a/dicom-web")))
+    names = [entry.name for entry in entries]
+    record_archive(database, names, Server("https://a/dicom-web"))
     monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     monkeypatch.setattr(
         background_analysis,
@@ -565,17 +399,6 @@ def test_studies_of_two_archives_are_fetched_each_from_its_own(tmp_path, monkeyp
         ("https://a/dicom-web", "reader", "1.2.0"),
         ("https://b/dicom-web", "", "1.2.1"),
     ]
-
-
-def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
-    make_study(name="studies/one", sequences={"t1c"})
-    folder = tmp_path / "list"
-    answer = commands.scan(str(tmp_path / "studies"), folder)
-    assert "1 study" in str(answer.output[0])
-    (row,) = json.loads(str(commands.show(folder, json=True).output[0]))
-    assert (row["name"], row["state"], row["sequences"]) == ("one", "new", ["t1c"])
-    assert json.loads(str(commands.show(folder, query="flair", json=True).output[0])) == []
-    assert json.loads(str(commands.compare(folder, json=True).output[0])) == []
 
 
 def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
@@ -652,19 +475,6 @@ def test_a_result_that_the_list_has_is_left_alone(analysed_in_window):
     before = {path: path.stat().st_mtime_ns for path in (folder / "a").iterdir()}
     assert not store_result(folder, "a", analysis, CohortChoice())
     assert {path: path.stat().st_mtime_ns for path in (folder / "a").iterdir()} == before
-
-
-def test_a_list_that_is_analysed_ahead_stores_its_own_results(analysed_in_window):
-    folder, analysis = analysed_in_window
-    with locked_folder(folder):
-        assert not store_result(folder, "a", analysis, CohortChoice())
-    assert not (folder / "a").exists()
-
-
-def test_a_result_of_a_study_that_the_list_has_no_more_is_not_stored(analysed_in_window):
-    folder, analysis = analysed_in_window
-    assert not store_result(folder, "b", analysis, CohortChoice())
-    assert not (folder / "b").exists()
 
 
 def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_window, tmp_path):

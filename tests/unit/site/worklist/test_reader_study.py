@@ -15,17 +15,16 @@ import pytest
 from tests.helpers.saved_results import write_saved_result
 from tests.helpers.stored_decisions import decide
 
-from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
-from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Outline
-from lesionlens.base.run_context import CancelWhen, RunContext
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.rows import comparisons, locked_until, matching, rows_of
+from lesionlens.site.worklist.rows import locked_until, matching, rows_of
 from lesionlens.site.worklist.table import tables_of, write_tables
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
@@ -198,26 +197,6 @@ def test_a_rating_stays_with_the_decision_that_it_was_entered_for(tmp_path, acts
     assert ratings == {"1": ("accepted", "80"), "2": ("accepted", "30")}
 
 
-def test_another_decision_does_not_inherit_a_rating(tmp_path):
-    def again(act):
-        act(lambda log: log.decide("1", ReviewState.REJECTED))
-        act(lambda log: log.decide("1", ReviewState.ACCEPTED))
-
-    rows, _ = rated_rows(tmp_path, again)
-    assert [rows[uid]["rating"] for uid in "12"] == ["", "30"]
-
-
-def test_a_decision_without_a_position_is_a_row_without_one(tmp_path):
-    """As those that were taken over from an earlier release."""
-    with closing(open_worklist_database(tmp_path / "list")) as database:
-        database.add_studies([StudyEntry("case", "/x")])
-        read_session = ReadSession(database, ReadKey("case", "A"))
-        decide(read_session, "1", ReviewState.ACCEPTED, confidence=70)
-    tables_of(tmp_path / "list", tmp_path / "out")
-    (row,) = table(tmp_path / "out" / "marks.csv")
-    assert (row["id"], row["rating"], row["x_mm"], row["verdict"]) == ("1", "70", "", "accepted")
-
-
 def test_a_candidate_that_was_merged_into_another_is_no_mark(tmp_path):
     def merge(act):
         both = Outline("1", (0, 0, 0), np.full((3, 3, 3), 2, np.uint8))
@@ -284,43 +263,6 @@ def test_reads_that_the_tables_omit_are_counted(tmp_path):
     text = tables_of(tmp_path, tmp_path / "out").progress_text
     assert text.startswith("2 of 2 reads complete")
     assert text.endswith("Omitted: 1 read of a reader study: protocol.toml is missing")
-
-
-def test_reads_that_the_protocol_does_not_plan_are_no_progress(tmp_path):
-    """With those of a pilot, "5 of 2 reads" were complete."""
-    protocol = "title = 'x'\nseed = 7\nreaders = ['A', 'B']\narms = ['unaided']\ncases = ['case00']"
-    (tmp_path / FILE).write_text(protocol)
-    keys = [ReadKey("case00", reader, 1, Arm.UNAIDED) for reader in "ABC"]
-    keys += [ReadKey("case01", "A", 1, Arm.UNAIDED), ReadKey("case00", "A", 2, Arm.CANDIDATES)]
-    with closing(open_worklist_database(tmp_path)) as database:
-        database.add_studies([StudyEntry(case, "/x") for case in CASES])
-        for key in keys:
-            ReadSession(database, key).sign("x")
-    written = tables_of(tmp_path, tmp_path / "out")
-    assert written.progress_text == (
-        "2 of 2 reads complete: 2 unaided. Not counted, although in the tables: 3 reads of other "
-        "readers, arms or cases"
-    )
-    assert len(table(written.reads)) == len(keys)
-
-
-def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
-    """The window ignored *Cancel*, and wrote them."""
-    with closing(open_worklist_database(tmp_path)) as database:
-        database.add_studies([StudyEntry(case, "/x") for case in CASES])
-    written = tables_of(tmp_path, tmp_path / "out")
-    before = [path.stat().st_mtime_ns for path in (written.reads, written.marks)]
-    reached = []
-    context = RunContext(
-        progress=lambda _, fraction: reached.append(fraction),
-        cancel=CancelWhen(lambda: bool(reached) and reached[-1] >= 0.5),
-    )
-    with pytest.raises(CancelledError):
-        tables_of(tmp_path, tmp_path / "out", context=context)
-    assert [path.stat().st_mtime_ns for path in (written.reads, written.marks)] == before
-    with pytest.raises(CancelledError):
-        tables_of(tmp_path, tmp_path / "new", context=context)
-    assert not (tmp_path / "new").exists()
 
 
 def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):
@@ -413,6 +355,23 @@ def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
     assert row.entry.highest == 0.8
 
 
+def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
+    database = open_worklist_database(tmp_path)
+    database.add_studies(
+        [
+            StudyEntry("a", "/a", "P1", "2026-01-05", ("t1c", "flair")),
+            StudyEntry("b", "/b", "P2", "2026-01-06", ("t1",), warnings=("thick slices",)),
+        ]
+    )
+    rows = rows_of(database, "")
+    assert [r.entry.name for r in matching(rows, "flair 2026")] == ["a"]
+    assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
+    assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
+    assert matching(rows, "p1 p2") == ()
+    assert [r.entry.name for r in matching(rows, "-1 -")] == []
+    assert [r.entry.name for r in matching(rows, "-f")] == ["b"]
+
+
 def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is_not(tmp_path):
     """'3.8 ml of the enhancing part are bright on T1' stood beside a study to be read unaided."""
     said = ["3.8 ml of the enhancing part are already bright on T1", "thick slices"]
@@ -433,83 +392,3 @@ def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is
         write_saved_result(tmp_path / "a", candidates=rows[:1], warnings=["another"])
         again = with_result(database.entry("a"), tmp_path / "a")
         assert again.warnings == ("thick slices", "another"), "not those of the earlier result"
-
-
-def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
-    database = open_worklist_database(tmp_path)
-    a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
-    for read_session in (a, b):
-        decide(read_session, "2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
-    decide(a, "2.25.222222", ReviewState.ACCEPTED, (0, 0, 0))
-    decide(b, "2.25.222222", ReviewState.REJECTED, (0, 0, 0))
-    a.mark((10, 0, 0))
-    b.mark((10, 8, 0))
-    b.mark((-40, 0, 0))
-    for key in (
-        ReadKey("case", "C", 1),
-        ReadKey("case", "D", 0, Arm.CANDIDATES),
-    ):  # of a reader study
-        ReadSession(database, key).mark((10, 0, 0))
-    (found,) = comparisons(database)
-    assert found.n_agreed == 2
-    assert found.differences == (
-        "candidate …222222: accepted, rejected",
-        "marked by B alone: -40, 0, 0 mm",
-    )
-
-
-def test_a_candidate_that_one_reader_merged_and_the_other_redrew_is_a_difference(tmp_path):
-    """Both were "edited", and so the readers agreed on it."""
-    database = open_worklist_database(tmp_path)
-    outlines = (
-        Outline("2.25.222222", (0, 0, 0), np.ones((2, 2, 2), np.uint8)),
-        Outline.empty("2.25.222222"),
-    )
-    for reader, outline in zip("AB", outlines, strict=True):
-        log = ReviewLog()
-        log.decide("2.25.222222", ReviewState.EDITED, outline=outline)
-        ReadSession(database, ReadKey("case", reader)).store_decisions(log.review)
-    (found,) = comparisons(database)
-    assert (found.n_agreed, found.differences) == (0, ("candidate …222222: edited, merged",))
-
-
-def test_marks_of_two_readers_are_matched_nearest_first_and_each_once(tmp_path):
-    database = open_worklist_database(tmp_path)
-    a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
-    for x in (0, 8, 30):
-        a.mark((x, 0, 0))
-    for x in (7, 31, 36):
-        b.mark((x, 0, 0))
-    (found,) = comparisons(database)
-    assert found.n_agreed == 2
-    assert found.differences == (
-        "marked by A alone: 0, 0, 0 mm",
-        "marked by B alone: 36, 0, 0 mm",
-    )
-
-
-def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
-    database = open_worklist_database(tmp_path)
-    database.add_studies(
-        [
-            StudyEntry("a", "/a", "P1", "2026-01-05", ("t1c", "flair")),
-            StudyEntry("b", "/b", "P2", "2026-01-06", ("t1",), warnings=("thick slices",)),
-        ]
-    )
-    rows = rows_of(database, "")
-    assert [r.entry.name for r in matching(rows, "flair 2026")] == ["a"]
-    assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
-    assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
-    assert matching(rows, "p1 p2") == ()
-    assert [r.entry.name for r in matching(rows, "-1 -")] == []
-    assert [r.entry.name for r in matching(rows, "-f")] == ["b"]
-
-
-def test_a_phase_belongs_to_the_arm(tmp_path):
-    database = open_worklist_database(tmp_path)
-    assert ReadSession(database, ReadKey("a", "A", 1, Arm.UNAIDED)).phase is Phase.UNAIDED
-    assert ReadSession(database, ReadKey("a", "A", 2, Arm.CANDIDATES)).phase is Phase.AIDED
-    locked = ReadSession(database, ReadKey("a", "A", 1, Arm.UNAIDED))
-    locked.sign()
-    with pytest.raises(UnusableInputError, match="signed"):
-        locked.mark((0, 0, 0))

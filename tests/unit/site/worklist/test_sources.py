@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pydicom
 import pytest
 from tests.phantoms.files import write_dicom
 
-from lesionlens.base.errors import PatientConflictError, ReadError, UnusableInputError
+from lesionlens.base.errors import PatientConflictError, ReadError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.database.records import StudyEntry
@@ -100,18 +98,6 @@ def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monk
     assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no such name elsewhere")
-def test_no_study_is_fetched_into_a_list_whose_path_it_cannot_store(
-    files, entry, tmp_path, monkeypatch
-):
-    """The database was called unreadable after the download, with the advice to move it away."""
-    monkeypatch.setattr(sources, "connect", lambda _: Archive(files))
-    folder = tmp_path / os.fsdecode(b"list\xff")
-    with pytest.raises(UnusableInputError, match="Rename the folder"):
-        sources.fetched(entry, Server(), folder, context=SILENT)
-    assert not folder.exists()
-
-
 def test_a_study_of_two_patients_is_fetched_once_a_person_confirmed_that_it_is_one(
     files, entry, tmp_path, monkeypatch
 ):
@@ -140,28 +126,3 @@ def test_a_list_among_its_studies_names_neither_itself_nor_results(
     assert [e.place for e in sources.studies_at(study.parent, folder)] == [str(study)]
     elsewhere = sources.studies_at(study.parent, tmp_path / "other")
     assert [e.name for e in elsewhere] == ["list", "one", "result"]
-
-
-def test_a_list_named_from_within_its_studies_folder_is_known_to_lie_in_it(
-    tmp_path, make_study, monkeypatch
-):
-    study = make_study(name="all/one", sequences={"t1c"})
-    shutil.copytree(study, study.parent / "result")
-    (study.parent / "result" / "findings.json").touch()
-    monkeypatch.chdir(study.parent)
-    assert [e.name for e in sources.studies_at(Path(), Path("list"))] == ["one"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-@pytest.mark.parametrize("source", ["folder", "table", "link"])
-def test_a_study_whose_path_cannot_be_stored_is_refused_by_name(tmp_path, make_study, source):
-    """The list of such a table was called damaged."""
-    folder = tmp_path / os.fsdecode(b"M\xfcller")
-    folder.mkdir()
-    make_study(name="one", sequences={"t1c"}).rename(folder / "one")
-    tables = {"folder": folder, "table": folder / "list.csv", "link": tmp_path / "list.csv"}
-    (tmp_path / "one").symlink_to(folder / "one")
-    if source != "folder":
-        tables[source].write_text("study\none\n")
-    with pytest.raises(UnusableInputError, match="path is not UTF-8: 'one'"):
-        sources.studies_at(tables[source], tmp_path / "list")
