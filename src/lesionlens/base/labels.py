@@ -315,7 +315,5 @@ class Identity(StrEnum):
 class ComputePrecision(StrEnum):
     """The floating-point type in which a network computes."""
 
-    AUTO = "auto"
-    """float32 on a CPU, bfloat16 on an accelerator with hardware support."""
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from typing_extensions import override
 
-from lesionlens.base.labels import ComputePrecision
-from lesionlens.cli import checks, options
+from lesionlens.cli import options
 from lesionlens.cli.option_groups import Group
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -18,36 +17,11 @@ DEFAULT_ENGINE = EngineChoice()
 MAX_THREADS = 4096
 
 
-Patience = Annotated[
-    float | None,
-    typer.Option(
-        help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
-        "sequence relevance, checks of the map); what does not fit is omitted.",
-        metavar="MIN",
-        min=0.0,
-        show_default=f"{DEFAULT_ENGINE.patience_min:g}",
-    ),
-]
-
-
-def patience_min(patience: float | None, bundle: object) -> float:
-    """Return the time limit for a bundle, minutes; refuse one without a bundle."""
-    checks.check_used("--bundle", bundle, {"--patience": patience})
-    return DEFAULT_ENGINE.patience_min if patience is None else patience
-
-
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
     """Device of the built-in network; each field is an option."""
 
     device: options.Device = "auto"
-    precision: Annotated[
-        ComputePrecision,
-        typer.Option(
-            help="Numeric precision of the network; with auto an analysis uses float32 on a CPU, "
-            "bfloat16 on an Nvidia, AMD or Intel GPU."
-        ),
-    ] = ComputePrecision.AUTO
     threads: Annotated[
         int | None,
         typer.Option(
@@ -60,7 +34,7 @@ class ComputeOptions:
 
     def choice(self) -> EngineChoice:
         """Return the default weights, on this device."""
-        return EngineChoice(device=self.device, precision=self.precision, threads=self.threads)
+        return EngineChoice(device=self.device, threads=self.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +53,6 @@ class EngineOptions(ComputeOptions):
             metavar="NAME",
         ),
     ] = "lens"
-    patience: Patience = None
 
     @override
     def choice(self) -> EngineChoice:
@@ -95,9 +68,7 @@ class EngineOptions(ComputeOptions):
             engine=self.engine,
             weights=self.weights,
             bundle=self.bundle,
-            precision=self.precision,
             threads=self.threads,
-            patience_min=patience_min(self.patience, self.bundle),
         )
 
 

@@ -81,42 +81,19 @@ def choose(requested: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(
-    device: torch.device, requested: ComputePrecision | str = ComputePrecision.AUTO
-) -> ComputePrecision:
-    """Choose the precision of predictions on a device: float32 or bfloat16.
+def choose_precision(device: torch.device) -> ComputePrecision:
+    """Return the precision of predictions on a device: float32 or bfloat16.
 
-    CPUs always predict in float32, so that results agree between machines; bfloat16 hardware would
+    CPUs predict in float32, so that results agree between machines; bfloat16 hardware would
     save no time. Apple's GPU supports bfloat16 only from macOS 14.
-
-    Raises
-    ------
-    UnusableInputError
-        Unknown precision, or bfloat16 on a device that uses float32.
 
     Examples
     --------
     >>> choose_precision(torch.device("cpu")).value
     'float32'
     """
-    if requested not in tuple(ComputePrecision):
-        raise UnusableInputError(
-            found=f"the precision {str(requested)!r}",
-            expected=", ".join(ComputePrecision),
-            next_step="Use --precision auto",
-            in_window="Leave the precision at auto",
-        )
     has_bfloat16 = device.type in _BFLOAT16_KINDS
-    if requested == ComputePrecision.BFLOAT16 and not has_bfloat16:
-        raise UnusableInputError(
-            found=f"bfloat16 on the device {device.type}",
-            expected=f"float32; bfloat16 only on {' or '.join(_BFLOAT16_KINDS)}",
-            next_step="Leave out --precision",
-            in_window="Leave the precision at auto",
-        )
-    if requested == ComputePrecision.AUTO:
-        return ComputePrecision.BFLOAT16 if has_bfloat16 else ComputePrecision.FLOAT32
-    return ComputePrecision(requested)
+    return ComputePrecision.BFLOAT16 if has_bfloat16 else ComputePrecision.FLOAT32
 
 
 def autocast_for(
@@ -141,22 +118,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def autocast(
-    device: torch.device, requested: ComputePrecision = ComputePrecision.AUTO
-) -> AbstractContextManager[object]:
+def autocast(device: torch.device, *, enabled: bool = True) -> AbstractContextManager[object]:
     """Return the autocast context for training.
 
-    bfloat16 by default, but not on a device that emulates it: on a CPU with only AVX2 a training
-    step in bfloat16 takes several times as long.
-
-    Raises
-    ------
-    UnusableInputError
-        Bfloat16 is requested of a device that predicts in float32.
+    bfloat16, but not on a device that emulates it: on a CPU with only AVX2 a training step in
+    bfloat16 takes several times as long.
     """
-    if requested is ComputePrecision.AUTO and has_fast_bfloat16(device):
+    if enabled and has_fast_bfloat16(device):
         return autocast_for(ComputePrecision.BFLOAT16, device)
-    return autocast_for(choose_precision(device, requested), device)
+    return nullcontext()
 
 
 def name_of(device: torch.device) -> str:

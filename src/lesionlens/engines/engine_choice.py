@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.network.fork_safety import fork_safe
 
 if TYPE_CHECKING:
@@ -35,11 +34,8 @@ class EngineChoice:
     """A file, "default" or "synthetic"; None for the default."""
     bundle: Path | None = None
     """Folder of a MONAI bundle, used instead of the built-in network."""
-    precision: ComputePrecision = ComputePrecision.AUTO
     threads: int | None = None
     """CPU threads; None for each library's default."""
-    patience_min: float = 2.0
-    """Time limit in minutes for a bundle's passes beyond the first."""
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.bundle is not None:
@@ -101,8 +97,6 @@ class EngineChoice:
         options: dict[str, Any] = {}
         if self.weights is not None:
             options["weights"] = self.weights
-        if self.precision is not ComputePrecision.AUTO:
-            options["precision"] = self.precision
         if self.bundle is not None:
-            options |= {"bundle": self.bundle, "patience_s": 60 * self.patience_min}
+            options["bundle"] = self.bundle
         return make_engine(name, device=self.device, **options)

@@ -235,8 +235,7 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         raise WeightsError(
             found=f"{defect} from the network of {info.name} {info.version}",
             expected=expected,
-            next_step="Use other weights, or --precision float32",
-            in_window="Use other weights, or float32",
+            next_step="Use other weights",
         )
     return _without_invisible_regions(prediction, prepared)
 

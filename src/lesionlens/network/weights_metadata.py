@@ -69,13 +69,9 @@ def sizes_from_json(text: str) -> NetworkConfig:
     Raises
     ------
     TypeError, ValueError
-        Not such a record, or one of weights that use T1 only if T1c or FLAIR is missing, as some
-        before version 0.3.
+        Not such a record.
     """
-    table = parse_json(text)
-    if table.pop("t1_in_reserve", False):
-        raise ValueError("weights that hold T1 back, of version 0.3 or before")
-    return _record(NetworkConfig, table)
+    return from_json(NetworkConfig, text)
 
 
 def from_json(kind: Callable[..., _T], text: str) -> _T:
@@ -86,8 +82,5 @@ def from_json(kind: Callable[..., _T], text: str) -> _T:
     TypeError, ValueError
         Not JSON, or another record's.
     """
-    return _record(kind, parse_json(text))
-
-
-def _record(kind: Callable[..., _T], table: Mapping[str, Any]) -> _T:
+    table = parse_json(text)
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

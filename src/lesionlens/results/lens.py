@@ -15,9 +15,9 @@ from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
-from lesionlens.base.arguments import brief, member_of, path_of
+from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
-from lesionlens.base.labels import ComputePrecision, MrSequence
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import retained_memory, trim_memory
 from lesionlens.base.provenance import utc_now, versions
@@ -60,8 +60,6 @@ class Lens:
         which has its own device and weights: the other arguments are then refused.
         A Future is an engine that is still being loaded (`EngineChoice.start_loading`): meanwhile
         the first study is prepared.
-    precision : ComputePrecision or str
-        "auto" (float32 on a CPU, bfloat16 on a CUDA or XPU device), "float32" or "bfloat16".
 
     Raises
     ------
@@ -80,14 +78,12 @@ class Lens:
         weights: str | Path | None = None,
         bundle: str | Path | None = None,
         engine: str | Engine | Future[Engine] = "lens",
-        precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         choice = EngineChoice(
             device,
             engine=engine if isinstance(engine, str) else "lens",
             weights=None if weights is None else str(path_of(weights, "weights: a file or a name")),
             bundle=None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
-            precision=member_of(ComputePrecision, precision, "a precision"),
         )
         if isinstance(engine, str):
             self._choice: EngineChoice | None = choice
@@ -95,7 +91,7 @@ class Lens:
             return
         if choice != EngineChoice():
             raise UnusableInputError(
-                found="a device, weights, bundle or precision together with an engine object",
+                found="a device, weights or a bundle together with an engine object",
                 expected="the engine alone: it already has its own",
                 next_step="Leave them out, or name the engine instead",
             )

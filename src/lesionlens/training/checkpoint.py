@@ -120,10 +120,10 @@ def forget(folder: Path) -> None:
     (folder / _POINTER).unlink(missing_ok=True)
 
 
-def _part_files(checkpoint: Path, count: int | None) -> list[Path]:
-    """Return the parts; ValueError if some are missing. Earlier releases wrote no `count`."""
+def _part_files(checkpoint: Path, count: int) -> list[Path]:
+    """Return the parts; ValueError if some are missing."""
     parts = sorted(checkpoint.glob("part-*.safetensors"))
-    if count not in (None, len(parts)):
+    if count != len(parts):
         raise ValueError(f"{len(parts)} of {count} parts")
     return parts
 
@@ -145,7 +145,7 @@ def load(folder: Path) -> Checkpoint | None:
         content = read_file(checkpoint / "meta.json")
         meta = parse_json(content, infinite=True)  # NaN before the first validation
         tensors: dict[str, torch.Tensor] = {}
-        for part in _part_files(checkpoint, latest.get("parts")):
+        for part in _part_files(checkpoint, latest["parts"]):
             tensors.update(load_file(part))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ReadError) as error:
         raise WeightsError(

@@ -19,10 +19,9 @@ from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import claim_names
 from lesionlens.base.files.staging import check_target
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.process.logs import REPORT
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.device import autocast, choose, choose_precision
+from lesionlens.engines.device import autocast, choose
 from lesionlens.network.build import build
 from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
@@ -105,8 +104,6 @@ class TrainOptions:
     """
     cases: Cases | None = None
     """Train on these instead of synthetic brains."""
-    precision: ComputePrecision = ComputePrecision.AUTO
-    """"auto" follows the configuration; bfloat16 is refused on a device without it."""
 
 
 TO_THE_END = TrainOptions()
@@ -117,15 +114,8 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
     torch.manual_seed(config.seed)
     initial, notes, parent = initial_network(config)
     network = channels_last(initial.to(processes.device))
-    precision = options.precision
-    if precision is ComputePrecision.AUTO and not config.autocast:
-        precision = ComputePrecision.FLOAT32
-    if precision is not ComputePrecision.AUTO:
-        choose_precision(processes.device, precision)
     optimiser = Optimiser(network, config.optimiser)
-    run = TrainingRun(
-        config, out, processes, network, optimiser, precision, options.cases, notes, parent
-    )
+    run = TrainingRun(config, out, processes, network, optimiser, options.cases, notes, parent)
     check_target(out)
     if processes.is_leader:
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
@@ -193,7 +183,7 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     on_device = Batch(*(t.to(device) for t in batch))
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with autocast(device, run.precision):
+    with autocast(device, enabled=run.config.autocast):
         output = run.training_module(x, bounds=on_device.position_range)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
@@ -264,9 +254,9 @@ def _validate(run: TrainingRun, board: EventWriter) -> None:
     model.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    metrics, picture = validate(model, grid, config.validation_volumes, device, run.precision)
+    metrics, picture = validate(model, grid, config.validation_volumes, device)
     if run.cases is not None:
-        metrics |= run.cases.validate(model, stage, device, run.precision)
+        metrics |= run.cases.validate(model, stage, device)
     _drop_rows(run.out / _VALIDATION, run.step)  # a finished run that is called again
     _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
     board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
@@ -345,7 +335,7 @@ def train(
     ResourceError
         A checkpoint cannot be written; the last one is intact.
     UnusableInputError
-        The device does not compute in the requested precision, or another process trains there.
+        Another process trains there.
     """
     run = _create_run(config, out, options)
     with _exclusive(run):

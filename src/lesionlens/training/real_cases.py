@@ -20,7 +20,7 @@ from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.grid import fraction_beyond
-from lesionlens.base.labels import ComputePrecision, Label, Region
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
@@ -173,7 +173,6 @@ class RealCases:
         network: LensNetwork,
         stage: StageConfig,
         device: torch.device,
-        precision: ComputePrecision,
     ) -> dict[str, float]:
         """Return each region's mean Dice over the held-out patients, if there are any.
 
@@ -183,7 +182,7 @@ class RealCases:
             return {}
         network.eval()
         files = self._prepared_files(self.parts.validation, stage)
-        means = mean_scores([_dice(network, read(file), device, precision) for file in files])
+        means = mean_scores([_dice(network, read(file), device) for file in files])
         return {f"patients_{name}": mean for name, mean in means.items()}
 
     def _prepared_files(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
@@ -378,14 +377,12 @@ def _leakage_error(trained_on: RealCase, held_out: RealCase) -> ConfigError:
 
 
 @torch.no_grad()
-def _dice(
-    network: LensNetwork, packed: Packed, device: torch.device, precision: ComputePrecision
-) -> dict[str, float]:
+def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> dict[str, float]:
     code = torch.from_numpy(packed.code).to(device)
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
-    with autocast(device, precision):
+    with autocast(device):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     predicted = (logits > 0) & (code > 0)
     regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(REGIONS)}

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import ConfigError, WeightsError
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.text import abbreviated_list
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -56,7 +55,6 @@ class Cases(Protocol):
         network: LensNetwork,
         stage: StageConfig,
         device: torch.device,
-        precision: ComputePrecision,
     ) -> dict[str, float]:
         """Return metrics on the held-out patients."""
         ...
@@ -71,7 +69,6 @@ class TrainingRun:
     processes: ProcessGroup
     network: LensNetwork
     optimiser: Optimiser
-    precision: ComputePrecision
     cases: Cases | None = None
     notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Metadata of the initial weights."""
@@ -174,7 +171,6 @@ class TrainingRun:
         checkpoint = checkpoints.load(self.out / "checkpoint")
         if checkpoint is None:
             return
-        _check_version(checkpoint.meta)
         if checkpoint.meta["network"] != name_of(self.config):
             raise WeightsError(
                 found=f'a checkpoint of network "{checkpoint.meta["network"]}"',
@@ -227,43 +223,6 @@ def _focus_mm(stage: StageConfig) -> float | None:
 
 
 _MAX_LISTED = 4
-_META_KEYS = frozenset((
-    "step", "minutes", "session", "loss", "network", "recipe", "cases", "parent_sha256",
-))  # fmt: skip
-
-
-def _check_version(meta: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint without what resuming needs, or with keys that no recipe has now.
-
-    Raises
-    ------
-    WeightsError
-        An earlier version wrote it, or a later one.
-    """
-    defaults = recipe_record(TrainConfig(stages=()))
-    recipe = meta.get("recipe", {})
-    unknown = [f"a recipe with {name}" for name in _unknown_keys(recipe, defaults)]
-    missing = [f"no {name}" for name in sorted(_META_KEYS - meta.keys())]
-    if not (missing or unknown):
-        return
-    raise WeightsError(
-        found="a checkpoint of another version of LesionLens, with "
-        + abbreviated_list([*missing, *unknown], _MAX_LISTED),
-        expected="one that this version can resume",
-        next_step="End the run with the version that began it, choose another --out, or start from "
-        "scratch with --fresh",
-    )
-
-
-def _unknown_keys(
-    recipe: Mapping[str, Any], known: Mapping[str, Any], table: str = ""
-) -> Iterator[str]:
-    """Yield the keys of a recipe that no recipe of this version has, below their tables."""
-    for key, value in recipe.items():
-        if key not in known:
-            yield f"{table}{key}"
-        elif isinstance(known[key], dict):
-            yield from _unknown_keys(value, known[key], f"{table}{key}.")
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
@@ -283,9 +242,7 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     WeightsError
         They differ; the message states where.
     """
-    defaults = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
-    earlier = dict(_values(_trained_part({**defaults, **before}, step)))
-    earlier = {**dict(_values({**defaults, "stages": {}})), **earlier}
+    earlier = dict(_values(_trained_part(before, step)))
     now = dict(_values(_trained_part(recipe_record(config), step)))
     changed = sorted(
         name for name in earlier.keys() | now.keys() if earlier.get(name) != now.get(name)

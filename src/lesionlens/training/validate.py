@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.engines.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
@@ -52,7 +51,6 @@ def validate_each(
     config: GeneratorConfig,
     volumes: Sequence[int],
     device: torch.device,
-    precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> Iterator[tuple[dict[str, float], Tensor | None]]:
     """Yield the metrics of each synthetic volume, and an image of those with a tumour.
 
@@ -76,7 +74,7 @@ def validate_each(
     for index in volumes:
         volume = draw(config, [FIRST_VALIDATION_SEED + index], str(device))
         x = with_presence(volume.zscored, torch.ones(1, 4, device=device), volume.brain)
-        with autocast(device, precision):
+        with autocast(device):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
         predicted, reference = output.logits[0] > 0, volume.labels[0] > 0
         scores = cavity_dice(predicted, volume.instances[0] == CAVITY)
@@ -94,7 +92,6 @@ def validate(
     config: GeneratorConfig,
     volumes: int,
     device: torch.device,
-    precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> tuple[dict[str, float], Tensor]:
     """Return mean Dice with all sequences, peak inside, and volume flagged in tumour-free brains.
 
@@ -106,7 +103,7 @@ def validate(
         Image of the last volume with a tumour.
     """
     rows, picture = list[dict[str, float]](), torch.zeros(1, 1)
-    for metrics, image in validate_each(network, config, range(volumes), device, precision):
+    for metrics, image in validate_each(network, config, range(volumes), device):
         rows.append(metrics)
         picture = picture if image is None else image
     return mean_scores(rows), picture

@@ -75,8 +75,6 @@ def test_a_batch_from_python_writes_nothing_into_the_studies(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"precision": "float16"},
-        {"precision": None},
         {"weights": ""},
     ],
     ids=str,

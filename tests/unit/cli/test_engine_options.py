@@ -38,5 +38,5 @@ def test_every_command_that_analyses_has_the_same_options(command):
 
 
 @pytest.mark.parametrize("command", ["finetune", "train"])
-def test_every_command_that_computes_takes_device_precision_and_threads(command):
-    assert {"device", "precision", "threads"} <= options_of(command)
+def test_every_command_that_computes_takes_device_and_threads(command):
+    assert {"device", "threads"} <= options_of(command)

@@ -25,8 +25,6 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
         ("pacs get http://127.0.0.1:9/dicom-web 1.2 --out OUT --by move", DIMSE, "--by"),
         ("pacs get http://127.0.0.1:9/dicom-web 1.2 --out OUT --port 104", DIMSE, "--port"),
         ("pacs send http://127.0.0.1:9/dicom-web . --aet LENS1", DIMSE, "--aet"),
-        ("analyze study --out OUT --patience 0", "--bundle", "--patience"),
-        ("batch studies --out OUT --patience 5", "--bundle", "--patience"),
     ],
 )
 def test_an_option_without_the_one_it_needs_is_refused(
@@ -66,5 +64,5 @@ def test_an_option_that_another_one_makes_void_is_refused(
 
 
 def test_the_same_options_are_accepted_with_it():
-    check_used("--bundle", "b", {"--patience": 5.0})
-    check_used("--bundle", None, {"--patience": None, "--json": False, "--date": ""})
+    check_used("--bundle", "b", {"--threads": 5.0})
+    check_used("--bundle", None, {"--threads": None, "--json": False, "--date": ""})

@@ -3,9 +3,6 @@
 import errno
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,21 +54,6 @@ def test_what_was_loaded_is_saved_again(saved, tmp_path):
     assert weights.load(again)[1] == replace(info, sha256=digest)
 
 
-def test_equal_weights_are_equal_files(saved, tmp_path):
-    network, notes, _, digest = saved
-    again = [tmp_path / f"{number}.safetensors" for number in range(8)]
-    for path in again:
-        assert weights.save(path, network.config, network.state_dict(), notes) == digest
-
-
-def test_half_precision_halves_the_file(saved, tmp_path):
-    network, notes, path, _ = saved
-    small = tmp_path / "h.safetensors"
-    weights.save(small, network.config, network.state_dict(), notes, dtype=torch.float16)
-    assert small.stat().st_size < 0.6 * path.stat().st_size
-    weights.load(small)
-
-
 def test_a_full_disk_is_reported_and_leaves_what_was_there(saved, monkeypatch):
     network, notes, path, digest = saved
 
@@ -86,29 +68,6 @@ def test_a_full_disk_is_reported_and_leaves_what_was_there(saved, monkeypatch):
             weights.save(path, network.config, network.state_dict(), notes)
     assert weights.load(path)[1].sha256 == digest
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-_KILLED_WHILE_WRITING = """
-import resource, signal, sys
-from pathlib import Path
-import torch
-from lesionlens.network.weights import write_tensors
-signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-write_tensors(Path(sys.argv[1]), {"a": torch.zeros(5000)}, {"version": "4"}, torch.float32)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")
-def test_a_kill_while_writing_leaves_only_a_file_that_a_later_run_deletes(saved):
-    """Another temporary file stayed beside a training's weights for ever."""
-    *_, path, digest = saved
-    done = subprocess.run([sys.executable, "-c", _KILLED_WHILE_WRITING, path], check=False)
-    assert done.returncode == -signal.SIGXFSZ
-    left = [p.name for p in path.parent.iterdir() if p != path]
-    assert [name.startswith(".new.") for name in left] == [True]
-    assert weights.load(path)[1].sha256 == digest
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"\x00" * 64])
@@ -159,19 +118,6 @@ def test_weights_that_are_not_finite_are_refused(saved, tmp_path, value):
     weights.save(tmp_path / "odd.safetensors", network.config, state, notes)
     with pytest.raises(WeightsError, match="values that are not numbers"):
         weights.load(tmp_path / "odd.safetensors")
-
-
-def test_weights_that_hold_t1_back_are_refused_and_those_declared_otherwise_load(saved, tmp_path):
-    _, _, path, _ = saved
-    with safe_open(path, "pt") as stream:
-        metadata = stream.metadata()
-    for held_back in (False, True):
-        sizes = json.loads(metadata["network"]) | {"t1_in_reserve": held_back}
-        older = tmp_path / f"{held_back}.safetensors"
-        save_file(load_file(path), older, metadata | {"network": json.dumps(sizes)})
-    assert weights.load(tmp_path / "False.safetensors")[1].config == weights.load(path)[1].config
-    with pytest.raises(WeightsError, match="hold T1 back"):
-        weights.load(tmp_path / "True.safetensors")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -232,13 +178,3 @@ def test_shipped_weights_are_refused_unless_complete_and_unchanged(tmp_path, mon
             WeightsError, match=r"(?s)default\.safetensors.*Install LesionLens again"
         ):
             load()
-
-
-def test_a_shipped_set_is_found_by_its_name():
-    assert weights.chosen_path("synthetic") == shipped_weights.shipped_path("synthetic")
-
-
-def test_a_missing_entry_of_the_metadata_is_named():
-    """The message was: cannot be used ('network')."""
-    with pytest.raises(WeightsError, match=r"without the metadata 'network'"):
-        weights.load(shipped_weights.shipped_path("brain"))

@@ -1,8 +1,6 @@
 """A checkpoint is whole or not there."""
 
-import json
 import os
-import shutil
 
 import pytest
 import torch
@@ -66,21 +64,6 @@ def test_a_kill_while_writing_leaves_the_last_one(tmp_path):
     assert not half.exists(), "a resumed run rarely stops at that step again"
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_every_part_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch, flushed):
-    """After a power cut the pointer named empty files, and the previous checkpoint was gone."""
-    named, replace = [], os.replace
-
-    def name(source, target):
-        parts = tmp_path.glob("step-00000001/*")
-        named.append({p.name for p in parts if p.stat().st_ino in flushed})
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", name)
-    checkpoint.save(tmp_path, _state(1))
-    assert named == [{"meta.json", *(f"part-{n:03d}.safetensors" for n in range(3))}]
-
-
 class Killed(BaseException):
     """What no handler sees."""
 
@@ -105,41 +88,6 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, s
     assert len(list(tmp_path.glob("step-*"))) == 1
 
 
-def test_a_second_kill_at_the_same_step_leaves_the_latest(tmp_path, monkeypatch):
-    """Two of one step stayed from the first kill, of which the later is the latest."""
-    checkpoint.save(tmp_path, _state(1))
-    shutil.copytree(tmp_path / "step-00000001", tmp_path / "aside")
-    checkpoint.save(tmp_path, _state(1))
-    (tmp_path / "aside").rename(tmp_path / "step-00000001")
-
-    def killed(*_args, **_kwargs):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Path, "rename", killed)
-        with pytest.raises(Killed):
-            checkpoint.save(tmp_path, _state(1))
-    assert checkpoint.load(tmp_path).meta["step"] == 1
-    checkpoint.save(tmp_path, _state(1))
-    assert len(list(tmp_path.glob("step-*"))) == 1
-
-
-def test_what_a_kill_leaves_of_a_deleted_one_is_deleted_later(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, _state(1))
-
-    def killed(folder, **_kwargs):
-        if (folder / "meta.json").exists():
-            (folder / "meta.json").unlink()
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", killed)
-        with pytest.raises(Killed):
-            checkpoint.save(tmp_path, _state(2))
-    checkpoint.save(tmp_path, _state(3))
-    assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000003"]
-
-
 def test_damage_is_reported(tmp_path):
     place = checkpoint.save(tmp_path, _state(1))
     (place / "part-000.safetensors").write_bytes(b"x")
@@ -153,10 +101,3 @@ def test_a_part_that_is_gone_is_damage_and_no_fresh_optimiser(tmp_path):
     (place / "part-002.safetensors").unlink()
     with pytest.raises(WeightsError, match="2 of 3 parts"):
         checkpoint.load(tmp_path)
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_a_checkpoint_of_an_earlier_release_that_did_not_count_its_parts_is_read(tmp_path):
-    place = checkpoint.save(tmp_path, _state(1))
-    (tmp_path / "latest.json").write_text(json.dumps({"folder": place.name}))
-    assert len(checkpoint.load(tmp_path).tensors) == 5

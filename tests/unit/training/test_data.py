@@ -1,22 +1,17 @@
 """Batches."""
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lesionlens.base.errors import ResourceError
-from lesionlens.base.process.interrupts import SIGNALS
 from lesionlens.network.synth.generator import GeneratorConfig
-from lesionlens.training import data
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
     FIRST_STORED_SEED,
@@ -110,19 +105,6 @@ def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
     )
 
 
-def test_small_lesions_get_as_many_windows_as_large_ones():
-    code, parts = np.ones((2, 60, 20, 20), np.uint8)
-    parts[:] = 0
-    for number, side in ((1, slice(2, 18)), (2, slice(50, 53))):
-        code[side, 4:16, 4:16] = 2
-        parts[side, 4:16, 4:16] = number
-    brain = Packed(np.zeros((4, *code.shape), np.float16), code, parts)
-    rng = np.random.default_rng(0)
-    seen = [np.unique(cut_window(brain, (16, 16, 16), rng).instances) for _ in range(200)]
-    large, small = (sum(number in window for window in seen) for number in (1, 2))
-    assert 0.7 < small / large < 1.4
-
-
 class _Counting:
     """A source that hands over its name and the number of the batch."""
 
@@ -172,45 +154,6 @@ def test_a_worker_feeds_and_stops():
 def _workers():
     stage = StageConfig(steps=1, shape=(32, 40, 32), spacing_mm=(5.0, 6.0), batch=1)
     return SynthSource(GeneratorConfig(), stage, DataConfig(workers=1, pool=2), 1)
-
-
-def test_where_shared_memory_cannot_be_written_the_remedy_is_named(monkeypatch):
-    """It ended with "Read-only file system"."""
-
-    def get_context(_):
-        def queue(maxsize):
-            raise OSError(errno.EROFS, "Read-only file system")
-
-        return SimpleNamespace(Queue=queue)
-
-    monkeypatch.setattr(data.processes, "get_context", get_context)
-    with pytest.raises(ResourceError) as refused:
-        _workers()
-    assert "Read-only file system" in refused.value.found
-    assert "workers = 0" in refused.value.next_step
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
-def test_an_interrupt_is_the_parent_s_and_a_worker_that_dies_is_no_long_wait(capfd):
-    """Ctrl-C ended the workers with a traceback, and their parent waited 300 s for a volume."""
-    source = _workers()
-    try:
-        for number in SIGNALS:  # while it still imports its modules
-            os.kill(source._workers[0].pid, number)
-        assert source.batch(1).channels.shape[:2] == (1, 4)
-        for number in SIGNALS:
-            os.kill(source._workers[0].pid, number)
-        assert source._workers[0].is_alive()
-        source._workers[0].kill()
-        source._workers[0].join(60)
-        source._pool.clear()
-        with pytest.raises(ResourceError, match="generates volumes ended"):
-            for _ in range(20):  # some are on their way
-                source._pool.clear()
-                source.batch(1)
-    finally:
-        source.close()
-    assert "Traceback" not in capfd.readouterr().err
 
 
 ORPHANED = """

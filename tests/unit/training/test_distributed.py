@@ -119,21 +119,6 @@ def test_two_processes_train_one_network_stop_together_and_go_on(tmp_path):
     assert any(moved)
 
 
-@pytest.mark.slow
-def test_who_is_left_by_another_process_calls_it_no_defect(tmp_path):
-    """A worker whose leader was refused, or was killed, asked for a report of a defect."""
-    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
-    recipe.write_text(RECIPE.format(steps=3))
-    out.mkdir()
-    (out / "weights.safetensors").write_text("of another")
-    first, second = _together(TRAIN, ["train", recipe, "--out", out])
-    assert "not of an earlier result: weights.safetensors" in first[0][1]
-    assert "another process of this training ended" in second[0][1]
-    assert "defect" not in second[0][1]
-    assert (first[1], second[1]) == (2, 1)
-    assert [path.name for path in out.iterdir()] == ["weights.safetensors"]
-
-
 MEET = """
 import json, pathlib, sys
 import torch

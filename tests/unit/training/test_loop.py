@@ -9,14 +9,11 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError, WeightsError
-from lesionlens.base.files.bounded_read import parse_json
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights_metadata import WeightsNotes
-from lesionlens.training import checkpoint, loop
+from lesionlens.training import loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
 from lesionlens.training.loop import TrainOptions, train
@@ -85,25 +82,6 @@ def test_a_run_that_stops_in_its_second_stage_ends_as_an_uninterrupted_one(tmp_p
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_a_step_without_a_finite_gradient_is_skipped_and_said(tmp_path, monkeypatch, caplog):
-    create, before, runs = loop._create_run, [], []
-
-    def create_run(*args):
-        run = create(*args)
-        (parameter, *_) = run.network.parameters()
-        parameter.register_hook(lambda gradient: gradient * float("nan"))
-        before.append(parameter.detach().clone())
-        runs.append(parameter)
-        return run
-
-    monkeypatch.setattr(loop, "_create_run", create_run)
-    monkeypatch.setattr(loop, "_REPORT_EVERY", 1)
-    assert train(stages_of(6.0, steps=1), tmp_path).finished
-    assert parse_json((tmp_path / "log.jsonl").read_text())["gradient"] is None  # JSON has no NaN
-    assert "step 1 has no finite gradient and is skipped" in caplog.text
-    torch.testing.assert_close(runs[0].detach(), before[0])
-
-
 def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
     tmp_path, monkeypatch, caplog
 ):
@@ -123,34 +101,9 @@ def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
     assert all(bool(value.isfinite().all()) for value in average_of(tmp_path).values())
 
 
-def test_an_infinite_loss_is_not_averaged(tmp_path, monkeypatch):
-    losses = iter((2.0, math.inf, 2.0))
-    monkeypatch.setattr(loop, "train_step", lambda run, _: _counted(run, next(losses)))
-    assert train(small_recipe(3, 6.0), tmp_path).loss == pytest.approx(2.0)
-
-
 def _counted(run, value):
     run.step += 1
     return value, {}
-
-
-def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_written(tmp_path):
-    out = tmp_path / "run"
-    with pytest.raises(UnusableInputError, match="bfloat16 on the device cpu"):
-        train(RECIPE, out, TrainOptions(precision=ComputePrecision.BFLOAT16))
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("recipe_says", [True, False])
-def test_float32_is_trained_in_whatever_the_recipe_says(tmp_path, monkeypatch, recipe_says):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    recipe = dataclasses.replace(RECIPE, autocast=recipe_says)
-    options = TrainOptions(resume=False, precision=ComputePrecision.FLOAT32)
-    asked = loop._create_run(recipe, tmp_path / "asked", options)
-    by_recipe = loop._create_run(recipe, tmp_path / "recipe", TrainOptions(resume=False))
-    for run, bfloat16 in ((asked, False), (by_recipe, recipe_says)):
-        with loop.autocast(torch.device("cpu"), run.precision):
-            assert torch.is_autocast_enabled("cpu") is bfloat16
 
 
 def test_patches_train_and_set_the_focus(tmp_path, monkeypatch):
@@ -193,32 +146,6 @@ def test_no_minutes_no_step(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(uninterrupted):
     with pytest.raises(WeightsError, match='network "tiny"'):
         train(dataclasses.replace(RECIPE, network="base"), uninterrupted[1])
-
-
-def test_a_checkpoint_of_an_older_network_of_that_name_is_refused(uninterrupted, tmp_path):
-    found = checkpoint.load(uninterrupted[1] / "checkpoint")
-    kept = {n: t for n, t in found.tensors.items() if not n.startswith("network/lesions")}
-    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(kept, found.meta))
-    with pytest.raises(WeightsError, match="--fresh"):
-        train(RECIPE, tmp_path)
-
-
-@pytest.mark.parametrize("key", ["recipe", "cases", "parent_sha256", "session"])
-def test_a_checkpoint_of_a_version_that_wrote_less_is_refused_as_such(uninterrupted, tmp_path, key):
-    found = checkpoint.load(uninterrupted[1] / "checkpoint")
-    meta = {name: value for name, value in found.meta.items() if name != key}
-    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(found.tensors, meta))
-    with pytest.raises(WeightsError, match=f"another version of LesionLens, with no {key}"):
-        train(RECIPE, tmp_path)
-
-
-def test_a_key_that_no_recipe_has_now_is_not_called_a_change_of_the_recipe(uninterrupted, tmp_path):
-    found = checkpoint.load(uninterrupted[1] / "checkpoint")
-    recipe = {**found.meta["recipe"], "data": {**found.meta["recipe"]["data"], "shuffled": 0.0}}
-    meta = {**found.meta, "recipe": recipe}
-    checkpoint.save(tmp_path / "checkpoint", checkpoint.Checkpoint(found.tensors, meta))
-    with pytest.raises(WeightsError, match=r"with a recipe with data\.shuffled.*that began it"):
-        train(RECIPE, tmp_path)
 
 
 def test_a_log_that_cannot_be_written_is_reported(tmp_path):
@@ -284,22 +211,6 @@ def test_a_run_goes_on_only_from_the_weights_that_it_began_with(uninterrupted, t
     train(begun, tmp_path / "run", dataclasses.replace(AT_ONCE, resume=False))
 
 
-def test_a_fresh_run_that_is_killed_at_once_does_not_resume_the_earlier_one(tmp_path, monkeypatch):
-    """It did so at the earlier step, with an empty log."""
-    recipe = small_recipe(2, 5.0)
-    assert train(recipe, tmp_path).step == 2
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_run_session", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path, TrainOptions(resume=False))
-    again = train(recipe, tmp_path)
-    assert (again.resumed_at, again.step) == (0, 2)
-
-
 def test_initial_weights_that_are_missing_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no file 'gone\.safetensors', which the recipe names"):
         train(dataclasses.replace(RECIPE, init="gone.safetensors"), tmp_path / "run")
@@ -326,21 +237,6 @@ def test_weights_say_what_their_initial_ones_were_trained_on(uninterrupted, tmp_
     assert weights.load(made)[1].provenance["data"] == after
 
 
-def test_the_logs_hold_no_lines_of_another_run_or_of_lost_steps(uninterrupted, tmp_path):
-    lines = [json.dumps({"step": step}) for step in (1, 2, 3)]
-    for name in ("log.jsonl", "validation.jsonl"):
-        (tmp_path / name).write_text("\n".join([*lines, '{"st']))
-    (tmp_path / "train.files.json").write_text((uninterrupted[1] / "train.files.json").read_text())
-    half = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=1),))
-    train(half, tmp_path)
-    for name in ("log.jsonl", "validation.jsonl"):
-        assert (tmp_path / name).read_text() == ""
-        (tmp_path / name).write_text("\n".join([*lines, '{"st']))
-    train(half, tmp_path)
-    for name in ("log.jsonl", "validation.jsonl"):
-        assert (tmp_path / name).read_text().splitlines() == lines[:1]
-
-
 def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never():
     begun = dataclasses.replace(RECIPE, init="here/default.safetensors")
     record = recipe_record(begun)
@@ -349,15 +245,6 @@ def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never()
     for other in ("here/synthetic.safetensors", None):
         with pytest.raises(WeightsError, match="init was default"):
             check_same_recipe(record, dataclasses.replace(RECIPE, init=other), step=1)
-
-
-def test_a_run_of_an_earlier_release_without_a_key_goes_on_unless_its_value_is_another():
-    record = recipe_record(RECIPE)
-    del record["draw"]["kinds"]["plaques"]
-    check_same_recipe(record, RECIPE, step=1)
-    draw = dataclasses.replace(RECIPE.draw, kinds=LesionFrequencies(plaques=0.1))
-    with pytest.raises(WeightsError, match=r"draw\.kinds\.plaques was 0\.0 and is 0\.1"):
-        check_same_recipe(record, dataclasses.replace(RECIPE, draw=draw), step=1)
 
 
 def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninterrupted, caplog):

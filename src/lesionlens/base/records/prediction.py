@@ -225,8 +225,7 @@ class QuestionTime:
         """Return the notice that predictions were skipped for lack of time."""
         return (
             f"Omitted, because the time limit for this network was too short: {', '.join(names)}. "
-            "Set a longer one with --patience (on a server, that of `serve`), or with "
-            "BundleEngine(..., patience_s=...)"
+            "BundleEngine(..., patience_s=...) sets a longer one"
         )
 
 

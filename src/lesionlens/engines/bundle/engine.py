@@ -99,8 +99,6 @@ class BundleEngine:
     patience_s : float
         Time limit in seconds for everything beyond the first pass (Grad-CAM, and up to 20 more
         passes, 21 in bfloat16); what exceeds it is skipped, with a notice.
-    precision : ComputePrecision or str
-        As for `engines.device.choose_precision`; bfloat16 is used only beyond the first pass.
 
     Raises
     ------
@@ -116,10 +114,8 @@ class BundleEngine:
         *,
         bundle: Path,
         patience_s: float = PATIENCE_S,
-        precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         torch_device = devices.choose(device)
-        self._requested_precision = devices.choose_precision(torch_device, precision)
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
@@ -130,9 +126,8 @@ class BundleEngine:
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._precision = (
-            ComputePrecision.FLOAT32 if device.type == "cpu" else self._requested_precision
-        )
+        self._precision = devices.choose_precision(device)
+        """Of passes beyond the first, which is in float32."""
         self._cache = PassCache(self._bundle.spacing_mm, device, robust=False)
         self._last: _Examined | None = None
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
@@ -120,8 +120,6 @@ class LensEngine:
     weights : str, Path or None
         A weights file; "default" or "synthetic" for the shipped ones; None for the
         default.
-    precision : ComputePrecision or str
-        As for `engines.device.choose_precision`.
 
     Raises
     ------
@@ -130,7 +128,7 @@ class LensEngine:
     ResourceError
         The device is missing.
     UnusableInputError
-        The device does not support the precision.
+        Unknown type of device.
     """
 
     name = "lens"
@@ -141,10 +139,9 @@ class LensEngine:
         self,
         device: str = "auto",
         weights: str | Path | None = None,
-        precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         torch_device = devices.choose(device)
-        self._precision = devices.choose_precision(torch_device, precision)
+        self._precision = devices.choose_precision(torch_device)
         self._network, weights_info = weight_files.load_chosen(weights, torch_device)
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._prompts = StudyPrompts(device=torch_device)

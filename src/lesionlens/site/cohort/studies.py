@@ -217,8 +217,7 @@ def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str
     }
     return tuple(
         f"The table has results of several {attribute}: {_counts(counter)}. Without --resume all "
-        "studies are analysed again; with --precision float32 they are analysed alike on all "
-        "machines"
+        "studies are analysed again"
         for attribute, counter in counters.items()
         if len(counter) > 1
     )

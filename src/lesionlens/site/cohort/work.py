@@ -91,8 +91,8 @@ def without_file_options(identifier: str) -> str:
 
     Examples
     --------
-    >>> without_file_options("lens 1 0a1b hide=date maps=full precision=float32")
-    'lens 1 0a1b precision=float32'
+    >>> without_file_options("lens 1 0a1b hide=date maps=full threads=2")
+    'lens 1 0a1b threads=2'
     """
     labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}
     return " ".join(part for part in identifier.split(" ") if part.split("=")[0] not in labels)

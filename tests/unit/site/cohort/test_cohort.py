@@ -28,7 +28,6 @@ from lesionlens.base.errors import (
     UnusableInputError,
 )
 from lesionlens.base.labels import (
-    ComputePrecision,
     Identity,
     MapExtent,
     ReviewState,
@@ -170,8 +169,6 @@ CHANGED = {
     "include_unaccepted": True,
     "sentence_template": "{{ count }}",
     "hidden": frozenset({Identity.PATIENT}),
-    "precision": ComputePrecision.BFLOAT16,
-    "patience_min": 3.0,
 }
 """A value other than the default for each option that changes a result."""
 
