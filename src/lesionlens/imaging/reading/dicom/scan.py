@@ -7,7 +7,6 @@ themselves, so that it can neither refer to other folders nor hide files.
 from __future__ import annotations
 
 import filecmp
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.codes import MANUFACTURER
@@ -28,7 +26,6 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.dicom import header as dicom_header
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, TooLargeError, read_dicom, read_meta
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -62,10 +59,7 @@ _IMAGE_KEYWORDS = (
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_POINTERS = (b"/annex/objects/", b"version https://git-lfs")
-"""How files begin that stand for those of git-annex and Git LFS; the longest last."""
 _TAGS = [*_KEYWORDS, GE_COMPONENT, PHILIPS_SCALE]
-_NEEDED_TAGS = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +188,7 @@ class Scan:
     nifti_files: int = 0
     unusable_files: list[Path] = field(default_factory=list)
     """Files that are empty, damaged or beyond the limits of `bounded`, and links to files that do
-    not exist or pointers to them, as in a dataset of DataLad or Git LFS that was not fetched."""
+    not exist."""
 
     @property
     def lost(self) -> int:
@@ -272,28 +266,14 @@ def scan(files: list[Path], context: RunContext) -> Scan:
 
 
 def _header(path: Path) -> Any:
-    """Return the needed elements, by the fast parser or by pydicom; None if not DICOM."""
+    """Return the needed elements; None if the file is not DICOM."""
     try:
         with path.open("rb", buffering=0) as stream:
-            head = stream.read(dicom_header.FIRST_BYTES)
-            if not _is_dicom(head):
+            if not _is_dicom(stream.read(136)):
                 return None
-            header = dicom_header.requested_elements(
-                stream, head, os.fstat(stream.fileno()).st_size, _NEEDED_TAGS
-            )
     except OSError as error:
         raise unreadable(error, path.name) from error
-    kind = header.get("SOPClassUID") if header else None
-    if header and kind and kind not in MULTI_FRAME:
-        return header
     return read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-
-
-def _lacks_content(path: Path) -> bool:
-    """Return whether a file is empty, or stands for one of git-annex or Git LFS not yet fetched."""
-    with path.open("rb") as stream:
-        head = stream.read(len(_POINTERS[-1]))
-    return not head or head.startswith(_POINTERS)
 
 
 def _read_file(path: Path, content: Scan) -> None:
@@ -301,7 +281,7 @@ def _read_file(path: Path, content: Scan) -> None:
     try:
         header = _header(path)
         if header is None:
-            if not path.name.startswith(".") and _lacks_content(path):
+            if not path.name.startswith(".") and not path.stat().st_size:
                 content.unusable_files.append(path)
             return
         _classify(path, header, content)
