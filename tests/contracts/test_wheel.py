@@ -27,6 +27,7 @@ def names(wheel: Path) -> set[str]:
         return {name for name in packed.namelist() if "__pycache__" not in name}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not a clone")
 def test_a_wheel_from_the_source_distribution_is_that_of_a_clone(tmp_path):
     sdist = built("sdist", REPOSITORY, tmp_path / "sdist")
