@@ -19,7 +19,7 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.run_context import NEVER, Cancel, on_cancel
 from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, unreachable
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, tls_reason
+from lesionlens.site.pacs.tls import TLS_ADVICE, client_context
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
@@ -138,17 +138,15 @@ class Peer:
         pynetdicom does not report why a connection ended.
         """
         try:
-            connection = socket.create_connection((self.host, self.port), _PROBE_SECONDS)
+            socket.create_connection((self.host, self.port), _PROBE_SECONDS).close()
         except OSError:
             return "no connection", "Check host and port"
-        with connection:
-            if self._tls is None:
-                return (
-                    "connected, but no association",
-                    "Check that this is a DICOM port, and whether it requires TLS (dicoms://)",
-                )
-            error = handshake_error(connection, *self._tls)
-        return _tls_advice(error, certificate=bool(self.server.certificate))
+        if self.secure:
+            return "connected, but no association by TLS", TLS_ADVICE
+        return (
+            "connected, but no association",
+            "Check that this is a DICOM port, and whether it requires TLS (dicoms://)",
+        )
 
     def _rejection(self, assoc: Any) -> tuple[str, str]:
         """Return why the archive rejected the association, and what to do."""
@@ -190,25 +188,6 @@ class Peer:
             f"C-MOVE with port {port}), or give one that it knows with --aet; if it knows "
             f"{own_title}, try again: nothing was kept",
         )
-
-
-def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str]:
-    """Return the TLS failure and the advice; `certificate`: whether we presented one."""
-    if isinstance(error, TimeoutError):
-        return (
-            "connected, but it does not answer",
-            "Check that this is its DICOM port for TLS; for one without TLS use dicom://",
-        )
-    advice = None if error is None else tls_reason(error)
-    if advice is not None:
-        return advice
-    if error is not None and not certificate:
-        return HUNG_UP
-    return (
-        "connected by TLS, but it closed the connection before an association",
-        "Ask its administrator whether it requires a client certificate (--cert) and trusts yours, "
-        "and whether this is its port for TLS",
-    )
 
 
 def _was_rejected(assoc: Any) -> bool:

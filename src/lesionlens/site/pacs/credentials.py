@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.hosts import is_loopback
 
 USER_VARIABLE, PASSWORD_VARIABLE = "LESIONLENS_PACS_USER", "LESIONLENS_PACS_PASSWORD"
 SERVICE = "lesionlens-pacs"
@@ -65,6 +65,20 @@ def keep(address: str, user: str, password: str) -> None:
             expected="the system's keyring, unlocked",
             next_step=f"Unlock it, or set {PASSWORD_VARIABLE} before starting",
         ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name means this machine.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("example.org")
+    (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _from_keyring(address: str, user: str) -> tuple[str | None, str]:

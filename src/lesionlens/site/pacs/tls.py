@@ -1,25 +1,18 @@
-"""TLS contexts: trusted certificates and the local one."""
+"""TLS contexts: trusted certificates and the local one; and why TLS failed."""
 
 from __future__ import annotations
 
-import socket
 import ssl
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.tls import present, refusal, tls_error, trusting_context
 from lesionlens.site.pacs.server import Server
 
-_JOIN_ADVICE = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
-_CA = "--ca"
-HUNG_UP = (
-    "it closed the connection during the TLS handshake, as archives do that require a client "
-    "certificate, and ports without TLS",
-    "Name the certificate with --cert FILE (certificate and key in one PEM file, from the "
-    "archive's administrator); if this port has no TLS, use dicom://, or http:// on this machine "
-    "only",
+TLS_ADVICE = (
+    "Check that this is its port for TLS; if an authority of your own signed its certificate, name "
+    "that with --ca FILE (PEM); if it requires a client certificate, name one that it trusts with "
+    "--cert FILE (certificate and key in one PEM file)"
 )
-"""Reason and advice for a connection that ended abruptly."""
 
 
 def client_context(server: Server) -> ssl.SSLContext:
@@ -48,56 +41,36 @@ def server_context(server: Server) -> ssl.SSLContext:
 
 
 def _context(server: Server, purpose: ssl.Purpose) -> ssl.SSLContext:
-    context = trusting_context(Path(server.ca) if server.ca else None, purpose, option=_CA)
+    try:
+        context = ssl.create_default_context(purpose, cafile=server.ca or None)
+    except OSError as error:  # SSLError too
+        raise UnusableInputError(
+            f"No certificate can be read in {Path(server.ca).name!r}.",
+            hint="Name a PEM file of the authority that signed the archive's certificate with --ca",
+        ) from error
     if server.certificate:
-        present(context, Path(server.certificate), pair_advice=_JOIN_ADVICE)
+        try:  # with a pass phrase: OpenSSL would ask for one on the terminal
+            context.load_cert_chain(server.certificate, password="")
+        except OSError as error:
+            raise UnusableInputError(
+                f"No certificate with its key can be used in {Path(server.certificate).name!r}.",
+                hint="Join both: cat certificate.pem key.pem > both.pem, without a pass phrase",
+            ) from error
     return context
 
 
-def handshake_error(
-    connection: socket.socket, context: ssl.SSLContext, host: str
-) -> OSError | None:
-    """Return the error that ends a TLS handshake over a connected socket; None if it succeeds.
+def tls_reason(error: BaseException) -> tuple[str, str] | None:
+    """Return why TLS failed and what to do; None for other errors.
 
-    With TLS 1.3 a server rejects the client certificate by an alert after the client's handshake.
-    One byte is therefore read, within the timeout of the socket.
+    Examples
+    --------
+    >>> tls_reason(ssl.SSLError(1, "self-signed certificate"))[0]
+    'TLS failed (self-signed certificate)'
     """
-    try:
-        with context.wrap_socket(connection, server_hostname=host) as tls_connection:
-            tls_connection.recv(1)
-    except OSError as error:
-        return error
-    return None
-
-
-def tls_reason(error: Exception) -> tuple[str, str] | None:
-    """Return why TLS failed and what to do; None for other errors."""
-    cause = tls_error(error)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
     if cause is None:
         return None
-    text = str(cause).lower().replace("_", " ")
-    for patterns, reason, next_step in _TLS_REASONS:
-        if any(pattern in text for pattern in patterns):
-            return reason, next_step
-    return refusal(cause, option=_CA)
-
-
-_TLS_REASONS = (
-    (
-        ("certificate required", "handshake failure", "bad certificate", "unknown ca"),
-        "it requires a client certificate, or does not trust the one presented",
-        "Name the certificate with --cert FILE: certificate and key in one PEM file, from the "
-        "archive's administrator",
-    ),
-    (("unexpected eof", "eof occurred", "closed (eof)"), *HUNG_UP),
-    (
-        ("protocol version", "unsupported protocol", "no protocols available"),
-        "it and this machine have no version of TLS in common",
-        "Ask its administrator to allow TLS 1.2 or later",
-    ),
-    (
-        ("wrong version number", "record layer failure", "http request"),
-        "it does not use TLS on this port",
-        "Check the port, or use dicom://, or http:// on this machine only",
-    ),
-)
+    reason = getattr(cause, "verify_message", None) or cause.args[-1]
+    return f"TLS failed ({str(reason).rstrip('.')})", TLS_ADVICE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -16,10 +15,9 @@ from requests.exceptions import JSONDecodeError, RequestException, Timeout
 from typing_extensions import override
 from urllib3.exceptions import ReadTimeoutError
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.records.patient import PatientField
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import case_folded
 from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
@@ -51,8 +49,6 @@ _FIELDS = [
     "NumberOfStudyRelatedInstances",
     *(field.value for field in PatientField),
 ]
-_FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
-_NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
 _BAD_REQUEST = (
     "Check the address: a path such as /dicom-web may be missing, or the port needs https"
@@ -88,9 +84,6 @@ class WebPacs(Pacs):
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
         criteria = {tag: value for tag, value in filters.items() if value}
         studies = self._search(criteria, context)
-        wildcard_criteria = {tag: _with_wildcards(tag, value) for tag, value in criteria.items()}
-        if not studies and wildcard_criteria != criteria:
-            studies = self._search_with_wildcards(wildcard_criteria, criteria, context)
         return tuple(sorted(map(_found_study, studies), key=lambda study: study.study_date))
 
     def _search(self, filters: Mapping[str, str], context: RunContext) -> list[dict[str, Any]]:
@@ -114,28 +107,6 @@ class WebPacs(Pacs):
             items += new
             if not (new and self._session.has_warned) or len(items) >= LIMIT:
                 return items[:LIMIT]
-
-    def _search_with_wildcards(
-        self, filters: Mapping[str, str], criteria: Mapping[str, str], context: RunContext
-    ) -> list[dict[str, Any]]:
-        """Search with wildcards for characters that a URL escapes, and filter the results locally.
-
-        Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
-        """
-        candidates = self._search(filters, context)
-        if len(candidates) >= LIMIT:
-            raise UnusableInputError(
-                found=f"{LIMIT} or more studies that could match: the archive finds nothing for "
-                "non-ASCII letters and signs",
-                expected="a search that leaves fewer",
-                next_step="Add a date or a Patient ID",
-            )
-        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
-        return [
-            item
-            for item in candidates
-            if all(_matches(item, tag, criteria[tag]) for tag in differing)
-        ]
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
@@ -258,28 +229,6 @@ class WebPacs(Pacs):
         return unreachable(
             self.address, _malformed(error), "Check the address: it often ends in /dicom-web or /rs"
         )
-
-
-def _with_wildcards(tag: str, value: str) -> str:
-    """Return a search value with wildcards in place of characters that an address escapes.
-
-    Examples
-    --------
-    >>> _with_wildcards("PatientName", "müller*"), _with_wildcards("StudyDate", "20260105")
-    ('m*ller*', '20260105')
-    """
-    return re.sub(r"\*+", "*", _NEEDS_ESCAPE.sub("*", value)) if tag in _FREE_TEXT else value
-
-
-def _matches(item: Mapping[str, Any], tag: str, expected: str) -> bool:
-    """Return whether an attribute, or any form of a name, matches a value with wildcards."""
-    pattern = "".join(
-        {"*": ".*", "?": "."}.get(char, re.escape(char)) for char in case_folded(expected)
-    )
-    forms: list[str] = []
-    for value in _values(item, _FREE_TEXT[tag]):
-        forms += map(str, value.values() if isinstance(value, dict) else [value])
-    return any(re.fullmatch(pattern, case_folded(form)) for form in forms)
 
 
 def _found_study(item: Mapping[str, Any]) -> FoundStudy:

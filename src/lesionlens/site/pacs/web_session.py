@@ -20,9 +20,8 @@ from typing_extensions import override
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.hosts import is_loopback
-from lesionlens.base.http_responses import states_no_body
 from lesionlens.base.run_context import RunContext, on_cancel
+from lesionlens.site.pacs.credentials import is_loopback
 from lesionlens.site.pacs.multipart import MultipartError
 from lesionlens.site.pacs.peer import WEB
 
@@ -30,6 +29,7 @@ CHUNK_BYTES = 2**20
 MAX_ANSWER_BYTES = 32 * 2**20
 """Maximum size of a list; studies are written to disk as they arrive."""
 _POLL_SECONDS = 0.1
+_NO_CONTENT = 204
 _CONFIRMATIONS = ("application/dicom+json", "application/json",
                   "application/dicom+xml", "application/xml")  # fmt: skip
 """Media types of a response to STOW-RS; anything else, such as a login page, confirms nothing."""
@@ -145,14 +145,20 @@ def _read_bounded(response: Response) -> BytesIO:
         raise ReadTimeout(error) from error
     except HTTPError as error:
         raise CutError(error) from error
-    if (
-        not body.tell()
-        and response.ok
-        and not states_no_body(response.status_code, response.headers)
-    ):
+    if not body.tell() and response.ok and not _states_no_body(response):
         raise CutError("a response that ended within its header")
     body.seek(0)
     return body
+
+
+def _states_no_body(response: Response) -> bool:
+    """Return whether a response without a body says so, and was not cut within its header."""
+    headers = response.headers
+    return (
+        response.status_code == _NO_CONTENT
+        or headers.get("Content-Length") == "0"
+        or headers.get("Transfer-Encoding") == "chunked"
+    )
 
 
 def _check_confirmation(response: Response) -> None:

@@ -1,7 +1,5 @@
 """Addresses, credentials and queries: what is refused before a byte is sent."""
 
-from pathlib import Path
-
 import keyring
 import pytest
 import tests.unit.site.pacs.conftest  # noqa: F401  skips where the extra is absent
@@ -10,7 +8,6 @@ from keyring.errors import KeyringLocked
 from requests.utils import select_proxy
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.cli.pacs import AccessOptions
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE, keep, login
 from lesionlens.site.pacs.peer import StudyQuery
@@ -209,15 +206,3 @@ def test_a_proxy_reads_no_query(monkeypatch, address, by_proxy):
     with pytest.raises(ConnectionError):
         connect(Server(address)).find(StudyQuery(patient_name="Doe*"))
     assert used == ["http://192.0.2.9:3128" if by_proxy else None]
-
-
-def test_a_stored_archive_finds_its_certificates_from_any_folder(tmp_path, monkeypatch):
-    """A list scanned with --ca ca.pem fetched no study when it was opened from another folder."""
-    monkeypatch.chdir(tmp_path)
-    file, other = Path("ca.pem"), tmp_path / "other"
-    file.touch()
-    other.mkdir()
-    server = AccessOptions(ca=file, cert=file).server("https://pacs.example")
-    monkeypatch.chdir(other)
-    assert server.ca == server.certificate == str(tmp_path / file)
-    server.check()

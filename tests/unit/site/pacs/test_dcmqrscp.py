@@ -9,15 +9,12 @@ import time
 
 import pydicom
 import pytest
-from pynetdicom import build_context, evt
-from pynetdicom.sop_class import Verification
 from tests.helpers.ports import free_port
 from tests.phantoms.files import write_dicom
 from tests.unit.site.pacs.conftest import STUDY
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.site.pacs.association import Peer
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.retrieve import FIRST_KINDS
@@ -95,14 +92,3 @@ def test_a_wrong_title_of_theirs_and_of_ours_are_told_apart(archive):
         connect(Server(address.replace("QRSCP", "NOBODY"))).find(StudyQuery())
     with pytest.raises(UnusableInputError, match="without the archive's AE title"):
         connect(Server(address.replace("QRSCP@", "")))
-
-
-def test_a_rejection_is_read_however_late_the_answer_is_looked_for(archive):
-    """pynetdicom looks at the socket first, which a quick rejection has closed by then."""
-    peer = Peer(Server(archive[0].replace("QRSCP", "NOBODY")))
-    late = [(evt.EVT_REQUESTED, lambda _: time.sleep(0.5))]
-    with (
-        pytest.raises(ResourceError, match="it is not called NOBODY"),
-        peer.associated([build_context(Verification)], handlers=late),
-    ):
-        pass

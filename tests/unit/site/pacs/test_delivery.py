@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -17,10 +16,6 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ImplicitVRLittleEndian,
     MRImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    ParametricMapStorage,
-    RTStructureSetStorage,
-    SecondaryCaptureImageStorage,
     SegmentationStorage,
     generate_uid,
 )
@@ -30,7 +25,6 @@ from tests.helpers.http_server import serving_requests
 from tests.unit.site.pacs.conftest import files_of
 
 from lesionlens.base.errors import (
-    CancelledError,
     ExportError,
     PatientConflictError,
     ReadError,
@@ -39,14 +33,13 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient
-from lesionlens.base.run_context import RunContext
-from lesionlens.site.pacs import delivery, web_session
+from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError
-from lesionlens.site.pacs.files import ObjectKind, kind_of, kinds_in, only
+from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, unreachable
+from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -113,13 +106,6 @@ def test_a_broken_line_is_taken_up_again_and_nothing_is_sent_twice(files):
     assert (done.n_present, done.refused) == (0, ())
 
 
-def test_progress_goes_from_nothing_to_all_files(files):
-    fractions = []
-    context = RunContext(progress=lambda _, fraction: fractions.append(fraction))
-    Archive().send(files, context=context)
-    assert fractions == pytest.approx([n / len(files) for n in range(len(files) + 1)])
-
-
 def test_an_archive_names_its_objects_by_uids_alone():
     class Shelf(Archive):
         def _series(self, *_):
@@ -129,22 +115,6 @@ def test_an_archive_names_its_objects_by_uids_alone():
     shelf.has = {"1.2.5": "1.2.6", "../5": "1.2.6", "1.2.7": "MR"}
     found = shelf.objects_of("1.2", lambda description: description == "ours")
     assert found == (Document("1.2", "1.2.3", "1.2.6", "1.2.5"),)
-
-
-def test_files_whose_headers_name_one_object_are_sent_by_what_they_hold(files, tmp_path):
-    """Some programs copy the file header of one file to all."""
-    made, images = [], [path for path in files if path.stem.isdecimal()][:3]
-    for path in images:
-        image = pydicom.dcmread(path)
-        image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-        made.append(tmp_path / path.name)
-        image.save_as(made[-1])
-    uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in images]
-    archive = Archive(breaks=(1,))
-    archive.has = {uids[0]: MRImageStorage}
-    done = archive.send(made)
-    assert archive.came == uids[1:]
-    assert (done.n_present, len(done.stored)) == (1, 3)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -165,51 +135,12 @@ def test_of_two_files_of_one_object_none_is_lost_silently(files, tmp_path, same)
     assert not archive.came
 
 
-def test_an_object_without_its_own_uid_is_refused(files, tmp_path):
-    image = pydicom.dcmread(files[0])
-    image.SOPInstanceUID = ""
-    image.save_as(tmp_path / "one.dcm", enforce_file_format=False)
-    with pytest.raises(ReadError, match="incomplete"):
-        Archive().send([tmp_path / "one.dcm"])
-
-
 def test_a_line_that_stays_broken_is_reported_with_what_the_archive_has(files):
     with pytest.raises(ResourceError, match=f"it has 3 of {len(files)} files") as error:
         Archive(breaks=(1, 1, 1, 1)).send(files)
     assert "nothing was changed" not in str(error.value)
     with pytest.raises(ResourceError, match=f"it confirmed 3 of {len(files)} files"):
         Archive(breaks=(2, 2, 2), lists=False).send(files)
-
-
-def test_an_archive_that_restarts_is_tried_again_until_it_is_back(files, monkeypatch):
-    class Restarting(Archive):
-        away = 1
-
-        def _store(self, ledger, context):
-            if self.came and self.away:
-                self.away -= 1
-                raise unreachable("dicom://A@here", "no connection", "Check host and port")
-            super()._store(ledger, context)
-
-    done = Restarting(breaks=(2,)).send(files)
-    assert set(done.stored) == set(files)
-    gone = Restarting(breaks=(2,))
-    gone.away = 9
-    with pytest.raises(ResourceError, match=f"no connection; it has 2 of {len(files)} files"):
-        gone.send(files)
-    with pytest.raises(ResourceError, match="Check host and port"):
-        gone.send(files)  # at once: nothing was sent, and the address may be wrong
-
-
-def test_a_connection_that_breaks_in_the_first_object_is_no_unknown_title(files):
-    kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
-    with dimse(kinds, [None]) as (address, came):
-        done = connect(Server(address)).send(files)
-    assert len(done.stored) == len(files)
-    assert len(came) == len(files) + 1
-    with dimse(kinds, [None], lists=False) as (address, _), pytest.raises(ResourceError) as error:
-        connect(Server(address)).send(files)
-    assert "AE title" in str(error.value)
 
 
 class Discarding(Archive):
@@ -242,20 +173,6 @@ def test_what_the_archive_lists_is_not_sent_again(files):
     done = archive.send(files)
     assert (len(done.stored), done.n_present) == (len(files), 2)
     assert len(archive.came) == len(files)
-
-
-def test_a_stop_ends_the_waiting(files, monkeypatch):
-    monkeypatch.setattr(delivery, "WAITS_S", (60.0,))
-    stop = threading.Event()
-
-    class Stopped(Archive):
-        def _listing(self, study_uid, context):
-            if self.came:
-                stop.set()
-            return super()._listing(study_uid, context)
-
-    with pytest.raises(CancelledError):
-        Stopped(breaks=(1,)).send(files, context=RunContext(cancel=stop))
 
 
 @contextmanager
@@ -398,43 +315,6 @@ def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(f
     assert [len(part.stored) for part in parts] == [2]
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_a_delivery_that_is_stopped_says_what_the_archive_has_by_then(files, count):
-    class Stopped(Archive):
-        def _store(self, ledger, context):
-            for item in ledger.remaining[:count]:
-                ledger.store(item)
-            raise KeyboardInterrupt
-
-    parts = []
-    with pytest.raises(CancelledError, match=f"confirmed {count} of {len(files)} files") as error:
-        Stopped().send(files, on_partial=parts.append)
-    assert "may have received others" in error.value.outcome
-    assert [len(part.stored) for part in parts] == [count] * bool(count)
-
-
-@pytest.mark.parametrize("n_lists", [0, 1])
-def test_a_stop_while_the_archive_lists_its_objects_is_no_missing_list(files, n_lists):
-    """Before the first file, or after the last: then all were confirmed."""
-
-    class Stopped(Archive):
-        def _listing(self, *more):
-            if len(self.came) == n_lists * len(files):
-                raise CancelledError("sending")
-            return super()._listing(*more)
-
-    with pytest.raises(CancelledError) as error:
-        Stopped().send(files)
-    assert (f"confirmed {len(files)} of {len(files)} files." in error.value.outcome) is bool(
-        n_lists
-    )
-
-
-def test_files_that_came_before_the_last_connection_broke_are_all_stored(files):
-    archive = Archive(breaks=(len(files),))
-    assert len(archive.send(files).stored) == len(archive.came) == len(files)
-
-
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
     report = Comprehensive3DSRStorage.encode()
     with web([], lambda part: report not in part) as (address, came):
@@ -456,20 +336,6 @@ def test_kinds_of_objects_are_chosen_by_their_words(files):
         only(files, (ObjectKind.KO,))
 
 
-@pytest.mark.parametrize(
-    ("sop_class", "kind"),
-    [
-        (MultiFrameTrueColorSecondaryCaptureImageStorage, ObjectKind.SC),
-        (SecondaryCaptureImageStorage, ObjectKind.SC),
-        (RTStructureSetStorage, ObjectKind.RTSTRUCT),
-        (ParametricMapStorage, ObjectKind.PM),
-    ],
-)
-def test_each_kind_of_a_result_has_a_word(sop_class, kind):
-    """`--only sc` did not find key_slices.dcm, and `--supersede` rejected it as no image."""
-    assert kind_of(sop_class) is kind
-
-
 def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_confirmed(files):
     archive = Archive()
     archive.patient = Patient.of(pydicom.dcmread(files[0]).get)
@@ -479,26 +345,6 @@ def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_conf
         archive.send(files)
     assert len(archive.came) == 1
     assert "atient ID differs" in archive.send(files, same_patient=True).notices[0]
-
-
-@pytest.mark.parametrize(
-    ("listed", "conflict"),
-    [("ukasz^Zo", False), ("?ukasz^Zo?", False), ("Łukasz^Zoë", False), ("Lukas^Zo", True)],
-)
-def test_a_name_that_the_archive_lists_without_some_letters_is_no_other(files, listed, conflict):
-    """Orthanc omits letters that Latin-1 lacks: each such patient had to be confirmed."""
-    path = files[0].parent / "named" / "one.dcm"
-    path.parent.mkdir(exist_ok=True)
-    ds = pydicom.dcmread(files[0])
-    ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", "Łukasz^Zoë"
-    ds.save_as(path)
-    archive = Archive()
-    archive.patient = replace(Patient.of(ds.get), name=listed)
-    if conflict:
-        with pytest.raises(PatientConflictError, match="name"):
-            archive.send([path])
-    else:
-        assert archive.send([path]).notices == ()
 
 
 @pytest.mark.parametrize("searchable", [True, False])
@@ -592,13 +438,3 @@ def test_a_patient_that_an_archive_cannot_list_is_said_to_be_unchecked(files, tm
     archive.has = {image.SOPInstanceUID: image.SOPClassUID}
     (notice,) = archive.get(image.StudyInstanceUID, tmp_path / "got").notices
     assert "could not be checked" in notice
-
-
-def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):
-    monkeypatch.setattr(web_session, "MAX_ANSWER_BYTES", 1000)
-    monkeypatch.setattr(web_session, "CHUNK_BYTES", 100)
-    with (
-        web([], listed=[{"x": "y" * 5000}]) as (address, _),
-        pytest.raises(ResourceError, match="more than"),
-    ):
-        connect(Server(address)).find(StudyQuery())

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import threading
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,18 +13,16 @@ from hypothesis import strategies as st
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import (
-    CancelledError,
     PatientConflictError,
     ReadError,
     ResourceError,
     UnusableInputError,
 )
 from lesionlens.base.files.staging import staged
-from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
+from lesionlens.site.pacs.multipart import MultipartError, parts
 
 
 @pytest.fixture(scope="module")
@@ -192,20 +189,6 @@ def test_a_refused_image_is_the_studys_failure(tmp_path, image):
         into.check_complete()
 
 
-def test_a_late_thread_finds_the_door_shut(tmp_path, image):
-    into = taking(tmp_path, image)
-    into.close()
-    assert not into.try_add_file(image[0])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_wish_to_stop_is_heard_within_a_file(tmp_path, image):
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(CancelledError):
-        taking(tmp_path, image, context=RunContext(cancel=stop)).add_file((image[0],))
-
-
 bodies = st.lists(st.binary(max_size=60), max_size=4)
 
 
@@ -233,19 +216,3 @@ def test_a_body_without_its_end_is_broken(bodies, missing, places):
     with pytest.raises(MultipartError):
         for part in parts(cut(whole[: max(len(whole) - missing, 0)], places), b"==x"):
             b"".join(part)
-
-
-def test_a_header_without_end_is_not_read_for_ever():
-    def endless():
-        yield b"--==x\r\n"
-        while True:
-            yield b"A: b" * 1000
-
-    with pytest.raises(MultipartError, match="header"):
-        next(parts(endless(), b"==x"))
-
-
-@pytest.mark.parametrize("kind", ["", "text/html", "multipart/related", "application/dicom"])
-def test_an_answer_of_another_kind_is_named(kind):
-    with pytest.raises(MultipartError):
-        boundary_of(kind)

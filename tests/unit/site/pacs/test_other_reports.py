@@ -7,7 +7,6 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
@@ -84,13 +83,3 @@ def test_the_reports_before_the_one_that_was_opened_are_replaced_too(analysis, t
             _others(archive, _reviewed(again, *again.run.documents), tmp_path / f"later_{number}")
             == []
         )
-
-
-def test_an_archive_that_lists_nothing_costs_no_delivery(analysis, tmp_path):
-    save(_reviewed(analysis), tmp_path / "out")
-    error = ResourceError(found="silence", expected="an answer", next_step="Wait")
-    done, notices = send_result(Archive(error), tmp_path / "out", HERE)
-    assert len(done.stored) == len(list((tmp_path / "out" / "dicom").iterdir()))
-    assert notices == (
-        "Whether the archive holds other reports of this study could not be checked.",
-    )

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
-from tests.unit.site.pacs.conftest import STUDY, files_of
+from tests.unit.site.pacs.conftest import STUDY
 
 from lesionlens.base.errors import CancelledError, ResourceError
 from lesionlens.base.run_context import RunContext
@@ -98,13 +98,6 @@ def test_a_study_that_stops_arriving_is_cancelled_and_leaves_nothing(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_sending_to_a_web_archive_that_stops_is_cancelled(sent):
-    nothing = HEADER + b"Content-Length: 2\r\n\r\n[]"
-    with silent_after(nothing, nothing, b"") as (port, silent), stopped_soon():
-        archive = connect(Server(f"http://127.0.0.1:{port}/d"))
-        archive.send(files_of(sent)[:1], context=RunContext(cancel=silent))
-
-
 def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
     monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 1))
     with (
@@ -112,13 +105,6 @@ def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
         pytest.raises(ResourceError, match="timed out"),
     ):
         connect(Server(f"http://127.0.0.1:{port}/d")).get(STUDY, tmp_path / "study")
-
-
-@pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)
-def test_a_search_ends_wherever_a_web_archive_stops_for_long(monkeypatch, answer):
-    monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 0.2))
-    with silent_after(answer) as (port, _), pytest.raises(ResourceError, match="timed out"):
-        connect(Server(f"http://127.0.0.1:{port}/d")).find(StudyQuery())
 
 
 def test_a_search_is_cancelled_where_a_dimse_archive_stops():
@@ -141,21 +127,3 @@ def test_a_search_is_cancelled_where_a_dimse_archive_stops():
     finally:
         ended.set()
         server.shutdown()
-
-
-def test_cancelling_while_a_port_takes_no_association_is_not_a_failure(monkeypatch):
-    monkeypatch.setattr(association, "CONNECT_SECONDS", 1)
-    with silent_after() as (port, silent), stopped_soon():
-        archive = connect(Server(f"dicom://ARCHIVE@127.0.0.1:{port}"))
-        archive.find(StudyQuery(), context=RunContext(cancel=silent))
-
-
-def test_a_port_that_does_not_answer_a_tls_handshake_has_no_certificate(monkeypatch):
-    for limit in ("CONNECT_SECONDS", "_PROBE_SECONDS"):
-        monkeypatch.setattr(association, limit, 1)
-    with (
-        silent_after() as (port, _),
-        pytest.raises(ResourceError, match="it does not answer") as error,
-    ):
-        connect(Server(f"dicoms://ARCHIVE@127.0.0.1:{port}")).find(StudyQuery())
-    assert "dicom://" in error.value.next_step

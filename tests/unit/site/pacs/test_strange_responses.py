@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +16,7 @@ from lesionlens.base.errors import LesionLensError, ResourceError, UnusableInput
 from lesionlens.base.run_context import SILENT
 from lesionlens.site.pacs import delivery, web
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import LIMIT, StudyQuery
+from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.server import Server
 
 JSON = b"Content-Type: application/dicom+json\r\n"
@@ -95,15 +94,6 @@ def test_a_page_of_another_program_is_called_so(rest):
         archive.find(StudyQuery())
 
 
-def test_a_bad_request_by_http_is_a_wrong_path_or_a_port_of_https():
-    """Orthanc answers so without /dicom-web, and nginx to http at its port of https."""
-    with (
-        archive_answering(PAGE, b"400 Bad Request") as archive,
-        pytest.raises(ResourceError, match=r"status 400.*a path such as /dicom-web .* needs https"),
-    ):
-        archive.find(StudyQuery())
-
-
 @pytest.mark.parametrize("rest", (every := CUT | OTHER | NOTHING).values(), ids=every)
 def test_a_file_is_stored_only_if_the_archive_says_so(rest, sent):
     files = files_of(sent)
@@ -143,33 +133,6 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
     assert len(found) == len(series) == (7 if follows_offset else 3)
 
 
-def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
-    """It returned the one match among the first 500, and hid all others without a word."""
-    names = ["Müller^Jörg", *(f"Miller^{n}" for n in range(LIMIT))]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            pattern = parse_qs(urlsplit(self.path).query)["PatientName"][0]
-            items = [
-                {"0020000D": {"vr": "UI", "Value": [f"1.2.{n}"]},
-                 "00100010": {"vr": "PN", "Value": [{"Alphabetic": name}]}}
-                for n, name in enumerate(names)
-            ]  # fmt: skip
-            respond(self, [] if "ü" in pattern else items[:count])
-
-        def log_message(self, *_):
-            pass
-
-    query = StudyQuery(patient_name="Müller*")
-    with serving_requests(Handler) as port:
-        archive = connect(Server(f"http://127.0.0.1:{port}/dicom-web"))
-        count = LIMIT - 1
-        assert [found.study_uid for found in archive.find(query)] == ["1.2.0"]
-        count = LIMIT
-        with pytest.raises(UnusableInputError, match="500 or more studies that could match"):
-            archive.find(query)
-
-
 def test_a_redirection_is_not_followed():
     rest = b"Location: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
     with (
@@ -177,50 +140,6 @@ def test_a_redirection_is_not_followed():
         pytest.raises(UnusableInputError, match=r"redirects to another one \(status 307\)"),
     ):
         archive.find(StudyQuery())
-
-
-def test_what_an_archive_refuses_in_xml_is_refused(sent):
-    files = files_of(sent)[:1]
-    from lesionlens.site.pacs.files import read_outgoing
-
-    uid = read_outgoing(files)[0].sop_instance
-    body = (
-        '<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence">'
-        '<Item number="1"><DicomAttribute tag="00081155" vr="UI" '
-        f'keyword="ReferencedSOPInstanceUID"><Value number="1">{uid}</Value></DicomAttribute>'
-        "</Item></DicomAttribute></NativeDicomModel>"
-    ).encode()
-    kind = b"Content-Type: application/dicom+xml; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
-    with archive_answering(kind % len(body) + body) as archive:
-        done = archive.send(files)
-    assert [refusal.item.sop_instance for refusal in done.refused] == [uid]
-    assert not done.stored
-
-
-def test_a_file_is_not_sent_over_a_connection_that_the_archive_is_closing(sent):
-    """It was lost, time after time, where the archive closes silently after each response."""
-    n_posts, closing_s = 0, 0.2
-    body = b"[]"
-    rest = JSON + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
-            self.wfile.flush()
-            time.sleep(closing_s)
-
-        def do_POST(self):
-            nonlocal n_posts
-            n_posts += 1
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
-
-        def log_message(self, *_):
-            pass
-
-    with serving_requests(Handler) as port, pytest.raises(LesionLensError, match="0 of 1 files"):
-        connect(Server(f"http://127.0.0.1:{port}/dicom-web")).send(files_of(sent)[:1])
-    assert n_posts == len(delivery.WAITS_S) + 1
 
 
 @pytest.mark.parametrize("uid", [None, "../x"])

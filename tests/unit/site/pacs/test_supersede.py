@@ -12,7 +12,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.site.pacs.conftest import archive_at, files_of, running
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
@@ -135,37 +135,6 @@ def test_an_object_of_another_study_is_never_rejected(results):
     assert named(archive.notes[0]) == uids(results / "before") - {other["sop_instance_uid"]}
 
 
-def test_what_is_recorded_is_rejected_at_an_archive_that_does_not_list_its_objects(results):
-    class Gateway(Shelf):
-        def objects_of(self, *_, **__):
-            raise ResourceError(found="no search", expected="a list", next_step="Wait")
-
-    archive = Gateway()
-    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
-    assert named(archive.notes[0]) == uids(results / "before")
-    assert "the archive did not list its objects" in notices[-2]
-    assert "Whether the archive holds other reports" in notices[-1]
-    with pytest.raises(ResourceError, match="no search"):
-        send_result(Gateway(), results / "after", HERE, options=SUPERSEDE)
-
-
-def test_nothing_is_rejected_for_a_report_that_the_archive_discards(results):
-    """It says that it has it: the earlier report would have been rejected for nothing."""
-    archive = Shelf(discards=(ObjectKind.SR,))
-    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
-    assert archive.notes == []
-    assert "not rejected: the archive does not list some of the new ones" in notices[-1]
-    assert json.loads((results / "both" / SENT).read_text())["rejected"] == []
-
-
-def test_a_choice_of_kinds_rejects_these_alone(results):
-    archive = Shelf()
-    chosen = replace(SUPERSEDE, kinds=(ObjectKind.SR,))
-    send_result(archive, results / "both", HERE, options=chosen)
-    sr = pydicom.dcmread(results / "before" / "dicom" / "sr.dcm")
-    assert named(archive.notes[0]) == {sr.SOPInstanceUID}
-
-
 @pytest.mark.parametrize(
     ("folder", "address", "says"),
     [
@@ -179,21 +148,6 @@ def test_where_nothing_is_known_to_supersede_nothing_is_sent(results, folder, ad
     with pytest.raises(UnusableInputError, match=says):
         send_result(Shelf(), results / folder, address, options=SUPERSEDE)
     assert sorted(path.name for path in (results / folder).iterdir()) == before
-
-
-def test_a_result_whose_note_was_lost_is_recorded_as_sent_and_the_note_comes_later(results):
-    class Breaks(Shelf):
-        def send(self, files, **more):
-            if files[0].name == "rejection.dcm":
-                raise ResourceError(found="silence", expected="an answer", next_step="Wait")
-            return super().send(files, **more)
-
-    with pytest.raises(ResourceError):
-        send_result(Breaks(), results / "both", HERE, options=SUPERSEDE)
-    assert len(json.loads((results / "both" / SENT).read_text())["sent"]) == 2
-    archive = Shelf()
-    send_result(archive, results / "both", HERE, options=SUPERSEDE)
-    assert named(archive.notes[0]) == uids(results / "before")
 
 
 def test_a_note_that_the_archive_refuses_rejects_nothing_and_comes_later(results):
