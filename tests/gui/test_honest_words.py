@@ -7,18 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel
-from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, answer, choose_alone, control, reads, sign, wait
+from tests.gui.conftest import FakeResult
+from tests.gui.window import answer, choose_alone, control, reads, sign, wait
 
-from lesionlens.base.labels import Label, MrSequence, Region, ReviewAct, ReviewState
-from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.labels import Label, MrSequence, ReviewAct, ReviewState
 from lesionlens.base.records.findings import DoubtfulPart
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.report import report_html
 
@@ -127,30 +122,6 @@ def test_a_drawn_outline_is_kept_before_the_focus_moves_to_another_candidate(
     assert (session.state.choices.candidate, session.state.editing) == (second.id, None)
 
 
-def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
-    reviewed.session.go_to_candidate(1)
-    type_into(reviewed, qtbot, "vessel")
-    reviewed.commands.run("reject")
-    reviewed.commands.run("accept")
-    assert events(reviewed) == [(1, "rejected", "vessel"), (1, "accepted", None)]
-    assert reason(reviewed).currentText() == ""
-    reviewed.commands.run("undo")
-    assert reason(reviewed).currentText() == "vessel"
-
-
-def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbot):
-    """It was gone after a redraw."""
-    session = reviewed.session
-    session.go_to_candidate(1)
-    type_into(reviewed, qtbot, "ring")
-    reviewed.commands.run("accept")
-    candidate = session.state.focused
-    assert session.reason_for(candidate, ReviewState.EDITED) == "ring"
-    type_into(reviewed, qtbot, "margin")
-    assert session.reason_for(candidate, ReviewState.EDITED) == "ring; margin"
-    assert session.reason_for(candidate, ReviewState.ACCEPTED) == "margin"
-
-
 def test_deferred_is_not_reviewed(reviewed, analysis):
     for number, act in ((1, "defer"), (2, "accept")):
         reviewed.session.go_to_candidate(number)
@@ -160,45 +131,6 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
     page = report_html(replace(analysis, review=reviewed.session.state.review))
     assert "1 of 2 reviewed. 1 deferred." in page
     assert [s for s in ReviewState if s.decided] == ["accepted", "rejected", "edited"]
-
-
-def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot):
-    good = MapChecks(True, 0.9, 0.01, reliable=True, verdict="passed its checks")
-    analysis = reviewed.session.state.analysis
-    maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
-    checked = replace(analysis, maps=maps)
-    reviewed.session.settle(reviewed.session.log(), checked, overlays_of(checked))
-    session, acts = reviewed.session, reviewed.actions_
-    session.go_to_candidate(1)
-    session.choose_overlay(Overlay.MAP)
-
-    def probe():
-        assert acts.probe(LEFT)
-        qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-
-    ways = (
-        (lambda: acts.show_alone(1), lambda: acts.show_alone(None)),
-        (lambda: session.choose_layer(0), lambda: session.choose_layer(None)),
-        (probe, lambda: None),
-    )
-    for show, back in ways:
-        assert resolve(session.state).maps.verdict.good is True
-        show()
-        fact = resolve(session.state).maps.verdict
-        assert fact.good is None
-        assert "not checked on its own" in fact.text
-        back()
-
-
-def test_sizes_say_of_what_they_are(reviewed):
-    first = reviewed.session.state.analysis.findings.candidates[0]
-    model = reviewed.candidates.model
-    assert first.has_enhancing
-    assert model.data(model.index(0, 2)).endswith(" enh.")
-    heads = [model.headerData(n, Qt.Orientation.Horizontal) for n in (2, 3)]
-    assert heads == ["Ø mm, of", "Whole"]
-    whole = replace(first, volume_ml={**first.volume_ml, Region.ET: None})
-    assert (first.measured, whole.measured) == ("enhancing part", "whole region")
 
 
 def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
@@ -226,40 +158,6 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
         assert session.state.editing is None
         assert "withdraw the signature" in session.state.message
         session.notify("")
-
-
-def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(reviewed):
-    """Both were green."""
-    (message,) = reviewed.message.findChildren(QLabel)
-    for name in ("sign", "take_second", "withdraw_response", "leave_out"):
-        reviewed.commands.run(name)
-        assert message.property("role") == "warn", name
-        assert message.text().startswith("⚠ "), name
-        reviewed.session.notify("an answer")
-        assert (message.property("role"), message.text()) == ("good", "an answer")
-
-
-def test_a_click_that_cannot_probe_says_why(loaded):
-    """It was ignored in silence."""
-    state = loaded.session.state
-    loaded.actions_.probe(LEFT)
-    assert (loaded.session.state.message, state.analysis) == ("Analyse the study first.", None)
-    loaded.session.notify("")
-    loaded.actions_.probe(LEFT, moving=True)
-    assert loaded.session.state.message == ""
-
-
-def test_a_key_that_needs_an_outline_or_linked_views_says_so(reviewed):
-    """Shift+T and the keys of the crosshair were ignored in silence."""
-    reviewed.actions_.show_layout(Layout.SINGLE)
-    for name, words in (("brush_ball", "No outline is drawn now"), ("crosshair_up", "Shift+F")):
-        reviewed.commands.run(name)
-        assert words in reviewed.session.state.message
-
-
-def test_a_click_beside_the_image_says_that_it_probes_nothing(reviewed):
-    assert not reviewed.actions_.probe((900.0, 0.0, 0.0))
-    assert "outside the image" in reviewed.session.state.message
 
 
 def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):

@@ -1,13 +1,12 @@
 """Our keys beside napari's own."""
 
-from html import escape
 from itertools import pairwise
 
 import pytest
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
+from qtpy.QtWidgets import QApplication, QComboBox
 from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.labels import ReviewState
@@ -26,25 +25,6 @@ def test_no_key_takes_one_of_naparis():
     assert "" not in ours
     within_an_edit = {"Enter", "Escape"}
     assert ours & taken == of_shapes_and_points | within_an_edit
-
-
-def test_all_keys_are_read_at_once_on_a_small_screen(panel):
-    """In columns: one column of them was taller than the screen, and could not be scrolled."""
-    panel.window().show()
-    panel.commands.run("show_keys")
-    dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
-    (dialog,) = dialogs
-    table = dialog.findChild(QLabel)
-    assert all(escape(key.description) in table.text() for key in KEY_COMMANDS)
-    assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
-    assert table.width() < 0.9 * 1280
-    scroll = dialog.findChild(QScrollArea)
-    assert scroll.widget() is table
-    QApplication.processEvents()
-    assert not scroll.horizontalScrollBar().isVisible()
-    assert dialog.screen().availableGeometry().contains(dialog.frameGeometry())
-    dialog.close()
-    panel.window().hide()
 
 
 def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
@@ -96,36 +76,6 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
     assert not reviewed.session.state.review.events
 
 
-def test_a_key_acts_once_where_qt_takes_repeats_for_presses(reviewed, qtbot):
-    """Under load, a held U undid four decisions, and a held N passed over candidates."""
-    settled_in(reviewed, qtbot)
-    target, choices = reviewed.candidates.table, lambda: reviewed.session.state.choices
-    QApplication.instance().focusChanged.emit(None, target)
-    for kind, ms in (("Press", 700), ("Release", 1360), ("Press", 1360), ("Release", 1400)):
-        event = QKeyEvent(
-            QEvent.Type[f"Key{kind}"], Qt.Key.Key_N, Qt.KeyboardModifier.NoModifier, "n"
-        )
-        event.setTimestamp(ms)
-        QApplication.sendEvent(target, event)
-    assert choices().candidate == 2
-    qtbot.keyClick(target, Qt.Key.Key_N)
-    assert choices().candidate == 1
-
-
-def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot):
-    """A repeat that came late ended what is held, although the key stayed down."""
-    settled_in(reviewed, qtbot)
-    target, prompting = reviewed.candidates.table, reviewed.actions_.prompting
-    QApplication.instance().focusChanged.emit(None, target)
-    qtbot.keyPress(target, Qt.Key.Key_F2)
-    qtbot.keyRelease(target, Qt.Key.Key_F2)  # as X11 begins a repeat
-    qtbot.waitUntil(lambda: not prompting.active, timeout=PATIENCE_MS)
-    QApplication.sendEvent(target, repeated(Qt.Key.Key_F2))
-    assert prompting.active
-    qtbot.keyRelease(target, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not prompting.active, timeout=PATIENCE_MS)
-
-
 def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     table = reviewed.candidates.table
@@ -174,50 +124,6 @@ def test_arrows_choose_a_reason_and_the_keys_of_studies_none(reviewed, qtbot):
     assert event.reason is None
     qtbot.keyClick(line, Qt.Key.Key_Down)
     assert reviewed.session.state.review.events[-1].reason == "vessel"
-
-
-def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
-    reviewed.window().show()
-    qtbot.waitUntil(lambda: reviewed.drops is not None, timeout=PATIENCE_MS)
-    reviewed.commands.run("type_reason")
-    assert "Go to a candidate first" in reviewed.session.state.message
-    field, table = reviewed.candidates.reason, reviewed.candidates.table
-    assert reviewed.window().focusWidget() is field
-    qtbot.keyClicks(field, "vessel, not a lesion")  # each letter was a command
-    assert not reviewed.session.state.review.events
-    assert field.currentText() == ""
-    qtbot.keyClick(field, Qt.Key.Key_Escape)
-    reviewed.session.go_to_candidate(1)
-    reviewed.commands.run("type_reason")
-    qtbot.keyClicks(field, "vessel")
-    qtbot.keyClick(field, Qt.Key.Key_Return)
-    QApplication.instance().focusChanged.emit(field.lineEdit(), table)
-    qtbot.keyClick(table, Qt.Key.Key_R)
-    (event,) = reviewed.session.state.review.events
-    assert (event.state, event.reason) == (ReviewState.REJECTED, "vessel")
-    reviewed.window().hide()
-
-
-@pytest.mark.parametrize("expanded", [True, False])
-def test_the_key_of_the_reason_shows_the_field(reviewed, qtbot, expanded):
-    """On a screen of 1280 x 800 it was typed out of sight, as in a collapsed section."""
-    window, block = reviewed.window(), reviewed.candidates
-    window.show()
-    window.resize(1000, 500)
-    qtbot.waitUntil(lambda: reviewed.drops is not None, timeout=PATIENCE_MS)
-    reviewed.session.go_to_candidate(1)
-    block.heading.setChecked(expanded)
-    bar = reviewed._scroll.verticalScrollBar()
-    qtbot.waitUntil(lambda: bar.maximum() > 0, timeout=PATIENCE_MS)
-    qtbot.wait(50)
-    bar.setValue(0)
-    assert block.reason.visibleRegion().isEmpty()
-    reviewed.commands.run("type_reason")
-    qtbot.waitUntil(
-        lambda: block.reason.visibleRegion().boundingRect() == block.reason.rect(),
-        timeout=PATIENCE_MS,
-    )
-    window.hide()
 
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):

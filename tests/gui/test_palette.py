@@ -12,7 +12,7 @@ from lesionlens.napari.commands.study import OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.palette import PALETTE_COMMANDS
 
-STILL_THERE = {command.name for command in OPENERS} - {"compare", "open_second"} | {
+STILL_THERE = {command.name for command in OPENERS} - {"compare"} | {
     "show_keys",
     "brush_ball",
 }

@@ -8,7 +8,7 @@ from tests.gui.window import reads, wait
 from tests.phantoms.analysis import write_study
 
 PANEL = (
-    "open_folder", "open_file", "reopen_result", "open_second", "compare", "reopen_mask", "export"
+    "open_folder", "open_file", "reopen_result", "compare", "reopen_mask", "export"
 )  # fmt: skip
 LIST, FOLDER, TABLE = "Open a list", "New list of a folder", "New list of a CSV"
 
@@ -76,7 +76,7 @@ def test_a_result_s_own_dialogs_take_its_folder_and_refuse_another(
         ("reopen_result", empty),
         ("compare", empty),
         ("reopen_mask", saved / "run.json"),
-        ("open_second", saved / "run.json"),
+        (saved / "run.json"),
     ):
         choose(path)
         reviewed.commands.run(name)
@@ -86,10 +86,6 @@ def test_a_result_s_own_dialogs_take_its_folder_and_refuse_another(
         assert problem.title != "A defect in LesionLens", problem
         assert reviewed.session.state.analysis is not None
         reviewed.session.dismiss()
-    choose(saved / "findings.json")
-    reviewed.commands.run("open_second")
-    wait(qtbot, reviewed)
-    assert reviewed.session.state.second is not None
     choose(saved)
     reviewed.commands.run("reopen_result")
     wait(qtbot, reviewed)

@@ -1,24 +1,18 @@
-"""The window under other settings of the desktop: small, from right to left, by keyboard alone."""
+"""The notice of research use, and the order of the tab stops."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
-    QApplication,
-    QDialog,
     QLabel,
-    QMenu,
     QScrollArea,
-    QWidget,
 )
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.napari.viewer.slice_bar import SliceBar
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
@@ -50,55 +44,3 @@ def test_the_guide_names_the_tab_stops_of_the_sequences_and_of_analyse(loaded):
     first = texts.index("Open…")
     for name, place in named:
         assert texts[first:].index(name) == ORDINALS.index(place)
-
-
-@pytest.fixture
-def right_to_left():
-    """The direction of an Arabic or Hebrew desktop."""
-    app = QApplication.instance()
-    app.setLayoutDirection(Qt.LayoutDirection.RightToLeft)
-    yield
-    app.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
-
-
-def test_english_texts_and_figures_stay_from_left_to_right(reviewed, right_to_left):
-    """The sizes read ".enh 22 × 25", the layout 1 × 2 "2 × 1", and T1c stood at the left of T1."""
-    reviewed.commands.run("layout_four")
-    window = reviewed.window()
-    (bar,) = window.findChildren(SliceBar)
-    toolbar = reviewed.views.toolbar
-    for widget in (reviewed, *reviewed.findChildren(QWidget), bar.slider, toolbar):
-        if widget.window() is window:
-            assert widget.layoutDirection() is Qt.LayoutDirection.LeftToRight
-    tiles = reviewed.views.linked.tiles
-    assert {tile.layoutDirection() for tile in tiles} == {Qt.LayoutDirection.LeftToRight}
-
-
-def test_so_do_those_of_dialogs(reviewed, right_to_left):
-    """Each is a window of its own, which took the direction of the desktop."""
-    reviewed.actions_.dialogs.show_keys()
-    reviewed.actions_.dialogs.show_archive()
-    reviewed.actions_.dialogs.confirm("Remove it?", "Remove", lambda: None)
-    dialogs = {type(dialog).__name__: dialog for dialog in reviewed.findChildren(QDialog)}
-    assert {name: dialog.layoutDirection() for name, dialog in dialogs.items()} == dict.fromkeys(
-        ("SignDialog", "ReadOwnerDialog", "ResponseDialog", "StudiesDialog", "KeysDialog",
-         "PacsDialog", "QMessageBox"), Qt.LayoutDirection.LeftToRight,
-    )  # fmt: skip
-    for name in ("QMessageBox", "PacsDialog", "KeysDialog"):
-        dialogs[name].close()
-
-
-def test_so_do_those_of_menus(reviewed, right_to_left, listed):
-    """They read "…Open a folder"."""
-    for widget in (reviewed, reviewed.views.toolbar, listed):
-        menus = widget.findChildren(QMenu)
-        assert menus
-        for menu in menus:
-            assert menu.layoutDirection() is Qt.LayoutDirection.LeftToRight, menu.title()
-
-
-def test_a_hint_in_an_empty_field_can_be_read(reviewed):
-    """Half transparent, it had 2.3:1 in the light theme."""
-    field = reviewed.candidates.reason.lineEdit()
-    field.ensurePolished()
-    assert field.palette().placeholderText().color().alpha() == 255

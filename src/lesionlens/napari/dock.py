@@ -88,7 +88,6 @@ class LesionLens(Panel):
         self.actions_.renew_pointer = self.views.update_pointer
         marking = self.actions_.read_controller.marking
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
-        self.actions_.second.in_sight = self.views.in_sight
         self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
         self.keyboard = Keyboard(self, self.commands.run, self._is_left_to_napari)
         self.loop = UpdateLoop(self.actions_, self._paint, self._finish, self.views.handle)
@@ -144,8 +143,6 @@ class LesionLens(Panel):
         self.show_model(model)
         if model.missing_map is not None:
             self.actions_.layer_choice(model.missing_map)
-        if model.board.analysis is not before.board.analysis:
-            self.actions_.second.follow()
         if model.study is not before.study:
             self._make_ready()
 

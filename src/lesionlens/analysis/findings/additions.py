@@ -12,7 +12,7 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Labels, Mask
-from lesionlens.base.labels import Label, PromptKind, ReviewState
+from lesionlens.base.labels import Label, PromptKind
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
@@ -119,32 +119,6 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
 
 def _outline_within(mask: NDArray[np.bool_], uid: str, analysis: Analysis) -> Outline:
     return Outline.of(uid, np.where(mask, analysis.volumes.labels.data, np.uint8(0)))
-
-
-def with_part(
-    analysis: Analysis, uid: str, part: NDArray[np.bool_], labels: NDArray[np.uint8]
-) -> Outline:
-    """Return a candidate's outline, existing or new, with voxels copied from another result.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Current state; other candidates keep their voxels.
-    uid : str
-        Tracking UID of the candidate. One that is rejected gets the copied voxels alone.
-    part : (I, J, K) bool
-        Voxels to copy, on the native grid.
-    labels : (I, J, K) uint8
-        Labels to copy; 0 removes voxels.
-    """
-    id_by_uid = {c.tracking_uid: c.id for c in analysis.findings.candidates}
-    components = analysis.findings.components
-    candidate_mask = (components > 0) & (components == id_by_uid.get(uid, 0))
-    current_mask = candidate_mask & (analysis.review.state_of(uid) is not ReviewState.REJECTED)
-    new_labels = np.where(current_mask, analysis.volumes.labels.data, np.uint8(0))
-    editable = part & (candidate_mask | (components == 0))
-    new_labels = np.where(editable, labels, new_labels)
-    return Outline.of(uid, new_labels)
 
 
 def halves(

@@ -64,26 +64,6 @@ COMMANDS = (
         "Control-Shift-L",
         unavailable=no_decision,
     ),
-    Command(
-        "next_disagreement",
-        "go to the next disagreement with the second result",
-        "F7",
-        run=lambda acts: acts.second.step(1),
-    ),
-    Command(
-        "previous_disagreement",
-        "go to the previous disagreement",
-        "Shift-F7",
-        run=lambda acts: acts.second.step(-1),
-    ),
-    Command(
-        "take_second",
-        "adopt the second result here",
-        "F8",
-        unavailable=lambda screen: screen.not_added,
-        run=lambda acts: acts.second.adopt(),
-    ),
-    Command("close_second", "close the second result", run=lambda acts: acts.second.close()),
     *(
         Command(
             name,

@@ -33,16 +33,6 @@ OPENERS = (
     ),
     Command("compare", "Compare with an earlier result…", run=lambda acts: acts.ask_prior()),
     Command(
-        "open_second",
-        "Second result of this study…",
-        unavailable=_no_result,
-        run=lambda acts: acts.dialogs.ask_path(
-            acts.second.open,
-            "The second result of this study: its findings.json, or a segmentation",
-            "Results and segmentations (findings.json *.nii *.nii.gz *.dcm);;All (*)",
-        ),
-    ),
-    Command(
         "reopen_mask",
         "Reopen a segmentation (NIfTI, DICOM)…",
         run=lambda acts: acts.dialogs.ask_path(
@@ -55,8 +45,6 @@ OPENERS = (
     Command("open_sample", "Try the sample"),
 )
 """Entries of the menu that open a study."""
-RESULT_OPENERS = ("compare", "open_second")
-"""Openers that need a result first."""
 
 COMMANDS = (
     Command("analyse", "analyse the study", unavailable=no_study),

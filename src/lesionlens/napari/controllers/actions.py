@@ -35,7 +35,6 @@ from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.controllers.second_result import SecondResultController
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.loading import study_paths
@@ -102,7 +101,6 @@ class Actions(
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(self.review_controller)
         self.prompting = Prompting(self.review_controller, LatestRequest(session, jobs))
-        self.second = SecondResultController(self.review_controller, self)
         self.exported: Path | None = None
         self._is_close_noticed = False
         """Whether closing the window was refused because of this export."""

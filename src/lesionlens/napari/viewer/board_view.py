@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QGridLayout, QWidget
@@ -199,18 +198,6 @@ class BoardView(QWidget):
         """Centre every view on a point."""
         self.is_fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
-
-    def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
-        """Whether a view of a plane is wide enough to show one of some points, (N, 3) RAS+ mm."""
-        viewpoint, frame = self._viewpoint.current, self.board.frame
-        offsets = (
-            np.abs(frame.on_screen(plane, points_mm - np.array(viewpoint.centre_mm)))
-            * viewpoint.zoom
-        )
-        views = [view for view in self.tiles if view.tile.plane is plane]
-        return any(
-            (offsets <= (view.width() / 2, view.height() / 2)).all(1).any() for view in views
-        )
 
     # --- called by the tiles --------------------------------------------------------------
 

@@ -253,20 +253,6 @@ class SingleView:
         if keep_fitted:
             self._centred, self._fitted_pose = (point_mm, box_mm), self._camera_pose()
 
-    def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
-        """Whether the canvas shows slices, and is wide enough for one of some points.
-
-        The points, (N, 3) RAS+ mm, lie on the slice shown.
-        """
-        dims, camera = self._viewer.dims, self._viewer.scene.camera
-        axes = patient_axes(dims)[-2:]
-        if dims.ndisplay != 2:
-            return False
-        if min(axes) < 0:
-            return True
-        offsets_px = np.abs(points_mm[:, axes] - np.array(camera.center[-2:])) * camera.zoom
-        return bool((offsets_px <= np.array(self._viewer.canvas.size) / 2).all(1).any())
-
     def fit(self) -> None:
         """Fit the study into the view, at its centre."""
         viewer = self._viewer

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
@@ -23,7 +22,6 @@ from lesionlens.base.process.memory import collect_and_freeze, existing_objects_
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import OrientedVolume
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
@@ -209,14 +207,6 @@ class Views(QObject):
         self.single.go_to(point_mm, box_mm)
         if self._second_view is not None:
             self._second_view.go_to(point_mm, box_mm)
-
-    def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
-        """Whether a view shows one of some points, (N, 3) RAS+ mm, on its slice of a plane."""
-        if self._second_view is not None and self._second_view.in_sight(plane, points_mm):
-            return True
-        if self._shown_board is not None:
-            return self._shown_board.in_sight(plane, points_mm)
-        return self._scene.choices.plane is plane and self.single.in_sight(points_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""

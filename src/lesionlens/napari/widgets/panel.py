@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QFrame, QMenu, QWidget
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
+from lesionlens.napari.commands.study import OPENERS
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.dialogs import Dialogs
@@ -56,7 +56,6 @@ from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
 from lesionlens.napari.widgets.response_dialog import ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
-from lesionlens.napari.widgets.second_block import SecondBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
 from lesionlens.napari.widgets.studies_dialog import StudiesDialog
 from lesionlens.napari.widgets.study_block import (
@@ -118,7 +117,7 @@ class Panel(QWidget):
         acts, run = self.actions_, self.commands.run
         self.study = StudyBlock(self._menu(), acts)
         self.empty = empty_state(
-            [self._entry(command) for command in OPENERS if command.name not in RESULT_OPENERS]
+            [self._entry(command) for command in OPENERS if command.name != "compare"]
         )
         self.problem = ProblemBlock(self.session.dismiss)
         self.message = MessageBlock()
@@ -129,7 +128,6 @@ class Panel(QWidget):
         self.candidates = CandidateBlock(acts, run)
         self.considered = ConsideredBlock(acts.go_to_point)
         self.followup = FollowupBlock(acts.go_to_candidate)
-        self.second = SecondBlock(acts.second.go_to_disagreement, run)
         self.attention = AttentionBlock(acts)
         self._key_clashes = label("", "warn", wrap=True)
         self._key_clashes.hide()
@@ -147,7 +145,7 @@ class Panel(QWidget):
         blocks = (
             self._site_problem,
             self.empty, self.study, self.quality, self.assign, self.run,
-            self.read_block, self.candidates, self.second, self.considered, self.followup,
+            self.read_block, self.candidates, self.considered, self.followup,
             self.attention, self._key_clashes,
         )  # fmt: skip
         notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
@@ -210,7 +208,6 @@ class Panel(QWidget):
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
         self.followup.show_followup(model.followup)
-        self.second.show_second(model.second)
         self.attention.show_screen(screen, model.map)
         self.footer.show_screen(screen)
 

@@ -28,7 +28,6 @@ from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdentity, identity_of
-from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
     OccludedResult,
@@ -250,10 +249,6 @@ class ReviewSession(Choosing):
     def show_occluded_result(self, candidate_id: int, text: str) -> None:
         """Show the network's result with a candidate occluded."""
         self._set(occluded_result=OccludedResult(candidate_id, text))
-
-    def show_second_result(self, second: SecondResult | None) -> None:
-        """Show a second result of the open study; None closes it."""
-        self._set(second=second)
 
     def show_marks(self, marks: tuple[Point, ...]) -> None:
         """Show the reader's marks (RAS+ mm)."""

@@ -25,7 +25,6 @@ from lesionlens.napari.model.geometry.slices import (
 )
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.screen import ShownScene
-from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import State, shown_sequence
 
 
@@ -68,7 +67,6 @@ class Board:
     preliminary: PreliminaryFindings | None = None
     """Preliminary candidates, outlined until there is an analysis."""
     overlays: Overlays | None = None
-    second: SecondResult | None = None
     """Second result, outlined too."""
     marks: tuple[Point, ...] = ()
     """The reader's marks, RAS+ mm."""
@@ -104,7 +102,6 @@ def board_of(state: State, scene: ShownScene) -> Board:
         analysis=state.analysis,
         preliminary=state.preliminary,
         overlays=state.overlays,
-        second=state.second,
         marks=state.marks,
     )
 

@@ -36,7 +36,6 @@ from lesionlens.napari.model.screen.slice_annotations import (
 
 _MAX_CACHED = 96
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
-SECOND_COLOUR = "#C0E0FF"
 DOT_MM, GAP_MM = 2.0, 3.0
 """Lengths of dots and gaps of the dotted border of a doubtful part."""
 T = TypeVar("T")
@@ -234,7 +233,7 @@ class TilePainter:
 
         key = ("outlines", id(components), id(labels), outline.region, outline.colours)
         current = self._cached(key, (components, labels), traced)
-        underlying = self._original(view) + self._second(view) + self._cavity(view)
+        underlying = self._original(view) + self._cavity(view)
         return underlying + current + self._doubtful_borders(view, components)
 
     def _borders(self, drawn: DrawnOutline | None, view: View) -> Outlines:
@@ -279,15 +278,6 @@ class TilePainter:
         if cavity is None or not view.board.scene.outline.cavity:
             return ()
         return self._outlined("cavity", (cavity.data, cavity.grid), view, Label.CAVITY.colour)
-
-    def _second(self, view: View) -> Outlines:
-        """Return the outline of a second result of the study, in its own colour."""
-        analysis, second = view.board.analysis, view.board.second
-        if analysis is None or second is None:
-            return ()
-        labels = tuple(int(label) for label in view.board.scene.outline.region.labels)
-        source = (second.labels, analysis.prepared.native)
-        return self._outlined("second", source, view, SECOND_COLOUR, labels)
 
     def _doubtful_borders(self, view: View, components: Slice) -> Outlines:
         """Return the dotted borders of doubtful parts, if the whole outline is shown."""

@@ -11,7 +11,6 @@ from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
 from lesionlens.napari.model.state.state import Activity, Query, State
 from lesionlens.napari.model.wording.followup import ShownFollowup, shown_followup
-from lesionlens.napari.model.wording.second import ShownSecond, shown_second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +21,6 @@ class ViewModel:
     board: Board = field(default_factory=Board)
     map: ShownMap = field(default_factory=ShownMap)
     followup: ShownFollowup | None = None
-    second: ShownSecond | None = None
     study: Study | None = None
     suspended_study: Study | None = None
     """Study set aside while another one is opened."""
@@ -50,7 +48,6 @@ def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
         followup=None
         if state.analysis is None
         else shown_followup(state.analysis, state.choices.candidate),
-        second=None if state.second is None else shown_second(state.second),
         study=state.study,
         suspended_study=aside,
         query=state.query,

@@ -22,7 +22,6 @@ from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.overlays.maps import GRAD_CAM_MAP, Overlays, map_name
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
 
@@ -176,7 +175,6 @@ class State:
     """Interrupted strokes of an earlier session."""
     probability: NDArray[np.float32] | None = None
     """Whole-tumour probability on the working grid, once a probability range was requested."""
-    second: SecondResult | None = None
     marks: tuple[Point, ...] = ()
     """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
