@@ -164,6 +164,7 @@ def panel(
         "lesionlens.napari.model.studies.recent_paths.stored_file", lambda: tmp_path / "recent.json"
     )
     widget = LesionLens(viewer)
+    widget.actions_.review_controller.has_asked_name = True
     viewer.window.add_dock_widget(widget, name="LesionLens")
     yield widget
     if isalive(widget):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QInputDialog
 from tests.gui.conftest import FakeResult
 from tests.gui.window import answer, choose_alone, control, reads, sign, wait
 
@@ -193,3 +194,17 @@ def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis)
     control(loaded, "Nothing seen").click()
     answer(loaded, "A. Reader")
     assert "signed: nothing seen" in reads(loaded)
+
+
+def test_the_name_is_asked_for_once_at_the_first_decision(reviewed, reader):
+    reviewed.actions_.review_controller.has_asked_name = False
+    reviewed.session.go_to_candidate(1)
+    reviewed.commands.run("accept")
+    assert not reviewed.session.state.review.events
+    dialog = reviewed.findChild(QInputDialog)
+    dialog.setTextValue("A. Reader")
+    dialog.accept()
+    reviewed.commands.run("reject")
+    assert reader["name"] == "A. Reader"
+    acts = [(event.state.value, event.reader) for event in reviewed.session.state.review.events]
+    assert acts == [("accepted", "A. Reader"), ("rejected", "A. Reader")]

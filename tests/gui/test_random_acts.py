@@ -14,7 +14,6 @@ from tests.gui.window import wait
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.loading import KEY
 
-N_ACTS = 150
 DECISIONS = ("accept", "reject", "defer", "undo", "redo", "mark_here", "edit_outline", "merge")
 ELSEWHERE = ("analyse", "archive", "open_sample", "worklist")
 """They need a network, a server or another window."""
@@ -90,15 +89,17 @@ def decide(panel, listed, seed):
 ACTS = (*[command] * 12, *[decide] * 6, *[open_row] * 3, *[go_somewhere] * 3, stop, change_layers)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize(
+    ("number", "n_acts"),
+    [(0, 60), *(pytest.param(number, 150, marks=pytest.mark.slow) for number in range(1, 5))],
+)
 def test_no_order_of_acts_is_a_defect_or_reaches_another_study(
-    number, panel, listed, closing, qtbot
+    number, n_acts, panel, listed, closing, qtbot
 ):
     seed, done = random.Random(number), []
     assert listed.controller.open(listed.list_folder)
     logged = {name: marks(listed, name) for name in "abc"}
-    for _ in range(N_ACTS):
+    for _ in range(n_acts):
         act, row = seed.choice(ACTS), shown_row(listed)
         act(panel, listed, seed)
         done.append((act.__name__, row))

@@ -421,7 +421,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     """Open a result in napari with its contours shown.
 
     As for every study that is opened, its images are shown alone until an unaided read that the
-    preferences require is signed, or the owner of an unnamed reader's decisions is known.
+    preferences require is signed.
 
     Parameters
     ----------

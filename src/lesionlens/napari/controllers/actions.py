@@ -36,7 +36,6 @@ from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.units import install_units, read_units
-from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
@@ -73,9 +72,7 @@ _STILL_EXPORTING = (
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
-class Actions(
-    EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageActs, UnnamedReadActs
-):
+class Actions(EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageActs):
     """Every act of the reader.
 
     Parameters
@@ -101,6 +98,7 @@ class Actions(
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(self.review_controller)
         self.prompting = Prompting(self.review_controller, LatestRequest(session, jobs))
+        self.review_controller.ask_name = self.ask_name
         self.exported: Path | None = None
         self._is_close_noticed = False
         """Whether closing the window was refused because of this export."""
@@ -110,7 +108,6 @@ class Actions(
         session.changed.connect(self._release_study)
         session.changed.connect(self._on_outline_done)
         session.changed.connect(self.set_copies_aside)
-        self.watch_unnamed_reads()
 
     # --- work in the background -----------------------------------------------------------
 
@@ -198,24 +195,17 @@ class Actions(
     ) -> None:
         """Show a result, with decisions recovered after a crash.
 
-        The result is withheld from the window during an unaided read, until the owner of an
-        unnamed reader's decisions is known, and while an outline of its study is drawn.
+        The result is withheld from the window during an unaided read, and while an outline of its
+        study is drawn.
         """
         retry = partial(self.show_result, result, overlays, preferences)
-        if (
-            self._waits_for_outline(result.analysis.study, retry)
-            or self.withhold_until_answered(result.analysis, retry)
-            or self.read_controller.withhold(result, overlays)
+        if self._waits_for_outline(result.analysis.study, retry) or self.read_controller.withhold(
+            result, overlays
         ):
             return
         result, overlays = self.read_controller.limited_to_arm(result, overlays)
         review, message = self.read_controller.decision_log.review_of(result.analysis)
-
-        def show() -> None:
-            self._show_with_decisions(review, message, result, overlays, preferences)
-
-        if not message or not self.ask_for_owner(result.analysis, review, show, retry):
-            show()
+        self._show_with_decisions(review, message, result, overlays, preferences)
 
     def _waits_for_outline(self, study: Study, show: Callable[[], object]) -> bool:
         """Defer a result until the outline being drawn on its study is done; False if none is."""

@@ -120,18 +120,6 @@ class CurrentRead:
             shown_elsewhere=self.reader_log.shown_before(study, expected.key),
         )
 
-    def begin_again(self, study: Study, reader: str) -> None:
-        """Leave an unnamed read to its reader, and begin one under another reader's name."""
-        previous, self.read_session = self.read_session, None
-        if previous is None:
-            return
-        close_log(previous)
-        key = replace(previous.key, reader=reader)
-        with self._failure_reported():
-            expected = ExpectedRead(previous.database, key, previous.unaided_first)
-            self.read_session = self._new_read(study, expected)
-        self._rename_begun()
-
     def name_reader(self, reader: str) -> None:
         """Continue an unnamed read under a reader's name.
 

@@ -139,10 +139,7 @@ class DecisionLog:
             return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
         if not recovery.review.events or recovery.review.events == analysis.review.events:
             return recovery.review, ""
-        last_event = recovery.review.events[-1]
-        unnamed = reads.UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
-        is_named = key.reader or last_event.reader
-        return recovery.review, reads.RESTORED if is_named else unnamed
+        return recovery.review, reads.RESTORED
 
     def left_behind(self, analysis: Analysis, review: Review) -> str:
         """Return a notice if `review`, of the next result, lacks decisions on the one shown."""

@@ -12,7 +12,6 @@ from lesionlens.base.records.review import Review
 from lesionlens.napari.controllers.current_read import CurrentRead
 from lesionlens.napari.controllers.decision_log import DecisionLog
 from lesionlens.napari.controllers.marking import Marking
-from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
 from lesionlens.napari.model.acts.session import SAVING
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording import reads
@@ -30,15 +29,10 @@ class DecisionSaver:
     ----------
     marking : Marking
         Holds the confidence of the next decision, and shows the read after it.
-    unnamed_reads : UnnamedReads
-        Is informed which analyses were decided on in this window.
     """
 
-    def __init__(
-        self, current: CurrentRead, log: DecisionLog, marking: Marking, unnamed_reads: UnnamedReads
-    ) -> None:
-        self._current, self._log = current, log
-        self._marking, self._unnamed_reads = marking, unnamed_reads
+    def __init__(self, current: CurrentRead, log: DecisionLog, marking: Marking) -> None:
+        self._current, self._log, self._marking = current, log, marking
         self.all_saved = True
         """Whether every decision is on disk."""
         self._noticed: set[str] = set()
@@ -69,10 +63,7 @@ class DecisionSaver:
                 self._current.session.notify(reads.REOPENED)
 
     def store_shown(self) -> None:
-        """Store the decisions shown in the reader's log, before the reader makes one.
-
-        A reader who continues an unnamed read without a further decision then finds it again.
-        """
+        """Store the decisions shown in the reader's log, before the reader makes one."""
         analysis = self._current.session.state.analysis
         if analysis is not None and self._store(analysis, ReadSession.replace_log):
             self._marking.show_marks()
@@ -99,9 +90,7 @@ class DecisionSaver:
             self._current.report_unsaved(error, next_step)
             return False
         self.all_saved, self._noticed = True, set()
-        analysis_key = store.analysis_key(analysis.run)
-        self._unnamed_reads.add_local(analysis_key)
-        self._log.note_location(log, analysis_key)
+        self._log.note_location(log, store.analysis_key(analysis.run))
         self._current.session.clear_problem(SAVING)
         if self._log.decided_elsewhere(analysis):
             self._current.session.notify(reads.ELSEWHERE)

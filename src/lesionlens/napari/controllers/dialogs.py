@@ -40,16 +40,6 @@ class Signature:
     """Whether a signature is withdrawn, which needs a reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadOwner:
-    """The reader's answer to whose an unnamed read is."""
-
-    reader: str
-    """Name of the reader; not empty."""
-    owns_read: bool
-    """Whether the earlier read is this reader's."""
-
-
 @dataclass(slots=True)
 class Dialogs:
     """What a panel asks or shows the reader; answers are passed to callbacks."""
@@ -60,8 +50,8 @@ class Dialogs:
     ask_patient: AskPatient
     ask_signature: Callable[[Signature, Callable[[str], object]], object]
     """Calls back with the reader's name, or with the reason of a withdrawal."""
-    ask_owner: Callable[[StudyIdentity, str, Callable[[ReadOwner | None], object]], object]
-    """Takes the time of an unnamed reader's last act, ISO 8601, UTC; None: stays unnamed."""
+    ask_name: Callable[[Callable[[str], object]], object]
+    """Asks for the reader's name; calls back with it, empty if the reader gives none."""
     ask_response: Callable[[Comparison, StudyIdentity, str, SignResponse], object]
     """Shows the sums of a comparison, for a reader who may sign a category."""
     copy_text: Callable[[str], object]

@@ -9,7 +9,6 @@ from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.findings import Point
 from lesionlens.base.text import capitalized
 from lesionlens.napari.controllers.current_read import CurrentRead
-from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
 from lesionlens.napari.model.acts.session import SAVING
 from lesionlens.napari.model.wording import reads
 from lesionlens.site.database.records import Mark
@@ -19,16 +18,10 @@ _SAME_MM = 1e-3
 
 
 class Marking:
-    """The marks of the read in progress, and the confidence of the next one.
+    """The marks of the read in progress, and the confidence of the next one."""
 
-    Parameters
-    ----------
-    unnamed_reads : UnnamedReads
-        While they ask for the owner of the read, its marks are not shown.
-    """
-
-    def __init__(self, current: CurrentRead, unnamed_reads: UnnamedReads) -> None:
-        self._current, self._unnamed_reads = current, unnamed_reads
+    def __init__(self, current: CurrentRead) -> None:
+        self._current = current
         self.confidence: int | None = None
         """Confidence of the next mark or decision, 0 to 100; None if not stated."""
         self.in_head: Callable[[Point], bool] = lambda _: True
@@ -39,9 +32,8 @@ class Marking:
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The marks of this read, oldest first."""
-        if self._current.read_session is None or self._unnamed_reads.asking_owner:
-            return ()
-        return self._current.read_session.read.marks
+        read_session = self._current.read_session
+        return () if read_session is None else read_session.read.marks
 
     def can_remove(self, mark: Mark) -> bool:
         """Whether a mark can still be removed."""

@@ -18,7 +18,6 @@ from lesionlens.napari.controllers.decision_log import DecisionLog
 from lesionlens.napari.controllers.decision_saver import DecisionSaver
 from lesionlens.napari.controllers.draft_keeper import DraftKeeper
 from lesionlens.napari.controllers.marking import Marking
-from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import State
@@ -47,12 +46,9 @@ class ReadController:
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
         self.current = CurrentRead(session)
-        self.unnamed_reads = UnnamedReads(self.current)
-        self.marking = Marking(self.current, self.unnamed_reads)
+        self.marking = Marking(self.current)
         self.decision_log = DecisionLog(self.current)
-        self.saver = DecisionSaver(
-            self.current, self.decision_log, self.marking, self.unnamed_reads
-        )
+        self.saver = DecisionSaver(self.current, self.decision_log, self.marking)
         self.drafts = DraftKeeper(self.current)
         self.closed_list: WorklistDatabase | None = None
         """Database of a list that was closed; it is closed when the read in it ends."""
@@ -82,7 +78,6 @@ class ReadController:
         self.saver.retry(self.session.state)
         self._withheld = self._shown_result = self.marking.confidence = None
         self.saver.leave()
-        self.unnamed_reads.leave()
         self.current.leave()
         self.decision_log.leave()
         self.drafts.release()
@@ -211,7 +206,6 @@ class ReadController:
                 self.expected = self.expected or suspended.expected
             expected, self.expected = self.expected, None
             self.current.begin(new.study, expected)
-            self.unnamed_reads.check()
         self._record_findings_shown(new)
         self.marking.show_marks()
 

@@ -68,6 +68,10 @@ class ReviewController:
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
+        self.has_asked_name = False
+        """Whether this window has asked for the reader's name."""
+        self.ask_name: Callable[[Callable[[], object]], object] = lambda then: then()
+        """Asks for the reader's name, then acts; set by the window."""
         editor.on_stroke, editor.on_layer_deleted = self._keep_draft, self._offer_draft
         editor.undo_requested, editor.redo_requested = self.undo, self.redo
 
@@ -78,7 +82,17 @@ class ReviewController:
 
     def decide(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
-        self.after_edit(lambda: self._decide(state))
+        focused = self.session.state.focused
+        if focused is None or self.reader or self.has_asked_name:
+            self.after_edit(lambda: self._decide(state))
+            return
+        self.has_asked_name = True
+
+        def then() -> None:
+            if self.session.state.focused is focused:
+                self.after_edit(lambda: self._decide(state))
+
+        self.ask_name(then)
 
     def _decide(self, state: ReviewState) -> bool:
         self.session.reader = self.reader

@@ -87,8 +87,17 @@ class SignActs(MarkActs):
         if withheld is not None:
             self.show_result(*withheld)
 
+    def ask_name(self, then: Callable[[], object]) -> None:
+        """Ask for the reader's name, then act; a reader who gives none stays unnamed."""
+
+        def answer(name: str) -> None:
+            if not name or self._name_reader(name) is not None:
+                then()
+
+        self.dialogs.ask_name(answer)
+
     def _name_reader(self, reader: str) -> str | None:
-        """Continue an unnamed read under the name typed for a signature, also in the preferences.
+        """Continue an unnamed read under the name that was typed, also in the preferences.
 
         Returns a notice if other decisions of that reader were set aside; else "". None, with a
         message, if the name cannot be stored, or if the read is another reader's by now.

@@ -447,8 +447,7 @@ class WorklistController:
         self.session.refresh()
         self._results.report_unstored()
         self._read_next_again()
-        if not self.actions.read_controller.unnamed_reads.asking_owner:
-            self._show_new_result()
+        self._show_new_result()
 
     def _read_next_again(self) -> None:
         """Read the next study again if its result arrived afterwards."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox, QPushButton, QWidget
 
 from lesionlens.base.errors import PatientConflictError
 
@@ -50,6 +50,16 @@ def confirm_patient(
     text = "\n".join((error.sentence, *rows, advice))
     button = confirm(parent, text, "It is one patient", then, "Is it one patient?")
     button.setAutoDefault(False)
+
+
+def ask_name(parent: QWidget, then: Callable[[str], object]) -> None:
+    """Ask for the reader's name without blocking; `then` takes it, empty if none is given."""
+    dialog = QInputDialog(parent)
+    dialog.setWindowTitle("LesionLens")
+    dialog.setLabelText("Your name, stored with your decisions and the report:")
+    dialog.finished.connect(lambda chosen: then(dialog.textValue().strip() if chosen else ""))
+    dialog.finished.connect(dialog.deleteLater)
+    dialog.open()
 
 
 def ask_path(

@@ -40,7 +40,7 @@ from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
-from lesionlens.napari.widgets.dialogs import ask_path, confirm, confirm_patient
+from lesionlens.napari.widgets.dialogs import ask_name, ask_path, confirm, confirm_patient
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
@@ -53,7 +53,6 @@ from lesionlens.napari.widgets.parts import (
     stack,
 )
 from lesionlens.napari.widgets.read_block import ReadBlock
-from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
 from lesionlens.napari.widgets.response_dialog import ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
@@ -87,7 +86,7 @@ class Panel(QWidget):
         self.session = session
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
-        self.signing, self.read_owner = SignDialog(self), ReadOwnerDialog(self)
+        self.signing = SignDialog(self)
         self.response = ResponseDialog(self)
         self.actions_ = Actions(session, self.jobs, self.latest_request, viewer, self._dialogs())
         self.commands = Commands(BY_NAME, self.actions_, self._screen_now, session.decline)
@@ -104,7 +103,7 @@ class Panel(QWidget):
             confirm=partial(confirm, self),
             ask_patient=partial(confirm_patient, self),
             ask_signature=self.signing.ask,
-            ask_owner=self.read_owner.ask,
+            ask_name=partial(ask_name, self),
             ask_response=self.response.ask,
             copy_text=QApplication.clipboard().setText,
             type_reason=self.type_reason,

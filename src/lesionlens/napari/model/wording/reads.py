@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-RESTORED = "Your decisions from an earlier session were restored."
-UNNAMED_DECISIONS = (
-    "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
-    "name in the preferences and open the study again."
-)
+RESTORED = "Decisions from an earlier session were restored."
 ON_PREVIOUS_RESULT = (
     "The decisions on the previous result are kept with it and do not apply to this one."
 )
@@ -24,7 +20,6 @@ UNSAVED_ANALYSED = (
     "Unsaved decisions would be lost if the candidates change: remove the cause, or analyse again."
 )
 REPEAT = "then repeat the action"
-ASKED_AGAIN = "you are asked again when you open the study"
 DECIDE_AGAIN = "decide again on the result that you left"
 OPEN_AGAIN = "then open the study again: until then its analysis is not shown"
 NOT_BEGUN = (
