@@ -158,7 +158,7 @@ def panel(
     )
     monkeypatch.setattr("lesionlens.site.worklist.reader_log.own_folder", lambda: tmp_path / "own")
     monkeypatch.setattr(
-        "lesionlens.napari.model.acts.hanging.layouts_file", lambda: tmp_path / "views.json"
+        "lesionlens.napari.model.studies.last_layout.layouts_file", lambda: tmp_path / "views.json"
     )
     monkeypatch.setattr(
         "lesionlens.napari.model.studies.recent_paths.stored_file", lambda: tmp_path / "recent.json"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
 from tests.gui.window import PATIENCE_MS
@@ -93,51 +93,6 @@ def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edi
         edited.commands.run("undo")
 
 
-def test_a_stroke_ends_when_its_view_goes(edited, qtbot):
-    """The next click painted a line across the head, from where the stroke was left."""
-    layer_of(edited).brush_size = 4
-    linked, start = edited.views.linked, edited.actions_.viewpoint.current.point_mm
-    frame, tile = linked.board.frame, linked.tiles[0].tile
-    linked.pressed(tile, tuple(frame.on_screen(tile.plane, start)), probe=False)
-    edited.actions_.show_layout(Layout.ONE)
-    QApplication.processEvents()
-    edited.commands.run("undo")
-    assert len(changed(edited)) == 0
-    end = tuple(np.add(start, (0, 24, 0)))
-    stroke(qtbot, linked.tiles[0], end)
-    painted = changed(edited)
-    reach = linked.brush_mm(linked.tiles[0].tile) + 4.0  # voxels of 4 mm
-    assert np.abs(painted[:, 1] - end[1]).max() <= reach
-
-
-def test_a_stroke_goes_on_where_the_pointer_is_when_the_view_is_turned(edited, qtbot):
-    """A straight line was painted across the new plane, from where the old one had been left."""
-    edited.actions_.show_layout(Layout.ONE)
-    QApplication.processEvents()
-    layer_of(edited).brush_size = 1
-    (view,) = edited.views.linked.tiles
-    middle = view.rect().center()
-
-    def move(x, y):
-        at = QPointF(middle + QPoint(x, y))
-        moved = QMouseEvent(
-            QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)),
-            LEFT_BUTTON, LEFT_BUTTON, NOTHING_HELD,
-        )  # fmt: skip
-        QApplication.sendEvent(view, moved)
-
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    move(-60, 0)
-    before = len(changed(edited))
-    edited.commands.run("next_plane")
-    QApplication.processEvents()
-    move(-60, 90)
-    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(-60, 90))
-    assert 0 <= len(changed(edited)) - before <= 2  # one voxel, on slices that share it
-    edited.commands.run("undo")
-    assert len(changed(edited)) == 0, "still one step"
-
-
 def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     linked = edited.views.linked
     view = linked.tiles[0]
@@ -164,149 +119,6 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     assert found.findings.components[i, j, k] == 0
     now = next(c for c in found.findings.candidates if c.tracking_uid == before.tracking_uid)
     assert np.sign(now.centroid_mm[0]) == np.sign(before.centroid_mm[0])
-
-
-def test_the_pointer_travels_where_no_brush_is_in_the_hand(edited, qtbot):
-    layer_of(edited).mode = "pan_zoom"
-    place = tuple(np.add(edited.actions_.viewpoint.current.point_mm, (6.0, 0.0, 0.0)))
-    stroke(qtbot, edited.views.linked.tiles[0], place)
-    assert len(changed(edited)) == 0
-    np.testing.assert_allclose(edited.actions_.viewpoint.current.point_mm, place, atol=1.0)
-    layer_of(edited).mode = "fill"
-    stroke(qtbot, edited.views.linked.tiles[0], place)
-    assert len(changed(edited)) == 0
-    assert "brush" in edited.session.state.message
-
-
-@pytest.mark.parametrize("mode", ["paint", "pan_zoom"])
-def test_a_drag_ends_when_one_view_takes_the_place_of_the_linked_ones(edited, qtbot, mode):
-    """It went on in the hidden view, whose millimetres are not those on the screen."""
-    layer_of(edited).mode = mode
-    view = edited.views.linked.tiles[0]
-    middle = view.rect().center()
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    painted = len(changed(edited))
-    edited.actions_.show_layout(Layout.SINGLE)
-    QApplication.processEvents()
-    before = edited.actions_.viewpoint.current.point_mm
-    for kind in (QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease):
-        at = QPointF(middle + QPoint(40, 30))
-        held = LEFT_BUTTON if kind is QEvent.Type.MouseMove else Qt.MouseButton.NoButton
-        event = QMouseEvent(
-            kind, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, held, NOTHING_HELD
-        )
-        QApplication.sendEvent(view, event)
-    assert edited.actions_.viewpoint.current.point_mm == before
-    assert len(changed(edited)) == painted
-
-
-def test_a_stroke_that_was_hidden_moves_no_crosshair(edited, qtbot):
-    """H while drawing: the other views went to where the button was released."""
-    view = edited.views.linked.tiles[0]
-    middle = view.rect().center()
-    before = edited.actions_.viewpoint.current
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    painted = len(changed(edited))
-    edited.session.hold_hidden(hidden=True)
-    at = QPointF(middle + QPoint(40, 30))
-    move = QMouseEvent(
-        QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, LEFT_BUTTON,
-        NOTHING_HELD,
-    )  # fmt: skip
-    QApplication.sendEvent(view, move)
-    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(40, 30))
-    edited.session.hold_hidden(hidden=False)
-    assert edited.actions_.viewpoint.current == before
-    assert len(changed(edited)) == painted
-
-
-@pytest.mark.parametrize("interrupt", ["hidden", "other examination"])
-def test_a_stroke_that_was_interrupted_ends(edited, qtbot, monkeypatch, interrupt):
-    """After H, or I beside a prior, it went on as a straight line from where it had stopped."""
-    linked = edited.views.linked
-    view, middle = linked.tiles[0], linked.tiles[0].rect().center()
-
-    def move(x, y):
-        at = QPointF(middle + QPoint(x, y))
-        moved = QMouseEvent(
-            QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)), LEFT_BUTTON, LEFT_BUTTON,
-            NOTHING_HELD,
-        )  # fmt: skip
-        QApplication.sendEvent(view, moved)
-
-    def hold(held):
-        if interrupt == "hidden":
-            edited.session.hold_hidden(hidden=held)
-        else:
-            monkeypatch.setattr(linked, "shows_other_examination", lambda _: held)
-
-    layer_of(edited).brush_size = 8
-    layer_of(edited).mode = "erase"
-    before = edited.actions_.viewpoint.current
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    painted = len(changed(edited))
-    assert painted
-    hold(True)
-    move(40, 0)
-    hold(False)
-    move(40, 30)
-    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(60, 30))
-    assert len(changed(edited)) == painted
-    hold(True)
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    hold(False)
-    move(30, 0)
-    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(30, 0))
-    assert len(changed(edited)) == painted, "what began as another drag paints nothing"
-    edited.actions_.viewpoint.move(point_mm=before.point_mm)
-    edited.commands.run("undo")
-    assert not len(changed(edited)), "one step"
-    stroke(qtbot, view, before.point_mm)
-    assert len(changed(edited))
-
-
-def test_a_press_whose_release_a_dialog_took_costs_no_stroke(edited, qtbot):
-    """The next stroke painted nothing."""
-    view = edited.views.linked.tiles[0]
-    layer_of(edited).brush_size = 8
-    layer_of(edited).mode = "pan_zoom"
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, view.rect().center())
-    layer_of(edited).mode = "erase"
-    stroke(qtbot, view, edited.actions_.viewpoint.current.point_mm)
-    assert len(changed(edited))
-
-
-def test_a_stroke_with_control_held_is_a_stroke(edited, qtbot):
-    """As on napari's canvas: Control adds a lesion only where no outline is drawn."""
-    layer_of(edited).brush_size = 8
-    layer_of(edited).mode = "erase"
-    view = edited.views.linked.tiles[0]
-    middle, held = view.rect().center(), Qt.KeyboardModifier.ControlModifier
-    qtbot.mousePress(view, LEFT_BUTTON, held, middle)
-    painted = len(changed(edited))
-    qtbot.mouseRelease(view, LEFT_BUTTON, held, middle + QPoint(0, 30))
-    assert len(changed(edited)) > painted > 0
-
-
-def test_what_changes_the_outline_during_a_stroke_is_a_step_of_its_own(edited, qtbot):
-    """The answer to a prompt, undone with half of a stroke, was then taken for painted by hand."""
-    view, editor = edited.views.linked.tiles[0], edited.actions_.editor
-    layer_of(edited).brush_size = 8
-    layer_of(edited).mode = "erase"
-    middle = view.rect().center()
-    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    begun = editor.drawn().current
-    assert editor.drawn().are_changed
-    answer = begun.copy()
-    answer[tuple(np.argwhere(begun)[0])] = 0
-    assert editor.change(answer)
-    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle)
-    edited.commands.run("undo")
-    np.testing.assert_array_equal(editor.drawn().current, begun)
-    assert editor.by_hand.sum() == len(changed(edited))
-    edited.commands.run("undo")
-    assert not editor.drawn().are_changed
-    assert not editor.by_hand.any()
 
 
 class Recorder:

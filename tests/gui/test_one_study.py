@@ -440,8 +440,6 @@ def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     assert "a" in reads(panel.study).splitlines()
     assert identity_texts(panel) == [*panel.session.state.identity.lines]
-    panel.actions_.toggle_names()
-    assert identity_texts(panel) == []
 
 
 def identity_texts(panel):

@@ -6,18 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari.utils.colormaps.standardize_color import transform_color
 from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
-from lesionlens.napari.model.geometry.measures import MeasureKind
-from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
-from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.model.screen.slice_annotations import OUTSIDE
 from lesionlens.napari.widgets.study_menus import other_menu
 
@@ -38,7 +32,7 @@ def compared(panel):
 
 
 def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, qtbot):
-    before = ComparisonImages("prior of 2024-03-01", "prior", {})
+    before = ComparisonImages("prior of 2024-03-01", {})
     shown.session.choose_views(compared=before)
     shown.commands.run("next_other")
     qtbot.waitUntil(lambda: compared(shown) is not before, timeout=PATIENCE_MS)
@@ -114,7 +108,7 @@ def doubled(reviewed):
     data = 2 * np.asarray(series.load(), np.float32)
     adc = dict.fromkeys(session.state.study.series, Volume(data, series.grid))
     views = {
-        "compared": ComparisonImages("ADC (ep2d of Doe)", "ADC", adc, other_image="0 adc"),
+        "compared": ComparisonImages("ADC (ep2d of Doe)", adc, other_image="0 adc"),
         "layout": Layout.PRIOR,
     }
     session.choose_views(**views)
@@ -136,38 +130,6 @@ def test_the_value_under_the_pointer_is_that_of_the_image_shown_there(doubled):
         assert number(there) == pytest.approx(2 * number(linked.footer(t1c)), rel=1e-3)
 
 
-def test_the_value_follows_the_image_that_is_shown_next_under_a_pointer_at_rest(doubled):
-    """Ctrl+F8 went from ADC to SWI, and the view went on to give the value in ADC."""
-    panel, linked, adc, _ = doubled
-    linked.hovered(adc, (10.0, 5.0))
-    before = number(linked.footer(adc))
-    shown = panel.session.state.choices.views.compared
-    other = {name: Volume(2 * it.data, it.grid) for name, it in shown.volumes.items()}
-    panel.session.choose_views(compared=replace(shown, volumes=other))
-    assert number(linked.footer(adc)) == pytest.approx(2 * before, rel=1e-3)
-
-
-def test_intensities_of_a_region_are_named_after_the_image_they_are_of(doubled):
-    panel, linked, adc, t1c = doubled
-    acts = panel.actions_
-    acts.choose_measure(MeasureKind.REGION)
-    x, y, z = panel.session.state.focused.centroid_mm
-    acts.begin_measure((x - 4.0, y - 4.0, z))
-    acts.move_measure(0, 1, (x + 4.0, y + 4.0, z))
-    acts.end_measure()
-    (there,), (here,) = (linked.drawing(tile).measures for tile in (adc, t1c))
-    assert (there.lines[0], here.lines[0]) == ("ADC", "T1c")
-    assert number(there.lines[1][5:]) == pytest.approx(2 * number(here.lines[1][5:]), rel=1e-3)
-
-
-def test_the_projection_is_of_t1c_alone(doubled):
-    panel, linked, adc, t1c = doubled
-    before = linked.drawing(adc).image.data.copy()
-    panel.commands.run("toggle_slab")
-    assert np.array_equal(linked.drawing(adc).image.data, before)
-    assert "MIP of 10 mm" in linked.drawing(t1c).lines[0]
-
-
 def test_a_drag_of_the_brightness_is_of_the_image_under_the_pointer(doubled):
     _, linked, adc, t1c = doubled
     before = linked.limits(adc), linked.limits(t1c)
@@ -183,14 +145,6 @@ def test_the_window_of_a_ct_is_its_own_from_the_start(doubled):
     panel.session.choose_views(compared=replace(shown, window=(0.0, 80.0)))
     assert linked.limits(adc) == (0.0, 80.0)
     assert linked.limits(t1c) == before
-
-
-def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled):
-    panel, linked, adc, t1c = doubled
-    overlays = panel.session.state.overlays
-    panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
-    assert "interpolated (registered)" in linked.drawing(t1c).lines
-    assert "interpolated (registered)" not in linked.drawing(adc).lines
 
 
 def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doubled, monkeypatch):
@@ -216,49 +170,6 @@ def test_only_images_of_the_study_have_slice_numbers(doubled):
     }
     panel.session.choose_views(compared=replace(other, volumes=edge))
     assert linked.drawing(adc).lines == ("ADC (ep2d of Doe) · axial", OUTSIDE)
-
-
-def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):
-    """It stayed on screenshots, as the date of an earlier examination did."""
-    panel, linked, adc, _ = doubled
-    assert linked.drawing(adc).lines[0] == "ADC (ep2d of Doe) · axial"
-    panel.commands.run("toggle_names")
-    assert linked.drawing(adc).lines[0] == "ADC · axial"
-    prior = ComparisonImages(
-        "prior of 2024-03-01", "prior", panel.session.state.choices.views.compared.volumes
-    )
-    panel.session.choose_views(compared=prior)
-    assert linked.drawing(adc).lines[0] == "prior · T1c · axial"
-
-
-def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled, monkeypatch):
-    panel, *_ = doubled
-    canvas = panel.viewer.canvas
-    monkeypatch.setattr(canvas, "size", (600, 1200))  # wide enough for the whole caption
-    other = panel.session.state.choices.views.compared
-    labels = panel.session.state.analysis.findings.components
-    flagged = Volume(labels, panel.session.state.analysis.prepared.native)
-    panel.actions_.show_layout(Layout.SINGLE)
-    panel.session.choose_overlay(Overlay.MAP)
-    shown = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
-    assert ATTENTION in shown
-    panel.actions_.hold_comparison(True)
-    caption = canvas.overlays["lesionlens_caption"]
-    assert panel.views.lines.strokes is None
-    roles = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
-    assert roles == {None, "compared"}
-    assert caption.text == "ADC (ep2d of Doe) · axial"
-    prior = replace(
-        other, description="prior of 2024", plain="prior", other_image="", components=flagged
-    )
-    panel.session.choose_views(compared=prior)
-    blue = transform_color(PRIOR_COLOUR)[0]
-    assert np.allclose(panel.views.lines.strokes.colours, blue)
-    assert caption.text == "prior of 2024 · T1c · axial"
-    panel.commands.run("toggle_names")
-    assert caption.text == "prior · T1c · axial"
-    panel.actions_.hold_comparison(False)
-    assert not np.allclose(panel.views.lines.strokes.colours, blue)
 
 
 def test_the_brush_draws_on_no_other_image(shown, qtbot):

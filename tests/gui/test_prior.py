@@ -275,7 +275,7 @@ def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
     others = tuple(s for s in session.state.study.series if s is not shown)
     overlays = session.state.overlays
     image = Volume(overlays.images[others[0]], overlays.grid)
-    lacking = ComparisonImages("prior", "prior", {others[0]: image})
+    lacking = ComparisonImages("prior", {others[0]: image})
     session.choose_views(compared=lacking)
     words = f"The earlier examination has no {shown.display_name}"
     for act in (

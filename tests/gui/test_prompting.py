@@ -576,19 +576,6 @@ def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):
     assert len(missed.actions_.editor.rounds) == len(rounds) + 1
 
 
-def test_the_second_window_takes_prompts_too(missed, qtbot):
-    """There a click moved the crosshair alone; with Ctrl, a lasso's, it added a lesion."""
-    missed.commands.run("second_window")
-    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
-    view = missed.views.second_window.view.tiles[0]
-    missed.actions_.prompting.set_active(held=True)
-    at = QPoint(view.width() // 2, view.height() // 2)
-    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
-    answered(missed, qtbot)
-    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds), timeout=PATIENCE_MS)
-    assert len(rows(missed)) == 1, "an outline begins, no lesion is added"
-
-
 def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(missed, qtbot):
     """napari took the second one for a double click, and zoomed in."""
     missed.actions_.show_layout(Layout.SINGLE)

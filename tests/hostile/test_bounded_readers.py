@@ -26,7 +26,7 @@ from lesionlens.base.files.bounded_read import JSON_BYTES, read_file
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
-from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.studies import last_layout
 from lesionlens.napari.model.studies.archive import stored_servers
 from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
@@ -59,7 +59,7 @@ class Reader:
 
 READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: stored_servers()),
-    "views": Reader("views.json", {"a": "b"}, lambda _: hanging._stored_layouts()),
+    "views": Reader("views.json", {"a": "b"}, lambda _: last_layout._stored_layouts()),
     "study_locations": Reader(
         "studies.json", {"a": "b"}, lambda _: study_locations._load_locations()
     ),

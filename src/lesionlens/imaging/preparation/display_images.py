@@ -75,8 +75,6 @@ class OtherImage:
 
     name: str
     """Displayed name."""
-    short_name: str
-    """Displayed name without the series' description."""
     volume: Volume
     """Volume of float32 on its own grid; NaN where there is no value."""
     alignment: str = ""
@@ -109,7 +107,7 @@ def align_other_series(
     window = _initial_window(kind, values)
     if frames[0] == frames[1] if frames_known else series.grid.matches(prepared.native, 1e-2):
         volume = Volume(values, series.grid)
-        return OtherImage(name, kind.value, volume, "placed by its header", window=window)
+        return OtherImage(name, volume, "placed by its header", window=window)
     context.progress("registering it to the sequences", 0.3)
     fixed = prepared.images[prepared.reference]
     moving = pyramid(np.nan_to_num(values), series.grid)
@@ -119,7 +117,7 @@ def align_other_series(
     warning = ", doubtful: check by eye" if registration.doubtful else ""
     grid = replace(series.grid, affine=affine)
     alignment, is_doubtful = f"{movement}{warning}", registration.doubtful
-    return OtherImage(name, kind.value, Volume(values, grid), alignment, is_doubtful, window=window)
+    return OtherImage(name, Volume(values, grid), alignment, is_doubtful, window=window)
 
 
 def _initial_window(kind: OtherKind, values: Floats) -> tuple[float, float] | None:
@@ -147,7 +145,7 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     covered = (before > 0) & (after > 0)
     difference = after - (np.float32(scale) * before + np.float32(offset))
     difference = np.where(covered, difference, np.float32(np.nan))
-    return OtherImage("T1c - T1", "T1c - T1", Volume(difference, prepared.working))
+    return OtherImage("T1c - T1", Volume(difference, prepared.working))
 
 
 def match_intensities(before: Floats, after: Floats) -> tuple[float, float]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.choices.views import Layout, WindowPreset
-from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.screen import Screen
 
 _OVERLAYS = (
@@ -51,12 +50,6 @@ _LAYOUTS = (
         run=lambda acts: acts.toggle_layout(Layout.PLANES),
     ),
     Command("toggle_prior", "an earlier examination beside this one, or one view", "Control-B"),
-    Command(
-        "second_window",
-        "a second window with other linked views, on or off",
-        "F9",
-        run=lambda acts: acts.toggle_second_window(),
-    ),
     Command("show_subtraction", "T1c - T1 beside the sequence shown, on or off", "Control-F7"),
     Command(
         "next_other",
@@ -93,23 +86,6 @@ _POSITIONS = (
     Command(
         "previous_slice", "previous slice", "Down", repeats=True, run=lambda acts: acts.scroll(-1)
     ),
-    *(
-        Command(
-            f"crosshair_{key.lower()}",
-            words,
-            f"Control-Shift-{key}",
-            f"move the crosshair of linked views {direction}",
-            repeats=True,
-            run=lambda acts, step=step: acts.move_crosshair(*step),
-        )
-        for key, words, direction, step in (
-            ("Left", "move the crosshair of linked views to the left", "to the left", (-1, 0)),
-            ("Right", "move it to the right", "to the right", (1, 0)),
-            ("Up", "move it up", "up", (0, -1)),
-            ("Down", "move it down", "down", (0, 1)),
-        )
-    ),
-    Command("toggle_cine", "play or stop the slices (cine)", "Shift-C"),
 )
 _PICTURE = (
     Command("hold_comparison", "the previously shown sequence, while held", "I", hold=True),
@@ -126,25 +102,14 @@ _PICTURE = (
             (WindowPreset.WIDE, "full range", "0"),
         )
     ),
-    Command("toggle_slab", "T1c as a maximum intensity projection", "Shift-M"),
-    Command("toggle_isolines", "maps as isolines, or in colour", "Shift-G"),
 )
 _RULERS = Command(
     "toggle_rulers", "both diameters of the candidate, which can be dragged", "Shift-D"
 )
-_NAMES = Command("toggle_names", "patient, date and series on linked views, on or off", "Shift-I")
-MEASURES = (
-    *(
-        Command(name, f"{words}, on or off", key, run=lambda acts, to=kind: acts.choose_measure(to))
-        for name, words, key, kind in (
-            ("measure_length", "measure a length on a slice", "F3", MeasureKind.RULER),
-            ("measure_angle", "measure an angle on a slice", "F4", MeasureKind.ANGLE),
-            ("measure_region", "measure intensities in an ellipse", "F6", MeasureKind.REGION),
-        )
-    ),
+_MEASURES = (
+    Command("measure_length", "measure a length on a slice, on or off", "F3"),
     Command("remove_measure", "remove the last measurement", "Shift-F3"),
 )
-"""Measurements by hand."""
 
 
 def _with_availability(
@@ -157,5 +122,5 @@ COMMANDS = (
     *_with_availability(no_result, *_OVERLAYS),
     *_with_availability(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE),
     *_with_availability(no_result, _RULERS),
-    *_with_availability(no_study, _NAMES, *MEASURES),
+    *_with_availability(no_study, *_MEASURES),
 )

@@ -146,7 +146,6 @@ def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
         f"prior of {shown_day(prior.examination.date)}"
         if prior.examination.date
         else f"prior: {study_name}",
-        "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _transformed(prepared.native, to_current)),
         registration=_doubts(compared),

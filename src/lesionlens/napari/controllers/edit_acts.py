@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Point
@@ -13,14 +11,11 @@ from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.model.choices.choices import after
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
-from lesionlens.napari.model.screen.board import frame_of
 
-_CROSSHAIR_STEP_MM = 2.0
 _NO_POSITION = (
-    "Ctrl-click the lesion, or point at it and press Shift+P; or show linked views (Shift+F) and "
-    "move the crosshair with Ctrl, Shift and the arrows."
+    "Ctrl-click the lesion, or point at it and press Shift+P; or put the crosshair of linked views "
+    "there (Shift+F)."
 )
-_NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
 _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
 _NO_SLICES = "No slice is shown in 3-D: return to the slices, then interpolate."
 _NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
@@ -101,18 +96,6 @@ class EditActs(MarkActs):
 
     def _is_linked(self) -> bool:
         return self.shown_layout() is not Layout.SINGLE
-
-    # --- the crosshair by keys ------------------------------------------------------------
-
-    def move_crosshair(self, right: int, down: int) -> None:
-        """Move the crosshair of linked views by steps on the screen."""
-        screen_step_mm = (_CROSSHAIR_STEP_MM * right, _CROSSHAIR_STEP_MM * down)
-        state, point = self.session.state, np.asarray(self.viewpoint.current.point_mm)
-        if state.study is None or not self._is_linked():
-            self.session.decline(_NO_CROSSHAIR)
-            return
-        step_mm = screen_step_mm @ frame_of(state).screen(state.choices.plane)
-        self.viewpoint.move(point_mm=as_vec3(point + step_mm))
 
     # --- tools of the outline -------------------------------------------------------------
 

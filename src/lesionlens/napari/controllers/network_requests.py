@@ -25,7 +25,6 @@ _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved from them, are correct."
 )
-_HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
 _WAITING = "Waiting for the network's answer."
 _OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 

@@ -98,7 +98,6 @@ class OtherImageActs(MarkActs):
             note = resampling_note(analysis, *computed_from)
             pictures = ComparisonImages(
                 image.name,
-                image.short_name,
                 dict.fromkeys(study.series, image.volume),
                 other_image=name,
                 registration=image.alignment,

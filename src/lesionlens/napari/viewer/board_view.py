@@ -56,8 +56,6 @@ class BoardView(QWidget):
         self.setObjectName("lesionlens_board")
         self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.wheel_zooms = False
-        self.zoom_is_external = False
-        """Whether the zoom is controlled by another window, and not fitted here."""
         self._acts, self._brush, self._limits_of = acts, brush, limits_of
         self._viewpoint = acts.viewpoint
         self.board = Board()
@@ -361,8 +359,8 @@ class BoardView(QWidget):
     def _value_at(self, tile: Tile, point: Point) -> str:
         comparison = self._comparison_of(tile)
         if comparison is None:
-            return self._artist.value(self.board, tile, point)
-        return comparison.artist.value(comparison.board(self.board), tile, point)
+            return self._artist.value(tile, point)
+        return comparison.artist.value(tile, point)
 
     def wheel_turned(
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
@@ -398,7 +396,7 @@ class BoardView(QWidget):
 
     def resized(self) -> None:
         """Fit again unless the reader zoomed or moved."""
-        if self.is_fitted and not self.zoom_is_external:
+        if self.is_fitted:
             self._viewpoint.move(zoom=self.fit_zoom())
 
 

@@ -1,4 +1,4 @@
-"""Outlines, box and isolines on napari's canvas: smooth lines of constant width at any zoom.
+"""Outlines and box on napari's canvas: smooth lines of constant width at any zoom.
 
 A labels layer draws contours in whole voxels, which covers the margin of a lesion. So the lines of
 the linked views are drawn over all layers by `viewer.canvas_strokes`.
@@ -15,9 +15,8 @@ from napari.components import ViewerModel
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
-from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR, map_colours
-from lesionlens.napari.model.geometry.contours import Line, rectangle
-from lesionlens.napari.model.geometry.measures import ellipse
+from lesionlens.napari.colours import BOX_COLOUR, MARK_COLOUR
+from lesionlens.napari.model.geometry.contours import Line, rectangle, ring
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -97,22 +96,13 @@ def strokes_of(
         Maps (N, 2) millimetres on the screen to (N, 2) on the canvas.
     """
     lines: list[tuple[Line, Any, bool]] = []
-    if drawing.map is not None:
-        colormap = map_colours(drawing.map.role)
-        for fraction, contours in drawing.map.lines:
-            colour = colormap[min(int(fraction * len(colormap)), len(colormap) - 1)].copy()
-            colour[3] = 1.0
-            lines += [(line, colour, True) for line in contours]
     for name, contours in drawing.outlines:
         colour = transform_color(name)[0]
         lines += [(line, colour, drawing.preliminary) for line in contours]
     if drawing.box is not None:
         lines.append((rectangle(drawing.box), transform_color(BOX_COLOUR)[0], False))
     mark = transform_color(MARK_COLOUR)[0]
-    lines += [
-        (ellipse(np.add(position, [[-RING_MM], [RING_MM]])), mark, False)
-        for _, position in drawing.marks
-    ]
+    lines += [(ring(position, RING_MM), mark, False) for _, position in drawing.marks]
     if not lines:
         return None
     points, colours, segments, start = [], [], [], 0

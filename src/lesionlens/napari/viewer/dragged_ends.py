@@ -102,13 +102,13 @@ class EndDragger:
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
         views = self._board().views
-        if views.measuring is None:
+        if not views.measuring:
             return None
         last_index = len(views.measures) - 1
         last_visible = any(measure.index == last_index for measure in drawing.measures)
         self._acts.begin_measure(point, last_visible=last_visible)
         measures = self._board().views.measures  # with the new one
-        index, point_index = len(measures) - 1, len(measures[-1].points) - 1
+        index, point_index = len(measures) - 1, 1
         return _DraggedEnd(is_measure=True, line_index=index, point_index=point_index)
 
     def release(self) -> None:

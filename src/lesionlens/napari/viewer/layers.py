@@ -253,8 +253,7 @@ class Layers:
             self._show_compared(new.compared, new.sequence)
         if self._overlays is None:
             return
-        show_lines = new.choices.views.isolines and self._viewer.dims.ndisplay == 2
-        self._apply_maps(() if show_lines else new.maps, new.choices.opacity)
+        self._apply_maps(new.maps, new.choices.opacity)
         self._apply_outline(new.outline)
         self._apply_transparency(new)
 

@@ -33,26 +33,17 @@ class ComparedImages:
         limits = {
             s: compared.window or contrast_limits(v.data) for s, v in compared.volumes.items()
         }
-        name = compared.plain if compared.other_image else ""
-        return cls(compared, TilePainter(pictures, name), {**limits}, limits)
+        return cls(compared, TilePainter(pictures), {**limits}, limits)
 
     def board(self, board: Board) -> Board:
-        """Return the board without anything of the open study; only T1c is projected."""
-        same_study = bool(self.compared.other_image)
-        slab = board.views.slab and not same_study
-        return replace(
-            board,
-            analysis=None,
-            overlays=None,
-            marks=board.marks if same_study else (),
-            views=replace(board.views, slab=slab),
-        )
+        """Return the board without anything of the open study."""
+        marks = board.marks if self.compared.other_image else ()
+        return replace(board, analysis=None, overlays=None, marks=marks)
 
     def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
         """Return the content of a tile: its own image and outlines, none of the open study's."""
         compared, own_board = self.compared, self.board(board)
         drawing = self.artist.draw(own_board, tile, viewpoint)
-        title = compared.description if board.views.shows_identity else compared.plain
         plane_name = tile.plane.value if compared.other_image else drawing.lines[0]
         resampled = compared.resampled.get(tile.sequence)
         # its slices are those of the grid that it was resampled to or cropped on, of no series
@@ -60,7 +51,7 @@ class ComparedImages:
         return replace(
             drawing,
             lines=(
-                f"{title} · {plane_name}",
+                f"{compared.description} · {plane_name}",
                 *filter(None, (*described, *compared.registration.splitlines())),
             ),
             outlines=self.artist.flagged(own_board, tile, viewpoint, compared.components),

@@ -161,43 +161,22 @@ def _paint_measure(
     *,
     raised_px: float = 0.0,
 ) -> None:
-    """Paint a measurement with handles at its points, and its text to the right, all in view.
-
-    If there is no room to the right of a region, the text is to its left, or else below or above.
-    """
-    _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), projection)
+    """Paint a length with handles at its ends, and its text to the right, all in view."""
+    _paint_lines(painter, (measure.points,), QPen(RULER, 1.2), projection)
     for x, y in measure.points.tolist():
         painter.drawEllipse(projection.point(x, y), _HANDLE_RADIUS, _HANDLE_RADIUS)
     metrics = QFontMetricsF(painter.font())
     beside = projection.point(*measure.text_at) + QPointF(2 * _HANDLE_RADIUS, -raised_px)
     position = clamp_to_view(metrics, measure.lines, beside, projection)
-    region: tuple[QRectF, ...] = ()
-    if measure.encloses and position.x() < beside.x():
-        corner, size = measure.line.min(axis=0), np.ptp(measure.line, axis=0)
-        region = (projection.rect(*corner.tolist(), *size.tolist()),)
-        width = _text_rect(metrics, measure.lines, position).width()
-        left = region[0].left() - 2 * _HANDLE_RADIUS - width
-        position.setX(max(min(left, position.x()), _MARGIN))
-    _paint_measured(painter, measure.lines, position, projection, occupied, region)
-
-
-def _paint_measured(
-    painter: QPainter,
-    lines: Sequence[str],
-    position: QPointF,
-    projection: Projection,
-    occupied: list[QRectF],
-    region: Sequence[QRectF] = (),
-) -> None:
-    """Paint lines of text that cover none of some rectangles; add theirs to `occupied`."""
-    metrics = QFontMetricsF(painter.font())
-    text_rect = _text_rect(metrics, lines, position)
-    text_rect = avoid_overlap(text_rect, (*occupied, *region), projection.height)
+    text_rect = avoid_overlap(
+        _text_rect(metrics, measure.lines, position), occupied, projection.height
+    )
     occupied.append(text_rect)
-    for row, text in enumerate(lines):
-        shown_text = _elided(metrics, text, projection)
+    for row, text in enumerate(measure.lines):
         base_line = text_rect.top() + metrics.ascent() + row * metrics.height()
-        _draw_text(painter, QPointF(position.x(), base_line), shown_text, RULER)
+        _draw_text(
+            painter, QPointF(position.x(), base_line), _elided(metrics, text, projection), RULER
+        )
 
 
 def clamp_to_view(
@@ -257,14 +236,7 @@ def _elided(metrics: QFontMetricsF, text: str, projection: Projection) -> str:
 def _paint_map(
     painter: QPainter, part: MapDrawing, image: QImage | None, projection: Projection
 ) -> None:
-    if part.lines:
-        colours = map_colours(part.role)
-        for fraction, lines in part.lines:
-            red, green, blue = colours[min(int(fraction * len(colours)), len(colours) - 1), :3]
-            colour = QColor.fromRgbF(float(red), float(green), float(blue))
-            pen = QPen(colour, _ISO_WIDTH, Qt.PenStyle.DashLine)
-            _paint_lines(painter, lines, pen, projection)
-    elif image is not None:
+    if image is not None:
         painter.setOpacity(part.opacity)
         painter.drawImage(projection.rect(*part.slice.corner, *part.slice.size), image)
         painter.setOpacity(1.0)

@@ -120,7 +120,7 @@ class TileView(QWidget):
         if drawing.image is not None:
             image: Slice = drawing.image
             grey = self._image("grey", (image, window), lambda: grey_image(image, window))
-        if drawing.map is not None and not drawing.map.lines:
+        if drawing.map is not None:
             map_drawing = drawing.map
             colours = self._image(
                 "map",

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens.base.text import capitalized
 from lesionlens.napari.commands.table import BY_NAME
-from lesionlens.napari.commands.viewing import MEASURES
 from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.qt.menus import Menu
@@ -31,20 +30,6 @@ _WINDOWS = (
     (WindowPreset.BRAIN, "brain", "window_brain"),
     (WindowPreset.WIDE, "wide", "window_wide"),
 )
-_SWITCHES = {
-    "toggle_cine": ("cine", "cine"),
-    "toggle_slab": ("slab", "slab"),
-    "toggle_isolines": ("isolines", "isolines"),
-    "toggle_rulers": ("rulers", "rulers"),
-    "toggle_names": ("names", "shows_identity"),
-}
-"""By the name of their command: label, and the choice of the views (`ViewChoices`)."""
-
-_LINKED_ONLY = ("toggle_slab", "toggle_rulers")
-"""Switches that work in linked views only, so not while an outline is redrawn."""
-_HIDDEN_WHILE_EDITING = (*_LINKED_ONLY, "toggle_cine")
-"""Switches that are hidden while an outline is redrawn, for want of space."""
-
 _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
 QToolButton:hover { background: rgba(128, 140, 160, 60); }
@@ -88,21 +73,21 @@ class ViewToolbar(QWidget):
             window: self._button(label, BY_NAME[name].tip, partial(run, name))
             for window, label, name in _WINDOWS
         }
-        self.switches = {
-            name: self._button(label, BY_NAME[name].tip, partial(run, name))
-            for name, (label, _) in _SWITCHES.items()
-        }
-        self._separators = [QFrame() for _ in range(3)]
-        groups = [[*self.layouts.values()], [*self.windows.values()], [*self.switches.values()]]
+        rulers, length = "toggle_rulers", "measure_length"
+        self.rulers = self._button("rulers", BY_NAME[rulers].tip, partial(run, rulers))
+        self.measure = self._button("mm", BY_NAME[length].tip, partial(run, length))
+        self._separators = [QFrame() for _ in range(2)]
+        groups = [[*self.layouts.values()], [*self.windows.values()]]
         for group, line in zip(groups, self._separators, strict=True):
             for button in group:
                 row.addWidget(button)
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
-        self.measure = self._measure_button(run)
-        self.overflow = self._menu_button("…", "More")
+        self.overflow = _plain_button("…", "More")
+        self.overflow.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.overflow.setMenu(Menu(self.overflow))
         self.overflow.menu().aboutToShow.connect(self._fill_overflow)
-        for button in (self.measure, self.overflow):
+        for button in (self.measure, self.rulers, self.overflow):
             row.addWidget(button)
         row.addStretch(1)
         self._requested = self._buttons()
@@ -115,40 +100,20 @@ class ViewToolbar(QWidget):
         button.clicked.connect(self._show_again)
         return button
 
-    def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
-        keys = ", ".join(command.shown_key for command in MEASURES[:-1])
-        button = self._menu_button("mm", f"Measure a length, an angle or intensities ({keys})")
-        button.setAccessibleName("Measure")
-        button.setCheckable(True)
-        for command in MEASURES:
-            action = button.menu().addAction(command.tip)
-            action.triggered.connect(lambda _=False, c=command: run(c.name))
-        return button
-
-    def _menu_button(self, label: str, tip: str) -> QToolButton:
-        button = _plain_button(label, tip)
-        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        button.setMenu(Menu(button))
-        return button
-
     def _buttons(self) -> tuple[QToolButton, ...]:
         """Return the buttons by priority; the last ones are hidden first."""
-        essential = (*self.layouts.values(), *self.windows.values(), self.measure)
-        return (*essential, *self.switches.values())
+        return (*self.layouts.values(), *self.windows.values(), self.measure, self.rulers)
 
     def _fill_overflow(self) -> None:
         """List the buttons that do not fit into the row."""
         menu = self.overflow.menu()
         menu.clear()
         for button in self._buttons():
-            if button is not self.measure and button.isHidden() and button.isEnabled():
+            if button.isHidden() and button.isEnabled():
                 action = menu.addAction(button.toolTip())
                 action.setCheckable(True)
                 action.setChecked(button.isChecked())
                 action.triggered.connect(button.click)
-        if self.measure.isHidden() and self.measure in self._requested:
-            menu.addSeparator()
-            menu.addActions(self.measure.menu().actions())
 
     def minimumSizeHint(self) -> QSize:
         """Return the size with one button and the menu of the others."""
@@ -208,16 +173,11 @@ class ViewToolbar(QWidget):
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
             buttons_to_show.add(button)
-        for command, button in self.switches.items():
-            is_linked_only = command in _LINKED_ONLY
-            is_on: bool = getattr(views, _SWITCHES[command][1])
-            button.setChecked(is_on and (linked or not is_linked_only))
-            button.setEnabled(not (is_linked_only and board.editing))
-            if command not in _HIDDEN_WHILE_EDITING or not board.editing:
+        for button, is_on in ((self.measure, views.measuring), (self.rulers, views.rulers)):
+            button.setChecked(is_on and linked)
+            button.setEnabled(not board.editing)
+            if not board.editing:
                 buttons_to_show.add(button)
-        self.measure.setChecked(views.measuring is not None)
-        if not board.editing:
-            buttons_to_show.add(self.measure)
         self._requested = tuple(button for button in self._buttons() if button in buttons_to_show)
         self._fit()
         self.setVisible(board.opened)  # last: a visible row is laid out again at every change

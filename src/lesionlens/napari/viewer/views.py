@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
@@ -37,13 +37,10 @@ from lesionlens.napari.viewer.handover import Handover
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.linked_brush import LinkedBrush
 from lesionlens.napari.viewer.mouse import CanvasMouse, send_pointer_move
-from lesionlens.napari.viewer.second_window import SecondWindow
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
-_CINE_MS = 83
-"""Milliseconds a slice: twelve slices a second."""
 _COLLECTION_MS = 500
 """Delay of the garbage collection after a study without overlays was closed."""
 _IDLE_MS = 150
@@ -78,15 +75,12 @@ class Views(QObject):
     ) -> None:
         super().__init__(docked)
         viewpoint = acts.viewpoint
-        self._acts, self._run, self._cine = acts, run, QTimer(self)
-        self._cine.setInterval(_CINE_MS)
-        self._cine.timeout.connect(acts.scroll_looped)
+        self._acts, self._run = acts, run
         self.toolbar: ViewToolbar | None = None
         self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
-        self.second_window: SecondWindow | None = None
         self._gestures, self._brush = CanvasGestures(viewer, acts), LinkedBrush(acts)
         self._viewer, self._layers, self._docked = viewer, layers, docked
         self._viewpoint = viewpoint
@@ -109,8 +103,8 @@ class Views(QObject):
     def set_wheel(self, *, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl+wheel scroll, or the reverse."""
         self._mouse.wheel_zooms = zooms
-        for view in self._boards():
-            view.wheel_zooms = zooms
+        if self.linked is not None:
+            self.linked.wheel_zooms = zooms
 
     def paint(self, before: ViewModel, model: ViewModel) -> None:
         """Paint the differences between two models on the layers and views."""
@@ -149,18 +143,14 @@ class Views(QObject):
         self._is_turning = False
         self.single.caption(model.screen.study.caption)
         self.single.identify(board.corner)
-        if board.views.cine is not self._cine.isActive():
-            (self._cine.start if board.views.cine else self._cine.stop)()
         self._board = board
         if self.linked is None and board.opened:
             self._create_linked_views()
         if self.linked is not None and not board.opened:
             self._pictures = {}
-            for view in self._boards():
-                view.forget()
+            self.linked.forget()
             self.lines.forget()
         self._update_layout()
-        self._show_second_window(board)
         if self._is_linked:
             self._idle_timer.start()
         else:
@@ -203,23 +193,14 @@ class Views(QObject):
         """Centre a point in every view."""
         if self._shown_board is not None:
             self._shown_board.go_to(point_mm, box_mm)
-            return
-        self.single.go_to(point_mm, box_mm)
-        if self._second_view is not None:
-            self._second_view.go_to(point_mm, box_mm)
+        else:
+            self.single.go_to(point_mm, box_mm)
 
     def fit(self) -> None:
         """Fit the study into the views, at its centre."""
         self.single.fit()
-        linked = self._shown_board or self._second_view
-        if linked is not None:
-            linked.fit()
-
-    @property
-    def _second_view(self) -> BoardView | None:
-        """The linked views of the second window, if it is visible."""
-        window = self.second_window
-        return window.view if window is not None and window.isVisible() else None
+        if self._shown_board is not None:
+            self._shown_board.fit()
 
     def on_images_loaded(self) -> None:
         """Paint a study's first image immediately, and focus it.
@@ -239,7 +220,6 @@ class Views(QObject):
 
     def release(self) -> None:
         """Restore napari's canvas."""
-        self._cine.stop()
         self._idle_timer.stop()
         self._viewpoint.changed.disconnect(self._on_viewpoint)
         self._viewer.dims.events.point.disconnect(self._on_point)
@@ -252,17 +232,16 @@ class Views(QObject):
         self._mouse.release()
         self.lines.release()
         self.single.tear_down()
-        for view in self._boards():
-            view.release()
         if self.linked is not None:
+            self.linked.release()
             self._show_linked(linked=False)
         if self.bar is not None:
             self.bar.release()
-        for widget in (self.second_window, self.linked, self.toolbar, self.bar):
+        for widget in (self.linked, self.toolbar, self.bar):
             if widget is not None:
                 widget.hide()
                 widget.deleteLater()
-        self.second_window = self.linked = self.toolbar = self.bar = None
+        self.linked = self.toolbar = self.bar = None
 
     # --- layout -----------------------------------------------------------------
 
@@ -291,27 +270,6 @@ class Views(QObject):
             else:
                 self.settle()
                 self._handover.leave(self.linked)
-
-    def _boards(self) -> tuple[BoardView, ...]:
-        """Return the linked views of both windows."""
-        second = None if self.second_window is None else self.second_window.view
-        return tuple(view for view in (self.linked, second) if view is not None)
-
-    def _show_second_window(self, board: Board) -> None:
-        if self.linked is None or (self.second_window is None and not board.second_window):
-            return
-        if self.second_window is None:
-            parent = self.linked.parentWidget()
-            self.second_window = SecondWindow(self._board_view(parent), parent)
-            self.second_window.closed.connect(lambda: self._acts.keep_second_window(visible=False))
-            self.second_window.view.set_pictures(self._pictures)
-        if board.second_window:
-            self._update_pictures()
-        was_hidden = self.second_window.isHidden()
-        self.second_window.view.zoom_is_external = self._is_linked
-        self.second_window.show_board(board)
-        if was_hidden and not self._is_linked:  # napari's canvas has its own zoom and centre
-            self.second_window.view.fit()
 
     def _create_linked_views(self) -> None:
         """Create the linked views in place of napari's canvas, once the panel is docked."""
@@ -406,12 +364,7 @@ class Views(QObject):
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None
-        tiles = [
-            view
-            for board in self._boards()
-            for view in board.tiles
-            if not board.shows_other_examination(view.tile)
-        ]
+        tiles = [view for view in linked.tiles if not linked.shows_other_examination(view.tile)]
         return send_pointer_move((canvas, *tiles))
 
     def _on_reset(self) -> None:
@@ -429,13 +382,12 @@ class Views(QObject):
             self._pictures = {
                 s: OrientedVolume.of(data, grid) for s, (data, grid) in pictures.items()
             }
-            for view in self._boards():
-                view.set_pictures(self._pictures)
+            self.linked.set_pictures(self._pictures)
 
     def repaint(self) -> None:
         """Paint the linked views again."""
-        for view in self._boards():
-            view.repaint_all()
+        if self.linked is not None:
+            self.linked.repaint_all()
 
     def _drag_window(self, right: float, down: float) -> None:
         if self._board.scene.sequence is not None:

@@ -217,10 +217,8 @@ def find_prior(
         raise UnusableInputError(
             found="this same examination, or a copy of it, instead of an earlier one",
             expected="an earlier examination of the patient, with images of its own",
-            next_step="Name the earlier one; to compare two readers' outlines of one "
-            "examination, use Second result of this study in the window",
-            in_window="Choose the earlier one; to compare two readers' outlines of one "
-            "examination, use Open…, Second result of this study",
+            next_step="Name the earlier one",
+            in_window="Choose the earlier one",
         )
     confirmed = check_same_patient(
         current_examination, prior_examination, same_patient=same_patient

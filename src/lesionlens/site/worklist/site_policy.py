@@ -12,7 +12,6 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.bounded_read import read_toml
 
-_TABLES = {"reading", "hanging"}
 _UNAIDED_KEY = "unaided_first"
 
 
@@ -35,7 +34,7 @@ def unaided_first_required() -> bool:
     try:
         table = read_toml(site_file())
         reading = table.get("reading", {})
-        unknown = sorted((set(table) - _TABLES) | (set(reading) - {_UNAIDED_KEY}))
+        unknown = sorted((set(table) - {"reading"}) | (set(reading) - {_UNAIDED_KEY}))
         required = reading.get(_UNAIDED_KEY, False)
     except FileNotFoundError:
         return False
@@ -51,6 +50,6 @@ def unaided_first_required() -> bool:
 def _config_error(found: str) -> ConfigError:
     return ConfigError(
         found=f"the site's {site_file().name} with {found}",
-        expected="[reading] and unaided_first = true or false, and [[hanging]]",
+        expected="[reading] and unaided_first = true or false",
         next_step="Ask this machine's administrator to correct it",
     )

@@ -5,15 +5,9 @@ from __future__ import annotations
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ViewChoices
-from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
+from lesionlens.napari.model.geometry.measures import Measure
 
-_INSTRUCTIONS = {
-    MeasureKind.RULER: "Ruler: drag along a length, or click its ends. F3 ends.",
-    MeasureKind.ANGLE: "Angle: click three points, the second at the apex, or drag the first arm. "
-    "F4 ends.",
-    MeasureKind.REGION: "Region: drag an ellipse, or click two corners; its statistics are shown "
-    "beside it. F6 ends.",
-}
+_INSTRUCTION = "Ruler: drag along a length, or click its ends. F3 ends."
 DRAWING = "An outline is being drawn: finish it first (Shift+E)."
 
 
@@ -36,31 +30,26 @@ class MeasureActs:
         """Whether an outline is being drawn, which keeps the image; notifies if so."""
         return self.session.refuses(DRAWING if self.editing else "")
 
-    def choose_measure(self, kind: MeasureKind) -> None:
-        """Select a measuring tool for the linked views, or deselect it."""
+    def measure_length(self) -> None:
+        """Begin or end measuring lengths in the linked views."""
         views = self.views
         if self.is_drawing():
             return
-        if views.measuring is kind:
-            self.session.choose_views(measuring=None, measures=_finished(views.measures))
+        measures = _finished(views.measures)
+        if views.measuring:
+            self.session.choose_views(measuring=False, measures=measures)
             self.session.notify("")
         else:
-            measures = _finished(views.measures)
-            self.session.choose_views(measuring=kind, measures=measures, layout=views.layout.linked)
-            self.session.notify(_INSTRUCTIONS[kind])
+            self.session.choose_views(measuring=True, measures=measures, layout=views.layout.linked)
+            self.session.notify(_INSTRUCTION)
 
     def begin_measure(self, point: Point, *, last_visible: bool = True) -> None:
         """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
-        views = self.views
-        if views.measuring is None:
+        if not self.views.measuring:
             return
-        measures, started = views.measures, Measure(views.measuring, (point, point))
-        last = measures[-1] if measures and last_visible else started
-        if last.kind is views.measuring and last is not started:
-            if last.empty:
-                measures, started = measures[:-1], last.with_point(1, point)
-            elif not last.complete:
-                measures, started = measures[:-1], Measure(last.kind, (*last.points, point))
+        measures, started = self.views.measures, Measure((point, point))
+        if measures and last_visible and measures[-1].empty:
+            measures, started = measures[:-1], measures[-1].with_point(1, point)
         self.session.choose_views(measures=(*_finished(measures), started))
 
     def move_measure(self, number: int, index: int, point: Point) -> None:
@@ -71,13 +60,9 @@ class MeasureActs:
             self.session.choose_views(measures=tuple(measures))
 
     def end_measure(self) -> None:
-        """Discard an unfinished measurement; a first point waits for the next click."""
+        """End a drag; a first point waits for the next click."""
         measures = self.views.measures
-        if measures and len(measures[-1].points) == 2:
-            measures, pending = measures[:-1], measures[-1:]
-        else:
-            pending = ()
-        self.session.choose_views(measures=(*_finished(measures), *pending))
+        self.session.choose_views(measures=(*_finished(measures[:-1]), *measures[-1:]))
 
     def drop_point(self) -> None:
         """Discard a first point: the click was half of a double click."""
@@ -93,5 +78,5 @@ class MeasureActs:
 
 
 def _finished(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
-    """Return them without an angle of one arm, or a first point: neither has a value."""
-    return tuple(measure for measure in measures if measure.complete and not measure.empty)
+    """Return them without a first point, which has no value."""
+    return tuple(measure for measure in measures if not measure.empty)

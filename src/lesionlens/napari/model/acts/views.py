@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import millilitres, score_digits
-from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
@@ -21,8 +18,9 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
-from lesionlens.napari.model.screen.board import frame_of, opening, shown_grid, slices_of
+from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
 from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
+from lesionlens.napari.model.studies import last_layout
 from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 from lesionlens.napari.model.wording.followup import missing_sequence_text
@@ -72,30 +70,14 @@ class ViewActs(MeasureActs):
         if study is not None:
             self.session.choose_views(layout=layout)
             if layout is not Layout.PRIOR:  # other studies of the kind may have no prior
-                hanging.remember(study, layout)
+                last_layout.remember(study, layout)
 
     def hang(self, before: Study | None) -> None:
-        """Choose the layout of a new study: by a rule, else the last one of its kind."""
+        """Choose the layout of a new study: the last one of its kind."""
         study = self.session.state.study
-        if study is None or study is before:
-            return
-        rule, problem = None, ""
-        try:
-            rule = hanging.rule_for(study)
-        except ConfigError as error:
-            problem = str(error)
-        layout = hanging.recall(study)
-        if rule is not None:
-            first = next(sequence for sequence in rule.show if sequence in study.series)
-            acquired = opening(study, first, self.session.defaults)
-            layout = rule.layout or layout or acquired.views.layout
-            self.session.choose_sequence(first)
-            self.session.choose_plane(rule.plane or acquired.plane)
-            self.session.choose_views(sequence_order=rule.show)
+        layout = None if study is None or study is before else last_layout.recall(study)
         if layout is not None:
             self.session.choose_views(layout=layout)
-        if problem:  # last, as a choice clears the message
-            self.session.decline(problem)
 
     def toggle_layout(self, layout: Layout) -> None:
         """Show a layout, or the single view again."""
@@ -147,15 +129,6 @@ class ViewActs(MeasureActs):
         state = self.session.state
         return slices_of(shown_grid(state), frame_of(state), state.choices.plane)
 
-    def scroll_looped(self) -> None:
-        """Go to the next slice, cyclically."""
-        if not self.scroll(1):
-            self.show_slice(1)
-
-    def toggle_cine(self) -> None:
-        """Play or stop the slices."""
-        self.session.choose_views(cine=not self.views.cine)
-
     # --- brightness and comparison --------------------------------------------------------
 
     def apply_window_preset(self, window: WindowPreset) -> None:
@@ -185,15 +158,6 @@ class ViewActs(MeasureActs):
         if not self._lacks_comparison() and not self.is_drawing():
             is_shown = self.shown_layout() is Layout.PRIOR
             self.session.choose_views(layout=Layout.SINGLE if is_shown else Layout.PRIOR)
-
-    def toggle_slab(self) -> None:
-        """Switch T1c between a maximum intensity projection and single slices."""
-        if self.is_drawing():
-            return
-        if self.shown_layout() is Layout.SINGLE:  # which shows neither, also if it was on
-            self.session.choose_views(layout=self.views.layout.linked, slab=True)
-        else:
-            self.session.choose_views(slab=not self.views.slab)
 
     # --- maps -----------------------------------------------------------------------------
 
@@ -303,25 +267,6 @@ class ViewActs(MeasureActs):
         analysis, point_mm = self.session.state.analysis, self.viewpoint.current.point_mm
         parts = None if analysis is None else analysis.findings.doubtful
         return next((part for part in parts or () if part.centroid_mm == point_mm), None)
-
-    def toggle_isolines(self) -> None:
-        """Switch maps between isolines and colour."""
-        self.session.choose_views(isolines=not self.views.isolines)
-
-    def toggle_second_window(self) -> None:
-        """Show or close a second window of linked views, also for later studies."""
-        self.keep_second_window(visible=not self.views.second_window)
-
-    def keep_second_window(self, *, visible: bool) -> None:
-        """Show or hide the second window."""
-        defaults = self.session.defaults
-        views = replace(defaults.views, second_window=visible)
-        self.session.defaults = replace(defaults, views=views)
-        self.session.choose_views(second_window=visible)
-
-    def toggle_names(self) -> None:
-        """Show or hide patient, date and series on the views."""
-        self.session.choose_views(shows_identity=not self.views.shows_identity)
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
+from lesionlens.napari.model.geometry.measures import Measure
 from lesionlens.napari.model.geometry.rulers import Ruler
 
 
@@ -52,8 +52,6 @@ class ComparisonImages:
 
     description: str
     """Description, such as "prior of 2024-03-01"."""
-    plain: str
-    """Description without dates and names of series, such as "prior"."""
     volumes: Mapping[MrSequence, Volume]
     """Volumes in the patient frame of the open study, on their own grids; missing sequences are not
     replaced."""
@@ -85,30 +83,18 @@ class ViewChoices:
     """Choices of the views; they do not affect exports."""
 
     layout: Layout = Layout.SINGLE
-    sequence_order: tuple[MrSequence, ...] = ()
-    """Order of the sequences by a hanging rule; empty for the study's order."""
     acquired: bool = True
     """Whether planes follow the acquired slices of the shown sequence, not the patient's axes."""
     window: WindowPreset = WindowPreset.AUTO
     """Window preset, from which drags continue."""
-    cine: bool = False
-    """Whether the slices are played."""
     swapped: bool = False
     """Whether the comparison is shown while a key is held."""
     compared: ComparisonImages | None = None
     """Images of the comparison; None for another sequence of this study."""
-    slab: bool = False
-    """Whether T1c is shown as a maximum intensity projection of a slab."""
-    isolines: bool = False
-    """Whether maps are drawn as isolines, which keep the texture visible."""
-    shows_identity: bool = True
-    """Whether patient, date and series are shown on the views."""
     rulers: bool = False
     """Whether the two diameters of the candidate in focus are drawn."""
-    second_window: bool = False
-    """Whether a second window of linked views is shown."""
-    measuring: MeasureKind | None = None
-    """Selected measuring tool in the linked views."""
+    measuring: bool = False
+    """Whether the pointer measures lengths in the linked views."""
     measures: tuple[Measure, ...] = ()
     """Measurements by hand, oldest first; never exported."""
     dragged: DraggedRulers | None = None

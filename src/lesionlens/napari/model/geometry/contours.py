@@ -13,6 +13,7 @@ from lesionlens.napari.model.geometry.slices import Slice
 Line = NDArray[np.float64]
 """(N, 2) millimetres on the screen, x and y; closed where the first point is the last."""
 _CORNER_CUTS = 2  # iterations of corner cutting: two remove the steps of voxels
+_RING_SEGMENTS = 72
 
 
 def lines_around(mask: NDArray[np.bool_], image_slice: Slice) -> tuple[Line, ...]:
@@ -31,13 +32,6 @@ def lines_around(mask: NDArray[np.bool_], image_slice: Slice) -> tuple[Line, ...
     return tuple(
         on_screen(smooth(line) + low - 1, image_slice) for line in find_contours(cropped, 0.5)
     )
-
-
-def lines_at(values: NDArray[np.floating], level: float, image_slice: Slice) -> tuple[Line, ...]:
-    """Return the lines along which a map has a value, in millimetres on the screen."""
-    if not len(values) or float(values.max(initial=0.0)) < level:
-        return ()
-    return tuple(on_screen(line, image_slice) for line in find_contours(values, level))
 
 
 def smooth(line: NDArray[np.float64], cuts: int = _CORNER_CUTS) -> NDArray[np.float64]:
@@ -61,6 +55,12 @@ def box_on_screen(corners: Iterable[NDArray[np.float64]]) -> tuple[float, float,
     points = np.asarray(tuple(corners))
     low, high = points.min(axis=0), points.max(axis=0)
     return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def ring(centre: tuple[float, float], radius_mm: float) -> Line:
+    """Return a closed circle around a point on the screen."""
+    angles = np.linspace(0.0, 2 * np.pi, _RING_SEGMENTS + 1)
+    return np.asarray(centre + radius_mm * np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
 
 def rectangle(box: tuple[float, float, float, float]) -> Line:

@@ -175,7 +175,6 @@ class OrientedVolume:
         number: int,
         *,
         nearest: bool = False,
-        slab: int = 0,
         beyond: float = 0.0,
     ) -> Slice:
         """Return one slice; empty outside the volume.
@@ -186,43 +185,12 @@ class OrientedVolume:
             Number of the slice, from 0, as counted by `depths`.
         nearest : bool
             Whether to interpolate by nearest neighbour, for labels.
-        slab : int
-            Number of slices to each side for a maximum intensity projection.
         beyond : float
             Value beyond the volume where slices are interpolated; NaN for floats only.
         """
         if self.straight(frame):
-            return self._aligned_slice(frame, plane, number, slab)
-        return self._interpolated_slice(
-            frame, plane, number, nearest=nearest, slab=slab, beyond=beyond
-        )
-
-    def brightest(
-        self, frame: Frame, plane: Plane, point_mm: Point, slab: int
-    ) -> tuple[float, Point] | None:
-        """Return the brightest value of a slab (see `cut`) at a point, and its position.
-
-        Parameters
-        ----------
-        point_mm : (3,)
-            Point on the middle slice, RAS+ mm.
-
-        Returns
-        -------
-        value, point_mm
-            The highest value on the line through the point across the slab, and its position, RAS+
-            mm; None if the line is beyond the volume.
-        """
-        depth = float(frame.depth(plane, point_mm))
-        number = self.number_at(frame, plane, depth)
-        samples = []
-        for slice_number in range(number - slab, number + slab + 1):
-            offset = self.depth_of(frame, plane, slice_number) - depth
-            x, y, z = (float(v) for v in point_mm + offset * frame.normal(plane))
-            value = self.value_at((x, y, z), nearest=self.straight(frame))
-            if value is not None:
-                samples.append((value, (x, y, z)))
-        return max(samples, default=None)
+            return self._aligned_slice(frame, plane, number)
+        return self._interpolated_slice(frame, plane, number, nearest=nearest, beyond=beyond)
 
     def value_at(self, point_mm: Point, *, nearest: bool = True) -> float | None:
         """Return the value at a point (RAS+ mm), of the nearest voxel or interpolated.
@@ -240,16 +208,11 @@ class OrientedVolume:
             )
         return float(value) if np.isfinite(value) else None
 
-    def _aligned_slice(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:
+    def _aligned_slice(self, frame: Frame, plane: Plane, number: int) -> Slice:
         through, x, y = _AXES[plane]
         count, edges = self.grid.shape[through], self.grid.spacing_mm
         volume = np.transpose(self.data, (through, y, x))
-        if 0 <= number < count:
-            rows = volume[number]
-            if slab:
-                rows = volume[max(number - slab, 0) : number + slab + 1].max(axis=0)
-        else:
-            rows = np.zeros(volume.shape[1:], volume.dtype)
+        rows = volume[number] if 0 <= number < count else np.zeros(volume.shape[1:], volume.dtype)
         centre = frame.on_screen(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
         width, height = self.grid.shape[x] * edges[x], self.grid.shape[y] * edges[y]
         return Slice(
@@ -263,7 +226,7 @@ class OrientedVolume:
         )
 
     def _interpolated_slice(
-        self, frame: Frame, plane: Plane, number: int, *, nearest: bool, slab: int, beyond: float
+        self, frame: Frame, plane: Plane, number: int, *, nearest: bool, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
         corners = frame.on_screen(plane, self._corners_mm(0.5))
@@ -275,8 +238,8 @@ class OrientedVolume:
         matrix = to_voxel @ np.stack(
             [frame.normal(plane) * step, y * pixel_mm, x * pixel_mm], axis=1
         )
-        start = frame.in_patient(plane, low + pixel_mm / 2, first + (number - slab) * step)
-        offset, shape = self.grid.to_voxel(start), (1 + 2 * slab, rows, columns)
+        start = frame.in_patient(plane, low + pixel_mm / 2, first + number * step)
+        offset, shape = self.grid.to_voxel(start), (1, rows, columns)
         data = ndimage.affine_transform(
             self.data,
             matrix,
@@ -289,7 +252,7 @@ class OrientedVolume:
         within = _within(matrix, offset, shape, self.grid.shape)
         data[~within if 0 <= number < count else ...] = beyond
         return Slice(
-            data=np.fmax.reduce(data, axis=0),
+            data=data[0],
             corner=(float(low[0]), float(low[1])),
             size=(columns * pixel_mm, rows * pixel_mm),
             number=number + 1 if 0 <= number < count else 0,

@@ -47,8 +47,6 @@ class Board:
 
     tiles: tuple[Tile, ...] = ()
     """Views; empty if napari's canvas is shown."""
-    second_window: tuple[Tile, ...] = ()
-    """Views of the second window; empty if it is closed."""
     frame: Frame = field(default_factory=Frame.patient)
     """Axes of the planes."""
     scene: ShownScene = field(default_factory=ShownScene)
@@ -67,7 +65,6 @@ class Board:
     preliminary: PreliminaryFindings | None = None
     """Preliminary candidates, outlined until there is an analysis."""
     overlays: Overlays | None = None
-    """Second result, outlined too."""
     marks: tuple[Point, ...] = ()
     """The reader's marks, RAS+ mm."""
 
@@ -90,28 +87,19 @@ def board_of(state: State, scene: ShownScene) -> Board:
     series = {} if state.study is None else state.study.series
     return Board(
         tiles=tiles_of(state, state.choices.views.layout),
-        second_window=_second_window(state),
         frame=frame_of(state),
         scene=scene,
         views=state.choices.views,
         opened=state.study is not None,
         grid=shown_grid(state),
         series={sequence: scan.description for sequence, scan in series.items()},
-        corner=state.identity.corner if state.choices.views.shows_identity else (),
+        corner=state.identity.corner,
         editing=state.editing is not None,
         analysis=state.analysis,
         preliminary=state.preliminary,
         overlays=state.overlays,
         marks=state.marks,
     )
-
-
-def _second_window(state: State) -> tuple[Tile, ...]:
-    """Return the views of the second window: four sequences, or planes if the first shows them."""
-    if not state.choices.views.second_window or state.study is None:
-        return ()
-    planes = state.choices.views.layout is Layout.FOUR or len(state.study.series) < 2
-    return tiles_of(state, Layout.PLANES if planes else Layout.FOUR)
 
 
 def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
@@ -131,8 +119,7 @@ def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
         if compared is None or first not in compared.volumes:
             return ()
         return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
-    hung = tuple(sequence for sequence in choices.views.sequence_order if sequence in study.series)
-    available = tuple(dict.fromkeys((*hung, *study.series)))
+    available = tuple(study.series)
     start = available.index(choices.sequence)
     count = layout.sequences
     selected = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,12 +14,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
+from lesionlens.napari.model.geometry.contours import Line, lines_around
 from lesionlens.napari.model.geometry.planes import Edges, Plane, intensity_text, position_text
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import OrientedVolume, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
-from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.map_layers import MapLayer
 from lesionlens.napari.model.screen.slice_annotations import (
@@ -30,8 +28,6 @@ from lesionlens.napari.model.screen.slice_annotations import (
     box_of,
     marks_of,
     measures_on,
-    projection_text,
-    slab_of,
 )
 
 _MAX_CACHED = 96
@@ -47,14 +43,12 @@ Source = tuple[NDArray[Any], Grid]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapDrawing:
-    """A map over the slice: in colour, or as isolines."""
+    """A map over the slice."""
 
     role: str
     slice: Slice
     top: float
     opacity: float
-    lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
-    """Colour fraction and lines of each level; empty if drawn in colour."""
     low: float = 0.0
 
 
@@ -97,16 +91,10 @@ class DrawnOutline:
 
 
 class TilePainter:
-    """Draws the tiles of a board.
+    """Draws the tiles of a board."""
 
-    Parameters
-    ----------
-    name : str
-        Name of the only image, if it is none of the sequences.
-    """
-
-    def __init__(self, pictures: Mapping[MrSequence, OrientedVolume], name: str = "") -> None:
-        self.pictures, self._name = pictures, name
+    def __init__(self, pictures: Mapping[MrSequence, OrientedVolume]) -> None:
+        self.pictures = pictures
         self._cache: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, OrientedVolume] = {}
         self._previous_map: MapLayer | None = None
@@ -118,7 +106,6 @@ class TilePainter:
         view = View(board, tile, viewpoint)
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(view, picture)
-        name = self._name or f"{tile.sequence.display_name}{projection_text(board, tile)}"
         crosshair = frame.on_screen(tile.plane, viewpoint.point_mm)
         centre = frame.on_screen(tile.plane, viewpoint.centre_mm)
         return Drawing(
@@ -133,7 +120,7 @@ class TilePainter:
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(view),
             marks=marks_of(view),
-            measures=() if image is None else measures_on(board, tile, image, picture, name),
+            measures=() if image is None else measures_on(board, tile, image, picture),
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
@@ -164,25 +151,14 @@ class TilePainter:
         return tuple(drawn)
 
     def _image(self, view: View, picture: OrientedVolume) -> Slice:
-        slab = slab_of(view.board, view.tile, picture)
         beyond = np.nan if picture.data.dtype.kind == "f" else 0.0
-        return self._cut(view.tile.sequence.value, picture, view, slab=slab, beyond=beyond)
+        return self._cut(view.tile.sequence.value, picture, view, beyond=beyond)
 
-    def value(self, board: Board, tile: Tile, point_mm: Point) -> str:
-        """Return the value of a tile's image at a point of its slice (RAS+ mm), and where it lies.
-
-        Of a projection it is the brightest value through that point.
-        """
+    def value(self, tile: Tile, point_mm: Point) -> str:
+        """Return the value of an image at a point of its slice (RAS+ mm), and where it lies."""
         picture, position = self.pictures.get(tile.sequence), position_text(point_mm)
         if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
             return position
-        if projection_text(board, tile):
-            slab = slab_of(board, tile, picture)
-            brightest = picture.brightest(board.frame, tile.plane, point_mm, slab)
-            if brightest is not None:
-                return (
-                    f"{intensity_text(brightest[0])} (brightest)  at  {position_text(brightest[1])}"
-                )
         value = picture.value_at(point_mm)
         text = "no value" if value is None else intensity_text(value)
         return f"{text}  at  {position}"
@@ -352,10 +328,7 @@ class TilePainter:
                 (part, components_slice),
                 lambda: alone(part, components_slice, candidate),
             )
-        lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
-        if board.views.isolines:
-            lines = self._cached(("lines", id(part)), part, lambda: isolines(part, shown))
-        return MapDrawing(role, part, shown.top, board.scene.choices.opacity, lines, shown.low)
+        return MapDrawing(role, part, shown.top, board.scene.choices.opacity, shown.low)
 
 
 def borders(part: Slice, colours: tuple[tuple[int, str], ...]) -> Outlines:
@@ -392,12 +365,3 @@ def alone(part: Slice, components: Slice, candidate: int) -> Slice:
     """Return a slice of a map without the other candidates."""
     others = (components.data > 0) & (components.data != candidate)
     return replace(part, data=np.where(others, np.float32(0.0), part.data))
-
-
-def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]], ...]:
-    """Return isolines at the legend's ticks and halfway between, with their colour fractions."""
-    ticks = [value for value, _ in view.ticks]
-    halves = [(a + b) / 2 for a, b in pairwise(ticks)]
-    levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})
-    span = view.top - view.low
-    return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)

@@ -10,16 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import corners
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, box_on_screen
-from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse, statistics_of
 from lesionlens.napari.model.geometry.slices import OrientedVolume, Slice, plane_of_acquisition
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 
-SLAB_MM = 10.0
-"""Thickness of the maximum intensity projection."""
 MARK_MM = 3.0
 """Maximum distance of a mark that is shown on a slice; on its own slice it always is."""
 OUTSIDE = "outside this series"
@@ -71,21 +67,6 @@ def marks_of(view: View) -> tuple[tuple[int, tuple[float, float]], ...]:
     return tuple(marks)
 
 
-def projection_text(board: Board, tile: Tile) -> str:
-    """Return the suffix of the name of a maximum intensity projection; empty for a slice."""
-    return f" · MIP of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
-
-
-def slab_of(board: Board, tile: Tile, picture: OrientedVolume) -> int:
-    """Return the number of slices to each side that a projection covers; 0 for a slice."""
-    step = picture.step_mm(board.frame, tile.plane)
-    return round(SLAB_MM / 2 / step) if _is_projected(board, tile) else 0
-
-
-def _is_projected(board: Board, tile: Tile) -> bool:
-    return board.views.slab and tile.sequence is MrSequence.T1C
-
-
 def annotations_of(
     board: Board, tile: Tile, picture: OrientedVolume | None, image: Slice | None
 ) -> tuple[str, ...]:
@@ -109,7 +90,6 @@ def annotations_of(
     if board.scene.outline.preliminary and board.scene.outline.visible:
         first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
-    first += projection_text(board, tile)
     return (first, second, resampling) if resampling else (first, second)
 
 
@@ -119,8 +99,7 @@ class DrawnMeasure:
 
     index: int
     points: NDArray[np.float64]
-    """(N, 2) float64: points that can be dragged."""
-    line: Line
+    """(2, 2) float64: ends that can be dragged."""
     lines: tuple[str, ...]
     text_at: tuple[float, float]
     """(2,): the text is to the right of this point."""
@@ -129,39 +108,20 @@ class DrawnMeasure:
     def ruler(cls, index: int, ends: Line, text: str) -> DrawnMeasure:
         """Return a line with its length beside its right end."""
         x, y = ends[ends[:, 0].argmax()].tolist()
-        return cls(index, ends, ends, (text,) if text else (), (x, y))
-
-    @property
-    def encloses(self) -> bool:
-        """Whether the line encloses a region."""
-        return self.line is not self.points
+        return cls(index, ends, (text,) if text else (), (x, y))
 
 
 def measures_on(
-    board: Board, tile: Tile, image: Slice, picture: OrientedVolume | None, name: str
+    board: Board, tile: Tile, image: Slice, picture: OrientedVolume | None
 ) -> tuple[DrawnMeasure, ...]:
-    """Return the measurements on the slice of a tile, and intensities of the image `name`."""
+    """Return the measurements on the slice of a tile."""
+    if picture is None or not image.number:
+        return ()
     drawn = []
     for index, measure in enumerate(board.views.measures):
-        depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
-        if (
-            picture is None
-            or not image.number
-            or any(
-                picture.number_at(board.frame, tile.plane, float(depth)) + 1 != image.number
-                for depth in depths
-            )
-        ):
-            continue
-        points = board.frame.on_screen(tile.plane, measure.points)
-        if measure.kind is MeasureKind.REGION and not measure.empty:
-            lines = (name, *statistics_of(image, points).lines)
-            text_at = (float(points[:, 0].max()), float(points[:, 1].min()))
-            drawn.append(DrawnMeasure(index, points, ellipse(points), lines, text_at))
-        elif measure.kind is MeasureKind.RULER:
+        depths = board.frame.depth(tile.plane, measure.points)
+        numbers = {picture.number_at(board.frame, tile.plane, float(d)) + 1 for d in depths}
+        if numbers == {image.number}:
+            points = board.frame.on_screen(tile.plane, measure.points)
             drawn.append(DrawnMeasure.ruler(index, points, measure.text))
-        else:
-            x, y = points[1].tolist()
-            lines = (measure.text,) if measure.text else ()
-            drawn.append(DrawnMeasure(index, points, points, lines, (x, y)))
     return tuple(drawn)

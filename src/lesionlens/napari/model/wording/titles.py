@@ -19,13 +19,13 @@ from lesionlens.napari.model.wording.candidates import date_text
 
 def caption(state: State) -> str:
     """Return sequence and plane, or what is shown instead of the sequence."""
-    sequence, views = shown_sequence(state), state.choices.views
+    sequence = shown_sequence(state)
     parts = [state.choices.plane.value]
     compared = compared_now(state)
     if sequence is not None and (compared is None or not compared.other_image):
         parts.insert(0, sequence.display_name)
     if sequence is not None and compared is not None:
-        parts.insert(0, compared.description if views.shows_identity else compared.plain)
+        parts.insert(0, compared.description)
     return " · ".join(parts)
 
 

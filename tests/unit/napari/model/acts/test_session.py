@@ -637,7 +637,7 @@ def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(sessio
     """This examination was shown for the earlier one, without a word."""
     overlays, shown = session.state.overlays, session.state.choices.sequence
     image = Volume(overlays.images[shown], overlays.grid)
-    session.choose_views(compared=ComparisonImages("prior", "prior", {shown: image}))
+    session.choose_views(compared=ComparisonImages("prior", {shown: image}))
     lacking = next(s for s in session.state.study.series if s is not shown)
     words = f"The earlier examination has no {lacking.display_name}. Show one that both have"
     for held in (True, False):

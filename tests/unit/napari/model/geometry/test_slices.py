@@ -205,24 +205,7 @@ def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
         np.testing.assert_allclose(numbers, np.rint(numbers), atol=1e-6)
 
 
-def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
-    voxels = np.random.default_rng(1).random((6, 7, 20), dtype=np.float32)
-    picture = OrientedVolume.of(voxels, Grid(voxels.shape, np.eye(4)))
-    part = picture.cut(Frame.patient(), Plane.AXIAL, 10, slab=3)
-    np.testing.assert_array_equal(part.data, voxels[..., 7:14].max(-1).T[::-1, ::-1])
-
-
 OBLIQUE = GRIDS[-3]
-
-
-@pytest.mark.parametrize("plane", Plane)
-def test_a_slab_of_oblique_voxels_is_the_brightest_of_its_slices(plane):
-    voxels = np.random.default_rng(1).random(OBLIQUE.shape, dtype=np.float32)
-    picture, frame = OrientedVolume.of(voxels, OBLIQUE), Frame.patient()
-    parts = [picture.cut(frame, plane, number).data for number in range(18, 23)]
-    slab = picture.cut(frame, plane, 20, slab=2)
-    assert slab.interpolated
-    np.testing.assert_allclose(slab.data, np.max(parts, axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("plane", Plane)

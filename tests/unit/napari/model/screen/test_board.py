@@ -18,15 +18,12 @@ from lesionlens.napari.model.choices.views import ComparisonImages, Layout, View
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.screen.board import (
     Tile,
-    board_of,
     frame_of,
     kind_of,
     opening,
     shown_grid,
     tiles_of,
 )
-from lesionlens.napari.model.screen.screen import ShownScene
-from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, shown_sequence
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
@@ -63,14 +60,6 @@ def test_views_start_at_the_shown_sequence_unless_all_are_there(layout, shown, e
     assert places(state_of(T1, T1C, T2, FLAIR, shown=shown), layout) == expected
 
 
-def test_fewer_sequences_than_views_stand_side_by_side_in_the_order_of_the_rule():
-    state = state_of(T1, T1C, FLAIR, sequence_order=(FLAIR, T2, T1C))
-    assert places(state, Layout.FOUR) == [(FLAIR, 0, 0), (T1C, 0, 1), (T1, 0, 2)]
-    assert places(state, Layout.PAIR) == [(T1, 0, 0), (FLAIR, 0, 1)]
-    assert places(state_of(T1, T2), Layout.FOUR) == [(T1, 0, 0), (T2, 0, 1)]
-    assert places(State(), Layout.FOUR) == []
-
-
 def test_three_planes_show_one_sequence_the_first_of_them_twice_as_high():
     first, *others = Plane
     assert tiles_of(state_of(T1, T2, shown=T2), Layout.PLANES) == (
@@ -81,29 +70,12 @@ def test_three_planes_show_one_sequence_the_first_of_them_twice_as_high():
 
 
 def test_an_earlier_examination_is_left_of_this_one_if_it_has_the_sequence():
-    compared = ComparisonImages("prior", "prior", {T1: None})
+    compared = ComparisonImages("prior", {T1: None})
     state = state_of(T1, T2, compared=compared)
     plane = state.choices.plane
     assert tiles_of(state, Layout.PRIOR) == (Tile(T1, plane, prior=True), Tile(T1, plane, 0, 1))
     assert tiles_of(state_of(T1, T2, shown=T2, compared=compared), Layout.PRIOR) == ()
     assert tiles_of(state_of(T1, T2), Layout.PRIOR) == ()
-
-
-@pytest.mark.parametrize(
-    ("sequences", "layout", "expected"),
-    [
-        ((T1, T2), Layout.PLANES, Layout.FOUR),
-        ((T1, T2), Layout.FOUR, Layout.PLANES),
-        ((T1,), Layout.ONE, Layout.PLANES),
-    ],
-)
-def test_the_second_window_shows_what_the_first_does_not(sequences, layout, expected):
-    state = state_of(*sequences, layout=layout, second_window=True)
-    assert board_of(state, ShownScene()).second_window == tiles_of(state, expected) != ()
-    closed = state_of(*sequences, layout=layout)
-    assert board_of(closed, ShownScene()).second_window == ()
-    none_open = State(choices=state.choices)
-    assert board_of(none_open, ShownScene()).second_window == ()
 
 
 def test_planes_follow_oblique_slices_in_linked_views_if_they_are_to():
@@ -135,21 +107,6 @@ def test_a_registered_sequence_follows_the_slices_of_the_reference():
 def test_while_the_key_is_held_views_start_at_the_other_sequence():
     held = state_of(T1, T1C, swapped=True)
     assert [t.sequence for t in tiles_of(held, Layout.ONE)] == [shown_sequence(held)] == [T1C]
-
-
-def test_a_patients_identity_is_on_the_views_unless_it_is_hidden():
-    state = state_of(T1)
-    known = replace(state, identity=StudyIdentity(patient="X"))
-    assert board_of(known, ShownScene()).corner == known.identity.lines != ()
-    hidden = state_of(T1, shows_identity=False)
-    assert board_of(replace(hidden, identity=known.identity), ShownScene()).corner == ()
-
-
-def test_the_name_of_a_study_from_an_archive_does_not_cover_the_head():
-    """Its date and Study UID, in one line, were drawn over the brain of each of four views."""
-    patient, uid = "A long name that is never shortened", "1.2.826.0.1.3680043.8." + "7" * 42
-    state = replace(state_of(T1), identity=StudyIdentity(f"2026-01-05 {uid}", patient))
-    assert board_of(state, ShownScene()).corner == (patient, f"2026-01-05 1.2.826…{'7' * 16}")
 
 
 def test_a_study_opens_in_its_plane_of_acquisition_oblique_slices_in_linked_views():

@@ -1,0 +1,37 @@
+"""The layout chosen last for each kind of study, stored in the user's data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.screen.board import kind_of
+
+
+def layouts_file() -> Path:
+    """Return the file in which the layouts are stored."""
+    return user_folders.data() / "views.json"
+
+
+def remember(study: Study, layout: Layout) -> None:
+    """Store the layout for studies of this kind; a failure is only logged."""
+    layouts = _stored_layouts()
+    if layouts.get(kind_of(study)) == layout.value:
+        return
+    layouts[kind_of(study)] = layout.value
+    user_files.store(layouts_file(), layouts, "the layouts of the views")
+
+
+def recall(study: Study) -> Layout | None:
+    """Return the layout chosen last for a study of this kind, or None."""
+    try:
+        return Layout(_stored_layouts()[kind_of(study)])
+    except (KeyError, ValueError):
+        return None
+
+
+def _stored_layouts() -> dict[str, str]:
+    return {str(kind): str(layout) for kind, layout in read_object(layouts_file()).items()}
