@@ -76,7 +76,6 @@ def test_a_result_s_own_dialogs_take_its_folder_and_refuse_another(
         ("reopen_result", empty),
         ("compare", empty),
         ("reopen_mask", saved / "run.json"),
-        (saved / "run.json"),
     ):
         choose(path)
         reviewed.commands.run(name)
