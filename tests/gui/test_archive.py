@@ -7,7 +7,6 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -15,23 +14,22 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QMessageBox
-from tests.gui.window import PATIENCE_MS, control, question, reads, wait
+from tests.gui.window import PATIENCE_MS, control, question, wait
 from tests.helpers.file_search import files_below
 from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.codes import MANUFACTURER
-from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
+from lesionlens.base.errors import PatientConflictError
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.window_closing import WindowClosing
-from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.site.pacs import send_result
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError
-from lesionlens.site.pacs.peer import FoundStudy, unreachable
+from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
 ADDRESS = "https://pacs.example/dicom-web"
@@ -118,22 +116,6 @@ def shown(dialog):
     ]
 
 
-def test_it_is_no_larger_than_a_small_screen(panel, monkeypatch):
-    """At a scale of 1.5 on 1280 × 800 its buttons lay at the edge of the screen, half outside."""
-    screen = SimpleNamespace(availableSize=lambda: QSize(853, 533))
-    monkeypatch.setattr(PacsDialog, "screen", lambda _: screen)
-    panel.show_archive()
-    assert panel.archive.height() < 500
-    assert panel.archive.width() == 760
-
-
-def test_nothing_is_asked_before_a_button_is_pressed(dialog, peer, qtbot):
-    dialog.form.fields["patient_id"].setText("7")
-    qtbot.wait(50)
-    assert dialog.isVisible()
-    assert not peer.connected
-
-
 def test_studies_are_listed_the_newest_first_as_plain_text(dialog, peer, qtbot):
     search(dialog, qtbot, name="doe jane", first="2025-01-01", last="31.12.2026")
     assert [row[0] for row in shown(dialog)] == ["2026-01-05", "2025-03-10"]
@@ -156,25 +138,6 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert "Retrieved completely" in dialog.session.state.message
 
 
-def test_a_retrieved_study_that_is_not_opened_says_where_the_reason_is(
-    dialog, peer, panel, qtbot, monkeypatch
-):
-    """The dialog named another job, where a full disk kept the window from leaving its study."""
-
-    def refuse():
-        panel.session.decline("Unsaved decisions would be lost")
-        return False
-
-    monkeypatch.setattr(panel.actions_.read_controller.saver, "may_leave", refuse)
-    search(dialog, qtbot)
-    dialog.table.selectRow(0)
-    control(dialog, "Retrieve").click()
-    wait(qtbot, dialog)
-    assert panel.session.state.study is None
-    assert "It is not opened: the window states why." in dialog.session.state.message
-    assert "Unsaved decisions would be lost" in reads(panel)
-
-
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     search(dialog, qtbot)
     dialog.table.selectRow(0)
@@ -189,19 +152,6 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     assert not panel.viewer.layers
 
 
-def test_a_failure_says_what_was_found_expected_and_next(dialog, peer, qtbot):
-    no_answer = ResourceError(found="no answer", expected="an archive", next_step="Check --user")
-    refused = UnusableInputError(found="<i>x</i>", expected="y", next_step="Ask")
-    for error, words in ((no_answer, "Check the user name."), (refused, "Ask.")):
-        peer.answer = error
-        search(dialog, qtbot)
-        assert dialog.problem.isVisibleTo(dialog)
-        lines = {f"Found {error.found}.", f"Expected {error.expected}.", words}
-        assert lines <= set(reads(dialog.problem).splitlines())
-        control(dialog.problem, "Back").click()
-        assert not dialog.problem.isVisibleTo(dialog)
-
-
 def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
     for field, text in (("patient_id", " "), ("first", "2026-13-01"), ("last", "soon")):
         search(dialog, qtbot, **{field: text})
@@ -209,12 +159,6 @@ def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
         assert not peer.connected
         control(dialog.problem, "Back").click()
         dialog.form.fields[field].setText("")
-
-
-def test_an_empty_answer_says_what_to_try(dialog, peer, qtbot):
-    peer.answer = ()
-    search(dialog, qtbot)
-    assert "No study matches" in reads(dialog)
 
 
 def test_the_password_goes_to_the_keyring_and_nowhere_else(
@@ -239,13 +183,6 @@ def test_an_address_with_a_secret_is_neither_used_nor_kept(dialog, peer, qtbot, 
     assert dialog.problem.isVisibleTo(dialog)
     assert not peer.connected
     assert not (tmp_path / "config").exists()
-
-
-def test_a_damaged_list_of_servers_is_not_used(peer, tmp_path):
-    model.keep_server(Server(ADDRESS))
-    assert json.loads(model.servers_file().read_text())[0]["address"] == ADDRESS
-    model.servers_file().write_text('[{"address": 1, "secret": 2}]')
-    assert model.stored_servers() == []
 
 
 def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_path, monkeypatch):
@@ -301,15 +238,6 @@ def test_the_question_before_sending_names_the_patient(dialog, peer, tmp_path, m
     )
     assert plain is Qt.TextFormat.PlainText
     assert unnamed.endswith("\nnothing")
-
-
-def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, monkeypatch):
-    peer.notices = ("The archive cannot be asked whose study it has.",)
-    shutil.copytree(peer.folder, tmp_path / "result" / "dicom")
-    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
-    dialog.send(tmp_path / "result")
-    wait(qtbot, dialog)
-    assert peer.notices[0] in dialog.session.state.message
 
 
 @pytest.fixture
@@ -374,14 +302,6 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
     assert "Retrieved completely" in dialog.session.state.message
 
 
-def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):
-    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
-    (tmp_path / "nothing").mkdir()
-    dialog.send(tmp_path / "nothing")
-    wait(qtbot, dialog)
-    assert "NIfTI" in reads(dialog.problem)
-
-
 @pytest.mark.parametrize("of_list", [False, True])
 def test_a_window_is_not_closed_at_once_while_a_result_is_sent(
     dialog, dock, peer, panel, qtbot, tmp_path, monkeypatch, of_list
@@ -408,49 +328,6 @@ def test_a_window_is_not_closed_at_once_while_a_result_is_sent(
         peer.go_on.set()
         wait(qtbot, dialog)
         assert may_close()
-
-
-def test_escape_does_not_end_a_delivery(dialog, peer, qtbot, tmp_path, monkeypatch):
-    """It stopped halfway, with some of the objects in the archive, and said nothing."""
-    result = tmp_path / "result"
-    shutil.copytree(peer.folder, result / "dicom")
-    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
-    peer.go_on.clear()
-    dialog.show()
-    dialog.send(result)
-    for close in (dialog.reject, dialog.close, dialog.reject):
-        close()
-        assert dialog.isVisible()
-        assert "press Cancel to stop it" in dialog.session.state.message
-    assert not dialog.session.state.activity.stopping
-    peer.go_on.set()
-    wait(qtbot, dialog)
-    assert "stored in" in dialog.session.state.message
-    dialog.reject()
-    assert not dialog.isVisible()
-
-
-@pytest.fixture
-def retrieving(dialog, peer, qtbot):
-    search(dialog, qtbot)
-    dialog.table.selectRow(0)
-    peer.go_on.clear()
-    control(dialog, "Retrieve and open").click()
-    return dialog
-
-
-def test_closing_stops_what_runs(retrieving, qtbot):
-    dialog = retrieving
-    dialog.close()
-    wait(qtbot, dialog)
-    assert not dialog.isVisible()
-
-
-def test_a_panel_that_goes_takes_the_dialog_with_it(retrieving, panel, peer, qtbot):
-    panel.release()
-    assert not retrieving.isVisible()
-    peer.go_on.set()
-    qtbot.wait(50)
 
 
 @pytest.mark.slow
@@ -528,59 +405,3 @@ def test_a_study_whose_fetched_copy_was_deleted_is_fetched_again_when_opened(
     wait(qtbot, panel)
     assert [asked[1] for asked in peer.asked if asked[0] == "get"] == [row.entry.study_uid] * 2
     assert Path(row.entry.place).is_dir()
-
-
-@pytest.fixture
-def archived(dock, peer, qtbot):
-    """The list of two studies that are still in the archive."""
-    dock.ask_archive()
-    dock.archive.server.show_server(Server(ADDRESS))
-    search(dock.archive, qtbot)
-    dock.archive._list.click()
-    wait(qtbot, dock.controller)
-    return dock
-
-
-def test_a_study_of_a_list_that_is_not_fetched_says_what_to_set_in_the_dialog(
-    archived, peer, panel, qtbot
-):
-    """The panel advised an option of the command line, which the window does not have."""
-    peer.answer = unreachable(ADDRESS, "it does not respond to C-GET", "Try --by move")
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    problem = panel.session.state.problem
-    assert "it does not respond to C-GET" in problem.found
-    assert problem.next_step.startswith(
-        "Try C-MOVE under “Fetch by”. That setting is in the archive's dialog"
-    )
-    peer.answer = unreachable(ADDRESS, "its host is unknown here", "Check host and network")
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    assert panel.session.state.problem.next_step == "Check host and network"
-
-
-def test_settings_of_a_list_s_archive_change_when_it_is_made_again(archived, peer, panel, qtbot):
-    archived.ask_archive()
-    archived.archive.server.show_server(Server(ADDRESS, title="OTHER"))
-    search(archived.archive, qtbot)
-    archived.archive._list.click()
-    wait(qtbot, archived.controller)
-    assert len(archived.session.state.rows) == 2
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    assert peer.connected[-1].title == "OTHER"
-
-
-def test_the_folder_of_studies_is_read_whole(dialog, tmp_path):
-    dialog.session.choose_folder(tmp_path / "R&D")
-    assert dialog._folder_button.text() == f"Keep studies in: {tmp_path / 'R&&D'}"
-
-
-def test_a_search_that_is_not_kept_makes_no_list(dock, peer, qtbot, monkeypatch, tmp_path):
-    monkeypatch.setattr("qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: "")
-    dock.ask_archive()
-    dock.archive.server.show_server(Server(ADDRESS))
-    search(dock.archive, qtbot)
-    dock.archive._list.click()
-    assert dock.archive.isVisible()
-    assert not (tmp_path / "list").exists()

@@ -86,12 +86,6 @@ def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot
         np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
 
 
-def test_it_cannot_be_split_and_the_window_says_so(painted):
-    """The window said that it can be split once it is complete."""
-    painted.actions_.adder.split_at(RIGHT)
-    assert painted.session.state.message.startswith("The resection cavity cannot be split")
-
-
 def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
     stored = stored_drafts.read(
         shown(painted), painted.actions_.read_controller.current.decision_owner()

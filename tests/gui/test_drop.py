@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from functools import partial
 from pathlib import Path
@@ -158,22 +157,6 @@ def test_every_kind_of_study_opens_by_a_drop(panel, window, qtbot, make_study, n
         check_layers(panel.viewer, names)
 
 
-def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, monkeypatch):
-    seen = []
-    paint = panel.actions_.opener.images_loaded
-    assert paint == panel.views.on_images_loaded
-    names = lambda: [layer.name for layer in panel.viewer.layers]  # noqa: E731
-    monkeypatch.setattr(
-        panel.actions_.opener, "images_loaded", lambda: (seen.append(names()), paint())
-    )
-    drop(panel, make_study())
-    settled(panel, qtbot)
-    assert seen == [["T1c"]]
-    assert names()[-1] == "T1c"
-    assert panel.viewer.layers.selection.active.name == "T1c"
-    check_layers(panel.viewer, ALL)
-
-
 def test_welcome_page_and_panel_take_a_drop_and_a_second_one_waits_for_nothing(
     panel, window, qtbot, make_study, no_question, tmp_path
 ):
@@ -223,17 +206,6 @@ def test_a_dropped_result_is_shown_again(
     assert panel.candidates.model.rowCount() == 2
 
 
-def test_of_several_dropped_results_one_is_asked_for(
-    panel, window, analysis, no_question, tmp_path
-):
-    """Their maps were offered as studies, of which no sequence was recognised."""
-    for name in ("one", "two"):
-        save(analysis, tmp_path / name)
-    drop(window(), tmp_path / "one", tmp_path / "two")
-    assert "drop only one" in panel.session.state.message
-    assert not panel.jobs.running
-
-
 def test_napari_opens_a_dropped_folder_without_the_panel(
     viewer, make_study, qtbot, no_question, monkeypatch, tmp_path
 ):
@@ -269,19 +241,6 @@ def test_of_two_dates_the_reader_chooses_one(panel, window, qtbot, make_study, n
     assert not panel.studies.isVisible()
     check_layers(panel.viewer, {"T1c"})
     assert "2024-02-29" in reads(panel.study)
-
-
-def test_the_chosen_study_stays_chosen_when_a_series_is_renamed(panel, qtbot, make_study):
-    panel.actions_.open(two_dates(make_study))
-    settled(panel, qtbot)
-    panel.studies.accept()
-    settled(panel, qtbot)
-    uid = panel.session.state.study.uid
-    named = panel.session.state.study.series[MrSequence.T2].uid
-    panel.actions_.assign_sequences({MrSequence.FLAIR: named})
-    settled(panel, qtbot)
-    assert panel.session.state.study.uid == uid
-    assert {layer.name for layer in panel.viewer.layers} == {"T1c", "FLAIR"}
 
 
 def test_choosing_none_of_them_leaves_everything_as_it_was(loaded, qtbot, make_study):
@@ -325,18 +284,6 @@ def test_napari_itself_leaves_the_question_of_the_patient_to_the_panel(panel, qt
     assert panel.session.state.study is not None
 
 
-def test_napari_itself_leaves_the_choice_to_the_panel(
-    viewer, make_study, qtbot, monkeypatch, tmp_path
-):
-    assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []
-    qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
-    panel = next(iter(viewer.window.dock_widgets.values()))
-    qtbot.waitUntil(panel.studies.isVisible, timeout=PATIENCE_MS)
-    panel.studies.accept()
-    settled(panel, qtbot)
-    check_layers(viewer, {"T1c", "T2"})
-
-
 def test_where_no_sequence_is_known_the_reader_names_them(
     panel, window, qtbot, tmp_path, monkeypatch
 ):
@@ -361,35 +308,3 @@ def test_where_no_sequence_is_known_the_reader_names_them(
     assert not panel.assign.isVisibleTo(panel)
     check_layers(panel.viewer, {"FLAIR"})
     assert panel.session.state.study["flair"].files[0].path == folder / "scan_b.nii.gz"
-
-
-def test_a_forbidden_folder_is_named_and_the_open_study_stays(loaded, tmp_path, monkeypatch, qtbot):
-    """The window went on "Opening" for good, without the study that was open."""
-    folder, listing = tmp_path / "private", Path.iterdir
-    folder.mkdir()
-
-    def iterdir(path):
-        if path == folder:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return listing(path)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    study = loaded.session.state.study
-    assert loaded.actions_.open(folder)
-    wait(qtbot, loaded)
-    state = loaded.session.state
-    assert (state.activity, state.study) == (None, study)
-    assert "private" in state.problem.found
-
-
-def test_a_defect_while_a_failure_is_shown_ends_the_job(loaded, tmp_path, monkeypatch, qtbot):
-    def fail(*_):
-        raise RuntimeError("a defect")
-
-    monkeypatch.setattr(loaded.actions_.opener, "handle_error", fail)
-    assert loaded.actions_.open(tmp_path / "missing")
-    wait(qtbot, loaded)
-    state = loaded.session.state
-    assert (state.activity, state.problem.title) == (None, "A defect in LesionLens")
-    loaded.session.dismiss()
-    assert loaded.session.state.study is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -64,47 +63,6 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     assert not panel.views.linked.drawing(view.tile).preliminary
 
 
-def test_a_first_pass_that_is_not_shown_leaves_the_overlay_alone(
-    reviewed, result, first, qtbot, monkeypatch, prefer
-):
-    """While a study was analysed again, the overlay came on over the reader's own read."""
-    looks, seen = first, []
-
-    def lens(study, *, context, first):
-        first(looks)
-        return result
-
-    prefer(overlay=Overlay.MAP)
-    monkeypatch.setattr(reviewed.actions_.loaded_lens, "load", lambda _: lens)
-    reviewed.session.choose_overlay(Overlay.OFF)
-    reviewed.session.changed.connect(lambda _, new: seen.append(new.choices.overlay))
-    assert reviewed.actions_.analyse()
-    wait(qtbot, reviewed)
-    assert set(seen) == {Overlay.OFF, Overlay.MAP}
-
-
-def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked, qtbot):
-    panel, go_on = looked
-    acts = ("Accept A", "Reject R", "Defer D", "Edit", "Add the", "Draw a", "Merge with")
-    buttons = [control(panel, name) for name in acts]
-    hints = [button.toolTip() for button in buttons]
-    panel.commands.run("next_candidate")
-    assert not any(button.isEnabled() for button in buttons)
-    assert all("wait for the final" in words for words in hints)
-    names = ("accept", "sign", "edit_outline", "draw_lesion", "merge")
-    for act in (*(partial(panel.commands.run, name) for name in names), add_left(panel)):
-        panel.session.notify("")
-        act()
-        assert "wait for the final" in panel.session.state.message
-        assert panel.session.state.editing is None
-    go_on.set()
-    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
-    assert "Go to a candidate" in control(panel, "Accept A").toolTip()  # none is in focus yet
-    panel.commands.run("next_candidate")
-    assert all(button.isEnabled() for button in buttons)
-    assert "Shift+P" in control(panel, "Add the").toolTip()
-
-
 def add_left(panel):
     """Ctrl and a click on the lesion at the left."""
     return lambda: panel.actions_.adder.add(LEFT)
@@ -120,28 +78,3 @@ def test_a_stopped_analysis_removes_its_first_pass(looked, qtbot):
     assert panel.session.state.preliminary is None
     assert panel.session.state.choices.overlay is Overlay.OFF
     assert not panel.candidates.isVisibleTo(panel)
-
-
-def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_reported(
-    loaded, qtbot, monkeypatch
-):
-    drawn, reported = [], []
-    show = loaded.candidates.show_screen
-    monkeypatch.setattr(
-        loaded.candidates, "show_screen", lambda screen: (drawn.append(screen), show(screen))
-    )
-    loaded.session.changed.connect(lambda _, new: reported.append(new.activity))
-
-    def task(context):
-        for n in range(1000):
-            context.progress("network", n / 1000)
-        context.progress("measurements", 1.0)
-
-    assert loaded.jobs.start("Analysing", task, lambda _: None)
-    wait(qtbot, loaded)
-    stages = [activity.stage for activity in reported if activity is not None]
-    assert stages[-1] == "measurements"
-    assert len(stages) < 100
-    assert len(drawn) <= 4
-    fractions = [activity.fraction for activity in reported if activity is not None]
-    assert fractions == sorted(fractions)

@@ -168,7 +168,7 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     view.show_board(Board(tiles=tiles, frame=frame, grid=thick, opened=True))
     viewpoint.move(point_mm=tuple(thick.to_mm((20, 20, 4 + off_centre))))
     for tile in tiles:
-        view.pressed(tile, (0.0, 0.0), probe=False)
+        view.pressed(tile, (0.0, 0.0))
     acquired, interpolated = brush.slabs
     assert acquired.depth_mm == pytest.approx(frame.depth(Plane.AXIAL, thick.to_mm((20, 20, 4))))
     assert interpolated.depth_mm == pytest.approx(acquired.depth_mm)
@@ -176,12 +176,12 @@ def test_a_stroke_on_an_interpolated_view_is_on_one_slice_of_the_oblique_sequenc
     # a sequence that was registered is shown: the planes follow the reference
     analysis = SimpleNamespace(prepared=SimpleNamespace(native=thick))
     view.board = replace(view.board, grid=other, analysis=analysis)
-    view.pressed(tiles[1], (0.0, 0.0), probe=False)
+    view.pressed(tiles[1], (0.0, 0.0))
     assert brush.slabs[-1].depth_mm == pytest.approx(acquired.depth_mm)
     assert brush.slabs[-1].thickness_mm == pytest.approx(5.0)
     beyond = tuple(thick.to_mm((20, 20, 9)))  # where that sequence has no slice
     viewpoint.move(point_mm=beyond)
-    view.pressed(tiles[1], (0.0, 0.0), probe=False)
+    view.pressed(tiles[1], (0.0, 0.0))
     assert brush.slabs[-1].thickness_mm == 1.0
     assert brush.slabs[-1].depth_mm == pytest.approx(frame.depth(Plane.AXIAL, beyond), abs=0.5)
     view.release()

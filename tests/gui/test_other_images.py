@@ -153,7 +153,7 @@ def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doub
     series = study.series[MrSequence.T1C]
     thick = Grid(series.grid.shape, series.grid.affine @ np.diag([1.0, 1.0, 4.0, 1.0]))
     monkeypatch.setitem(study.series, MrSequence.T1C, replace(series, grid=thick))
-    panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
+    panel.session.evidence_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
     found = f"interpolated from {thick.spacing_mm.max():.3g} mm slices"
     assert found in linked.drawing(t1c).lines
 
@@ -185,12 +185,12 @@ def test_the_brush_draws_on_no_other_image(shown, qtbot):
     position = tuple(linked.board.frame.on_screen(other.plane, viewpoint.point_mm) + 4.0)
     assert linked.brush_mm(other) is None
     assert linked.brush_mm(own) is not None
-    linked.pressed(other, position, probe=False)
+    linked.pressed(other, position)
     linked.released()
     assert "sequences of the study" in shown.session.state.message
     assert shown.actions_.viewpoint.current == viewpoint
     assert not shown.actions_.editor.drawn().are_changed
-    linked.pressed(own, position, probe=False)
+    linked.pressed(own, position)
     linked.released()
     assert shown.actions_.viewpoint.current == viewpoint
     shown.session.end_edit()

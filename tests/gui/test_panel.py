@@ -21,7 +21,6 @@ from tests.gui.window import (
     PATIENCE_MS,
     answer,
     canvas,
-    choose_alone,
     control,
     names,
     reads,
@@ -30,38 +29,29 @@ from tests.gui.window import (
 )
 from tests.helpers.analysed_head import FakeResult
 from tests.phantoms.analysis import make_analysis
-from tests.phantoms.files import write_dicom
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import user_folders
-from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers import current_read, network_requests, review_controller
-from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.dock import open_panel
+from lesionlens.napari.controllers import current_read
 from lesionlens.napari.loading import layers_of
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.overlays import redraw
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
-from lesionlens.napari.model.screen.view_model import view_model_of
-from lesionlens.napari.model.wording.reads import ON_OTHER_CANDIDATES, ON_PREVIOUS_RESULT
+from lesionlens.napari.model.wording.reads import ON_PREVIOUS_RESULT
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
-from lesionlens.napari.qt.latest_request import RequestKey
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
-from lesionlens.results.review.store import load
 
 UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
 
@@ -92,13 +82,6 @@ def test_an_empty_panel_says_how_to_open_a_scan_and_a_worker_does_it(
     assert not panel.empty.isVisibleTo(panel)
 
 
-@pytest.mark.parametrize("command", ["add_lesion", "next_plane", "toggle_slab"])
-def test_the_first_key_in_an_empty_window_names_what_is_missing(panel, command):
-    """Until something was shown every command ran: adding a lesion ended in a traceback."""
-    choices = panel.session.state.choices
-    panel.commands.run(command)
-    assert panel.session.state.message == "No study is open."
-    assert panel.session.state.choices is choices
 
 
 def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):
@@ -170,51 +153,6 @@ def test_the_contour_lies_where_the_lesion_is(reviewed):
         np.testing.assert_allclose(middle, np.asarray(LEFT)[list(axes)], atol=3.0)
 
 
-def test_undo_and_redo_go_to_the_candidate_that_they_change(reviewed):
-    """Of many candidates it may stand out of sight, on the image and in the table."""
-    session, first = reviewed.session, reviewed.session.state.analysis.findings.candidates[0]
-    session.go_to_candidate(1)
-    reviewed.commands.run("accept")
-    for act, state in (("undo", ReviewState.UNREVIEWED), ("redo", ReviewState.ACCEPTED)):
-        session.go_to_candidate(2)
-        reviewed.commands.run(act)
-        assert session.state.choices.candidate == 1
-        assert session.state.review.state_of(first.tracking_uid) is state
-
-
-def test_a_decided_row_comes_into_sight(reviewed):
-    """With many candidates the table had been scrolled elsewhere, and nothing seemed to happen."""
-    block = reviewed.candidates
-    reviewed.viewer.window.show()
-    reviewed.session.go_to_candidate(1)
-    screen = view_model_of(reviewed.session.state).screen
-    row = next(one for one in screen.candidates if one.focus)
-    many = (row, *(replace(row, id=n, focus=False) for n in range(2, 20)))
-    block.show_screen(replace(screen, candidates=many))
-    block.table.scrollToBottom()
-    place = block.model.index(0, 0)
-    assert block.table.visualRect(place).bottom() < 0
-    decided = (replace(row, state=ReviewState.ACCEPTED), *many[1:])
-    block.show_screen(replace(screen, candidates=decided))
-    assert block.table.visualRect(place).top() >= 0
-
-
-def test_a_decision_pressed_twice_is_undone_by_one_undo(reviewed):
-    """After a double click on *Accept*, the first undo changed nothing that is shown."""
-    reviewed.session.go_to_candidate(1)
-    accept = control(reviewed, "Accept")
-    accept.click()
-    accept.click()
-    assert len(reviewed.session.state.review.events) == 1
-    reviewed.commands.run("undo")
-    uid = reviewed.session.state.focused.tracking_uid
-    assert reviewed.session.state.review.state_of(uid) is ReviewState.UNREVIEWED
-    accept.click()
-    reviewed.session.type_reason("rim")
-    accept.click()
-    assert reviewed.session.state.review.of(uid).reason == "rim"
-
-
 def test_decisions_are_shown_undone_and_counted(reviewed):
     reviewed.session.go_to_candidate(1)
     reviewed.commands.run("accept")
@@ -243,14 +181,9 @@ def test_the_controls_of_maps_and_threshold_change_what_is_shown(reviewed):
     for name in ("contour", "map", "off"):
         control(block, name).click()
         assert session.state.choices.overlay is Overlay(name)
-    for name, field in (("uncertainty", "uncertainty"), ("show it anyway", "unreliable")):
-        control(block, name).setChecked(False)
-        control(block, name).click()
-        assert getattr(session.state.choices, field)
-    overlays = session.state.overlays
-    session.probe((0, 0, 0), replace(overlays, probe=overlays.attention[Region.WT]))
-    control(block, "Close the probe").click()
-    assert session.state.overlays.probe is None
+    control(block, "show it anyway").setChecked(False)
+    control(block, "show it anyway").click()
+    assert session.state.choices.unreliable
     slider = next(
         one
         for one in reviewed.candidates.findChildren(QSlider)
@@ -296,147 +229,6 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
     assert loaded.session.state.activity.stopping
     wait(qtbot, loaded)
     assert "Nothing was changed" in loaded.session.state.message
-
-
-def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(reviewed, qtbot):
-    """Every value set on another layer would draw that one anew."""
-    reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.go_to_candidate(1)
-    assert reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    layer = current_viewer().layers["Probe"]
-    place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
-    np.testing.assert_allclose(layer.data_to_world(place), LEFT, atol=4.0)
-    drawn = []
-    for one in current_viewer().layers:
-        one.events.set_data.connect(lambda event: drawn.append(event.source.name))
-    assert reviewed.actions_.probe(RIGHT)
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert set(drawn) == {"Probe"}
-    reviewed.actions_.end_probe()
-    assert not layer.visible
-
-
-def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
-    reviewed.session.go_to_candidate(1)
-    reviewed.commands.run("ask_without")
-    wait(qtbot, reviewed)
-    assert "score falls" in reads(reviewed.attention)
-    assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
-    reviewed.session.go_to_candidate(2)
-    assert "score falls" not in reads(reviewed.attention)
-    reviewed.session._choose(candidate=None)
-    reviewed.commands.run("ask_without")
-    assert "Go to a candidate first" in reviewed.session.state.message
-
-
-def test_what_a_reader_added_is_not_offered_to_be_masked(reviewed, qtbot):
-    """It failed, and advised to choose one of the listed candidates."""
-    reviewed.actions_.add_lesion_at((0.0, 20.0, 30.0))
-    wait(qtbot, reviewed)
-    assert reviewed.session.state.focused.id == 3
-    assert not control(reviewed, "without it?").isVisibleTo(reviewed)
-    reviewed.commands.run("ask_without")
-    assert "did not flag this candidate" in reviewed.session.state.message
-    assert not reviewed.jobs.running
-    reviewed.commands.run("previous_candidate")
-    assert control(reviewed, "without it?").isVisibleTo(reviewed)
-
-
-def test_the_row_of_the_candidate_in_focus_stays_highlighted_where_no_other_can_be_shown(
-    reviewed, qtbot
-):
-    """At the second refusal in the same words, the row was highlighted all the same."""
-    let_go, table = threading.Event(), reviewed.candidates.table
-    reviewed.session.go_to_candidate(1)
-    reviewed.commands.run("edit_outline")
-    labels = reviewed.actions_.editor.drawn().current
-    assert reviewed.actions_.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
-    reviewed.jobs.start("Another", lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None)
-    for _ in range(2):
-        table.setCurrentIndex(reviewed.candidates.model.index(1, 0))
-        assert reviewed.session.state.choices.candidate == 1
-        assert reviewed.session.state.message.startswith("Another: wait until it finishes")
-        qtbot.waitUntil(lambda: table.currentIndex().row() == 0, timeout=PATIENCE_MS // 4)
-        assert [index.row() for index in table.selectionModel().selectedRows()] == [0]
-    let_go.set()
-    wait(qtbot, reviewed)
-    reviewed.commands.run("discard_edit")
-
-
-def test_a_probe_that_is_closed_while_an_outline_is_measured_stays_closed(
-    reviewed, qtbot, monkeypatch
-):
-    """It was shown again with the measured outline."""
-    let_go, session = threading.Event(), reviewed.session
-
-    def measure(*given):
-        assert let_go.wait(PATIENCE_MS / 1000)
-        return redraw.reviewed(*given)
-
-    monkeypatch.setattr(review_controller, "reviewed", measure)
-    assert reviewed.actions_.probe(LEFT)
-    qtbot.waitUntil(lambda: session.state.overlays.probe is not None, timeout=PATIENCE_MS)
-    session.go_to_candidate(1)
-    reviewed.commands.run("edit_outline")
-    labels = reviewed.actions_.editor.drawn().current
-    assert reviewed.actions_.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
-    reviewed.commands.run("finish_outline")
-    reviewed.commands.run("end_probe")
-    let_go.set()
-    settled(reviewed, qtbot)
-    assert session.state.editing is None
-    assert session.state.overlays.probe is None
-
-
-@pytest.fixture
-def failing(monkeypatch):
-    """Requests to the network that fail when they are let go."""
-    begun, let_go = threading.Event(), threading.Event()
-
-    def fail(*_):
-        begun.set()
-        let_go.wait(PATIENCE_MS / 1000)
-        raise UnusableInputError(found="a late failure", expected="a map", next_step="Wait")
-
-    for name in ("probed", "layer_view"):
-        monkeypatch.setattr(network_requests, name, fail)
-    yield begun, let_go
-    let_go.set()
-
-
-@pytest.mark.parametrize("request_", ["probe", "layer"])
-def test_a_request_that_fails_late_is_not_reported_beside_another_study(
-    reviewed, failing, qtbot, request_
-):
-    if request_ == "probe":
-        assert reviewed.actions_.probe(LEFT)
-    else:
-        reviewed.session.choose_overlay(Overlay.MAP)
-        reviewed.session.choose_layer(0)
-    begun, let_go = failing
-    assert begun.wait(PATIENCE_MS / 1000)
-    reviewed.actions_.close()
-    let_go.set()
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert reviewed.session.state.problem is None
-
-
-def test_a_map_that_fails_takes_back_no_other_choice(reviewed, failing, qtbot, monkeypatch):
-    """The map that was chosen meanwhile was computed, and all layers were shown."""
-    reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.choose_layer(0)
-    begun, let_go = failing
-    assert begun.wait(PATIENCE_MS / 1000)
-    monkeypatch.setattr(network_requests, "layer_view", layer_view)
-    reviewed.session.choose_layer(SecondOpinion.GRADIENTS)
-    let_go.set()
-    overlays = reviewed.session.state.overlays
-    assert overlays.layer_choice is None
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert reviewed.session.state.overlays.layer_choice is not None
-    assert reviewed.session.state.choices.layer is SecondOpinion.GRADIENTS
-    assert reviewed.session.state.problem is None
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
@@ -496,39 +288,6 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.session.state.message == "Saved in out."
 
 
-def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_export(
-    reviewed, qtbot, tmp_path: Path, monkeypatch
-):
-    """It said "Saved", and the folder had what the first window had decided before."""
-    monkeypatch.setattr(
-        reviewed.actions_.read_controller.decision_log, "decided_elsewhere", lambda *_: True
-    )
-    assert reviewed.actions_.export(tmp_path / "out")
-    wait(qtbot, reviewed)
-    assert "your decisions in another window" in reviewed.session.state.message
-
-
-def test_decisions_of_another_window_in_the_folder_are_not_reported_to_be_missing(
-    reviewed, analysis, qtbot, tmp_path: Path
-):
-    """It said that the export lacked them, and that they were kept."""
-    session, out = ReviewSession(), tmp_path / "out"
-    other_window = ReadController(session)
-    session.open(analysis.study)
-    session.analysed(FakeResult(analysis), overlays_of(analysis), Review())
-    session.go_to_candidate(1)
-    session.decide(ReviewState.ACCEPTED)
-    save(replace(analysis, review=session.state.review), out)
-    other_window.release()
-    assert reviewed.actions_.read_controller.decision_log.decided_elsewhere(analysis)
-    assert reviewed.actions_.export(out)
-    wait(qtbot, reviewed)
-    assert reviewed.session.state.message == (
-        "Saved in out. Readers' decisions on the earlier result were kept for 1 candidate(s)."
-    )
-    assert [event.state for event in load(out).events] == [ReviewState.ACCEPTED]
-
-
 def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.jobs.stop()
@@ -574,40 +333,12 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     panel.actions_.open_dropped((tmp_path / "out",))
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
-    assert panel.session.state.reopened
+    assert panel.session.state.result.engine is None
     assert panel.session.state.study.root == analysis.study.root
     found = panel.session.state.analysis.findings.candidates
     assert [one.tracking_uid for one in found] == [
         one.tracking_uid for one in analysis.findings.candidates
     ]
-
-
-def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
-    panel, analysis, qtbot, tmp_path: Path, own_locations
-):
-    """It was called one of several, and opened in place of the result without a word."""
-    save(analysis, tmp_path / "out")
-    write_dicom(make_patient(spacing_mm=12.0), tmp_path / "there", sequences=(MrSequence.T1C,))
-    moved = replace(analysis.study, root=tmp_path / "there", uid="1.2.3")
-    study_locations.remember(analysis.run.inputs, moved)
-    panel.actions_.open_dropped((tmp_path / "out",))
-    wait(qtbot, panel)
-    state = panel.session.state
-    assert (state.study, state.query) == (None, None)
-    assert "no study '1.2.3' among one study" in state.problem.found
-
-
-@pytest.mark.parametrize("names", [["segmentation", "probability_wt"], ["segmentation"]])
-def test_dropped_files_of_a_result_open_the_result(
-    panel, analysis, qtbot, tmp_path: Path, own_locations, names
-):
-    """They were opened as scans, and the reader was asked which sequences they are."""
-    save(analysis, tmp_path / "out")
-    study_locations.remember(analysis.run.inputs, analysis.study)
-    panel.actions_.open_dropped(tuple(tmp_path / "out" / f"{name}.nii.gz" for name in names))
-    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
-    assert (panel.session.state.problem, panel.session.state.query) == (None, None)
-    assert panel.session.state.reopened
 
 
 def test_a_reopened_result_shows_the_series_that_it_was_made_of(
@@ -669,14 +400,6 @@ def test_keys_pressed_on_the_canvas_reach_the_review(reviewed, qtbot):
     assert visible() == {"T1c"}
 
 
-@pytest.mark.slow
-def test_the_panel_fits_in_its_width(reviewed):
-    reviewed.session.go_to_candidate(1)
-    reviewed.session.choose_overlay(Overlay.MAP)
-    inner = reviewed.study.parentWidget()
-    assert inner.minimumSizeHint().width() <= reviewed.minimumWidth()
-
-
 def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     viewer = current_viewer()
     viewer.window.remove_dock_widget(reviewed)
@@ -684,19 +407,6 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     assert not ours
     assert not {str(key) for key in viewer.keymap} & {key.shown_key for key in KEY_COMMANDS}
     viewer.layers.clear()
-
-
-def test_a_panel_opened_again_writes_its_own_words_on_the_picture(reviewed):
-    viewer = current_viewer()
-    overlays = viewer.canvas.overlays.items()
-    words = [one for name, one in overlays if name.startswith("lesionlens_") and one.text]
-    assert all(one.visible for one in words)
-    viewer.window.remove_dock_widget(reviewed)
-    assert not any(one.visible for one in words)
-    open_panel(viewer).session.choose_plane(Plane.SAGITTAL)
-    assert viewer.canvas.overlays["lesionlens_middle_left"].text == "A"
-    assert viewer.canvas.overlays["lesionlens_top_center"].text == "S"
-    assert all(one.visible for one in words)
 
 
 @pytest.mark.slow
@@ -862,107 +572,6 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     assert visible() == {"T1c"}
 
 
-def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarded(
-    loaded, result, qtbot, monkeypatch
-):
-    """ "Another study is open" was the reason, and none was."""
-    closed = threading.Event()
-
-    def lens(study, *, context, first):
-        closed.wait()
-        return result
-
-    monkeypatch.setattr(loaded.actions_.loaded_lens, "load", lambda device: lens)
-    control(loaded.run, "Analyse").click()
-    loaded.commands.run("close")
-    closed.set()
-    wait(qtbot, loaded)
-    message = "The result of head was discarded: its study is no longer open."
-    assert loaded.session.state.message == message
-
-
-def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
-    reviewed.session.choose_overlay(Overlay.MAP)
-    choice = reviewed.attention.layer_chooser
-    for box, value in ((choice.layer, 0), (choice.head, 1)):
-        box.setCurrentIndex(box.findData(value))
-        box.activated.emit(box.currentIndex())
-    assert reviewed.session.state.activity is None
-    layer = current_viewer().layers["Attention · whole tumour"]
-    qtbot.waitUntil(
-        lambda: layer.name == "Attention · whole tumour · layer 1, head 2", timeout=PATIENCE_MS
-    )
-    place = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
-    np.testing.assert_allclose(layer.data_to_world(place), RIGHT, atol=4.0)
-    assert [choice.layer.currentText(), choice.head.currentText()] == ["1 · coarse", "head 2"]
-    reviewed.session.choose_layer(None)
-    assert layer.data is reviewed.session.state.overlays.attention[Region.WT].data
-    reviewed.session.choose_layer(1)
-    reviewed.actions_.next_region()  # keeps the layer and asks for its map
-    name = "Attention · tumour core · layer 2"
-    qtbot.waitUntil(lambda: name in current_viewer().layers, timeout=PATIENCE_MS)
-
-
-def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
-    """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
-    reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.go_to_candidate(2)
-    box = reviewed.attention.layer_chooser.layer
-    layer = current_viewer().layers["Attention · whole tumour"]
-    peak = reviewed.session.state.focused.peak_mm
-    for words, place in (("Grad-CAM", RIGHT), ("rollout", peak)):
-        box.setCurrentIndex(box.findText(words))
-        box.activated.emit(box.currentIndex())
-        name = f"{words} · whole tumour"
-        qtbot.waitUntil(lambda name=name: layer.name == name, timeout=PATIENCE_MS)
-        at = np.unravel_index(int(np.argmax(layer.data)), layer.data.shape)
-        np.testing.assert_allclose(layer.data_to_world(at), place, atol=4.0)
-        assert words.lower() in reads(reviewed.attention).lower()
-        assert not reviewed.attention.layer_chooser.head.isEnabled()
-
-
-def test_the_attention_of_one_candidate_leaves_the_other_out(reviewed):
-    reviewed.session.choose_overlay(Overlay.MAP)
-    choose_alone(reviewed, 2)
-    layer = current_viewer().layers["Attention · whole tumour · candidate 2"]
-    components = reviewed.session.state.overlays.components
-    whole = reviewed.session.state.overlays.attention[Region.WT].data
-    assert reviewed.session.state.choices.candidate == 2
-    assert whole[components == 1].max() > 0
-    assert not np.asarray(layer.data)[components == 1].any()
-    np.testing.assert_array_equal(layer.data[components != 1], whole[components != 1])
-    choose_alone(reviewed, None)
-    assert layer.data is whole
-
-
-def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
-    viewer, asked = current_viewer(), []
-    reviewed.session.changed.connect(lambda _, new: asked.append(new.probed))
-    viewer.cursor.position = LEFT
-    reviewed.actions_.probe_cursor(True)
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    viewer.cursor.position = RIGHT
-    for callback in viewer.mouse_move_callbacks:
-        callback(viewer, None)
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    reviewed.actions_.probe_cursor(False)
-    seen = [voxel for voxel in dict.fromkeys(asked) if voxel is not None]
-    grid = reviewed.session.state.analysis.volumes.labels.grid
-    assert seen == [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
-
-
-def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
-    go_on, answers = threading.Event(), []
-    for n in range(4):
-        key = RequestKey("number", n)
-        reviewed.latest_request.submit(
-            key, lambda *_, n=n: go_on.wait(PATIENCE_MS / 1000) and n, answers.append
-        )
-    go_on.set()
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert answers == [0, 3]
-
-
 def paint(panel, centre, label):
     layer = next(x for x in current_viewer().layers if x.name.startswith("Outline of candidate"))
     place = np.rint(layer.world_to_data(centre)).astype(int)
@@ -1043,32 +652,6 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert reviewed.session.state.editing is None
     assert threading.current_thread() not in threads
-
-
-@pytest.mark.parametrize("pressed", ["accept", "next_candidate"])
-def test_what_was_pressed_during_a_measurement_that_fails_is_named_as_ignored(
-    reviewed, qtbot, monkeypatch, pressed
-):
-    """The panel went on saying that an outline is being measured."""
-    go_on = threading.Event()
-
-    def fail(*_):
-        go_on.wait(PATIENCE_MS / 1000)
-        raise ResourceError(found="no memory", expected="some", next_step="Close other programs")
-
-    monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", fail)
-    reviewed.session.go_to_candidate(1)
-    reviewed.commands.run("edit_outline")
-    paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
-    reviewed.commands.run("edit_outline")
-    reviewed.commands.run(pressed)
-    assert "being measured" in reads(reviewed)
-    go_on.set()
-    wait(qtbot, reviewed)
-    assert "no memory" in reads(reviewed)
-    assert "being measured" not in reads(reviewed)
-    assert "was ignored: press it again" in reads(reviewed)
-    assert reviewed.session.state.editing == 1
 
 
 def test_strokes_that_cannot_be_stored_are_reported_until_they_can(reviewed, tmp_path):
@@ -1156,24 +739,6 @@ def test_decisions_that_do_not_apply_to_the_result_of_another_network_are_mentio
     assert reviewed.session.state.review.events
 
 
-def test_only_decisions_on_candidates_that_the_next_result_lacks_are_mentioned(reviewed, result):
-    """Beside decisions that were restored stood that none apply."""
-    for number in (1, 2):
-        reviewed.session.go_to_candidate(number)
-        reviewed.session.decide(ReviewState.REJECTED)
-    found = result.analysis.findings
-    components = np.where(found.components == 1, found.components, 0)
-    fewer = replace(found, candidates=found.candidates[:1], components=components)
-    other = replace(result.analysis, findings=fewer)
-    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
-    state = reviewed.session.state
-    assert [event.tracking_uid for event in state.review.events] == [
-        found.candidates[0].tracking_uid
-    ]
-    assert state.message.endswith(ON_OTHER_CANDIDATES)
-    assert ON_PREVIOUS_RESULT not in state.message
-
-
 def with_only_the_first(analysis, **engine):
     """The analysis without its second candidate, by another network if one is given."""
     found, run = analysis.findings, analysis.run
@@ -1183,30 +748,6 @@ def with_only_the_first(analysis, **engine):
         findings=replace(found, candidates=found.candidates[:1], components=components),
         run=replace(run, engine=replace(run.engine, **engine)),
     )
-
-
-@pytest.mark.parametrize("engine", [{}, {"weights_sha256": "0" * 64}])
-def test_decisions_on_candidates_that_a_result_between_lacks_are_shown_again(
-    reviewed, result, engine
-):
-    """They were shown only after reopening; until then an export lacked them."""
-    for number in (2, 1):
-        reviewed.session.go_to_candidate(number)
-        reviewed.session.decide(ReviewState.REJECTED)
-    before = reviewed.session.state.review.events
-    other = with_only_the_first(result.analysis, **engine)
-    reviewed.actions_.show_result(FakeResult(other), overlays_of(other))
-    reviewed.session.go_to_candidate(1)
-    reviewed.session.decide(ReviewState.ACCEPTED)
-    reviewed.actions_.show_result(result, overlays_of(result.analysis))
-    first, second = (row.state for row in reviewed.candidates.model.rows)
-    assert second is ReviewState.REJECTED
-    assert first is (ReviewState.REJECTED if engine else ReviewState.ACCEPTED)
-    assert reviewed.session.state.review.events[: len(before)] == before
-    reviewed.session.go_to_candidate(2)
-    reviewed.session.decide(ReviewState.ACCEPTED)
-    kept = reviewed.actions_.read_controller.decision_log.recovered(result.analysis)[0]
-    assert kept.events == reviewed.session.state.review.events
 
 
 def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed, result):
@@ -1250,65 +791,6 @@ def test_nobody_signs_or_withdraws_under_the_name_of_another(reviewed, act):
     answer(reviewed, "wrong side" if act == "withdraw" else None)
     assert reviewed.session.state.review.events == events
     assert "name changed while the dialog was open: nothing was" in reviewed.session.state.message
-
-
-def test_what_was_withdrawn_while_the_dialog_was_open_is_not_withdrawn_again(reviewed, result):
-    """A result that arrived meanwhile withdrew the signature; the answer was a traceback."""
-    for number in (1, 2):
-        reviewed.session.go_to_candidate(number)
-        reviewed.session.decide(ReviewState.ACCEPTED)
-    reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
-    store_reader("A. Reader")
-    reviewed.commands.run("withdraw")
-    reviewed.actions_.review_controller.withdraw("analysed again")
-    events = reviewed.session.state.review.events
-    answer(reviewed, "wrong side")
-    assert reviewed.session.state.review.events == events
-    assert "while the dialog was open: nothing was withdrawn" in reviewed.session.state.message
-
-
-def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
-    reviewed, qtbot, monkeypatch
-):
-    asked = []
-
-    def refuse(*layer_choice):
-        asked.append(layer_choice)
-        raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
-
-    monkeypatch.setattr("lesionlens.napari.model.overlays.on_demand.layer_attention_raw", refuse)
-    reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.choose_layer(0)
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert "no layer" in reviewed.session.state.problem.found
-    assert reviewed.session.state.choices.layer is None
-    assert len(asked) == 1
-
-
-def test_a_probe_that_fails_silently_replaces_no_map_that_waits(reviewed, qtbot, monkeypatch):
-    """The pointer left the brain meanwhile: the chosen layer was not shown until the next act."""
-    let_go, outside = threading.Event(), reviewed.session.state.analysis.volumes.labels.grid
-    reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.latest_request.submit(
-        RequestKey("first"), lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None
-    )
-    reviewed.session.choose_layer(0)
-    assert reviewed.actions_.probe(tuple(outside.to_mm((0, 0, 0))), moving=True)
-    let_go.set()
-    qtbot.waitUntil(lambda: not reviewed.latest_request.running, timeout=PATIENCE_MS)
-    assert reviewed.session.state.overlays.layer_choice is not None
-    assert reviewed.session.state.problem is None
-
-
-def test_no_image_of_an_opened_study_is_set_to_be_shown_or_hidden_as_it_is(panel, analysis):
-    """napari places every text on its canvas anew each time, whether anything changes or not."""
-    set_anew = []
-    for data in layers_of(analysis.study, SILENT):
-        layer = Layer.create(*data)
-        layer.events.visible.connect(lambda event: set_anew.append(event.source.name))
-        panel.viewer.layers.append(layer)
-    assert [layer.name for layer in panel.viewer.layers if layer.visible] == ["T1c"]
-    assert not set_anew
 
 
 def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):

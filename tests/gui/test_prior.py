@@ -3,12 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pydicom
 import pytest
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QApplication, QToolButton
 from tests.gui.window import PATIENCE_MS, control, question, reads, wait
-from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
@@ -18,9 +16,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
-from lesionlens.napari.controllers import comparing
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
-from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.napari.viewer.tile import PromptPath
 from lesionlens.results.review.drafts import OutlineDraft
@@ -90,16 +86,14 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
         lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
     )
     linked, acts = panel.views.linked, []
-    linked.pointed.connect(acts.append)  # a held key probes there
+    linked.pointed.connect(acts.append)
     monkeypatch.setattr(panel.actions_, "add_lesion_at", acts.append)
-    monkeypatch.setattr(panel.actions_, "probe", acts.append)
     monkeypatch.setattr(panel.actions_.prompting, "add_gesture", acts.append)
     then, now = (view.tile for view in linked.tiles)
-    for tile, expected in ((then, 0), (now, 4)):
+    for tile, expected in ((then, 0), (now, 3)):
         panel.session.notify("")
         linked.hovered(tile, (10.0, 5.0))
         linked.lesion_added(tile, (10.0, 5.0))
-        linked.pressed(tile, (10.0, 5.0), probe=True)
         linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), (0.0, 0.0, 0.0)))
         assert len(acts) == expected
         assert ("another examination" in panel.session.state.message) is (tile is then)
@@ -107,12 +101,12 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
     panel.session.begin_edit()
     assert linked.brush_mm(then) is None
     before = panel.actions_.viewpoint.current
-    linked.pressed(then, (10.0, 5.0), probe=False)
+    linked.pressed(then, (10.0, 5.0))
     linked.released()
     assert "another examination" in panel.session.state.message
     assert panel.actions_.viewpoint.current == before
     panel.session.choose_tools(points=())
-    linked.pressed(then, (10.0, 5.0), probe=False)
+    linked.pressed(then, (10.0, 5.0))
     linked.released()
     assert panel.session.state.tools.points == ()
     assert linked.brush_mm(now) is None, "the pointer sets points of a split"
@@ -184,23 +178,6 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     }
 
 
-def test_analysed_again_a_study_says_that_it_is_to_be_compared_again(compared, analysis, qtbot):
-    """The comparison was gone without a word, and decisions were said to be of earlier."""
-    panel, _ = compared
-    qtbot.waitUntil(
-        lambda: panel.session.state.choices.views.compared is not None, timeout=PATIENCE_MS
-    )
-    panel.session.go_to_candidate(1)
-    panel.session.decide(ReviewState.REJECTED)
-    for message in ("compare again.", ""):
-        panel.actions_.show_result(FakeResult(analysis), overlays_of(analysis))
-        state = panel.session.state
-        assert state.message.endswith(message)
-        assert "earlier session" not in state.message
-        assert [e.state for e in state.review.events] == [ReviewState.REJECTED]
-    assert state.message == ""
-
-
 def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     compared, analysis, qtbot
 ):
@@ -253,22 +230,6 @@ def test_a_comparison_ends_no_edit(compared, qtbot):
     assert "an outline is being drawn" in reads(panel)
 
 
-def test_a_second_job_is_refused_in_words(compared, analysis, qtbot):
-    """A folder that was chosen while something ran was ignored."""
-    panel, _ = compared
-    assert not panel.actions_.open(analysis.study.root)
-    assert "Comparing: wait until it finishes" in reads(panel)
-    panel.jobs.stop()
-    assert not panel.actions_.open_dropped((analysis.study.root,))
-    assert "The last job is being stopped" in reads(panel)  # cancelling again would not help
-    wait(qtbot, panel)
-
-
-def test_without_a_prior_its_key_says_how_to_open_one(reviewed):
-    reviewed.commands.run("toggle_prior")
-    assert "Compare with an earlier result" in reads(reviewed)
-
-
 def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
     """Key and button did nothing; while I was held, this examination stood for the earlier one."""
     session, shown = reviewed.session, reviewed.session.state.choices.sequence
@@ -294,24 +255,6 @@ def test_a_sequence_that_the_prior_lacks_is_named(reviewed):
     session.choose_sequence(shown)  # one view took the place of both without a word
     assert f"{words}. Show one that both have: {others[0].display_name}." in reads(reviewed)
     assert not tiles_of(session.state, Layout.PRIOR)
-
-
-def test_a_comparison_names_the_shown_sequence_that_the_prior_lacks(
-    start_comparing, reviewed, monkeypatch, qtbot
-):
-    """It ended with one view, without a word."""
-    shown, made = reviewed.session.state.choices.sequence, comparing.prior_pictures
-
-    def lacking(prior, compared):
-        pictures = made(prior, compared)
-        volumes = {s: volume for s, volume in pictures.volumes.items() if s is not shown}
-        return replace(pictures, volumes=volumes)
-
-    monkeypatch.setattr(comparing, "prior_pictures", lacking)
-    start_comparing()
-    wait(qtbot, reviewed)
-    assert reviewed.session.state.choices.views.compared is not None
-    assert f"The earlier examination has no {shown.display_name}." in reads(reviewed)
 
 
 def test_where_the_earlier_images_lie_is_asked_in_the_window(
@@ -370,22 +313,3 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
     qtbot.waitUntil(lambda: len(asked) == 3 and not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert asked == [False, False, True]
     assert reviewed.session.state.problem.found == "gone on"
-
-
-def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
-    panel, make_study, tmp_path, qtbot
-):
-    place = make_study(dicom=True)
-    file = next(path for path in sorted(place.rglob("*")) if path.is_file())
-    header = pydicom.dcmread(file)
-    header.PatientName = "Roe^Jane"
-    header.save_as(file)
-    assert panel.actions_.open(place)
-    box = question(qtbot, panel)
-    assert "Roe^Jane" in box.text()
-    assert panel.session.state.study is None
-    assert panel.session.state.problem is None
-    assert "until you confirm that it is one patient" in panel.session.state.message
-    control(box, "It is one patient").click()
-    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=PATIENCE_MS)
-    assert any("a person confirmed" in text for text in panel.session.state.study.notices)

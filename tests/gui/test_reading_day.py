@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from contextlib import closing
 from dataclasses import replace
 from math import dist
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
+from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import (
     PATIENCE_MS,
     answer,
-    at_rest,
     control,
     question,
     read,
@@ -42,16 +38,11 @@ from lesionlens.base.records.patient import Patient
 from lesionlens.imaging.reading.series_selection import name_for_reader
 from lesionlens.napari.controllers import (
     current_read,
-    list_results,
-    next_study,
     worklist_controller,
 )
-from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
-from lesionlens.napari.qt.keyboard import takes_text
-from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
+from lesionlens.site.database.records import Arm, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
 
 
@@ -74,55 +65,6 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
     dock.filter.setText("s19 -s199")
     assert dock.model.rowCount() == 9
     dock.release()
-
-
-def test_a_filter_shows_its_rows_from_the_first_and_cleared_the_open_study(
-    panel, tmp_path, prefer, qtbot
-):
-    """The list stayed where it was scrolled to, among rows that are not of interest."""
-    from lesionlens.napari.widgets.worklist_dock import WorklistDock
-
-    database = open_worklist_database(tmp_path / "list")
-    database.add_studies(StudyEntry(f"s{n:03d}", "/x", f"P{n % 2}") for n in range(200))
-    database.close()
-    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
-    panel.viewer.window.add_dock_widget(dock, name="Worklist")
-    assert dock.controller.open(tmp_path / "list")
-    panel.viewer.window.show()
-    dock.table.setFixedHeight(150)
-    at_rest(qtbot, dock.table)
-    dock.session.set_open_row(dock.session.row(("s150", 0)))
-    assert _in_sight(dock) >= {"s150"}
-    for words, rows in (("P1", 100), ("s00", 10)):
-        dock.filter.setText(words)
-        assert dock.model.rowCount() == rows
-        assert _in_sight(dock) >= {"s001"}
-        assert dock.table.selectionModel().selectedRows() == []
-    dock.filter.setText("P0")
-    assert _in_sight(dock) >= {"s150"}
-    dock.filter.setText("P1")
-    dock.filter.clear()
-    assert _in_sight(dock) >= {"s150"}
-    (index,) = dock.table.selectionModel().selectedRows()
-    assert dock.model.rows[index.row()].entry.name == "s150"
-    dock.session.set_open_row(None)  # closed: none is highlighted, and reading continues there
-    dock.filter.setText("P1")
-    dock.filter.clear()
-    assert _in_sight(dock) >= {"s150"}
-    assert dock.table.selectionModel().selectedRows() == []
-    dock.release()
-
-
-def _in_sight(dock):
-    """The studies whose rows can be seen whole."""
-    seen = dock.table.viewport().rect()
-    rects = (dock.table.visualRect(dock.model.index(n, 0)) for n in range(dock.model.rowCount()))
-    rows = zip(dock.model.rows, rects, strict=True)
-    return {
-        row.entry.name
-        for row, at in rows
-        if seen.top() <= at.top() and at.bottom() <= seen.bottom()
-    }
 
 
 def test_what_a_reader_signed_elsewhere_is_signed_in_the_list_once_it_is_open(
@@ -177,20 +119,6 @@ def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path
     assert day.open(listed.list_folder)
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
-
-
-def test_another_list_ends_the_analysis_ahead_of_the_one_before(panel, listed, tmp_path):
-    """The button said *Stop* beside a list of which nothing was analysed."""
-    day, stdin = listed.controller, Mock()
-    assert day.open(listed.list_folder)
-    day.ahead._process = Mock(stdin=stdin)
-    listed.session.ahead(running=True)
-    assert day.open(listed.list_folder)
-    assert control(listed, "Stop").isEnabled()
-    open_worklist_database(tmp_path / "other").close()
-    assert day.open(tmp_path / "other")
-    stdin.close.assert_called_once_with()
-    assert control(listed, "Analyse ahead").isEnabled()
 
 
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
@@ -255,116 +183,6 @@ def test_keys_go_past_a_study_whose_folder_is_gone(panel, listed, one, tmp_path,
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert listed.session.state.current == ("b", 0), "it is tried anew, once another was opened"
-
-
-def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
-    panel, listed, monkeypatch, qtbot
-):
-    day = listed.controller
-    assert day.open(listed.list_folder)
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=PATIENCE_MS)
-    held, analysis = [], panel.session.state.analysis
-
-    def lens(*_, **__):
-        day.read_next()  # as a moment after the study was opened
-        held.append(day._next_study._prefetched)
-        return FakeResult(analysis)
-
-    monkeypatch.setattr(panel.actions_.loaded_lens, "load", lambda _: lens)
-    assert panel.actions_.analyse()
-    wait(qtbot, panel)
-    assert held == [None]
-    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=PATIENCE_MS)
-
-
-def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, listed, one, qtbot):
-    """It was read from the start when the reader went on to it."""
-    controller = listed.controller
-    next_study = controller._next_study
-    assert controller.open(listed.list_folder)
-    controller.open_row(listed.model.rows[1])
-    wait(qtbot, panel)
-    qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=PATIENCE_MS)
-    assert next_study._prefetched.opened.result(60).result is None
-    (listed.list_folder / "c").symlink_to(one / "result")
-    controller._poll_database()
-    assert next_study._prefetched.opened.result(60).result is not None
-
-
-def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, monkeypatch, qtbot):
-    """Cancel, and a step to another row, waited until it was read."""
-    day, is_read, read_now = listed.controller, threading.Event(), next_study.read_entry
-    assert day.open(listed.list_folder)
-    first = listed.model.rows[0].entry.name
-
-    def read_entry(entry, *given, **options):
-        return read_now(entry, *given, **options) if entry.name == first else is_read.wait()
-
-    monkeypatch.setattr(next_study, "read_entry", read_entry)
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._next_study.is_held, timeout=PATIENCE_MS)
-    study = panel.session.state.study
-    panel.commands.run("next_study")
-    panel.jobs.stop()
-    try:
-        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
-    finally:
-        is_read.set()
-    assert panel.session.state.study is study
-    assert panel.session.state.problem is None
-
-
-def test_a_result_that_waits_for_the_study_read_in_advance_is_stored_after_closing(
-    panel, listed, monkeypatch, qtbot
-):
-    """The window was closed while the next study was read, and the result was lost."""
-    day, stored, is_read = listed.controller, [], threading.Event()
-    assert day.open(listed.list_folder)
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    monkeypatch.setattr(
-        list_results.background_analysis, "store_result", lambda *given: stored.append(given[1])
-    )
-    day._pool.submit(is_read.wait)
-    day.store_result(panel.session.state.analysis, Preferences())
-    listed.release()
-    is_read.set()
-    qtbot.waitUntil(lambda: stored == ["a"], timeout=PATIENCE_MS)
-
-
-def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):
-    """Chosen in the midst of a list, it held only once the list was opened again."""
-    prefer()
-    assert listed.controller.open(listed.list_folder)
-    listed.controller.open_row(listed.model.rows[0])
-    wait(qtbot, panel)
-    assert panel.session.state.analysis is not None
-    prefer(unaided_first=True)
-    assert panel.session.state.analysis is not None  # it has been seen
-    assert listed.controller.step(1)
-    wait(qtbot, panel)
-    assert panel.session.state.study is not None
-    assert panel.session.state.analysis is None
-    assert panel.actions_.read_controller.withheld is not None
-    assert listed.model.rows[1].entry.candidates is None
-
-
-def test_another_reader_goes_on_from_their_own_place_once_the_study_is_closed(
-    panel, listed, qtbot, monkeypatch
-):
-    """The first study opened was the one that the earlier reader had opened last."""
-    assert listed.controller.open(listed.list_folder)
-    listed.controller.open_row(listed.model.rows[1])
-    wait(qtbot, panel)
-    panel.actions_.close()
-    named(monkeypatch, "B. Reader")
-    assert listed.controller.step(1)
-    wait(qtbot, panel)
-    assert listed.session.state.current == ("a", 0)
-    assert panel.actions_.read_controller.read_session.key.reader == "B. Reader"
 
 
 def test_a_reader_study_that_another_reader_opens_leaves_the_study_of_the_first(
@@ -441,31 +259,6 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
 
 
-def test_the_buttons_of_a_read_are_read_whole_in_a_narrow_panel(panel, unaided):
-    """Beside the scroll bar, "Mark" and "Remove" lost their first and last letters."""
-    acts, _ = unaided
-    acts.read_controller.marking.mark(LEFT)
-    layout = panel.read_block.body_layout
-    rows = [row for row in map(layout.itemAt, range(layout.count())) if row.layout() is not None]
-    margins = panel.study.parentWidget().layout().contentsMargins()
-    beside = panel._scroll.verticalScrollBar().sizeHint().width() + margins.left() + margins.right()
-    assert rows
-    for row in rows:
-        assert row.sizeHint().width() <= panel.minimumWidth() - beside
-
-
-def test_the_chosen_mark_is_removed_though_the_result_arrives_meanwhile(panel, unaided, result):
-    """The list was filled again, and the last mark was removed instead."""
-    acts, _ = unaided
-    for point_mm in (LEFT, RIGHT):
-        acts.read_controller.marking.mark(point_mm)
-    panel.read_block.findChild(QListWidget).setCurrentRow(0)
-    acts.show_result(result, overlays_of(result.analysis))
-    assert acts.read_controller.withheld is not None
-    control(panel.read_block, "Remove").click()
-    assert [mark.at_mm for mark in acts.read_controller.marking.marks] == [RIGHT]
-
-
 def test_an_unaided_read_that_cannot_be_logged_shows_no_analysis(
     panel, one, prefer, tmp_path, qtbot
 ):
@@ -488,47 +281,6 @@ def test_an_unaided_read_that_cannot_be_logged_shows_no_analysis(
     panel.actions_.open(one / "head")
     wait(qtbot, panel)
     assert panel.actions_.read_controller.read_session.is_analysis_hidden
-
-
-def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, unaided, qtbot):
-    """It asked for an analysis, which such a read does not offer."""
-    acts, session = unaided
-    hidden = "The analysis is hidden during your own read: Shift+X marks the lesion."
-    held = Qt.KeyboardModifier.ControlModifier
-    panel.window().show()
-    acts.show_layout(Layout.PAIR)
-    tile = panel.views.linked.tiles[0]
-    qtbot.mouseClick(tile, Qt.MouseButton.LeftButton, held, tile.rect().center())
-    assert session.state.message == hidden
-    panel.commands.run("mark_to_candidate")
-    assert "Ctrl-click" not in session.state.message
-    panel.views._gestures._act_by_modifier(RIGHT, {"Control"})
-    assert session.state.message == hidden
-
-
-@pytest.mark.parametrize("key", [Qt.Key.Key_PageUp, Qt.Key.Key_PageDown])
-def test_keys_of_studies_do_not_change_the_confidence(panel, unaided, qtbot, key):
-    """PgUp, pressed for the previous study, made it 100%."""
-    field = panel.read_block.findChild(QSpinBox)
-    field.setValue(80)
-    qtbot.keyClick(field, key)
-    assert field.value() == 80
-
-
-def test_keys_are_commands_again_after_enter_in_the_confidence(panel, unaided, qtbot):
-    """Shift+X after the rating of a mark did nothing, without a word."""
-    acts, _ = unaided
-    field = panel.read_block.findChild(QSpinBox)
-    panel.window().show()
-    panel.window().activateWindow()
-    field.setFocus()
-    qtbot.waitUntil(field.hasFocus, timeout=PATIENCE_MS)
-    field.selectAll()
-    qtbot.keyClicks(field, "80")
-    qtbot.keyClick(field, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: not field.hasFocus(), timeout=PATIENCE_MS)
-    assert acts.read_controller.marking.confidence == 80
-    assert not takes_text(QApplication.focusWidget())
 
 
 def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
@@ -724,32 +476,6 @@ def test_a_panel_that_is_closed_takes_its_worklist_with_it(panel, qtbot, listed)
     again.parentWidget().destroyOnClose()
 
 
-def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):
-    from lesionlens.napari.widgets.worklist_dock import WorklistDock
-
-    database = open_worklist_database(tmp_path / "list")
-    database.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
-    database.close()
-    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
-    panel.viewer.window.add_dock_widget(dock, name="Worklist")
-    assert dock.controller.open(tmp_path / "list")
-    words = dock.table.fontMetrics().horizontalAdvance("SYNTHETIC-SAMPLE-0001")
-    assert dock.table.columnWidth(0) > words
-    dock.release()
-
-
-def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
-    from lesionlens.napari.widgets.worklist_dock import WorklistDock
-
-    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
-    panel.viewer.window.add_dock_widget(dock, name="Worklist")
-    (tmp_path / "photos").mkdir()
-    assert not dock.controller.open(tmp_path / "photos")
-    assert "no list of studies in 'photos'" in reads(dock)
-    assert list((tmp_path / "photos").iterdir()) == []
-    dock.release()
-
-
 def test_the_tables_of_a_list_are_written_from_its_menu(
     panel, listed, qtbot, tmp_path, monkeypatch
 ):
@@ -773,31 +499,6 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     assert "0 of 1 reads complete" in reads(listed)
     assert "accepted" in (out / "marks.csv").read_text()
     assert (out / "reads.csv").read_text().count("A. Reader") == 1
-
-
-def test_a_closed_read_calls_for_the_readers_own_read_first(panel, unaided, qtbot):
-    """No primary *Analyse* while candidates stay closed; what it does then is on the button."""
-    button = control(panel.run, "Analyse")
-    assert button.text() == "Analyse: shown after you have signed"
-    assert button.property("role") != "primary"
-    assert control(panel.read_block, "Nothing seen").property("role") == "primary"
-    sign(panel)
-    assert button.text() == "Analyse"
-    assert button.property("role") == "primary"
-
-
-def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
-    (listed.list_folder / "protocol.toml").write_text(
-        'title = "t"\nseed = 1\nreaders = ["A. Reader"]\narms = ["unaided"]\n', encoding="utf-8"
-    )
-    assert listed.controller.open(listed.list_folder)
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    assert panel.session.state.study is not None
-    assert control(panel.run, "Analyse").isHidden()
-    sign(panel)
-    assert control(panel.run, "Analyse").isHidden()
-    assert panel.session.state.analysis is None
 
 
 def test_a_study_opened_again_with_other_series_stays_in_its_list(
@@ -829,53 +530,6 @@ def test_a_study_opened_again_with_other_series_stays_in_its_list(
     assert listed.session.state.current not in (None, current)
 
 
-def test_a_lists_result_of_other_series_is_not_opened_for_those_that_were_chosen(
-    panel, listed, qtbot
-):
-    assert listed.controller.open(listed.list_folder)
-    listed.controller.open_row(listed.model.rows[0])
-    wait(qtbot, panel)
-    study = panel.session.state.study
-    assert panel.session.state.analysis is not None
-    named = {MrSequence.FLAIR: name_for_reader(study.series[MrSequence.T1C], study)}
-    assert panel.actions_.assign_sequences(named)
-    wait(qtbot, panel)
-    listed.controller._poll_database()
-    wait(qtbot, panel)
-    assert panel.session.state.problem is None
-    assert panel.session.state.analysis is None
-    assert panel.actions_.reopen(listed.list_folder / "a")  # with the series that were analysed
-    # three jobs, with idle times between
-    qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
-    assert listed.session.state.current == ("a", 0)
-    panel.commands.run("next_candidate")
-    panel.commands.run("accept")
-    (verdict,) = read(listed, "a").verdicts
-    assert verdict.state is ReviewState.ACCEPTED
-
-
-def test_of_a_folder_with_several_studies_that_of_the_list_is_opened_again(
-    panel, listed, make_study, tmp_path, qtbot
-):
-    """The reader was asked which, and the study chosen was no longer that of the list."""
-    first, second = (PatientIdentity(study=number) for number in "12")
-    for identity in (first, second):
-        study = make_study(name=f"both/{identity.study}", dicom=True, identity=identity)
-    database = open_worklist_database(tmp_path / "list_of_both")
-    database.add_studies([StudyEntry("x", str(study.parent), study_uid=first.uid("study"))])
-    database.close()
-    assert listed.controller.open(tmp_path / "list_of_both")
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    study = panel.session.state.study
-    series = study.series[MrSequence.T1]
-    assert panel.actions_.assign_sequences({MrSequence.FLAIR: name_for_reader(series, study)})
-    wait(qtbot, panel)
-    assert panel.session.state.study.series[MrSequence.FLAIR].uid == series.uid
-    assert panel.session.state.study.uid == study.uid == first.uid("study")
-    assert listed.session.state.current == ("x", 0)
-
-
 def test_a_row_of_two_patients_opens_once_a_person_confirmed_that_it_is_one(
     panel, listed, make_study, tmp_path, qtbot
 ):
@@ -905,31 +559,3 @@ def test_a_row_of_two_patients_opens_once_a_person_confirmed_that_it_is_one(
     wait(qtbot, panel)
     assert panel.session.state.study not in (None, study)
     assert listed.session.state.current == ("x", 0)
-
-
-def test_a_confirmation_opens_nothing_in_another_list(panel, listed, make_study, tmp_path, qtbot):
-    """Its decisions went to the study that has the same name there."""
-    place = make_study(name="head", dicom=True, sequences={"t1c"})
-    other = make_study(
-        name="other", dicom=True, sequences={"t2"}, identity=PatientIdentity(name="Other^Person")
-    )
-    shutil.copytree(other, place / "t2")
-    for name, path in (("first", place), ("second", other)):
-        database = open_worklist_database(tmp_path / name)
-        database.add_studies([StudyEntry("x", str(path))])
-        database.close()
-    assert listed.controller.open(tmp_path / "first")
-    assert listed.controller.open_row(listed.model.rows[0])
-    wait(qtbot, panel)
-    asked = question(qtbot, panel)
-    assert listed.controller.open(tmp_path / "second")  # as after its studies were scanned
-    control(asked, "It is one patient").click()
-    wait(qtbot, panel)
-    assert panel.session.state.study is None
-    assert "Another list is open now" in panel.session.state.message
-
-
-def test_a_list_never_shows_a_certainty_that_no_network_has():
-    """It rounded to 1.00 what the panel calls >0.99."""
-    row = WorklistRow(StudyEntry("A", "", candidates=1, highest=0.998), StudyState.ANALYSED)
-    assert cells(row)[COLUMNS.index("Score")] == ">0.99"

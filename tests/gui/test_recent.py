@@ -1,7 +1,5 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
-import hashlib
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,13 +8,11 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 from tests.gui.conftest import FakeResult
 from tests.gui.window import PATIENCE_MS, control, wait
-from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.studies import recent_paths
-from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 from lesionlens.results.review.log import ReviewLog
 
@@ -47,48 +43,6 @@ def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_pa
     assert recent_paths.recall(recent_paths.STUDIES) == ()
 
 
-def test_a_place_that_cannot_be_reached_is_left_out(panel, tmp_path, monkeypatch):
-    """The window reported a defect at each start, and the menu stayed empty."""
-    for name in ("stale", "here"):
-        (tmp_path / name).mkdir()
-        recent_paths.remember(recent_paths.STUDIES, tmp_path / name)
-    make_stale(monkeypatch, tmp_path / "stale")
-    assert [path.name for path in recent_paths.recall(recent_paths.STUDIES)] == ["here"]
-
-
-def test_a_list_on_a_stale_share_is_refused_and_raises_nothing_when_it_is_looked_at(
-    panel, listed, qtbot, monkeypatch
-):
-    """Each look, once a second, was a defect with its traceback; so was a double click."""
-    assert listed.controller.open(listed.list_folder)
-    listed.controller.open_row(listed.model.rows[2])
-    wait(qtbot, panel)
-    assert panel.session.state.analysis is None
-    make_stale(monkeypatch, listed.list_folder)
-    listed.controller._poll_database()
-    assert not listed.controller.open_row(listed.model.rows[0])
-    assert "has vanished" in listed.session.state.problem.found
-    assert listed.session.state.current == ("c", 0)
-
-
-def test_a_name_with_an_ampersand_is_read_whole_in_a_menu(panel, tmp_path):
-    """Qt took it for the mark of a key: *R&D* was read as *RD*."""
-    (tmp_path / "R&D").mkdir()
-    recent_paths.remember(recent_paths.STUDIES, tmp_path / "R&D")
-    opened = []
-    menu = recent_menu(panel, "Recent", recent_paths.STUDIES, opened.append)
-    menu.aboutToShow.emit()
-    (action,) = menu.actions()
-    assert action.text().startswith("R&&D  (")
-    action.trigger()
-    assert opened == [(tmp_path / "R&D").resolve()]
-    menu.deleteLater()
-
-
-def test_a_study_that_napari_opened_by_itself_is_remembered(loaded):
-    assert recent_paths.recall(recent_paths.STUDIES) == (loaded.session.state.study.root.resolve(),)
-
-
 def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkeypatch, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
@@ -109,37 +63,6 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
     assert [one.paths for one in asked] == [(other,)]
-
-
-def test_a_result_of_another_study_is_not_offered_while_a_job_runs(
-    loaded, monkeypatch, tmp_path, qtbot
-):
-    """The open study was closed and its job stopped, and the other study was refused."""
-    let_go, study = threading.Event(), loaded.session.state.study
-    monkeypatch.setattr("lesionlens.napari.controllers.actions.study_of_other", lambda *_: "other")
-    loaded.actions_.reopen(tmp_path / "result")
-    (box,) = loaded.findChildren(QMessageBox)
-    loaded.jobs.start("Analysing", lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None)
-    control(box, "Close and open").click()
-    loaded.actions_.reopen(tmp_path / "result")
-    assert not any(box.isVisible() for box in loaded.findChildren(QMessageBox))
-    assert loaded.session.state.study is study
-    assert loaded.session.state.message.startswith("Analysing: wait until it finishes")
-    assert not loaded.session.state.activity.stopping
-    let_go.set()
-    wait(qtbot, loaded)
-
-
-def test_a_study_whose_folder_has_the_name_of_the_open_one_is_named_with_its_parent(
-    loaded, monkeypatch, tmp_path
-):
-    """Such as P1/study and P2/study: the question named the open study."""
-    other = tmp_path / "P2" / loaded.session.state.study.root.name
-    other.mkdir(parents=True)
-    monkeypatch.setattr(reopening, "is_result", lambda _: True)
-    monkeypatch.setattr(reopening, "read_run", lambda _: SimpleNamespace(inputs=()))
-    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: (other, None))
-    assert reopening.study_of_other(loaded.session.state.study, tmp_path) == f"P2/{other.name}"
 
 
 def drawn_on(panel):
@@ -186,20 +109,6 @@ def test_an_outline_is_kept_before_a_result_of_the_same_study_is_shown(
     (state,) = states
     assert state.editing is None
     assert state.review.of(uid).state is ReviewState.EDITED
-
-
-def test_a_copy_of_the_open_study_is_no_other_study(loaded, monkeypatch, tmp_path):
-    study = loaded.session.state.study
-    copied = tmp_path / "t1c.nii.gz"
-    copied.write_bytes(b"the same scan, in the folder of another person")
-    digest = hashlib.sha256(copied.read_bytes()).hexdigest()
-    first = next(iter(study.series.values()))
-    series = {first.sequence: replace(first, files=(replace(first.files[0], path=copied),))}
-    monkeypatch.setattr(reopening, "is_result", lambda _: True)
-    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: (tmp_path / "other", None))
-    for inputs, name in (([("f", digest)], None), ([("f", "0" * 64)], "other")):
-        monkeypatch.setattr(reopening, "read_run", lambda _, i=inputs: SimpleNamespace(inputs=i))
-        assert reopening.study_of_other(replace(study, series=series), tmp_path) == name
 
 
 def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis):

@@ -7,7 +7,6 @@ right, front and top really are; nothing of the code that writes the letters is 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +15,9 @@ from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
-from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.viewer.single import plane_of
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Of each axis of our arrays: where it grows to, and the other end."""
@@ -161,47 +157,3 @@ def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
     viewer.scene.camera.zoom = 0.5
     reviewed.session.go_to_candidate(2)
     assert viewer.scene.camera.zoom == pytest.approx(0.5)
-
-
-def test_letters_are_read_over_a_bright_skull(shown):
-    """Behind each lies a darker patch: yellow on white says no side."""
-    viewer, layer = current_viewer(), current_viewer().layers["T1c"]
-    layer.data = np.ones(layer.data.shape, np.float32)
-    layer.colormap, layer.contrast_limits = "gray", (0.0, 1.0)
-    viewer.reset_view()
-    viewer.scene.camera.zoom *= 4  # nothing but white
-    QApplication.processEvents()
-    red = viewer.screenshot(canvas_only=True, flash=False)[..., 0]
-    rows, columns = red.shape
-    assert red[rows // 3, columns // 3] > 240
-    down, right = slice(rows // 2 - 20, rows // 2 + 20), slice(columns // 2 - 20, columns // 2 + 20)
-    for where in ((down, slice(0, 45)), (down, slice(-45, None)), (slice(0, 45), right)):
-        assert red[where].min() < 180
-
-
-def test_opening_a_study_is_no_turn_of_the_view(loaded):
-    assert not was_notified(loaded)
-
-
-def test_layers_that_come_leave_the_plane_that_was_chosen(panel, analysis):
-    panel.session.open(analysis.study)
-    for plane in (Plane.CORONAL, Plane.AXIAL):
-        current_viewer().layers.clear()
-        panel.session.choose_plane(plane)
-        for data in layers_of(analysis.study, SILENT):
-            current_viewer().layers.append(Layer.create(*data))
-        assert panel.session.state.choices.plane is plane
-        assert plane_of(current_viewer().dims.order) is plane
-        assert not was_notified(panel)
-
-
-def test_a_picture_that_the_analysis_moved_is_not_called_turned(loaded, result):
-    overlays = overlays_of(result.analysis)
-    affine = overlays.grid.affine.copy()
-    affine[:3, 3] += 4
-    elsewhere = replace(
-        overlays, registered=frozenset(overlays.images), grid=Grid(overlays.grid.shape, affine)
-    )
-    loaded.actions_.show_result(result, elsewhere)
-    assert np.allclose(current_viewer().layers["T1c"].translate, affine[:3, 3])
-    assert not was_notified(loaded)

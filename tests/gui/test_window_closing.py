@@ -6,7 +6,7 @@ import threading
 from unittest.mock import Mock
 
 import pytest
-from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QObject
 from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 from tests.gui.window import PATIENCE_MS, read, wait
 
@@ -26,16 +26,6 @@ def window(qtbot):
     watch = WindowClosing(window, window)
     watch.closing.connect(lambda: reported.append(window.isVisible()))
     return window, reported
-
-
-def test_a_window_reports_its_deletion_and_no_close_that_may_be_declined(window):
-    window, reported = window
-    window.show()
-    window.close()
-    assert reported == []
-    window.deleteLater()
-    QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
-    assert reported == [False]
 
 
 FULL = ResourceError(found="a full disk", expected="free space", next_step="Free some")
@@ -58,15 +48,6 @@ def test_a_closed_window_leaves_the_study_and_keeps_the_typed_reason(panel, list
     assert acts[-2].reason == "clear in T1c"
     panel.findChild(WindowClosing).closing.emit()  # the application ends after its last window
     assert read(listed, "a").acts == acts
-
-
-def test_a_window_that_a_script_closes_reports_it_before_it_is_gone(window):
-    """napari's viewer deletes its window within the call, without an event for that."""
-    window, reported = window
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    window.show()
-    window.close()
-    assert reported == [True]
 
 
 def test_a_reader_does_not_close_a_window_at_once_whose_decision_is_not_stored(
@@ -107,14 +88,6 @@ def test_a_close_by_napari_key_is_refused_once_and_a_script_is_not(qtbot):
     assert window.close()
 
 
-def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):
-    accept_with_reason(panel, listed, qtbot)
-    panel.release()
-    acts = read(listed, "a").acts
-    assert [one.act for one in acts[-2:]] == [ReviewAct.DECIDE, ReviewAct.LEAVE]
-    assert acts[-2].reason == "clear in T1c"
-
-
 def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
     """After a script's `viewer.close()` the analysis went on, and failed as Python ended."""
     began, ended = threading.Barrier(3), []
@@ -132,12 +105,3 @@ def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
     QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
     qtbot.waitUntil(lambda: ended == [True, True], timeout=PATIENCE_MS)
     assert not caplog.records
-
-
-def test_the_analysis_ahead_stops_with_its_window_though_napari_goes_on(panel, listed, qtbot):
-    """Another window was open: the process went on until napari ended."""
-    qtbot.waitUntil(lambda: listed.findChild(WindowClosing) is not None, timeout=PATIENCE_MS)
-    stdin = Mock()
-    listed.controller.ahead._process = Mock(stdin=stdin)
-    listed.findChild(WindowClosing).closing.emit()
-    stdin.close.assert_called_once_with()

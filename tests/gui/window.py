@@ -109,10 +109,3 @@ def control(widget, name):
     found = [w for w in called if w.isVisibleTo(widget)] or called
     assert len(found) == 1, f"{len(found)} controls are called {name!r}"
     return found[0]
-
-
-def choose_alone(panel, candidate_id):
-    """Choose the candidate to whose attention the map is limited; None for all."""
-    box = panel.attention.layer_chooser.candidate
-    box.setCurrentIndex(box.findData(candidate_id))
-    box.activated.emit(box.currentIndex())

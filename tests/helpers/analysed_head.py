@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.geometry import Vec3
-from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.prediction import Capability, Trace
+from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
-from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 
 LEFT: Vec3 = (-28.0, 8.0, 26.0)
@@ -78,13 +74,7 @@ class FakeResult:
 
     analysis: Analysis
 
-    @property
-    def engine(self) -> Any:
-        """An engine whose gradient maps highlight the lesion on the right."""
-        grid = self.analysis.prepared.working
-        weights = np.zeros(grid.shape, np.float32)
-        weights[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))] = 1.0
-        return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
+    trace = engine = None
 
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Return a ball of 20 mm around the latest prompt, added or removed; all prompts hold."""
@@ -103,38 +93,6 @@ class FakeResult:
             probability[tuple(points.T)], settled[tuple(points.T)] = value, False
         no_attention = np.zeros(grid.shape, np.float32)
         return PromptResponse(box, probability, no_attention, settled, "a stand-in")
-
-    @property
-    def trace(self) -> Trace:
-        """Two attention layers; the second head of the first attends only to the right lesion."""
-        prepared = self.analysis.prepared
-
-        def layer_choice(region: Region, layer: int, head: int | None) -> Any:
-            voxel = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
-            weights = np.zeros(prepared.working.shape, np.float32)
-            weights[tuple(voxel)] = 1.0
-            return weights
-
-        def row(voxel: tuple[int, int, int]) -> Any:
-            """Return attention at the probed voxel, and at one voxel in each lesion."""
-            weights = np.zeros(prepared.working.shape, np.float32)
-            for lesion in (LEFT, RIGHT):
-                weights[tuple(np.rint(prepared.working.to_voxel(lesion)).astype(int))] = 0.5
-            weights[voxel] = 1.0
-            return weights
-
-        return Trace(
-            {},
-            "a test",
-            (),
-            row,
-            attention_layers=(("coarse", 2), ("fine", 1)),
-            layer_attention=layer_choice,
-        )
-
-    def what_if(self, candidate: int, *, context: RunContext) -> Any:
-        """Return a text like that of `Result`."""
-        return SimpleNamespace(text=f"Without candidate {candidate} its score falls.")
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 
-from lesionlens.napari.model.screen.map_layers import ATTENTION, EVIDENCE, PROBE, UNCERTAINTY
+from lesionlens.napari.model.screen.map_layers import EVIDENCE
 
-MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
+MAP = "inferno"
 AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
 """Ends of a signed map, as in the panel's bars; the middle is transparent."""
 PROMPT_COLOURS = {True: FOR, False: AGAINST}
@@ -30,7 +30,7 @@ def see_through(name: str) -> Colormap:
 def colours_of(role: str) -> Colormap:
     """Return the colour map of a map's role."""
     if role != EVIDENCE:
-        return see_through(MAPS[role])
+        return see_through(MAP)
     stops = np.linspace(-1.0, 1.0, 129)
     colours = np.where(stops[:, None] < 0, AGAINST, FOR)
     alpha = np.clip((np.abs(stops) - 0.05) / 0.6, 0.0, 1.0)

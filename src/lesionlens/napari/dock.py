@@ -141,8 +141,8 @@ class LesionLens(Panel):
             self.run.show_screen(model.screen)
             return
         self.show_model(model)
-        if model.missing_map is not None:
-            self.actions_.layer_choice(model.missing_map)
+        if model.missing_evidence is not None:
+            self.actions_.show_evidence(model.missing_evidence)
         if model.study is not before.study:
             self._make_ready()
 

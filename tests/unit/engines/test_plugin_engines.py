@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lesionlens.napari.model.overlays.on_demand import layer_view
 from tests.helpers.third_party_package import install_package
 
 from lesionlens.analysis.explain import probe
@@ -35,7 +36,6 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict, release
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
-from lesionlens.napari.model.overlays.on_demand import layer_view
 
 INFO = EngineInfo("mine", "0.1", None, frozenset({Capability.SEGMENT}))
 HEAD = prepared_head()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.process.interrupts import SIGNALS
-from lesionlens.base.process.worker_processes import interrupts_blocked
 from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -62,43 +58,6 @@ def test_a_signal_ends_it_without_a_traceback(run_napari, number):
     assert run_napari(main) == 130
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_sigterm_ends_it_where_a_script_began_it_in_the_background(run_napari):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to a job begun by `&`
-
-    def main():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)
-
-    assert run_napari(main) == 130
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_napari):
-    """SIGTERM while napari was imported gave a traceback and status 1."""
-
-    def main():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
-        except KeyboardInterrupt:
-            raise ImportError("cannot import name 'run' from 'napari'") from None
-
-    assert run_napari(main) == 130
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_an_interrupt_that_qt_swallowed_is_still_one(run_napari):
-    """The window opened nevertheless, and was killed after half a minute."""
-
-    def main():
-        with suppress(KeyboardInterrupt):  # in a slot, where Qt reports it and goes on
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
-
-    assert run_napari(main) == 130
-
-
 SWALLOWED = """
 import os, signal, sys
 from types import ModuleType, SimpleNamespace
@@ -123,23 +82,6 @@ sys.modules["napari.__main__"] = SimpleNamespace(main=main)
 sys.modules["napari"] = ModuleType("napari")
 sys.exit(standalone.main())
 """
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_a_loop_that_begins_after_an_interrupt_in_a_slot_is_left():
-    pytest.importorskip("qtpy.QtCore")
-    done = subprocess.run(
-        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, "")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_an_interrupt_before_it_can_be_handled_waits(run_napari):
-    """Ctrl-C within a second of `lesionlens open` gave a traceback of an import."""
-    with interrupts_blocked():
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        assert run_napari(lambda: pytest.fail("napari was started")) == 130
 
 
 def test_a_plugin_that_is_disabled_in_napari_is_named_without_a_traceback(run_napari, capsys):
@@ -213,12 +155,3 @@ assert read and all(read.values()), read
 missed = [n for n, of in users.items() if of == -1 and n in sys.modules and names(sys.modules[n])]
 assert not missed, missed
 """
-
-
-def test_sources_of_imported_modules_are_not_kept_and_users_of_pyside_are_known():
-    pytest.importorskip("PySide6.QtCore")
-    env = {**os.environ, "QT_API": "pyside6"}
-    done = subprocess.run(
-        [sys.executable, "-c", SOURCES], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]

@@ -20,18 +20,7 @@ _OVERLAYS = (
     ),
     Command("next_overlay", "contour or attention map", "G"),
     Command("next_evidence", "contributions of T1, T1c, T2 and FLAIR, one by one", "Control-D"),
-    Command(
-        "toggle_first_layer", "attention of the first layer, or of the deciding layers", "Shift-B"
-    ),
     Command("next_region", "whole tumour, tumour core or enhancing tumour", "W"),
-    Command(
-        "probe_cursor",
-        "show what the voxel under the pointer attended to; hold and move to continue",
-        "Q",
-        hold=True,
-    ),
-    Command("end_probe", "close the probe", "Shift-Q"),
-    Command("ask_without", "run the network again with the candidate occluded"),
 )
 _LAYOUTS = (
     Command("next_sequence", "show the next sequence", "S"),

@@ -379,12 +379,6 @@ class Actions(EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageAc
         if analysis and (candidate := analysis.findings.candidate_of(tracking_uid)):
             self.go_to_candidate(candidate.id)
 
-    def show_alone(self, candidate_id: int | None) -> None:
-        """Limit the map to one candidate, and go to it; None for all."""
-        self.session.choose_alone(alone=candidate_id is not None)
-        if candidate_id not in (None, self.session.state.choices.candidate):
-            self.go_to_candidate(candidate_id)
-
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""
         if self.review_controller.holds_focus:

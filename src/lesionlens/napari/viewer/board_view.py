@@ -279,14 +279,11 @@ class BoardView(QWidget):
         low, high = self.limits(tile)
         return f"W {intensity_text(high - low)}  L {intensity_text((low + high) / 2)}"
 
-    def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None:
-        """Draw, grab a ruler's end, or else move the crosshair; `probe` probes the voxel too."""
+    def pressed(self, tile: Tile, position: tuple[float, float]) -> None:
+        """Draw, grab a ruler's end, or else move the crosshair."""
         point = self._point_at(tile, position)
-        if not probe and (self._press_brush(tile, point) or self._drag_end(tile, position, point)):
-            return
-        self._viewpoint.move(point_mm=point)
-        if probe and not self._refused_in(tile):
-            self._acts.probe(point)
+        if not (self._press_brush(tile, point) or self._drag_end(tile, position, point)):
+            self._viewpoint.move(point_mm=point)
 
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""

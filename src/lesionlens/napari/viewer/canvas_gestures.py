@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
-from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.viewer.prompt_mouse import (
     PromptMouse,
@@ -25,21 +24,16 @@ class CanvasGestures:
     def __init__(self, viewer: ViewerModel, acts: Actions) -> None:
         self._viewer, self._acts = viewer, acts
         viewer.mouse_drag_callbacks.insert(0, self._on_click)
-        viewer.mouse_move_callbacks.append(self.probe_pointer)
         self._prompt_mouse = PromptMouse(viewer, acts.prompting)
 
     def release(self) -> None:
         """Disconnect from the pointer."""
-        for callbacks, callback in (
-            (self._viewer.mouse_drag_callbacks, self._on_click),
-            (self._viewer.mouse_move_callbacks, self.probe_pointer),
-        ):
-            if callback in callbacks:
-                callbacks.remove(callback)
+        if self._on_click in self._viewer.mouse_drag_callbacks:
+            self._viewer.mouse_drag_callbacks.remove(self._on_click)
         self._prompt_mouse.release()
 
     def _on_click(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
-        """Place a pending mark or split point; Shift probes, Ctrl adds a lesion.
+        """Place a pending mark or split point; Ctrl adds a lesion.
 
         While a foreign layer's tool is active, only a click that an act is waiting for is handled.
         """
@@ -58,16 +52,7 @@ class CanvasGestures:
                 if not self._acts.place_mark(point):
                     self._acts.adder.add_split_point(point)
                 yield  # until the button is released
-        elif not has_foreign_tool(viewer):
-            self._act_by_modifier(point, event.modifiers)
-
-    def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
-        if "Shift" in modifiers:
-            self._acts.probe(point)
-        elif "Control" in modifiers and not self._acts.editing:
+        elif (
+            "Control" in event.modifiers and not self._acts.editing and not has_foreign_tool(viewer)
+        ):
             self._acts.add_lesion_at(point)
-
-    def probe_pointer(self, *_: object) -> None:
-        """Probe the voxel under the pointer, which moved, while the key is held."""
-        if self._acts.probing and self._viewer.dims.ndisplay == 2:
-            self._acts.probe_pointer(moving=True)

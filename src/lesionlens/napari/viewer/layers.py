@@ -33,8 +33,6 @@ from lesionlens.napari.model.overlays.window_level import Limits, dragged, full_
 from lesionlens.napari.model.screen.map_layers import (
     ATTENTION,
     EVIDENCE,
-    PROBE,
-    UNCERTAINTY,
     MapLayer,
 )
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
@@ -46,7 +44,7 @@ _LAYER_RESTORED = (
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _SOLID_OPACITY = 0.95
 _IDENTITY_TRANSFORM = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
-_STACKING = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
+_STACKING = (BRAIN, ATTENTION, EVIDENCE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
@@ -346,11 +344,9 @@ class Layers:
         return [layer for layer in layers if layer is not None]
 
     def _apply_maps(self, maps: tuple[MapLayer, ...], opacity: float) -> None:
-        """Show maps; an attention that is yet to be computed leaves the previous one."""
+        """Show the map; one that is yet to be computed leaves the previous one."""
         shown = {layer.role: layer for layer in maps}
         is_awaited = any(layer.view is None for layer in maps)
-        for role in (UNCERTAINTY, PROBE):
-            self._apply_map(role, shown.get(role), opacity)
         for role in () if is_awaited else (ATTENTION, EVIDENCE):
             self._apply_map(role, shown.get(role), opacity)
 
@@ -360,14 +356,12 @@ class Layers:
             if layer is not None:
                 put(layer, visible=False)
             return
-        outlines = None if shown.candidate is None else id(overlays.components)
-        content = (shown.view, shown.candidate, outlines)
         if layer is None:
-            layer = self._add_map(role, overlays.alone(shown.view, shown.candidate), overlays.grid)
-        elif self._applied.get(role) != content:
-            layer.data = overlays.alone(shown.view, shown.candidate).data
+            layer = self._add_map(role, shown.view, overlays.grid)
+        elif self._applied.get(role) is not shown.view:
+            layer.data = shown.view.data
             layer.contrast_limits = (shown.view.low, shown.view.top)
-        self._applied[role] = content
+        self._applied[role] = shown.view
         put(layer, name=shown.title, opacity=opacity, visible=True)
 
     def _add_map(self, role: str, view: MapView, grid: Grid) -> Any:

@@ -47,7 +47,7 @@ class _Listener(Protocol):
     def corner(self, tile: Tile) -> tuple[str, ...]: ...
     def footer(self, tile: Tile) -> str: ...
     def brush_mm(self, tile: Tile) -> float | None: ...
-    def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None: ...
+    def pressed(self, tile: Tile, position: tuple[float, float]) -> None: ...
     def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None: ...
     def released(self) -> None: ...
     def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None: ...
@@ -170,7 +170,7 @@ class TileView(QWidget):
         return None if drawing is None else self.projection(drawing).position_mm(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
+        """Left: crosshair; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         if event.buttons() == event.button():
             self._listener.released()  # a dialog may have taken the release of the last press
@@ -195,7 +195,7 @@ class TileView(QWidget):
         position, modifier_keys = self._position_mm(event.position()), modifiers_of(event)
         is_left = bool(buttons & Qt.MouseButton.LeftButton)
         if position is not None and is_left and "Alt" not in modifier_keys:
-            self._listener.pressed(self.tile, position, probe="Shift" in modifier_keys)
+            self._listener.pressed(self.tile, position)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""

@@ -352,7 +352,6 @@ class Views(QObject):
         """Pass the position of the pointer to napari, for keys that use it."""
         extra_position = (0.0,) * (self._viewer.dims.ndim - SPACE)
         self._viewer.cursor.position = (*extra_position, *point_mm)
-        self._gestures.probe_pointer()
 
     def update_pointer(self) -> bool | None:
         """Update the pointer; return whether it is on a slice of the open study.

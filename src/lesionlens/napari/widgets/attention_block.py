@@ -10,14 +10,14 @@ from qtpy.QtWidgets import QCheckBox, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import Region
 from lesionlens.napari.colours import map_colours
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
-from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
+from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
-from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.parts import (
     Bars,
     Section,
@@ -101,7 +101,6 @@ class AttentionBlock(Section):
         self._region.activated.connect(
             lambda _: session.choose_region(Region(self._region.currentData()))
         )
-        self.layer_chooser = LayerChooser(acts)
         self._overlay = Segments(
             [
                 (Overlay.OFF, "off", "No overlay (T)"),
@@ -114,19 +113,16 @@ class AttentionBlock(Section):
         self._opacity.setRange(10, 100)
         self._opacity.setAccessibleName("Opacity of maps, percent")
         self._opacity.valueChanged.connect(lambda value: session.choose_opacity(value / 100))
-        self._uncertainty = QCheckBox("uncertainty")
-        self._uncertainty.clicked.connect(session.choose_uncertainty)
+        self._evidence = flat_button("by sequence")
+        self._evidence.setToolTip(BY_NAME["next_evidence"].tip)
+        self._evidence.clicked.connect(lambda _=False: acts.next_evidence())
         self._trust = label("", "dim", wrap=True)
         self._show_unreliable = QCheckBox("show it anyway")
         self._show_unreliable.clicked.connect(session.choose_unreliable)
         self._title = label("", wrap=True)
-        self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
         self._no_bars_label = label("", "dim", wrap=True)
-        self._probe = flat_button("✕ probe")
-        self._probe.setAccessibleName("Close the probe")
-        self._probe.clicked.connect(lambda _=False: acts.end_probe())
         self._hint = label("", "dim", wrap=True)
         self._legend = Legend()
         self._lay_out()
@@ -138,16 +134,14 @@ class AttentionBlock(Section):
             facts.addLayout(row(*pair, None, spacing=10))
         self.add(
             row(self._region, self._overlay),
-            self.layer_chooser,
-            row(label("opacity", "dim"), self._opacity, self._uncertainty),
+            row(label("opacity", "dim"), self._opacity, self._evidence),
             self._legend,
             row(self._trust, self._show_unreliable),
             self._title,
             facts,
             self._bars,
             self._no_bars_label,
-            self._without,
-            row(self._hint, self._probe),
+            self._hint,
         )
 
     def show_screen(self, screen: Screen, shown: ShownMap) -> None:
@@ -163,14 +157,11 @@ class AttentionBlock(Section):
         self._overlay.buttons[Overlay.MAP].setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
             self._opacity.setValue(round(choices.opacity * 100))
-        self._uncertainty.setVisible(maps.has_uncertainty)
-        self._uncertainty.setEnabled(not screen.editing)
-        self._uncertainty.setChecked(screen.scene.shows(UNCERTAINTY))
+        self._evidence.setVisible(maps.has_evidence)
+        self._evidence.setEnabled(not screen.editing)
         self._legend.show_map(shown.view, map_colours(shown.role))
-        self.layer_chooser.show_screen(screen)
         self._show_trust(maps, map_shown=choices.overlay is Overlay.MAP)
         self._show_focus(screen.focus)
-        self._probe.setVisible(screen.scene.shows(PROBE))
         show_text(self._hint, shown.hint)
 
     def _show_focus(self, focus: ShownFocus) -> None:
@@ -180,7 +171,6 @@ class AttentionBlock(Section):
         self._bars.show_bars(focus.relevance, focus.deciding)
         self._bars.setVisible(bool(focus.relevance))
         show_text(self._no_bars_label, focus.no_bars)
-        show_text(self._without, focus.occluded_result)
 
     def _show_trust(self, maps: ShownMapChoices, *, map_shown: bool) -> None:
         show_fact(self._trust, maps.verdict if map_shown else None)

@@ -31,9 +31,7 @@ class Footer(QWidget):
         self._export = commands.add(QPushButton("Export…"), "export")
         self._sign = push_button("", lambda: run("withdraw" if self._signed else "sign"))
         keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
-        tip = "Occlude this candidate and run the network again"
-        self._without = commands.add(flat_button("without it?"), "ask_without", tip=tip)
-        buttons = row(keys, self._without, None, self._sign, self._export)
+        buttons = row(keys, None, self._sign, self._export)
         stack(self, self._reviewed, buttons, margins=(12, 4, 12, 6), spacing=4)
 
     def show_screen(self, screen: Screen) -> None:
@@ -45,7 +43,6 @@ class Footer(QWidget):
         command = BY_NAME["withdraw" if signature.signed else "sign"]
         self._sign.setText(command.captioned(text))
         self._sign.setToolTip(command.tip)
-        self._without.setVisible(screen.focus.can_occlude)
         self._commands.show_screen(screen)
         set_role(self._export, "primary" if signature.all_reviewed else "")
         self.setVisible(screen.analysed)

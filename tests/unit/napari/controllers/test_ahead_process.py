@@ -1,6 +1,5 @@
 """A list analysed in the background: what the window reports when the process ends."""
 
-import tempfile
 import time
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from lesionlens.napari.controllers.ahead_process import AheadProcess
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences
-from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
 PATIENCE_S = 120.0
@@ -41,20 +39,6 @@ def test_an_analysis_that_cannot_begin_reports_why(
     assert session.state.message.startswith("Analysing ahead stopped. Found the device 'nonsense'.")
 
 
-def test_a_study_that_fails_has_a_warning_and_the_analysis_did_not_stop(
-    session: WorklistSession, tmp_path: Path
-) -> None:
-    database = open_worklist_database(tmp_path)
-    database.add_studies([StudyEntry("a", str(tmp_path / "gone"), sequences=("t1c",))])
-    ahead = AheadProcess(session)
-    ahead.start(tmp_path, Preferences())
-    end(ahead)
-    assert session.state.message == ""
-    (entry,) = database.entries()
-    database.close()
-    assert entry.warnings[0].startswith("not at hand: ")
-
-
 def test_a_process_that_is_ended_from_outside_is_reported(
     session: WorklistSession, tmp_path: Path
 ) -> None:
@@ -78,16 +62,3 @@ def test_a_file_of_the_working_folder_is_not_run(
     ahead.start(tmp_path, Preferences(device="nonsense"))
     end(ahead)
     assert session.state.message.startswith("Analysing ahead stopped. Found the device 'nonsense'.")
-
-
-def test_a_process_that_cannot_start_is_reported(
-    session: WorklistSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ended in a traceback in the window."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    ahead = AheadProcess(session)
-    ahead.start(tmp_path, Preferences())
-    assert not session.state.ahead
-    assert session.state.message.startswith("Analysing ahead cannot start: No such file")
-    ahead.poll()
-    ahead.stop()

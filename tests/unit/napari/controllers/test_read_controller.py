@@ -18,19 +18,16 @@ from tests.helpers.analysed_head import (  # noqa: F401  fixtures
     without_right,
 )
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     DrawingMethod,
     MrSequence,
-    PromptKind,
-    Region,
     ReviewAct,
     ReviewState,
 )
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.preliminary import PreliminaryFindings
-from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
     Response,
     SignedMeasure,
@@ -46,8 +43,6 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.redraw import reviewed
-from lesionlens.napari.model.state.state import Problem
-from lesionlens.napari.model.wording import reads
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey
@@ -57,7 +52,6 @@ from lesionlens.site.database.worklist_database import (
     open_worklist_database,
 )
 from lesionlens.site.worklist import reader_log
-from lesionlens.site.worklist.read_session import ReadSession
 
 
 @pytest.fixture
@@ -121,16 +115,6 @@ def test_a_mark_beside_the_head_is_not_taken(reading):
     assert "outside the head" in reading.session.state.message
 
 
-def test_a_refusal_keeps_the_capitals_of_names(reading, monkeypatch):
-    def refuse(*_):
-        raise UnusableInputError(found="a mark on T1c", expected="none", next_step="Go on")
-
-    monkeypatch.setattr(ReadSession, "mark", refuse)
-    reading.marking.confidence = 60
-    reading.marking.mark(LEFT)
-    assert reading.session.state.message == "A mark on T1c. Go on."
-
-
 def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
     data = np.full((60, 60, 20), 3.0, np.float32)  # noise of the air
     data[10:50, 10:50, 2:18] = 100
@@ -140,15 +124,6 @@ def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
     assert head_there.contains((44, 120, 80))
     assert not head_there.contains((12, 120, 80))
     assert not head_there.contains((120, 120, 500))
-
-
-def test_a_head_that_the_image_cuts_off_ends_with_its_last_voxel():
-    """A mark on the last slice was refused, where the coarse mask had no voxel any more."""
-    data = np.zeros((60, 60, 60), np.float32)
-    data[10:50, 10:50, 20:] = 100
-    cut_head = HeadMask.of(data, Grid(data.shape, np.diag([1.5, 1.5, 1.5, 1.0])))
-    assert all(cut_head.contains((45, 45, 1.5 * k)) for k in range(30, 60))
-    assert not cut_head.contains((45, 45, 1.5 * 60))
 
 
 def test_what_one_sequence_shows_can_be_marked_where_another_one_is_a_slab():
@@ -164,17 +139,6 @@ def test_what_one_sequence_shows_can_be_marked_where_another_one_is_a_slab():
     assert found.contains_point((40, 40, 8))
     assert found.contains_point((40, 40, 64))
     assert not found.contains_point((0, 0, 64))
-
-
-def test_where_there_is_no_picture_nothing_is_refused():
-    pictures = {}
-    found = HeadOfStudy(lambda: pictures)
-    assert found.contains_point((1e3, 0, 0))
-    data = np.zeros((20, 20, 20), np.float32)
-    data[5:15, 5:15, 5:15] = 1
-    pictures[MrSequence.T2] = (data, Grid(data.shape, np.diag([4.0, 4.0, 4.0, 1.0])))
-    assert found.contains_point((40, 40, 40))
-    assert not found.contains_point((1e3, 0, 0))
 
 
 @pytest.fixture
@@ -390,28 +354,6 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
         assert "decide again on the result that you left" in window.session.state.problem.next_step
 
 
-def test_a_job_does_not_hide_that_decisions_are_not_stored_and_its_end_stores_them(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-):
-    """After an export the window said "Saved", and no more that a decision was not."""
-    with shown(analysis) as window:
-        with full_disk(monkeypatch):
-            window.session.decide(ReviewState.REJECTED)
-            window.session.begin("Exporting")
-            window.session.ended("Saved in out.")
-            assert window.session.state.problem.title == "This action was not saved"
-            window.session.begin("Exporting")
-            window.session.failed(Problem("Failed", "another failure"))
-            assert window.session.state.problem.title == "Failed"
-        window.session.begin("Exporting")
-        window.session.ended("Saved in out.")
-        assert window.saver.all_saved
-        assert window.session.state.problem is None
-        assert window.session.state.message == "Saved in out."
-
-
 def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_there_is_room(
     analysis,  # noqa: F811
     own,
@@ -433,25 +375,6 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     stored = turn.database.read(turn.key).acts
     assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.DECIDE]
     window.release()
-
-
-def test_a_mark_that_is_stored_takes_the_decisions_with_it_that_were_not(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-    monkeypatch,
-):
-    """The mark hid that they were not stored, until the study was left."""
-    turn = listed(tmp_path / "list")
-    with shown(analysis, turn) as window:
-        with full_disk(monkeypatch):
-            window.session.decide(ReviewState.ACCEPTED)
-        assert not window.saver.all_saved
-        window.marking.mark((0.0, 0.0, 0.0))
-        stored = [act.act for act in turn.database.read(turn.key).acts]
-        assert stored == [ReviewAct.BEGIN, ReviewAct.PLACE_MARK, ReviewAct.DECIDE]
-        assert window.saver.all_saved
-        assert window.session.state.problem is None
 
 
 def saved_with(analysis, *states):  # noqa: F811
@@ -602,80 +525,6 @@ def test_a_lesion_added_on_another_result_reopens_what_was_signed_before_it(
         assert window.session.state.review.signed == signed
 
 
-def test_a_lesion_added_on_another_result_reopens_no_signature_of_another_reader(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-):
-    """It was reopened by a look, while on this result it must be withdrawn with a reason."""
-    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
-    log = ReviewLog()
-    log.sign("nothing seen", reader="B. Other")
-    signed = replace(analysis, review=log.review)
-    with shown(signed) as window:
-        show_next(window, of_other_network(analysis))
-        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
-        review, _ = window.decision_log.review_of(signed)
-        assert review == signed.review
-        assert window.decision_log.left_behind(signed, review)
-
-
-def test_a_look_at_another_result_leaves_the_row_as_it_was(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-    monkeypatch,
-):
-    """It took over the additions: the row lost its other verdicts, and its signature."""
-    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
-    first, other = analysis.findings.candidates[0].tracking_uid, of_other_network(analysis)
-    turn = replace(listed(tmp_path / "list"), key=ReadKey("a", "A. Reader"))
-
-    def decide(uid):
-        acted(window, lambda log: log.decide(uid, ReviewState.REJECTED, reader="A. Reader"))
-
-    def verdicts():
-        return {v.tracking_uid: v.confidence for v in window.read_session.read.verdicts}
-
-    with shown(analysis, turn) as window:
-        window.marking.confidence = 80
-        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
-        decide(first)
-        show_next(window, other)
-        assert verdicts() == {first: None, "2.25.1": 80}
-        found, _ = window.decision_log.recovered(other)
-        assert list(found.outlined) == ["2.25.1"], "it is there when the study is opened again"
-        show_next(window, analysis)
-        acted(window, lambda log: log.add(outline(2), DrawingMethod.MANUAL, reader="A. Reader"))
-        acted(window, lambda log: log.sign("nothing further seen", reader="A. Reader"))
-        show_next(window, other)
-        assert window.read_session.is_signed
-        window.marking.confidence = 60
-        decide("2.25.71")
-        assert not window.read_session.is_signed
-        assert verdicts() == {first: None, "2.25.1": 80, "2.25.2": None, "2.25.71": 60}
-        assert ReviewAct.TAKE_OVER not in {act.act for act in window.read_session.read.acts}
-        found, _ = window.decision_log.recovered(other)
-        assert list(found.outlined) == ["2.25.1", "2.25.2"]
-
-
-def test_the_signature_of_a_row_is_not_withdrawn_by_a_look_at_another_result(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-):
-    """That of a study without decisions was taken for one on the other result, and withdrawn."""
-    with shown(analysis, listed(tmp_path / "list")) as window:
-        signing = ReviewController(
-            window.session, None, SimpleNamespace(drawn=lambda: None), window
-        )
-        signing.sign("nothing seen", "A. Reader")
-        show_next(window, of_other_network(analysis))
-        assert window.session.state.review.signed is None
-        assert signing.check_outlines() == ""
-        assert window.read_session.is_signed
-
-
 def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
     analysis,  # noqa: F811
     own,
@@ -685,25 +534,6 @@ def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
     turn = ExpectedRead(database, ReadKey("a", "", 1), unaided_first=False)
     with shown(saved_with(analysis, ReviewState.REJECTED), turn) as window:
         assert decided(window) == []
-
-
-def test_a_case_that_a_reader_study_has_twice_is_read_anew(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-):
-    """The second of two cases of the same images came signed, with the first one's decisions."""
-    database = open_worklist_database(tmp_path / "list")
-    for case in ("a", "again"):
-        turn = ExpectedRead(database, ReadKey(case, "A. Reader", 1), unaided_first=False)
-        with shown(analysis, turn) as window:
-            assert decided(window) == []
-            window.session.decide(ReviewState.REJECTED)
-            owners = window.current.decision_owner()
-        assert case in owners
-    turn = ExpectedRead(database, ReadKey("a", "A. Reader", 1), unaided_first=False)
-    with shown(analysis, turn) as window:
-        assert decided(window) == [ReviewState.REJECTED]
 
 
 def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F811
@@ -841,18 +671,6 @@ def test_the_sessions_of_a_reader_study_do_not_count_as_looks_for_each_other(
         assert window.read_session.shown_before is not None
 
 
-def test_a_look_that_cannot_be_recorded_does_not_keep_the_study_closed(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-    caplog,
-):
-    (tmp_path / "own").write_text("no folder")
-    with shown(analysis) as window:
-        assert window.session.state.analysis is not None
-    assert "could not be recorded" in caplog.text
-
-
 def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):  # noqa: F811
     """The second one's first decision replaced all that was decided, and signed, in the first."""
     with shown(analysis) as first, shown(analysis) as second:
@@ -866,63 +684,11 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
 
 
-def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own):  # noqa: F811
-    with shown(analysis) as first, shown(analysis) as second:
-        first.session.decide(ReviewState.ACCEPTED)
-        assert "another window" not in first.session.state.message
-        second.session.go_to_candidate(2)
-        second.session.decide(ReviewState.REJECTED)
-        assert first.decision_log.decided_elsewhere(analysis)
-        first.session.decide(ReviewState.REJECTED)
-        assert "also made in another window" in first.session.state.message
-    with shown(analysis) as again:
-        assert not again.decision_log.decided_elsewhere(analysis)
-
-
-def test_no_result_hides_that_another_window_decided_on_it(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-):
-    """The decisions shown were unsaved; the others, unseen, did not keep the study from signing."""
-    left, right = (candidate.tracking_uid for candidate in analysis.findings.candidates)
-    with shown(without_right(analysis)) as first:
-        with full_disk(monkeypatch):
-            first.session.decide(ReviewState.ACCEPTED)
-        with shown(analysis) as second:
-            second.session.go_to_candidate(2)
-            second.session.decide(ReviewState.REJECTED)
-        review, _ = first.decision_log.review_of(analysis)
-        assert review.state_of(left) is ReviewState.ACCEPTED
-        assert review.of(right) is None
-        assert first.decision_log.decided_elsewhere(analysis, review)
-
-
-def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # noqa: F811
-    for turn in (None, listed(tmp_path / "list"), None):
-        with shown(analysis, turn) as window:
-            for state in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.ACCEPTED):
-                window.session.decide(state)
-                assert "another window" not in window.session.state.message
-            window.session.go_to_candidate(2)
-            window.session.decide(ReviewState.ACCEPTED)
-            assert not window.decision_log.decided_elsewhere(analysis)
-
-
 def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
         first.session.decide(ReviewState.ACCEPTED)
         second.session.go_to_candidate(2)
         second.session.decide(ReviewState.REJECTED)
-        assert first.decision_log.decided_elsewhere(analysis)
-
-
-def test_a_list_hears_of_a_window_without_it_that_decided_first(analysis, own, tmp_path):  # noqa: F811
-    """The list stored the last decision, and the study was signed without the other."""
-    with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
-        second.session.decide(ReviewState.REJECTED)
-        first.session.decide(ReviewState.ACCEPTED)
-        assert "also made in another window" in first.session.state.message
         assert first.decision_log.decided_elsewhere(analysis)
 
 
@@ -992,41 +758,6 @@ def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # no
         assert decided(again)[-1] is ReviewState.REJECTED
 
 
-def test_a_decision_on_another_result_says_that_it_reopens_the_signed_read(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-):
-    """The row of a study went back to *in review* when a mask of it was looked through."""
-    engine = replace(analysis.run.engine, name="mask")
-    other = replace(analysis, run=replace(analysis.run, engine=engine))
-    with shown(analysis, listed(tmp_path / "list")) as window:
-        session = window.session
-        signing = ReviewController(session, None, SimpleNamespace(drawn=lambda: None), window)
-        signing.sign("nothing further seen", "A. Reader")
-        assert window.read_session.is_signed
-        assert phase_text(window) == "Signed: nothing further seen."
-        own_result, texts = session.state.result, []
-        window.current.changed.connect(lambda: texts.append(phase_text(window)))
-        result = SimpleNamespace(analysis=other, trace=None, engine=None)
-        session.analysed(result, overlays_of(other))
-        assert texts[-1:] == ["Signed on another result of this study: nothing further seen."]
-        review, _ = window.decision_log.recovered(analysis)
-        session.analysed(own_result, overlays_of(analysis), review)
-        assert texts[-1] == "Signed: nothing further seen."
-        session.analysed(result, overlays_of(other))
-        session.go_to_candidate(1)
-        session.decide(ReviewState.ACCEPTED)
-        assert not window.read_session.is_signed
-        assert "in review again" in session.state.message
-        session.notify("")
-        session.decide(ReviewState.REJECTED)
-        assert session.state.message == ""
-        signing.sign("nothing further seen", "A. Reader")
-        signing.withdraw("a mistake")
-        assert "in review again" not in session.state.message
-
-
 def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypatch):  # noqa: F811
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:
@@ -1036,23 +767,6 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
         window.session.decide(ReviewState.REJECTED)
         assert not window.decision_log.decided_elsewhere(analysis)
         assert "another window" not in window.session.state.message
-
-
-def test_what_a_reader_continued_under_a_name_is_restored_as_the_readers_own(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-):
-    """The reader was asked for a name that was in the preferences already."""
-    with shown(analysis) as window:
-        window.session.decide(ReviewState.ACCEPTED)
-        window.name_reader("A. Reader")
-        window.saver.store_shown()
-    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
-    with shown(analysis) as window:
-        assert decided(window) == [ReviewState.ACCEPTED]
-        assert window.session.state.review.events[-1].reader is None
-        assert window.message == reads.RESTORED
 
 
 def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # noqa: F811
@@ -1071,56 +785,7 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
         assert ReviewController(again.session, None, SimpleNamespace(), again).statement_to_sign()
 
 
-def test_a_decision_pressed_again_is_stored_if_it_is_rated_or_another_window_changed_it(
-    analysis,  # noqa: F811
-    own,
-    tmp_path,
-):
-    """The rating was left for the next candidate, and the other window's decision was kept."""
-    with shown(analysis, listed(tmp_path / "list")) as first:
-        editor = SimpleNamespace(drawn=lambda: None)
-        acts = ReviewController(first.session, None, editor, first)
-        for _ in range(2):
-            acts.decide(ReviewState.ACCEPTED)
-            assert decided(first) == [ReviewState.ACCEPTED]
-        first.marking.confidence = 80
-        acts.decide(ReviewState.ACCEPTED)
-        (verdict,) = first.read_session.read.verdicts
-        assert verdict.confidence == 80
-        assert first.marking.confidence is None
-        with shown(analysis, listed(tmp_path / "list")) as second:
-            second.session.decide(ReviewState.REJECTED)
-        acts.decide(ReviewState.ACCEPTED)
-        assert first.session.state.message == reads.ELSEWHERE
-    with shown(analysis, listed(tmp_path / "list")) as again:
-        assert decided(again)[-1] is ReviewState.ACCEPTED
-
-
 SIGNED = SignedResponse(
     Response("SD"), "2026-01-06", "A. Reader", "2026-03-01T10:00:00Z",
     (SignedMeasure(0, "2.25.1", 12.345678, 0.1 + 0.2, 31.41592653, None),),
 )  # fmt: skip
-
-
-def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  # noqa: F811
-    """Diameters that were dragged are stored to a micrometre, prompts to a tenth of a second."""
-    asked = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5678)
-    first, second = (c.tracking_uid for c in analysis.findings.candidates)
-    with shown(analysis) as window:
-        log = window.session.log()
-        log.place_diameters(first, DIAMETERS)
-        log.decide(second, ReviewState.ACCEPTED, reason="seen", prompts=(asked,))
-        log.decide(first, ReviewState.ACCEPTED)
-        log.undo()
-        log.redo()
-        log.sign_response(SIGNED)
-        state = window.session.state
-        window.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
-        assert "another window" not in window.session.state.message
-        assert not window.decision_log.decided_elsewhere(window.session.state.analysis)
-        signing = ReviewController(window.session, None, SimpleNamespace(), window)
-        assert signing.statement_to_sign()
-        window.name_reader("A. Reader")
-        window.session.decide(ReviewState.REJECTED)
-        acts = [act.act for act in window.decision_log._own_log.read.acts]
-        assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"

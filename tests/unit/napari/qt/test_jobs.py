@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 import threading
 from types import SimpleNamespace
 
@@ -98,13 +96,6 @@ end_with_application()
 start_thread("job", work, task, messenger, threading.Event())
 begun.wait(60)
 """
-
-
-def test_a_script_that_ends_waits_for_its_cancelled_task():
-    """Ended within SimpleITK by the interpreter, the thread aborted the process."""
-    command = [sys.executable, "-c", _SCRIPT]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "ended\n"
 
 
 def test_a_defect_in_an_open_window_is_logged(caplog):

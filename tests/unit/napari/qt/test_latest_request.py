@@ -1,11 +1,7 @@
 """Requests of which only the latest waiting one of a kind is processed."""
 
-from functools import partial
-from types import SimpleNamespace
-
 import pytest
 
-from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.qt import latest_request
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
@@ -56,21 +52,3 @@ def test_a_request_that_is_made_again_at_an_answer_is_processed_once(qapp, begun
     while requests.running:
         requests._on_finished(None, None)
     assert begun == ["first", "second"]
-
-
-def test_a_slow_request_says_that_it_waits_until_it_is_answered(qtbot, monkeypatch):
-    """A probe on a server that had stopped was silent for a minute."""
-    monkeypatch.setattr(latest_request, "start_thread", lambda *_: None)
-    monkeypatch.setattr(latest_request, "_SLOW_MS", 1)
-    acts = SimpleNamespace(session=ReviewSession())
-    show_wait = partial(NetworkRequests._show_wait, acts)
-    requests = LatestRequest(acts.session)
-    requests.submit(RequestKey("first"), "a task", print, on_slow=show_wait)
-    qtbot.waitUntil(lambda: "Waiting for the network" in acts.session.state.message, timeout=60_000)
-    requests._on_finished(1, None)
-    assert acts.session.state.message == ""
-    acts.session.notify("Saved.")
-    requests.submit(RequestKey("second"), "a task", print, on_slow=show_wait)
-    qtbot.wait(50)
-    requests._on_finished(1, None)
-    assert acts.session.state.message == "Saved."

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from unittest.mock import Mock
 
-import pytest
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QMenu
 
-from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, ReviewState, naming_advice
+from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.napari.model.screen.panel_blocks import ShownSequence
 from lesionlens.napari.model.screen.screen import Screen, ShownCandidate
 from lesionlens.napari.qt.candidate_model import CandidateModel
@@ -30,28 +29,6 @@ def studies(parent):
     model = WorklistModel(parent)
     model.show((WorklistRow(StudyEntry("a", "", "P1", "", ()), StudyState.NEW),), None)
     return model
-
-
-@pytest.mark.parametrize("table", [candidates, studies])
-def test_a_heading_is_aligned_like_its_column(table):
-    """Those of the list of studies were centred over texts at the left."""
-    parent = QObject()
-    model = table(parent)
-    for column in range(model.columnCount()):
-        heading = model.headerData(column, Qt.Orientation.Horizontal, ALIGNMENT)
-        assert heading == model.data(model.index(0, column), ALIGNMENT)
-
-
-def test_warnings_name_no_option_of_the_command_line():
-    """Studies that were analysed ahead advised "name it with --t2 FILE"."""
-    parent = QObject()
-    model, advice = WorklistModel(parent), f"If that is wrong, {naming_advice(MrSequence.T2)}."
-    entry = StudyEntry("a", "", "P1", "", (), warnings=(advice,))
-    model.show((WorklistRow(entry, StudyState.NEW),), None)
-    roles = Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole
-    for text in (model.data(model.index(0, 8), role) for role in roles):
-        assert NAME_IN_WINDOW in text
-        assert "--t2" not in text
 
 
 MARKUP = "T1 <img src=/dev/zero> post"

@@ -1,4 +1,4 @@
-"""Display choices: region, overlay, sequence, plane, layer."""
+"""Display choices: region, overlay, sequence, plane."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.model.acts.editing import Editing
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.events import SlicesRequested
@@ -34,20 +34,9 @@ class Choosing(Editing):
         if analysis is None or region in analysis.prepared.regions:
             self._choose(region=region)
 
-    def choose_layer(self, layer: int | SecondOpinion | None, head: int | None = None) -> None:
-        """Show one layer, one of its heads, or a second opinion; None for all combined."""
-        attention_layers = self._state.attention_layers
-        if isinstance(layer, SecondOpinion):
-            layer, head = layer if layer in self._state.second_opinions else None, None
-        elif layer is None or not 0 <= layer < len(attention_layers):
-            layer = head = None
-        elif head is not None and not 0 <= head < attention_layers[layer][1]:
-            head = None
-        self._choose(layer=layer, head=head)
-
-    def choose_alone(self, *, alone: bool) -> None:
-        """Limit the map to the candidate in focus, or show that of all."""
-        self._choose(only_focused=alone)
+    def choose_evidence(self, sequence: MrSequence | None) -> None:
+        """Show the contribution of a sequence; None for the attention."""
+        self._choose(evidence=sequence if sequence in self._state.evidence_sequences else None)
 
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show a sequence; a prior that lacks it is no longer shown, which is stated."""
@@ -72,12 +61,6 @@ class Choosing(Editing):
     def choose_opacity(self, opacity: float) -> None:
         """Set the opacity of maps, 0 to 1."""
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
-
-    def choose_uncertainty(self, visible: bool) -> None:
-        """Show or hide the uncertainty map; showing it switches the overlay on."""
-        if visible and self._state.choices.overlay is Overlay.OFF:
-            self.choose_overlay(Overlay.CONTOUR)
-        self._choose(uncertainty=visible)
 
     def choose_unreliable(self, visible: bool) -> None:
         """Show or hide maps that failed their checks."""

@@ -30,7 +30,6 @@ from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdentity, identity_of
 from lesionlens.napari.model.state.state import (
     Activity,
-    OccludedResult,
     Problem,
     Query,
     Request,
@@ -115,15 +114,12 @@ class ReviewSession(Choosing):
                 sequence=(choices.sequence if same_study else None) or analysis.prepared.reference,
                 region=choices.region if choices.region in analysis.prepared.regions else Region.WT,
                 candidate=None,
-                layer=None,
-                head=None,
+                evidence=None,
                 threshold=max(self._chosen_threshold(choices), analysis.run.engine.floor),
             ),
             problem=None,
             message="",
             request=self._state.request if same_study else None,
-            probed=None,
-            occluded_result=None,
             probability=None,
             **NO_EDIT,
         )
@@ -238,17 +234,9 @@ class ReviewSession(Choosing):
             index = (ids.index(current) + by) % len(ids) if current in ids else edge
             self.go_to_candidate(ids[index])
 
-    def layer_arrived(self, overlays: Overlays) -> None:
-        """Show overlays that contain the attention of a single layer or head."""
+    def evidence_arrived(self, overlays: Overlays) -> None:
+        """Show overlays that contain the contribution of a sequence."""
         self._set(overlays=overlays)
-
-    def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
-        """Show the probe of a voxel of the reference grid, or close it."""
-        self._set(probed=voxel, overlays=overlays or self._state.overlays)
-
-    def show_occluded_result(self, candidate_id: int, text: str) -> None:
-        """Show the network's result with a candidate occluded."""
-        self._set(occluded_result=OccludedResult(candidate_id, text))
 
     def show_marks(self, marks: tuple[Point, ...]) -> None:
         """Show the reader's marks (RAS+ mm)."""
@@ -333,11 +321,11 @@ class ReviewSession(Choosing):
         """Adopt a log, with its analysis and overlays from `redraw.reviewed`.
 
         `new_uids` maps tracking UIDs to those that a comparison took from the prior. The overlays
-        may have been computed for a while: the maps on request are those that are shown now.
+        may have been computed for a while: the map on request is the one that is shown now.
         """
         shown = self._state.overlays
         if overlays is not shown and overlays is not None and shown is not None:
-            overlays = replace(overlays, probe=shown.probe, layer_choice=shown.layer_choice)
+            overlays = replace(overlays, evidence=shown.evidence)
         draft = self._state.draft
         if draft is not None and draft.tracking_uid in new_uids:
             draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])

@@ -12,7 +12,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.text import millilitres, score_digits
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
+from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.choices.views import DraggedRulers, Layout, WindowPreset
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
@@ -163,37 +163,17 @@ class ViewActs(MeasureActs):
 
     def next_evidence(self) -> None:
         """Show the contribution map of the next sequence; after the last, the attention."""
-        state = self.session.state
-        maps = [opinion for opinion in state.second_opinions if opinion.sequence is not None]
-        current = state.choices.layer if state.choices.overlay is Overlay.MAP else None
-        if state.analysis is not None and len(state.analysis.prepared.sequences) < 2:
-            self.session.decline(_ONE_SEQUENCE)
-        elif maps:
-            self._show_map(after((*maps, None), current))
-        else:
-            self._report_missing_data(_NO_EVIDENCE)
-
-    def toggle_first_layer(self) -> None:
-        """Switch between the first layer's attention and that of the deciding layers."""
-        state = self.session.state
-        if state.attention_layers:
-            displayed = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
-            self._show_map(None if displayed else 0)
-        else:
-            self._report_missing_data(_NO_LAYERS)
-
-    def _report_missing_data(self, message: str) -> None:
-        """Report why there is no such map, if maps are shown to this reader."""
-        state = self.session.state
+        state, maps = self.session.state, self.session.state.evidence_sequences
+        current = state.choices.evidence if state.choices.overlay is Overlay.MAP else None
         if state.analysis is None:
             self.session.decline(f"{missing_analysis_reason(state, 'choose a map')}.")
-        elif state.overlays is not None and state.overlays.attention:
-            self.session.decline(message if state.reopened else _NO_SUCH_MAP)
-
-    def _show_map(self, layer: int | SecondOpinion | None) -> None:
-        if not self.is_drawing():  # which hides maps
+        elif len(state.analysis.prepared.sequences) < 2:
+            self.session.decline(_ONE_SEQUENCE)
+        elif not maps:
+            self.session.decline(_NO_EVIDENCE)
+        elif not self.is_drawing():  # which hides maps
             self.session.choose_overlay(Overlay.MAP)
-            self.session.choose_layer(layer)
+            self.session.choose_evidence(after((*maps, None), current))
 
     def go_to_point(self, point_mm: Point) -> None:
         """Centre every view on a point (RAS+ mm); no candidate comes into focus."""

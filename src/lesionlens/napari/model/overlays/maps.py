@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,16 @@ from lesionlens.base.records.arrays import Volume, frozen
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import StepName
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.geometry.slices import MAX_TILT, OrientedVolume, tilt
 
 ATTENTION_MAP, GRAD_CAM_MAP, _OTHER_MAP = "Attention", "Grad-CAM", "Map"
 _UNIFORM_ATTENTION = "times uniform attention over the brain"
+_UNIFORM_GRADIENTS = "times uniform evidence over the brain, by gradients"
 _UNIFORM_MAP = "times a uniform map over the brain"
 UNCERTAIN = (
     "Uncertainty of the network when the study is mirrored and single sequences are left out: 1 - "
     "|2 × mean probability - 1|; 0 is certain, 1 is a probability of one half."
 )
-UNIFORM_EVIDENCE = "times uniform evidence over the brain, by gradients"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,30 +67,13 @@ class Overlays:
     """Sequences that were registered to the reference, so that their files' positions differ."""
     attention: Mapping[Region, MapView]
     """Attention by region; empty without attention."""
-    uncertainty: MapView | None = None
-    probe: MapView | None = None
-    """Attention of the probed voxel."""
-    layer_choice: tuple[LayerChoice, MapView] | None = None
-    """The attention of the single layer or head requested last."""
-
-    def attention_of(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
-        """Return a region's attention, or that of a single layer if available."""
-        if layer_choice is None:
-            return self.attention.get(region)
-        loaded = self.layer_choice
-        return loaded[1] if loaded is not None and loaded[0] == layer_choice else None
+    evidence: tuple[MrSequence, MapView] | None = None
+    """The contribution map of the sequence requested last."""
 
     def contain(self, view: MapView) -> bool:
-        """Whether a map is one of these: not of another analysis, nor a probe that was closed."""
-        layers = () if self.layer_choice is None else (self.layer_choice[1],)
-        return any(view is own for own in (*self.attention.values(), *layers, self.uncertainty))
-
-    def alone(self, view: MapView, candidate: int | None) -> MapView:
-        """Return a map without the other candidates."""
-        if candidate is None:
-            return view
-        others = (self.components > 0) & (self.components != candidate)
-        return replace(view, data=np.where(others, np.float32(0.0), view.data))
+        """Whether a map is one of these, and not of another analysis."""
+        evidence = () if self.evidence is None else (self.evidence[1],)
+        return any(view is own for own in (*self.attention.values(), *evidence))
 
     def candidate_at(self, at_mm: Point) -> int:
         """Return the id of the candidate at a position (RAS+ mm), 0 if there is none."""
@@ -124,7 +106,6 @@ def overlays_of(analysis: Analysis) -> Overlays:
             if step.step is StepName.REGISTER and step.done and step.sequence is not None
         ),
         attention=_attention(analysis),
-        uncertainty=_uncertainty(analysis),
     )
 
 
@@ -145,7 +126,7 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
     range is unknown, is shown unchanged.
     """
     grid, maps = analysis.prepared.working, analysis.maps
-    meanings = {ATTENTION_MAP: _UNIFORM_ATTENTION, GRAD_CAM_MAP: UNIFORM_EVIDENCE}
+    meanings = {ATTENTION_MAP: _UNIFORM_ATTENTION, GRAD_CAM_MAP: _UNIFORM_GRADIENTS}
     meaning = meanings.get(map_name(analysis), _UNIFORM_MAP)
     views = {}
     for region, volume in analysis.volumes.attention.items():
@@ -170,7 +151,7 @@ def map_name(analysis: Analysis) -> str:
 def multiples(raw: NDArray[np.float32], meaning: str = _UNIFORM_ATTENTION) -> MapView:
     """Return a map in multiples of uniform attention, on a logarithmic scale.
 
-    1× is transparent and 100× or more has full colour, in every study, region, layer and probe.
+    1× is transparent and 100× or more has full colour, in every study and region.
 
     Examples
     --------
@@ -183,17 +164,8 @@ def multiples(raw: NDArray[np.float32], meaning: str = _UNIFORM_ATTENTION) -> Ma
     return MapView(frozen(data), 2.0, _MULTIPLE_TICKS, meaning)
 
 
-def _uncertainty(analysis: Analysis) -> MapView | None:
-    uncertainty = analysis.volumes.uncertainty
-    if uncertainty is None:
-        return None
-    data = _linear(uncertainty, analysis.prepared.working)
-    return MapView(data, 1.0, _UNCERTAINTY_TICKS, UNCERTAIN)
-
-
 _MULTIPLE_TICKS = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
 _FRACTION_TICKS = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
-_UNCERTAINTY_TICKS = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
 
 
 def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:

@@ -27,9 +27,7 @@ def shown_in(arm: Arm, result: Result, overlays: Overlays) -> tuple[Result, Over
     from lesionlens.results.result import Result
 
     analysis = _without_maps(result.analysis)
-    return Result(analysis), replace(
-        overlays, attention={}, uncertainty=None, probe=None, layer_choice=None
-    )
+    return Result(analysis), replace(overlays, attention={}, evidence=None)
 
 
 def _without_maps(analysis: Analysis) -> Analysis:

@@ -303,7 +303,7 @@ class TilePainter:
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
     def _map_layer(self, board: Board) -> MapLayer | None:
-        """Return the topmost map; until an attention is computed, the one before it if any."""
+        """Return the map; until it is computed, the one before it if any."""
         topmost, overlays = next(iter(board.scene.maps), None), board.overlays
         if topmost is None or topmost.view is not None:
             self._previous_map = topmost
@@ -318,16 +318,8 @@ class TilePainter:
         overlays, layer = board.overlays, self._map_layer(board)
         if overlays is None or layer is None or layer.view is None:
             return None
-        role, shown, candidate = layer.role, layer.view, layer.candidate
+        role, shown = layer.role, layer.view
         part = self._cut(role, self._volume(role, shown.data, overlays.grid), view)
-        if candidate is not None:
-            components = (overlays.components, overlays.grid)
-            components_slice = self._nearest("others", components, view)
-            part = self._cached(
-                ("only", id(part), id(components_slice), candidate),
-                (part, components_slice),
-                lambda: alone(part, components_slice, candidate),
-            )
         return MapDrawing(role, part, shown.top, board.scene.choices.opacity, shown.low)
 
 
@@ -359,9 +351,3 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
             ends = [np.interp(positions, distances, line[:, axis]) for axis in range(2)]
             dots.append(np.stack(ends, axis=1))
     return tuple(dots)
-
-
-def alone(part: Slice, components: Slice, candidate: int) -> Slice:
-    """Return a slice of a map without the other candidates."""
-    others = (components.data > 0) & (components.data != candidate)
-    return replace(part, data=np.where(others, np.float32(0.0), part.data))

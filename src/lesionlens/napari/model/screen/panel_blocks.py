@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_text
-from lesionlens.base.labels import MrSequence, Region, Source
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, map_name
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import (
@@ -23,7 +22,6 @@ from lesionlens.napari.model.wording.candidates import (
     facts_of,
     no_bars_text,
     point_at,
-    probe_text,
     threshold_costs,
     threshold_source,
     threshold_text,
@@ -86,24 +84,15 @@ class ShownMapChoices:
 
     regions: tuple[Region, ...] = tuple(Region)
     """Selectable regions; no enhancing tumour without T1c."""
-    attention_layers: tuple[tuple[str, int], ...] = ()
-    """Name and number of heads of each selectable layer."""
-    second_opinions: tuple[SecondOpinion, ...] = ()
-    alone: bool = False
-    """Whether only the map of the candidate in focus is shown."""
+    has_evidence: bool = False
+    """Whether the contributions of sequences can be shown."""
     has_attention: bool = False
     other_method: str = ""
     """Method of the maps, if it is not attention; else empty."""
-    has_uncertainty: bool = False
-    can_probe: bool = False
-    reopened: bool = False
-    """Whether the result comes from files, so that the network is not available."""
     verdict: Fact | None = None
     """Outcome of the checks of the map."""
     withheld: bool = False
     """Whether the map is not shown because it failed its checks."""
-    probed: str = ""
-    """Where the probed voxel attends to; empty if none is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +106,6 @@ class ShownFocus:
     """Which sequences were decisive."""
     no_bars: str = ""
     """Why there are no bars."""
-    can_occlude: bool = False
-    """Whether the network can be run again with the candidate occluded."""
-    occluded_result: str = ""
-    """The result of that; empty if it was not requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +151,11 @@ def shown_map_choices(state: State, analysis: Analysis) -> ShownMapChoices:
     choices = state.choices
     return ShownMapChoices(
         regions=analysis.prepared.regions,
-        attention_layers=state.attention_layers,
-        second_opinions=state.second_opinions,
-        alone=choices.only_focused and state.focused is not None,
+        has_evidence=bool(state.evidence_sequences),
         has_attention=bool(analysis.volumes.attention),
         other_method=_other_method(analysis),
-        has_uncertainty=analysis.volumes.uncertainty is not None,
-        can_probe=Capability.PROBE in analysis.run.engine.capabilities,
-        reopened=state.reopened and not analysis.findings.hides_reasons,
         verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
-        probed="" if state.probed is None else probe_text(analysis, state.probed),
     )
 
 
@@ -187,22 +166,16 @@ def _other_method(analysis: Analysis) -> str:
     return analysis.maps.method
 
 
-def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:
+def shown_focus(analysis: Analysis, focus: Candidate | None) -> ShownFocus:
     """Return the block of the candidate in focus."""
     if focus is None:
         return ShownFocus()
-    occluded = state.occluded_result
-    can_perturb = (
-        Capability.PERTURB in analysis.run.engine.capabilities and focus.source is not Source.READER
-    )
     return ShownFocus(
         title=f"{focus.id} · {focus.location.text}",
         facts=facts_of(focus, map_name(analysis)),
         relevance=bars_of(focus),
         deciding=deciding_text(focus.sequence_relevance),
         no_bars=no_bars_text(focus),
-        can_occlude=can_perturb and state.activity is None,
-        occluded_result="" if occluded is None or occluded.candidate != focus.id else occluded.text,
     )
 
 

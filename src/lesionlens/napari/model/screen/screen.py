@@ -202,7 +202,7 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
         considered=analysis.findings.considered,
         threshold=shown_threshold(state, analysis),
         maps=shown_map_choices(state, analysis),
-        focus=shown_focus(state, analysis, focus),
+        focus=shown_focus(analysis, focus),
         editing=state.editing is not None,
         tools=state.tools,
         draft_text=draft_text(state, analysis),

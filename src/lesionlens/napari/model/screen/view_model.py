@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.screen.board import Board, board_of
 from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
@@ -28,9 +28,9 @@ class ViewModel:
     """Decision needed to open a study."""
 
     @property
-    def missing_map(self) -> LayerChoice | None:
-        """The selected single layer, if it has yet to be computed."""
-        awaited = (layer.choice for layer in self.board.scene.maps if layer.view is None)
+    def missing_evidence(self) -> MrSequence | None:
+        """The sequence whose contribution map has yet to be computed."""
+        awaited = (layer.evidence for layer in self.board.scene.maps if layer.view is None)
         return next(awaited, None)
 
     def at(self, activity: Activity | None) -> ViewModel:

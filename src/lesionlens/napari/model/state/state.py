@@ -17,10 +17,10 @@ from lesionlens.base.records.preliminary import PreliminaryCandidate, Preliminar
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.series_selection import ListedStudy
-from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion, after
+from lesionlens.napari.model.choices.choices import Choices, Overlay, after
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
-from lesionlens.napari.model.overlays.maps import GRAD_CAM_MAP, Overlays, map_name
+from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
@@ -59,15 +59,6 @@ class Request:
     def of(cls, paths: Path | Sequence[Path]) -> Request:
         """Return a request for one path, or several as one study."""
         return cls((paths,) if isinstance(paths, Path) else tuple(paths))
-
-
-@dataclass(frozen=True, slots=True)
-class OccludedResult:
-    """The network's result with a candidate occluded."""
-
-    candidate: int
-    """Id of the candidate."""
-    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,8 +157,6 @@ class State:
     request: Request | None = None
     """How the open study was requested; None if napari read it."""
     query: Query | None = None
-    probed: tuple[int, int, int] | None = None
-    occluded_result: OccludedResult | None = None
     edit: Edit | None = None
     """The outline that is being drawn."""
     tools: Tools = field(default_factory=Tools)
@@ -228,33 +217,10 @@ class State:
         return next((c for c in self.candidates if c.id == self.editing), None)
 
     @property
-    def attention_layers(self) -> tuple[tuple[str, int], ...]:
-        """Name and number of heads of each layer that can be shown, coarse to fine."""
-        trace = None if self.result is None else self.result.trace
-        return () if trace is None else trace.attention_layers
-
-    @property
-    def second_opinions(self) -> tuple[SecondOpinion, ...]:
-        """The available second opinions; few if the result was reopened.
-
-        With a single sequence there is no contribution map; maps that are Grad-CAM themselves have
-        no second opinion by it.
-        """
-        if self.result is None:
-            return ()
-        trace, evidence = self.result.trace, self.result.analysis.volumes.evidence
-        sequences = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
-        is_grad_cam = map_name(self.result.analysis) == GRAD_CAM_MAP
-        available = {
-            SecondOpinion.GRADIENTS: not self.reopened and not is_grad_cam,
-            SecondOpinion.ROLLOUT: trace is not None and trace.probe_row is not None,
-        }
-        return tuple(s for s in SecondOpinion if available.get(s, s.sequence in sequences))
-
-    @property
-    def reopened(self) -> bool:
-        """Whether the result comes from files, without its engine."""
-        return self.result is not None and self.result.engine is None
+    def evidence_sequences(self) -> tuple[MrSequence, ...]:
+        """The sequences with a contribution map; none with a single sequence."""
+        evidence = None if self.result is None else self.result.analysis.volumes.evidence
+        return () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
 
     @property
     def editing(self) -> int | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.analysis.explain.shapley import deciding_text, is_uninformative
+from lesionlens.analysis.explain.shapley import is_uninformative
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
-    HIGH_UNCERTAINTY,
     SEQUENCE_KEYS,
     UNCERTAIN_PLACE,
     Candidate,
@@ -19,7 +18,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.text import percent_digits, score_digits
-from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP, UNCERTAIN
+from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP
 from lesionlens.results.export.report_texts import load
 
 
@@ -198,10 +197,6 @@ def facts_of(candidate: Candidate, map_name: str = ATTENTION_MAP) -> tuple[Fact,
     if mass is not None:
         tip = "Fraction of the map nearest to this candidate that lies within it."
         facts.append(Fact(f"{100 * mass:.0f}% of it inside", None, tip))
-    if candidate.uncertainty is not None:
-        unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
-        text = f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}"
-        facts.append(Fact(text, False if unsure else None, UNCERTAIN))
     if candidate.class_probabilities is not None:
         kind, share = max(candidate.class_probabilities.items(), key=lambda item: item[1])
         classes = class_probabilities_text(candidate.class_probabilities)
@@ -236,14 +231,3 @@ def no_bars_text(candidate: Candidate) -> str:
     return load()("adds_single" if single else "adds_equal")
 
 
-def probe_text(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
-    """Describe a probed voxel of the reference grid, and the deciding sequence."""
-    number = int(analysis.findings.components[voxel])
-    candidate = next((c for c in analysis.findings.candidates if c.id == number), None)
-    if candidate is None:
-        return "Probe of a voxel that is not flagged: where it attended."
-    part = Label(int(analysis.volumes.labels.data[voxel])).display_name
-    text = f"Probe: where a voxel of candidate {number} ({part}) attended"
-    if reason := deciding_text(candidate.sequence_relevance):
-        text += f"; {reason}"
-    return f"{text}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,22 +12,14 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import Findings, conclusion_of
-from lesionlens.base.records.prediction import OperatingPoint
+from lesionlens.base.records.findings import Appearance, Findings, conclusion_of
 from lesionlens.base.records.review import Outline
-from lesionlens.napari.model.acts.session import OPENING, ReviewSession
-from lesionlens.napari.model.acts.views import ViewActs
-from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
-from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.views import ComparisonImages, DraggedRulers
-from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays import maps as display
-from lesionlens.napari.model.screen.board import Tile
-from lesionlens.napari.model.screen.drawing import TilePainter
-from lesionlens.napari.model.screen.map_layers import ATTENTION, PROBE, UNCERTAINTY
+from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.model.screen.screen import resolve
-from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.results.result import Result
@@ -86,17 +77,6 @@ def test_steps_go_round(session):
     assert session.state.choices.candidate == 2
 
 
-@pytest.mark.parametrize(
-    ("threshold", "by", "candidate"), [(0.5, 1, 1), (0.5, -1, 2), (0.95, 1, 1), (0.95, -1, 1)]
-)
-def test_the_first_step_goes_to_the_first_or_the_last_that_is_listed(
-    session, threshold, by, candidate
-):
-    session.choose_threshold(threshold)
-    session.step(by)
-    assert session.state.choices.candidate == candidate
-
-
 @pytest.mark.parametrize("edited", [False, True])
 def test_a_result_with_an_outline_that_was_withdrawn_shows_that_of_the_network(analysis, edited):
     """Undone after it was saved, or of another reader's session, it stayed on the images."""
@@ -127,23 +107,6 @@ def test_the_threshold_hides_and_says_how_many(session):
     assert shown.threshold.n_below == 1
     assert session.state.focused is None
     assert [label for label, _ in shown.scene.outline.colours] == [1]
-
-
-def test_the_threshold_of_an_earlier_network_hides_nothing_of_a_later_one(session, analysis):
-    """Its lowest score had become the reader's threshold."""
-
-    def analysed_by(floor):
-        engine = replace(analysis.run.engine, floor=floor)
-        made = replace(analysis, run=replace(analysis.run, engine=engine))
-        session.analysed(FakeResult(made), display.overlays_of(made))
-
-    analysed_by(0.95)
-    assert [row.id for row in screen(session).candidates] == [1]
-    analysed_by(0.2)
-    assert [row.id for row in screen(session).candidates] == [1, 2]
-    session.choose_threshold(0.95)
-    analysed_by(0.3)
-    assert screen(session).choices.threshold == 0.95
 
 
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
@@ -196,20 +159,6 @@ def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session)
     assert session.state.review.of(uid).reason is None
 
 
-def test_a_reason_that_is_typed_while_an_outline_is_measured_is_kept(session):
-    """The field was emptied below the reader's fingers, and the rest of the word was the reason."""
-    session.step(1)
-    candidate, log = session.state.focused, session.log()
-    session.type_reason("ves")
-    log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reason="ves")
-    session.type_reason("vessel")
-    session.settle(log, session.state.analysis, session.state.overlays)
-    assert screen(session).reason == "vessel"
-    session.decide(ReviewState.ACCEPTED)
-    assert session.state.review.of(candidate.tracking_uid).reason == "vessel"
-    assert not session.state.typed
-
-
 def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(session):
     """A comparison gives a candidate the tracking UID of the prior's lesion."""
     first, second = (c.tracking_uid for c in session.state.analysis.findings.candidates)
@@ -221,20 +170,6 @@ def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(
     assert session.state.draft.tracking_uid == "2.25.7"
     assert session.state.typed == {"2.25.7": "vessel"}
     assert session.state.reason_of(second) == ""
-
-
-def test_a_candidate_that_an_undo_removed_is_no_longer_in_focus(session, analysis):
-    """The key of the diameters stated an empty reason, "."."""
-    session.go_to_candidate(2)
-    (kept, _) = analysis.findings.candidates
-    without = replace(analysis, findings=replace(analysis.findings, candidates=(kept,)))
-    session.settle(session.log(), without, session.state.overlays)
-    assert session.state.choices.candidate is None
-    ViewActs(session).toggle_rulers()
-    assert session.state.message == "Go to a candidate first (N, or its row)."
-    session.go_to_candidate(1)
-    session.settle(session.log(), without, session.state.overlays)
-    assert session.state.choices.candidate == 1
 
 
 def test_interrupted_strokes_go_on_where_they_lie(session):
@@ -249,31 +184,6 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     assert visited == [PositionVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
-def test_the_views_go_to_the_interrupted_strokes_and_not_to_the_middle_of_the_outline(session):
-    """In thick slices they showed a plane of the same slice on which nothing was drawn."""
-    visited = []
-    session.happened.connect(visited.append)
-    grid = session.state.overlays.grid
-    drawn, strokes = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, bool)
-    drawn[5:8, 6:9, 7:10] = 1
-    drawn[1, 2, 10] = 1
-    strokes[1, 2, 10] = True
-    uid = session.state.analysis.findings.candidates[0].tracking_uid
-    session.offer(OutlineDraft(uid, drawn, changed=strokes))
-    session.resume()
-    assert visited == [PositionVisited(tuple(grid.to_mm((1, 2, 10)).tolist()))]
-
-
-def test_interrupted_strokes_go_on_beside_the_outline_of_the_network(session):
-    """The panel named a white outline that was not shown, nor any after Done."""
-    candidate = session.state.analysis.findings.candidates[0]
-    drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
-    session.offer(OutlineDraft(candidate.tracking_uid, drawn))
-    session.resume()
-    assert session.state.choices.candidate == candidate.id
-    assert session.state.choices.overlay is Overlay.CONTOUR
-
-
 def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
     drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
     session.begin_new()
@@ -281,27 +191,6 @@ def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
     before = session.state
     session.resume()
     assert session.state is before
-
-
-def test_the_brush_is_limited_to_a_range_in_either_order_while_an_outline_is_drawn(session):
-    before = session.state.tools
-    session.choose_range(5.0, 1.0)
-    assert session.state.tools == before
-    session.begin_new()
-    for ends in ((5.0, 1.0), (1.0, 5.0)):
-        session.choose_range(*ends)
-        assert (session.state.tools.low, session.state.tools.high) == (1.0, 5.0)
-
-
-def test_a_split_that_waits_for_its_points_goes_on_when_the_brush_is_limited(session):
-    session.step(1)
-    session.begin_edit()
-    session.choose_tools(points=(), prompting=True, ball=True)
-    session.choose_limit(Limit.INTENSITY)
-    tools = session.state.tools
-    assert (tools.points, tools.prompting, tools.ball) == ((), True, True)
-    session.choose_limit(Limit.PROBABILITY)
-    assert session.state.tools.sequence is None
 
 
 def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(session):
@@ -339,54 +228,18 @@ def test_strokes_of_a_new_candidate_remain_those_of_a_new_one(session):
     assert session.state.draft is draft
 
 
-def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
-    visited = []
-    session.happened.connect(visited.append)
-    session.offer(OutlineDraft("2.25.1", np.zeros(session.state.overlays.grid.shape, np.uint8)))
-    session.resume()
-    assert session.state.edit.continues_draft
-    assert visited == []
-
-
-def test_decisions_keep_the_maps_that_were_requested_meanwhile(session):
+def test_decisions_keep_the_map_that_was_requested_meanwhile(session):
     """The overlays of a decision are computed for a while."""
     computed = session.state.overlays
-    session.layer_arrived(replace(computed, layer_choice="of a layer", probe="of a voxel"))
+    session.evidence_arrived(replace(computed, evidence="of a sequence"))
     session.settle(session.log(), session.state.analysis, replace(computed))
-    overlays = session.state.overlays
-    assert (overlays.layer_choice, overlays.probe) == ("of a layer", "of a voxel")
-    session.probe((1, 2, 3))
-    assert (session.state.probed, session.state.overlays) == ((1, 2, 3), overlays)
-
-
-def test_a_candidate_that_does_not_exist_is_not_said_to_be_below_the_threshold(session):
-    assert not session.go_to_candidate(9)
-    assert session.state.message == ""
-    session.choose_threshold(0.95)
-    assert not session.go_to_candidate(2)
-    assert "below the threshold" in session.state.message
+    assert session.state.overlays.evidence == "of a sequence"
 
 
 def test_a_decision_without_focus_does_nothing(session):
     old = session.state
     assert session.decide(ReviewState.ACCEPTED) is None
     assert session.state is old
-
-
-def test_contribution_maps_follow_each_other_and_then_comes_the_attention(session):
-    maps = (SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR)
-    shares = {opinion.sequence: None for opinion in maps}
-    volumes = SimpleNamespace(evidence=SimpleNamespace(shares=shares))
-    analysis = SimpleNamespace(volumes=volumes, maps=None)
-    session._set(result=SimpleNamespace(analysis=analysis, trace=None, engine=object()))
-    acts, shown = ViewActs(session), []
-    for _ in range(4):
-        acts.next_evidence()
-        shown.append(session.state.choices.layer)
-    assert shown == [*maps, None, maps[0]]
-    session.choose_overlay(Overlay.CONTOUR)
-    acts.next_evidence()
-    assert session.state.choices.layer == maps[0], "no map was shown"
 
 
 def test_a_failure_keeps_study_analysis_and_review(session):
@@ -401,15 +254,6 @@ def test_a_failure_keeps_study_analysis_and_review(session):
     assert session.state.review == kept.review
     session.dismiss()
     assert session.state.problem is None
-
-
-def test_what_could_not_be_opened_is_put_away_once_the_reader_goes_on(session):
-    session.failed(Problem("Failed", "no scan", cause=OPENING))
-    session.go_to_candidate(1)
-    assert session.state.problem is None
-    session.failed(Problem("Failed", "the analysis"))
-    session.step(1)
-    assert session.state.problem is not None
 
 
 def test_another_study_starts_anew(session, analysis):
@@ -523,23 +367,6 @@ def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis
     assert screen(session).maps.verdict.text == "map too coarse to be judged"
 
 
-def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
-    assert screen(session).threshold.text == "all flagged"
-    points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
-    engine = replace(analysis.run.engine, operating_points=points)
-    known = replace(analysis, run=replace(analysis.run, engine=engine))
-    session.analysed(FakeResult(known), display.overlays_of(known))
-    session.choose_threshold(0.6)
-    assert screen(session).threshold.text == "score ≥ 0.60"
-    assert screen(session).threshold.costs == ""  # beyond what was measured
-    session.choose_threshold(0.5)
-    assert "0.2 false candidates per scan" in screen(session).threshold.costs
-    assert "% of lesions" in screen(session).threshold.costs
-    assert "synthetic" in screen(session).threshold.source
-    session.choose_threshold(0.05)
-    assert screen(session).threshold.text == "score ≥ 0.05"
-
-
 def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):
     engine = replace(analysis.run.engine, floor=0.25)
     known = replace(analysis, run=replace(analysis.run, engine=engine))
@@ -553,84 +380,27 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     assert screen(session).choices.threshold == 0.6
 
 
-def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
-    overlays, session = display.overlays_of(analysis), ReviewSession()
-    session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=None), overlays)
-    assert screen(session).maps.reopened
-    session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=object()), overlays)
-    assert not screen(session).maps.reopened
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(LesionKind.MENINGIOMA, "looks like meningioma"), (None, "no kind stands out")],
+)
+def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, words):
+    candidate = result.analysis.findings.candidates[0]
+    assert all("looks like" not in fact.text for fact in facts_of(candidate))
+    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
+    last = facts_of(replace(candidate, kind=Appearance(kind, shares)))[-1]
+    assert (last.text, last.good) == (words, None)
+    assert "not a diagnosis: meningioma 70%." in last.tooltip
 
 
-def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
-    session.choose_overlay(Overlay.MAP)
-    for chosen, expected in (
-        ((0, 1), LayerChoice(Region.WT, 0, 1)),
-        ((1, 1), LayerChoice(Region.WT, 1)),
-        ((7,), None),
-    ):
-        session.choose_layer(*chosen)
-        (layer,) = screen(session).scene.maps
-        assert layer.choice == expected
-
-
-def test_asking_for_uncertainty_switches_the_overlay_on(session):
-    session.choose_uncertainty(visible=True)
-    assert roles(session) == [UNCERTAINTY]
-    assert screen(session).scene.outline.visible
-
-
-def test_without_attention_the_uncertainty_has_legend_and_map(session):
-    """Linked views and legend showed neither, which napari's canvas did."""
-    session.choose_overlay(Overlay.MAP)
-    session.choose_uncertainty(visible=True)
-    bare = replace(session.state, overlays=replace(session.state.overlays, attention={}))
-    model = view_model_of(bare)
-    assert [layer.role for layer in model.board.scene.maps] == [UNCERTAINTY]
-    assert (model.map.role, model.map.view) == (UNCERTAINTY, bare.overlays.uncertainty)
-
-
-@pytest.fixture
-def drawn_map(session, analysis):
-    """Return a function that draws the map of a linked view, always by the same painter."""
-    artist, tile = TilePainter({}), Tile(MrSequence.T1C, Plane.AXIAL)
-    at_mm = analysis.findings.candidates[0].centroid_mm
-
-    def draw():
-        board = view_model_of(session.state).board
-        return artist.draw(board, tile, Viewpoint(at_mm, at_mm)).map
-
-    return draw
-
-
-def test_linked_views_keep_the_previous_map_until_a_layer_is_computed(session, drawn_map):
-    """The panel said so, and napari's canvas did; linked views showed none meanwhile."""
-    session.choose_overlay(Overlay.MAP)
-    before = drawn_map()
-    session.choose_layer(0)
-    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
-    assert drawn_map().slice is before.slice
-    session.choose_overlay(Overlay.CONTOUR)
-    assert drawn_map() is None
-
-
-@pytest.mark.parametrize("before", ["probe", "other analysis"])
-def test_linked_views_keep_neither_a_closed_probe_nor_the_map_of_another_analysis(
-    session, analysis, drawn_map, before
-):
-    """The map of a closed probe stayed, below the legend of the attention."""
-    session.choose_overlay(Overlay.MAP)
-    overlays = session.state.overlays
-    probe = replace(overlays.attention[Region.WT], role=PROBE)
-    if before == "probe":
-        session.probe((0, 0, 0), replace(overlays, probe=probe))
-        assert drawn_map().role == PROBE
-        session.probe(None, overlays)
-    else:
-        assert drawn_map().role == ATTENTION
-        session.analysed(FakeResult(analysis), display.overlays_of(analysis))
-    session.choose_layer(0)
-    assert view_model_of(session.state).missing_map == LayerChoice(Region.WT, 0)
-    assert drawn_map() is None
+def test_the_engines_own_classes_are_named_where_they_list_separately(result):
+    candidate = result.analysis.findings.candidates[0]
+    shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
+    named = replace(candidate, resemblance=shares)
+    assert facts_of(named) == facts_of(candidate)
+    last = facts_of(replace(named, apart=True))[-1]
+    assert (last.text, last.good) == ("listed separately by the engine", False)
+    assert "white-matter lesion 70%" in last.tooltip
 
 
 def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(session):
@@ -646,22 +416,3 @@ def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(sessio
         assert (words in session.state.message) is held
         session.choose_sequence(shown)
         assert not session.state.message
-
-
-def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
-    session.choose_overlay(Overlay.MAP)
-    session.choose_uncertainty(visible=True)
-    session.go_to_candidate(1)
-    assert roles(session) == [ATTENTION, UNCERTAINTY]
-    overlays = session.state.overlays
-    view = overlays.attention[Region.WT]
-    grid = analysis.volumes.labels.grid
-    voxel = tuple(int(v) for v in np.rint(grid.to_voxel(analysis.findings.candidates[0].peak_mm)))
-    session.probe(voxel, replace(overlays, probe=view))
-    assert roles(session) == [PROBE]
-    assert "candidate 1 (" in screen(session).maps.probed
-    session.probe((0, 0, 0))
-    assert "not flagged" in screen(session).maps.probed
-    session.probe(None, overlays)
-    session.begin_edit()
-    assert roles(session) == []

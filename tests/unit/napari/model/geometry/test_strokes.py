@@ -101,26 +101,6 @@ def test_left_stays_left(view, away):
             assert (np.sign(x) == np.sign(at[0])).all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(slices(), st.integers(-2, 1))
-def test_slices_beside_each_other_share_no_voxel_and_leave_none_out(view, first):
-    _, _, slab = view
-    taken = np.zeros(WORKING.shape, int)
-    for number in range(first, first + 3):
-        one = Slab(slab.normal, slab.depth_mm + number * slab.thickness_mm, slab.thickness_mm)
-        at = tuple(one.normal * one.depth_mm)
-        taken[stroked_voxels(WORKING, (at, at), 6.0, one)] += 1
-    if slab.thickness_mm >= 1.0:
-        assert taken.max() == 1
-    from_axis = WORKING.to_mm(np.argwhere(taken == 0))
-    depth = from_axis @ slab.normal - slab.depth_mm
-    flat = np.linalg.norm(from_axis - (from_axis @ slab.normal)[:, None] * slab.normal, axis=1)
-    within = (depth > (first - 0.5) * slab.thickness_mm + 1e-3) & (
-        depth < (first + 2.5) * slab.thickness_mm - 1e-3
-    )
-    assert not (within & (flat < 5.9)).any()
-
-
 def test_a_ball_goes_through_slices_and_a_stroke_outside_takes_nothing():
     ball = stroked_voxels(WORKING, ((0.0, 0.0, 0.0),) * 2, 3.0, None)
     assert np.ptp(ball, axis=1).tolist() == [6, 6, 6]

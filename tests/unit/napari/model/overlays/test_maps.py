@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes
-from tests.helpers.analysed_head import LEFT, RIGHT
+from tests.helpers.analysed_head import LEFT
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays import maps as display
 
 
@@ -138,40 +137,6 @@ def test_attention_without_its_raw_values_is_shown_in_shares_of_its_maximum(anal
         np.testing.assert_allclose(view.data, working, atol=1e-6)
         assert view.data.dtype == np.float32
         assert (view.top, view.ticks) == (1.0, ((0.0, "0"), (0.5, "0.5"), (1.0, "1")))
-
-
-def test_uncertainty_is_shown_as_it_is(analysis):
-    view = display.overlays_of(analysis).uncertainty
-    assert np.allclose(view.data[analysis.prepared.brain], 0.1, atol=1e-6)
-    assert (view.low, view.top) == (0.0, 1.0)
-    assert view.ticks == ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
-    without = replace(analysis, volumes=replace(analysis.volumes, uncertainty=None))
-    assert display.overlays_of(without).uncertainty is None
-
-
-def test_a_candidate_is_found_at_its_millimetres_and_shown_alone(analysis):
-    shown = display.overlays_of(analysis)
-    left, right = shown.candidate_at(LEFT), shown.candidate_at(RIGHT)
-    assert {left, right} == {c.id for c in analysis.findings.candidates}
-    assert shown.candidate_at((0.0, 0.0, -60.0)) == 0
-    assert shown.candidate_at((900.0, 0.0, 0.0)) == 0
-    view = shown.attention[Region.WT]
-    assert shown.alone(view, None) is view
-    for candidate, other in ((left, right), (right, left)):
-        alone = shown.alone(view, candidate).data
-        np.testing.assert_array_equal(alone, np.where(shown.components == other, 0.0, view.data))
-        assert not np.array_equal(alone, view.data)
-
-
-def test_only_the_layer_requested_last_is_shown_as_that_layer(analysis):
-    shown = display.overlays_of(analysis)
-    whole = shown.attention_of(Region.WT, None)
-    assert whole is shown.attention[Region.WT]
-    choice = LayerChoice(Region.WT, SecondOpinion.BY_FLAIR)
-    assert shown.attention_of(Region.WT, choice) is None
-    loaded = replace(shown, layer_choice=(choice, whole))
-    assert loaded.attention_of(Region.WT, choice) is whole
-    assert loaded.attention_of(Region.TC, choice._replace(region=Region.TC)) is None
 
 
 def test_only_sequences_that_were_moved_count_as_registered(analysis):

@@ -17,14 +17,6 @@ def test_a_study_that_was_fetched_before_is_never_mixed_with_a_new_one(tmp_path)
     assert model.free_folder(tmp_path, STUDY).name == "2026-01-05 1.2.4 (2)"
 
 
-@pytest.mark.parametrize("count", [model.LIMIT - 1, model.LIMIT])
-def test_a_search_that_reaches_the_limit_advises_narrowing_it(count):
-    """Exactly as many may be all there are: it was said that others were left out."""
-    message = model.ArchiveSession().found((STUDY,) * count)
-    advice = ": narrow the search if one is missing" if count == model.LIMIT else ""
-    assert message == f"{count} studies{advice}."
-
-
 @pytest.mark.parametrize("uid", ["../../x", "/etc", "1.2\\3"])
 def test_no_archive_chooses_where_a_study_is_kept(tmp_path, uid):
     with pytest.raises(UnusableInputError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 
@@ -14,7 +13,6 @@ from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.site.database.records import ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
-    existing_worklist_database,
     open_worklist_database,
 )
 from lesionlens.site.worklist.protocol import FILE
@@ -114,23 +112,6 @@ def test_a_list_that_this_reader_cannot_open_leaves_the_open_one_as_it_is(
     assert [entry.name for entry in session.database.entries()] == list("abc")
 
 
-def test_the_summary_counts_what_is_shown_signed_and_not_analysed_yet(session, folder):
-    session.open(folder, "A. Reader", unaided_first=False)
-    assert session.state.summary == "3 shown · 0 signed · 2 not analysed yet"
-    ReadSession(session.database, ReadKey("a", "A. Reader")).sign("nothing seen")
-    session.refresh()
-    assert session.state.summary == "3 shown · 1 signed · 2 not analysed yet"
-    ReadSession(session.database, ReadKey("b", "A. Reader"), unaided_first=True).sign("nothing")
-    session.refresh()
-    assert session.state.summary == "3 shown · 1 signed · 2 not analysed yet"  # read unaided
-    session.filter("a")
-    assert session.state.summary == "1 shown · 1 signed"
-    session.ahead(running=True)
-    assert session.state.summary == "1 shown · 1 signed · analysing …"
-    session.ahead(running=False)
-    assert session.state.summary == "1 shown · 1 signed"
-
-
 def test_a_study_is_not_begun_in_a_list_that_has_vanished(session, folder):
     session.open(folder, "A. Reader", unaided_first=False)
     row = session.row(("a", 0))
@@ -177,26 +158,6 @@ def test_another_name_in_the_preferences_reads_on_under_that_name(tmp_path):
     database.close()
 
 
-def test_a_list_that_cannot_be_read_for_a_while_is_read_again_afterwards(
-    session, folder, monkeypatch
-):
-    """Its rows stayed as they were, and the message until the window was closed."""
-    session.open(folder, "A. Reader", unaided_first=False)
-    with existing_worklist_database(folder) as database:
-        database.add_studies([StudyEntry("d", "/d")])
-
-    def entries(_):
-        raise ReadError(found="a locked list", expected="a list", next_step="Wait")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(WorklistDatabase, "entries", entries)
-        session.refresh()
-    assert session.state.message.startswith("The list cannot be read now: Found a locked list")
-    session.refresh()
-    assert [row.entry.name for row in session.state.rows] == list("abcd")
-    assert session.state.message == ""
-
-
 def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
     session, folder, monkeypatch
 ):
@@ -230,17 +191,3 @@ def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
     session.refresh()
     assert session.state.message == ""
     assert session.database.read_note("place A. Reader") == ["b", 0]
-
-
-def test_a_session_that_is_locked_names_the_minute_at_which_it_opens(session, folder):
-    """It was "before" the very day on which the reader was refused."""
-    text = "title = 'x'\nseed = 1\nreaders = ['A. Reader']\nwashout_days = 28"
-    (folder / FILE).write_text(text)
-    session.open(folder, "A. Reader", unaided_first=False)
-    rows = session.state.rows
-    first, later = (next(row for row in rows if row.session == number) for number in (1, 2))
-    ReadSession(session.database, session.key_of(first)).close()
-    left = session.database.read(session.key_of(first)).acts[-1].time
-    until = (datetime.fromisoformat(left) + timedelta(days=28)).astimezone()
-    with pytest.raises(ReadError, match=f"session 2 before {until:%Y-%m-%d %H:%M}"):
-        session.check(later)
