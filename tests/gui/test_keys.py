@@ -11,8 +11,7 @@ from tests.gui.window import PATIENCE_MS
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.qt.key_conflicts import napari_key
-from lesionlens.napari.qt.keyboard import key_name
+from lesionlens.napari.qt.keyboard import key_name, napari_key
 
 
 def test_no_key_takes_one_of_naparis():

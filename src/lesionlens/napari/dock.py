@@ -17,7 +17,6 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import host_process
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
@@ -32,11 +31,10 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.preferences import check_enabled, preference_events, read_preferences
-from lesionlens.napari.qt.dock_layout import DockLayout
+from lesionlens.napari.qt.dock_layout import hide_docks, show_controls, show_docks
 from lesionlens.napari.qt.drops import Drops, drop_targets
-from lesionlens.napari.qt.key_conflicts import clashes, keymap_of, napari_key
-from lesionlens.napari.qt.keyboard import Keyboard, main_window
-from lesionlens.napari.qt.waiting import once_idle, when_idle
+from lesionlens.napari.qt.keyboard import Keyboard, keymap_of, main_window, napari_key
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
@@ -46,11 +44,6 @@ from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
 _DELAY_MS = 500
-_IMAGE_RESTORED = (
-    "An image of the open study was deleted in napari and has been restored. To hide it, use the "
-    "eye beside its name; to remove it, choose Open…, Close the study."
-)
-_AXES_RESTORED = "Napari's axes had been flipped: the patient's right is on the left again."
 _STILL_SENDING = (
     "A result is being sent to the archive: wait until it finishes, or close again to stop it."
 )
@@ -83,17 +76,14 @@ class LesionLens(Panel):
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor = self.actions_.editor
         editor.on_labels_changed = self.views.repaint
-        editor.on_layer_added = self.layers.lock_transform
-        self.views.single.orientation_restored = self._on_turned
+        editor.on_layer_added = self.layers.tag
         self.actions_.renew_pointer = self.views.update_pointer
         marking = self.actions_.read_controller.marking
         marking.in_head = HeadOfStudy(self.layers.voxels_by_sequence).contains_point
-        self.views.overlays_changed.connect(once_idle(self._lay_out_docks, self).start)
         self.keyboard = Keyboard(self, self.commands.run, self._is_left_to_napari)
         self.loop = UpdateLoop(self.actions_, self._paint, self._finish, self.views.handle)
-        self.is_open = True
+        self.is_open, self._docks_hidden = True, False
         self.drops: Drops | None = None
-        self.dock_layout: DockLayout | None = None
         self._listen()
         self._on_preferences()
         when_idle(self._connect_to_window)
@@ -115,7 +105,6 @@ class LesionLens(Panel):
         layers, dims = self.viewer.layers.events, self.viewer.dims.events
         return (
             (layers.inserted, self._on_inserted),
-            (layers.removed, self._on_removed),
             (self.viewer.events.theme, self._on_theme),
             (get_settings().appearance.events.font_size, self._on_theme),
             (dims.order, self._on_order),
@@ -127,10 +116,9 @@ class LesionLens(Panel):
 
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
         self.model = model
-        if self.dock_layout is not None:
-            self.dock_layout.set_drawing(
-                drawing=model.board.editing, wait=self.actions_.prompting.active
-            )
+        window = main_window(self)
+        if model.board.editing and not before.board.editing and window is not None:
+            show_controls(window)
         if model.board is before.board:  # only the progress of a job changed
             return
         self.views.paint(before, model)
@@ -197,24 +185,6 @@ class LesionLens(Panel):
         if shown is not None and shown.visible and self.layers.owns(active) and not active.visible:
             selection.active = shown
 
-    def _on_removed(self, event: Any) -> None:
-        layer, index = event.value, event.index
-        if self.layers.owns(layer):
-            when_idle(lambda: self._restore_image(layer, index))
-
-    def _restore_image(self, layer: Any, index: int) -> None:
-        """Show an image of the open study again that was deleted in napari's layer list."""
-        if not isalive(self):  # a script closed the viewer, which empties it first
-            return
-        layers, study = self.viewer.layers, self.model.study
-        metadata = layer.metadata.get(KEY, {})
-        if "sequence" not in metadata or study is None or metadata.get("study") is not study:
-            return
-        missing = self.layers.image_layer(MrSequence(metadata["sequence"])) is None
-        if missing and self.is_open and self.window().isVisible():
-            layers.insert(min(index, len(layers)), layer)
-            self.session.notify(_IMAGE_RESTORED)
-
     def _connect_to_window(self) -> None:
         """Connect keys and drops on the canvas, once the panel is docked beside it."""
         window = main_window(self) if self.is_open and self.drops is None else None
@@ -223,23 +193,13 @@ class LesionLens(Panel):
         canvas = drop_targets(window)
         self.drops = Drops(canvas, self.actions_.open_dropped, self)
         self.keyboard.listen(window, *canvas)
-        self.show_clashes(clashes(self.viewer))
-        self.dock_layout = DockLayout(window, self)
         WindowClosing(window, self, self._may_close).closing.connect(self._on_closing)
         self.views.show(self.model)  # a study opened before the panel was docked
-        self._lay_out_docks()
+        self._docks_hidden = hide_docks(window, self)
         self._make_ready()
 
-    def _lay_out_docks(self) -> None:
-        """Lay out the docks so that the image keeps its fraction of the window."""
-        if self.dock_layout is not None:
-            self.dock_layout.update()
-
     def _on_theme(self) -> None:
-        if self.dock_layout is not None:
-            self.dock_layout.hold_width()
         self.show_theme(self.viewer.theme)
-        self._lay_out_docks()
 
     def _on_preferences(self) -> None:
         preferences, session = read_preferences(), self.session
@@ -251,10 +211,6 @@ class LesionLens(Panel):
         plane = plane_of(self.viewer.dims.order)
         if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
-
-    def _on_turned(self) -> None:
-        self._on_order()  # first, otherwise the message would paint the previous plane
-        self.session.notify(_AXES_RESTORED)
 
     def _on_ndisplay(self) -> None:
         self.actions_.prompting.end_stroke()
@@ -316,9 +272,9 @@ class LesionLens(Panel):
         self.layers.release()
         if self.drops is not None:
             self.drops.release()
-        if self.dock_layout is not None:
-            self.dock_layout.release()
-            self.dock_layout = None
+        window = main_window(self)
+        if window is not None and self._docks_hidden:
+            show_docks(window)
         self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:

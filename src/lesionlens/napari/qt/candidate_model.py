@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from lesionlens.napari.model.screen.screen import ShownCandidate
 from lesionlens.napari.model.wording.review_signs import STATE_SIGNS
-from lesionlens.napari.qt.rows_model import CENTRE, LEFT, RIGHT, RowsModel
-from lesionlens.napari.qt.tooltips import plain_tooltip
+from lesionlens.napari.qt.rows_model import CENTRE, LEFT, RIGHT, RowsModel, plain_tooltip
 
 COLUMNS = ("", "Location", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (

@@ -8,7 +8,9 @@ a key that napari uses on a foreign active layer goes to napari.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from napari.utils.key_bindings import coerce_keybinding
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QInputEvent, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
@@ -28,6 +30,7 @@ from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 
+_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Esc": "Escape"}
 _TEXT_WIDGETS = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
 _MODIFIERS = (
     (Qt.KeyboardModifier.ControlModifier, "Control"),
@@ -248,3 +251,17 @@ class WheelGuard(QObject):
             return False
         event.ignore()
         return True
+
+
+def napari_key(command: Command) -> str:
+    """Return a command's key in the notation of napari's tables, such as "Ctrl+B"."""
+    *modifiers, key = command.shown_key.split("+")
+    return str(coerce_keybinding("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
+
+
+def keymap_of(owner_class: type) -> dict[Any, Any]:
+    """Return napari's bindings of a layer or viewer class, including inherited ones."""
+    bindings: dict[Any, Any] = {}
+    for base in reversed(owner_class.__mro__):
+        bindings |= base.__dict__.get("class_keymap", {})
+    return bindings

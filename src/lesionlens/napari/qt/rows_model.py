@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from html import escape
 from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
@@ -63,3 +64,20 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
             if role == Qt.ItemDataRole.TextAlignmentRole:
                 return self._alignments[section]
         return None
+
+
+def plain_tooltip(text: str) -> str:
+    """Return a text of unknown origin as a tooltip that shows it as it is.
+
+    Qt would open the file that `<img src=FILE>` in the name of a series refers to.
+
+    Examples
+    --------
+    >>> plain_tooltip("T1 <2 mm>")
+    'T1 <2 mm>'
+    >>> plain_tooltip("T1 <b>post")
+    '<span style="white-space: pre-wrap">T1 &lt;b&gt;post</span>'
+    """
+    if not Qt.mightBeRichText(text):
+        return text
+    return f'<span style="white-space: pre-wrap">{escape(text)}</span>'

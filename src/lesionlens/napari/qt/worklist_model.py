@@ -10,8 +10,7 @@ from qtpy.QtGui import QFont
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.wording.candidates import score_text
 from lesionlens.napari.model.wording.titles import in_window
-from lesionlens.napari.qt.rows_model import LEFT, RIGHT, RowsModel
-from lesionlens.napari.qt.tooltips import plain_tooltip
+from lesionlens.napari.qt.rows_model import LEFT, RIGHT, RowsModel, plain_tooltip
 from lesionlens.site.database.records import StudyState, WorklistRow
 
 COLUMNS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QGridLayout, QWidget
 
@@ -54,7 +54,6 @@ class BoardView(QWidget):
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self.wheel_zooms = False
         self._acts, self._brush, self._limits_of = acts, brush, limits_of
         self._viewpoint = acts.viewpoint

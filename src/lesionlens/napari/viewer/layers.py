@@ -36,14 +36,9 @@ from lesionlens.napari.model.screen.map_layers import (
     MapLayer,
 )
 from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
-from lesionlens.napari.viewer.single import TRANSFORM
 
-_LAYER_RESTORED = (
-    "A layer of the study had been moved in napari: its position in the patient is restored."
-)
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _SOLID_OPACITY = 0.95
-_IDENTITY_TRANSFORM = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _STACKING = (BRAIN, ATTENTION, EVIDENCE, OUTLINE)
 
 
@@ -66,8 +61,7 @@ class Layers:
         self._study: Any = None
         """The study of the overlays."""
         self._background_layers: list[Any] = []
-        self._locked_layers: WeakSet[Any] = WeakSet()
-        self._is_restoring = False
+        self._adopted: WeakSet[Any] = WeakSet()
         self._sequence: MrSequence | None = None
 
     # --- images ---------------------------------------------------------------------------
@@ -76,19 +70,16 @@ class Layers:
         """Use a layer as the image of its sequence."""
         metadata = layer.metadata[KEY]
         self._by_role[metadata["sequence"]] = layer
-        self.lock_transform(layer)
+        self.tag(layer)
+        self._adopted.add(layer)
         layer.events.visible.connect(self._on_visible)
         metadata.setdefault("auto", tuple(layer.contrast_limits))
         layer.contrast_limits_range = full_range(layer.data)
 
-    def lock_transform(self, layer: Any) -> None:
-        """Lock a layer's position in the patient: changes of its transform are undone."""
-        transform = tuple(layer.scale), tuple(layer.translate)
+    def tag(self, layer: Any) -> None:
+        """Note whose layer it is, so that a copy is told from it, and where it lies."""
         layer.metadata[KEY].setdefault("of", ref(layer))
-        layer.metadata[KEY].setdefault("transform", transform)
-        self._locked_layers.add(layer)
-        for name in TRANSFORM:
-            getattr(layer.events, name).connect(self._on_transform)
+        layer.metadata[KEY].setdefault("transform", (tuple(layer.scale), tuple(layer.translate)))
 
     def release(self) -> None:
         """Disconnect from the images, and remove the overlays, which nothing would update."""
@@ -96,9 +87,7 @@ class Layers:
         image = self.image_layer(self._sequence)
         if image is not None:
             put(image, visible=True)  # hidden in three dimensions
-        for layer in self._locked_layers:
-            for name in TRANSFORM:
-                getattr(layer.events, name).disconnect(self._on_transform)
+        for layer in self._adopted:
             layer.events.visible.disconnect(self._on_visible)
 
     def owns(self, layer: Any) -> bool:
@@ -144,23 +133,6 @@ class Layers:
             lowest, highest = layer.contrast_limits_range
             layer.contrast_limits_range = (min(low, lowest), max(high, highest))
             layer.contrast_limits = (low, high)
-
-    def restore_transforms(self) -> bool:
-        """Restore the transform of every LesionLens layer; return whether one was changed."""
-        was_changed, self._is_restoring = False, True
-        for layer in self._locked_layers.intersection(self._viewer.layers):
-            scale, translate = layer.metadata[KEY]["transform"]
-            own = ("scale", scale), ("translate", translate)
-            for name, value in (*own, *_IDENTITY_TRANSFORM):
-                if not np.allclose(np.asarray(getattr(layer, name)), value):
-                    was_changed = True
-                    setattr(layer, name, value)
-        self._is_restoring = False
-        return was_changed
-
-    def _on_transform(self) -> None:
-        if not self._is_restoring and self.restore_transforms():
-            self._session.notify(_LAYER_RESTORED)
 
     def _on_visible(self, event: Any) -> None:
         """Select the sequence of a layer that became visible, so that the caption matches."""
@@ -237,7 +209,7 @@ class Layers:
                 "auto": contrast_limits(data),
             }
             layer.data = data
-            self.restore_transforms()
+            layer.scale, layer.translate = geometry["scale"], geometry["translate"]
             layer.contrast_limits_range = full_range(data)
             layer.contrast_limits = layer.metadata[KEY]["auto"]
 
@@ -331,7 +303,7 @@ class Layers:
         study = base_image.metadata[KEY].get("study")
         metadata = {KEY: {"study": study, "role": COMPARED}}
         layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
-        self.lock_transform(layer)
+        self.tag(layer)
         active = self._viewer.layers.selection.active
         indices = [self._viewer.layers.index(image) for image in self._image_layers()]
         self._viewer.layers.insert(max(indices) + 1, layer)
@@ -415,6 +387,6 @@ class Layers:
         indices = [layers.index(layer_above) for layer_above in above if layer_above is not None]
         layers.insert(min(indices, default=len(layers)), layer)
         self._by_role[role] = layer
-        self.lock_transform(layer)
+        self.tag(layer)
         layers.selection.active = active
         return layer

@@ -4,7 +4,7 @@ Layers are in RAS+ millimetres (axis 0 grows to the patient's right, 1 to the fr
 With the camera's horizontal axis pointing left and the vertical one up, planes follow radiological
 convention: the patient's right on the left of axial and coronal planes, the face on the left of
 sagittal ones. napari's preferences, its transpose key or a layer's transform can change that at any
-time; it is restored at once with a message, and the letters are computed from the screen.
+time: the letters are computed from the screen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.identity_text import LETTER_POINTS, IdentityText, fitted_caption
-from lesionlens.napari.viewer.millimetres import Millimetres
 
 Box = tuple[Point, Point]
 
@@ -73,15 +72,12 @@ class SingleView:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._units = Millimetres(viewer)
         self._ready = False
         self._caption_text = ""
         self._picture: Any = None
         self._fitted_pose: tuple[float, ...] = ()
         self._centred: tuple[Point, Box | None] | None = None
-        self._ndim, self._plane = 0, Plane.AXIAL
-        self.orientation_restored: Callable[[], object] = lambda: None
-        """Called after the orientation changed and was restored."""
+        self._plane = Plane.AXIAL
         self._letters = [self._overlay(edge, edge, _LETTER_STYLE) for edge in _LETTER_POSITIONS]
         self._caption = self._overlay("caption", "top_left", _CAPTION_STYLE)
         self._identity = IdentityText(
@@ -102,7 +98,6 @@ class SingleView:
         if not self._ready:
             self._ready = True
             self._show_overlays()
-            self._units.connect()
             for event, callback in self._events():
                 event.connect(callback)
         self.restore_orientation()
@@ -113,33 +108,15 @@ class SingleView:
         turning = (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
         return (
             *((event, self._relabel) for event in turning),
-            *((event, self._on_orientation) for event in (dims.order, camera.orientation)),
+            (dims.ndim, self._on_ndim),
             (self._viewer.canvas.events.size, self._on_size),
             (self._viewer.layers.events, self._on_layer),
         )
 
-    def _on_orientation(self) -> None:
-        """Restore the orientation after a change by axes, preferences or transpose key."""
-        dims, camera = self._viewer.dims, self._viewer.scene.camera
-        previous_ndim, self._ndim = self._ndim, dims.ndim
-        extra_dims = dims.ndim - SPACE
-        if (
-            extra_dims < 0
-            or dims.ndisplay != 2
-            or max(dims.order[:extra_dims], default=-1) >= extra_dims
-        ):
-            return
-        if plane_of(dims.order) is None:
-            # Layers were added or removed: the orientation is unchanged.
-            if previous_ndim != dims.ndim:
-                self.show_plane(self._plane)
-                return
-            sliced = dims.order[-SPACE] - extra_dims
-            self.show_plane(next(plane for plane, order in ORDERS.items() if order[0] == sliced))
-            self.orientation_restored()
-        elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
-            self.restore_orientation()
-            self.orientation_restored()
+    def _on_ndim(self) -> None:
+        """Show the plane again after layers of more dimensions came or went."""
+        if self._viewer.dims.ndisplay == 2 and plane_of(self._viewer.dims.order) is None:
+            self.show_plane(self._plane)
 
     def _show_overlays(self) -> None:
         canvas, overlays = self._viewer.canvas, self._viewer.canvas.overlays
@@ -158,7 +135,6 @@ class SingleView:
         if not self._ready:
             return
         self._ready = False
-        self._units.release()
         self.watch(None)
         for text_overlay in (*self._letters, self._caption):
             text_overlay.visible = False

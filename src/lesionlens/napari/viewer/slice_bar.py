@@ -47,7 +47,6 @@ class SliceBar(QWidget):
 
     def __init__(self, acts: ViewActs, parent: QWidget) -> None:
         super().__init__(parent)
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._acts = acts
         self._slices: Slices | None = None
         self._wheel_steps = WheelSteps()

@@ -7,13 +7,12 @@ from functools import partial
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
 from lesionlens.base.text import capitalized
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.screen.board import Board
-from lesionlens.napari.qt.menus import Menu
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "layout_single", ""),
@@ -59,7 +58,6 @@ class ViewToolbar(QWidget):
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._is_wide = False
         self._last_shown: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
@@ -85,7 +83,7 @@ class ViewToolbar(QWidget):
             row.addWidget(line)
         self.overflow = _plain_button("…", "More")
         self.overflow.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.overflow.setMenu(Menu(self.overflow))
+        self.overflow.setMenu(QMenu(self.overflow))
         self.overflow.menu().aboutToShow.connect(self._fill_overflow)
         for button in (self.measure, self.rulers, self.overflow):
             row.addWidget(button)

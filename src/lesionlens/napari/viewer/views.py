@@ -62,8 +62,6 @@ class Views(QObject):
 
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
-    overlays_changed = Signal()
-    """The image may need a different fraction of the window."""
 
     def __init__(
         self,
@@ -124,7 +122,6 @@ class Views(QObject):
     def _show_overlays(self, before: ViewModel, model: ViewModel) -> None:
         is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
         self._keep_position(lambda: self._layers.show_overlays(model.board.overlays, model.study))
-        self.overlays_changed.emit()
         if before.board.overlays is None or model.board.overlays is None:
             self._collection.start(0)
         if is_empty:
@@ -137,7 +134,6 @@ class Views(QObject):
         self.single.watch(self._layers.image_layer(scene.sequence))
         if scene.choices.plane is not previous.choices.plane:
             self.single.restore_orientation()
-            self._layers.restore_transforms()
         self._is_turning = True
         self.single.show_plane(scene.choices.plane)
         self._is_turning = False

@@ -12,9 +12,8 @@ from lesionlens.base.errors import PatientConflictError
 
 
 def message_box(parent: QWidget, title: str, text: str) -> QMessageBox:
-    """Return a message box of plain text, from left to right on any desktop."""
+    """Return a message box of plain text."""
     box = QMessageBox(parent)
-    box.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
     box.setWindowTitle(title)
     box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(text)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QGridLayout,
+    QMenu,
     QPushButton,
     QToolButton,
     QWidget,
@@ -22,7 +23,6 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.keyboard import leave_after_enter
-from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import flat_button, label, row, set_available, stack
 
@@ -169,7 +169,7 @@ class AddRow(QWidget):
         self._cavity = commands.add(flat_button("cavity"), "draw_cavity", tip=tip)
         merge = BY_NAME["merge"]
         tip = merge.hint("Merge with another candidate; the key selects the nearest")
-        self._menu = Menu(self)
+        self._menu = QMenu(self)
         self._merge = flat_button(merge.captioned("merge"), tip, self._menu)
         self._draft = label("", "warn", wrap=True)
         tip = "Continue with the interrupted strokes"

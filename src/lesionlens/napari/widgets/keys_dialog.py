@@ -6,10 +6,10 @@ from html import escape
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QWidget
 
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.widgets.parts import Dialog, stack
+from lesionlens.napari.widgets.parts import stack
 
 _COLUMNS, _WIDTH_LETTERS = 2, 164
 """Number of columns, and their total width in letters."""
@@ -17,7 +17,7 @@ _MAX_SCREEN_FRACTION = 0.9
 """Maximum share of the screen; the rest is scrolled."""
 
 
-class KeysDialog(Dialog):
+class KeysDialog(QDialog):
     """Shows all keys; Escape closes it."""
 
     def __init__(self, parent: QWidget) -> None:

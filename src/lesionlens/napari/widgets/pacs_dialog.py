@@ -13,6 +13,7 @@ from typing import Any
 
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import (
+    QDialog,
     QHeaderView,
     QMessageBox,
     QPushButton,
@@ -27,7 +28,6 @@ from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient, message_box
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
-    Dialog,
     flat_button,
     label,
     push_button,
@@ -45,7 +45,7 @@ from lesionlens.site.pacs.server import Server
 _STILL_SENDING = "A result is being sent: wait until it finishes, or press Cancel to stop it."
 
 
-class PacsDialog(Dialog):
+class PacsDialog(QDialog):
     """Paints the archive's screen and forwards what the reader does; modeless, one per panel.
 
     Parameters

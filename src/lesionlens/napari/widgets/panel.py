@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -30,12 +30,10 @@ from lesionlens.napari.preferences import (
     use_for_folders,
     used_for_folders,
 )
-from lesionlens.napari.qt.double_clicks import DoubleClickGuard
 from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
-from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -49,7 +47,6 @@ from lesionlens.napari.widgets.parts import (
     AnchoredScroll,
     label,
     scroll_into_view,
-    show_text,
     stack,
 )
 from lesionlens.napari.widgets.read_block import ReadBlock
@@ -82,7 +79,6 @@ class Panel(QWidget):
         super().__init__()
         self.setObjectName("lesionlens")
         self.setAcceptDrops(True)
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # texts and figures are English
         self.session = session
         self.jobs = Jobs(session, self)
         self.latest_request = LatestRequest(session, self)
@@ -128,14 +124,11 @@ class Panel(QWidget):
         self.considered = ConsideredBlock(acts.go_to_point)
         self.followup = FollowupBlock(acts.go_to_candidate)
         self.attention = AttentionBlock(acts)
-        self._key_clashes = label("", "warn", wrap=True)
-        self._key_clashes.hide()
         self._site_problem = label("", "warn", wrap=True)
         self.show_site_problem()
         self.footer = Footer(run)
         self._lay_out()
         WheelGuard(self)
-        DoubleClickGuard(self)
         self.set_tab_order()
 
     def _lay_out(self) -> None:
@@ -145,7 +138,7 @@ class Panel(QWidget):
             self._site_problem,
             self.empty, self.study, self.quality, self.assign, self.run,
             self.read_block, self.candidates, self.considered, self.followup,
-            self.attention, self._key_clashes,
+            self.attention,
         )  # fmt: skip
         notice = label(RESEARCH_USE_NOTICE, "notice", wrap=True)
         notice.setContentsMargins(12, 0, 12, 6)
@@ -165,7 +158,7 @@ class Panel(QWidget):
             QWidget.setTabOrder(before, behind)
 
     def _menu(self) -> QMenu:
-        menu = Menu(self)
+        menu = QMenu(self)
         for command in (*OPENERS, *(BY_NAME[name] for name in _MENU)):
             title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen
@@ -234,10 +227,6 @@ class Panel(QWidget):
     def show_site_problem(self) -> None:
         """Warn of an unusable policy of the site."""
         show_text(self._site_problem, read_preferences().site_problem)
-
-    def show_clashes(self, sentences: Sequence[str]) -> None:
-        """Show keys that are also bound by others."""
-        show_text(self._key_clashes, "\n".join(sentences))
 
     def show_archive(self) -> None:
         """Show the archive's dialog; no request is sent yet."""

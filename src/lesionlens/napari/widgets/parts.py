@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QBoxLayout,
     QButtonGroup,
     QComboBox,
-    QDialog,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -30,19 +29,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.model.wording.candidates import Bar, Fact
-from lesionlens.napari.qt.rows_model import LEFT
-from lesionlens.napari.qt.tooltips import plain_tooltip
-
-
-class Dialog(QDialog):
-    """A dialog from left to right on any desktop, as its tables and fields are English.
-
-    The direction of the panel does not apply to its windows.
-    """
-
-    def __init__(self, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
+from lesionlens.napari.qt.rows_model import LEFT, plain_tooltip
 
 
 def small_font(widget: QWidget) -> QFont:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDialogButtonBox, QFormLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QComboBox, QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QWidget
 
 from lesionlens.analysis.followup.sums import sum_lines
 from lesionlens.base.records.followup import Comparison, name_of
 from lesionlens.base.records.response import Response
 from lesionlens.napari.controllers.dialogs import SignResponse
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.widgets.parts import Dialog, label, stack
+from lesionlens.napari.widgets.parts import label, stack
 from lesionlens.results.export.report_texts import load
 
 
-class ResponseDialog(Dialog):
+class ResponseDialog(QDialog):
     """Shows the sums against a baseline; the reader chooses and signs the category."""
 
     def __init__(self, parent: QWidget) -> None:

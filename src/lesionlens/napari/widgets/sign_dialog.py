@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QDialogButtonBox, QLineEdit, QWidget
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QWidget
 
 from lesionlens.napari.controllers.dialogs import Signature
 from lesionlens.napari.qt.keyboard import HeldKeys
-from lesionlens.napari.widgets.parts import Dialog, label, stack
+from lesionlens.napari.widgets.parts import label, stack
 
 _NAME, _REASON = "your name", "why the signature is withdrawn"
 
 
-class SignDialog(Dialog):
+class SignDialog(QDialog):
     """Shows patient, study and statement; Enter signs, Escape cancels.
 
     It is modal: no key or click reaches the study.

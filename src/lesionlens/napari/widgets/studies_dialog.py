@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtWidgets import (
+    QDialog,
     QDialogButtonBox,
     QHeaderView,
     QWidget,
@@ -12,12 +13,12 @@ from qtpy.QtWidgets import (
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
-from lesionlens.napari.widgets.parts import Dialog, label, show_texts, stack, text_table
+from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
 
 
-class StudiesDialog(Dialog):
+class StudiesDialog(QDialog):
     """A table of studies with the latest preselected; `choose` takes the UID of one."""
 
     def __init__(

@@ -12,7 +12,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.series_selection import distinct_names, name_for_reader
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.qt.tooltips import plain_tooltip
+from lesionlens.napari.qt.rows_model import plain_tooltip
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     Section,

@@ -13,7 +13,6 @@ from lesionlens.imaging.reading.series_selection import distinct_names
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent_paths
-from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.widgets.parts import verbatim
 
 
@@ -26,7 +25,7 @@ def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], o
         if menu.isEmpty():
             menu.addAction("Nothing yet").setEnabled(False)
 
-    return _filled_when_shown(Menu(parent, title), fill)
+    return _filled_when_shown(QMenu(parent, title), fill)
 
 
 def other_menu(parent: QWidget, acts: OtherImageActs) -> QMenu:
@@ -39,7 +38,7 @@ def other_menu(parent: QWidget, acts: OtherImageActs) -> QMenu:
             kind = kind_of(all_series[number])
             _add(menu, f"{kind}: {name}", partial(acts.show_other, number))
 
-    return _filled_when_shown(Menu(parent, "Other series"), fill)
+    return _filled_when_shown(QMenu(parent, "Other series"), fill)
 
 
 def _filled_when_shown(menu: QMenu, fill: Callable[[QMenu], None]) -> QMenu:

@@ -25,9 +25,7 @@ from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
-from lesionlens.napari.qt.double_clicks import DoubleClickGuard
 from lesionlens.napari.qt.keyboard import main_window
-from lesionlens.napari.qt.menus import Menu
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
@@ -75,7 +73,6 @@ class WorklistDock(QWidget):
     def __init__(self, viewer: Any, actions: Actions, commands: Commands) -> None:
         super().__init__()
         self.setObjectName("lesionlens")
-        self.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
         self._viewer = viewer
         self.session = WorklistSession()
         self.controller = WorklistController(self.session, actions, self)
@@ -104,7 +101,6 @@ class WorklistDock(QWidget):
         tools = row(self.filter, self._before, self._next, self._ahead)
         parts = (title, tools, self.table, self._summary, self._problem)
         stack(self, *parts, margins=(10, 8, 10, 8)).setStretchFactor(self.table, 1)
-        DoubleClickGuard(self, self._before, self._next)
         self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._active = True
@@ -124,7 +120,7 @@ class WorklistDock(QWidget):
         table.activated.connect(self._on_activated)
 
     def _menu(self) -> QMenu:
-        menu, ask = Menu(self), partial(ask_path, self)
+        menu, ask = QMenu(self), partial(ask_path, self)
         for title, slot in (
             ("Open a list…", partial(ask, self.controller.open, "Open the list in this folder")),
             (
