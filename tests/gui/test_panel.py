@@ -82,8 +82,6 @@ def test_an_empty_panel_says_how_to_open_a_scan_and_a_worker_does_it(
     assert not panel.empty.isVisibleTo(panel)
 
 
-
-
 def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):
     viewer = current_viewer()
     assert [layer.name for layer in viewer.layers] == ["T1", "T2", "FLAIR", "T1c"]
