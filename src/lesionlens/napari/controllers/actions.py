@@ -387,15 +387,6 @@ class Actions(EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageAc
             self.leave_for(lambda: self.session.step(by))
 
     @override
-    def next_considered(self) -> None:
-        self.review_controller.once_measured(super().next_considered, "the region")
-
-    @override
-    def step_doubtful(self, step: int) -> None:
-        show = partial(super().step_doubtful, step)
-        self.review_controller.once_measured(show, "the doubtful part")
-
-    @override
     def leave_for(self, act: Callable[[], object]) -> bool:
         """Store a typed reason and an outline being drawn, then act."""
         self.review_controller.store_reason()

@@ -12,7 +12,7 @@ from lesionlens.napari.model.acts.session import QUESTION
 from lesionlens.napari.model.overlays.evidence import evidence_view
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.overlays.plain import plain_layers
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.state.state import Notice, State
 from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
@@ -34,8 +34,11 @@ class NetworkRequests(MarkActs):
 
     def _show_wait(self, waits: bool) -> None:
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""
-        if self.session.state.message == ("" if waits else _WAITING):
-            self.session.notify(_WAITING if waits else "")
+        state = self.session.state
+        if waits and not state.message:
+            self.session.notify(_WAITING, Notice.WAITING)
+        elif not waits and state.notice is Notice.WAITING:
+            self.session.notify("")
 
     def show_evidence(self, sequence: MrSequence) -> None:
         """Compute the contribution map of a sequence, and show it when it arrives."""

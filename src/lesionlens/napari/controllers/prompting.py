@@ -27,17 +27,12 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompting.rules import components_at, refused
-from lesionlens.napari.controllers.review_controller import (
-    BUSY_ANSWERING,
-    PRESS_AGAIN,
-    PROMPT_MESSAGES,
-    ReviewController,
-)
+from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.prompted import voxels_of
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.state.state import Notice, State
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
@@ -136,7 +131,7 @@ class Prompting:
             self._show_help()
         elif held:
             self.session.decline(f"{obstacle}.")
-        elif self.session.state.message in (_HELP, _HELP_EXCLUDING):
+        elif self.session.state.notice is Notice.HELP:
             self.session.notify("")
         self.session.choose_tools(prompting=self.active)
 
@@ -154,7 +149,7 @@ class Prompting:
             self.session.notify(_SWITCHED[self.excluding])
 
     def _show_help(self) -> None:
-        self.session.notify(_HELP_EXCLUDING if self.excluding else _HELP)
+        self.session.notify(_HELP_EXCLUDING if self.excluding else _HELP, Notice.HELP)
 
     def begin_stroke(self) -> None:
         """Begin a stroke, and drop another one whose release was missed."""
@@ -250,7 +245,7 @@ class Prompting:
 
         self._answering_outline = outline
         if self._prepared_result is None or self._prepared_result() is not result:
-            self.session.notify(_FIRST)
+            self.session.notify(_FIRST, Notice.PREPARING)
         self.latest_request.submit(
             RequestKey("prompt", time.monotonic()), task, on_result, on_error
         )
@@ -269,19 +264,12 @@ class Prompting:
         edited = editor.drawn()
         current = before if edited is None else edited.current
         labels = np.where(current == before, answer.labels, current)
-        meanwhile = self.session.state.message
         self.session.clear_problem(OUTLINE)
         if editor.change(labels, answer.prompt):
             self._notify_effect(gesture, before, answer.labels)
         else:
             agrees = np.array_equal(answer.unprotected, current)
             self.session.decline(_NOTHING if agrees else _BY_HAND)
-        if meanwhile == BUSY_ANSWERING and not self._queue:
-            self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
-        elif meanwhile == BUSY_ANSWERING:
-            self.session.decline(meanwhile)
-        elif meanwhile in PROMPT_MESSAGES and self._queue:
-            self.session.notify(meanwhile)
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline, or on a view, that is no longer drawn."""
@@ -303,7 +291,9 @@ class Prompting:
         That is: it lies on another candidate, or only its own voxels were added. A candidate begun
         beside another one is pointed out, as that one may have been meant.
         """
-        overlays, message = self.session.state.overlays, self.session.state.message
+        state = self.session.state
+        overlays, is_ended = state.overlays, state.notice in (Notice.PREPARING, Notice.BUSY)
+        message = "" if is_ended else state.message
         if self._neighbour:
             message, self._neighbour = _NEW_BESIDE.format(self._neighbour), 0
         prompted = tuple(self._voxels(gesture)[0].T)
@@ -313,17 +303,15 @@ class Prompting:
             only_prompted = not others and added.any() and added.sum() == added[prompted].sum()
             message = _ONLY_PROMPTED if only_prompted else message
             message = _OTHER_CANDIDATE.format(min(others)) if others else message
-        self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
+        self.session.notify(message)
 
     def _show_refusal(self, error: BaseException) -> None:
         edited = self.review_controller.editor.drawn()
         if self._just_begun and edited is not None and not edited.are_changed:
             self.session.end_edit()
         self._just_begun = False
-        dropped = self.review_controller.take_pending_moves()  # the reader must see the refusal
-        if dropped or self.session.state.message in PROMPT_MESSAGES:
-            self.session.decline(PRESS_AGAIN)
-        elif self.session.state.message == _FIRST:
+        self.review_controller.take_pending_moves()  # the reader must see the refusal
+        if self.session.state.notice in (Notice.PREPARING, Notice.BUSY):
             self.session.notify("")
         self.session.refused(problem_of(error, OUTLINE))
 

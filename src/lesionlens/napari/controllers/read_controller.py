@@ -176,7 +176,7 @@ class ReadController:
             self._change_study(old, new)
             return
         self._record_findings_shown(new)
-        previous_result, self._shown_result = self._shown_result, self.session.state.result
+        previous_result, self._shown_result = self._shown_result, new.result
         is_other_result = previous_result is not self._shown_result
         if is_other_result:
             self.current.changed.emit()
@@ -201,7 +201,7 @@ class ReadController:
             suspended, self._suspended = self._suspended, _SuspendedRead()
             if new.study is suspended.study:
                 self.expected, self._withheld = suspended.expected, suspended.withheld
-                self._shown_result = self.session.state.result
+                self._shown_result = new.result
             elif new.request is not None and new.request.in_place_of is suspended.study:
                 self.expected = self.expected or suspended.expected
             expected, self.expected = self.expected, None

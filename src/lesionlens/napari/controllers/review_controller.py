@@ -16,6 +16,7 @@ from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
+from lesionlens.napari.model.state.state import Notice
 from lesionlens.napari.model.wording.edits import (
     decision_obstacle,
     diameters_replaced,
@@ -40,10 +41,7 @@ _OTHER_OUTLINE = (
     "Decided on a different outline, before the study was analysed again: {}. Check it."
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
-BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
-PRESS_AGAIN = "What you pressed in the meantime was ignored: press it again."
-PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
-"""Messages that are cleared by the answer."""
+_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
 
 
 class ReviewController:
@@ -61,8 +59,6 @@ class ReviewController:
         self.drafts = read_controller.drafts
         self.busy = False
         """Whether outlines are being changed in a thread."""
-        self._has_refused = False
-        """Whether an act was refused meanwhile."""
         self._noticed_reasons: Mapping[int, str] = {}
         """By the id of the candidate: reasons without a decision that the reader was told of."""
         self._pending_moves: list[Callable[[], object]] = []
@@ -250,7 +246,7 @@ class ReviewController:
         if not self.notify_if_measuring():
             self._forget_draft()
             self.session.end_edit()
-            if self.session.state.message in PROMPT_MESSAGES:
+            if self.session.state.notice is Notice.BUSY:
                 self.session.notify("")
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
@@ -401,20 +397,15 @@ class ReviewController:
                 self.session.offer(None)  # after its layer was deleted in napari
             then()
             self.make_moves(pending_moves)
-            if self._has_refused:  # the end of the job cleared the reason
-                self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
 
         def on_error(error: BaseException) -> None:
             self._set_busy(busy=False)
-            dropped = self.take_pending_moves()
+            self.take_pending_moves()
             if not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error, OUTLINE))
-                if dropped or self._has_refused:
-                    self.session.decline(PRESS_AGAIN)
 
         if not self.jobs.start(name, task, on_result, on_error):
             return False
-        self._has_refused = False
         self._set_busy(busy=True)
         return True
 
@@ -427,14 +418,13 @@ class ReviewController:
     def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.notify_if_measuring() and self.answering():
-            self.session.decline(BUSY_ANSWERING)
+            self.session.decline(_ANSWERING, Notice.BUSY)
             return True
         return self.busy
 
     def notify_if_measuring(self) -> bool:
         """Whether an outline is being measured; notifies if so."""
         if self.busy:
-            self._has_refused = True
             self.session.decline(_MEASURED)
         return self.busy
 
@@ -444,15 +434,10 @@ class ReviewController:
         If that were refused, the next decision would be on the candidate that the reader left.
         """
         self._pending_moves.append(move)
-        self.session.notify(_SHOWN_AFTERWARDS if self.busy else _SHOWN_ONCE_ANSWERED)
-
-    def once_measured(self, move: Callable[[], object], shown: str) -> None:
-        """Go to a place now, or once an outline is measured, as that ends with other views."""
         if self.busy:
-            self._pending_moves.append(move)
-            self.session.notify(f"An outline is being measured: {shown} is shown once it finishes.")
+            self.session.notify(_SHOWN_AFTERWARDS)
         else:
-            move()
+            self.session.notify(_SHOWN_ONCE_ANSWERED, Notice.BUSY)
 
     def take_pending_moves(self) -> list[Callable[[], object]]:
         """Return the moves that waited, oldest first, which wait no longer."""

@@ -78,7 +78,7 @@ class UpdateLoop:
         self._finish(before, self._view_model)
 
     def _on_happened(self, event: Event) -> None:
-        if self._painting:
+        if self._painting or self._state is not self._session.state:  # not painted yet
             self._pending_events.append(event)
         else:
             self._handle(event)

@@ -154,7 +154,7 @@ class ReviewSession(Choosing):
         suspended, self._suspended = self._suspended, None
         if suspended is None or self._state.study is not None:
             return
-        names = ("activity", "problem", "message", "declined")
+        names = ("activity", "problem", "message", "notice", "declined")
         retained = {name: getattr(self._state, name) for name in names}
         self._replace(replace(suspended, **retained))
 

@@ -10,7 +10,7 @@ from psygnal import Signal
 from typing_extensions import override
 
 from lesionlens.napari.model.choices.choices import Choices
-from lesionlens.napari.model.state.state import Activity, Problem, State
+from lesionlens.napari.model.state.state import Activity, Notice, Problem, State
 
 
 class JobReports(ABC):
@@ -88,8 +88,9 @@ class ScreenHolder(JobReports):
 class StateHolder(JobReports):
     """Holds the state; an act without a change emits nothing."""
 
-    changed = Signal(State, State)
-    """Old state, new state."""
+    changed = Signal(State, State, reemission="queued")
+    """Old state, new state: every subscriber gets each change once, in the order of the changes,
+    also of those that another subscriber makes."""
     happened = Signal(object)
     """An `Event`."""
 
@@ -108,7 +109,7 @@ class StateHolder(JobReports):
         if all(getattr(old, name) is value for name, value in changes.items()):
             return
         if "message" in changes:
-            changes = {"declined": False} | changes
+            changes = {"declined": False, "notice": Notice.OTHER} | changes
         self._replace(replace(old, **changes))
 
     def _replace(self, state: State) -> None:
@@ -123,7 +124,12 @@ class StateHolder(JobReports):
             self._set(choices=choices, message="")
 
     @override
-    def decline(self, reason: str) -> bool:
+    def notify(self, message: str, notice: Notice = Notice.OTHER) -> None:
+        """Show a message of a kind, also while a job runs."""
+        self._set(message=message, notice=notice)
+
+    @override
+    def decline(self, reason: str, notice: Notice = Notice.OTHER) -> bool:
         """Show why an act was not done, and return False; empty clears the message."""
-        self._set(message=reason, declined=bool(reason))
+        self._set(message=reason, declined=bool(reason), notice=notice)
         return False

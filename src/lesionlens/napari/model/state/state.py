@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,20 @@ class Problem:
         return f"Found {self.found}." if self.expected else f"{self.found}."
 
 
+class Notice(Enum):
+    """Kind of a message that a later event clears."""
+
+    OTHER = auto()
+    HELP = auto()
+    """How to prompt, while its key is held."""
+    PREPARING = auto()
+    """The first prompt is being prepared."""
+    BUSY = auto()
+    """A prompt is being answered, so that other acts wait."""
+    WAITING = auto()
+    """An answer of the network takes long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """An outline that is being drawn."""
@@ -152,6 +167,8 @@ class State:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
+    notice: Notice = Notice.OTHER
+    """Kind of the message."""
     declined: bool = False
     """Whether the message is the reason why an act was not done."""
     request: Request | None = None

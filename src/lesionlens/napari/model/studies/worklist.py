@@ -16,8 +16,6 @@ from lesionlens.site.worklist.background_analysis import CURSOR, UNDER_WAY
 from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
 from lesionlens.site.worklist.rows import locked_until, matching, rows_of
 
-_UNREADABLE, _UNWRITABLE = "The list cannot be read now:", "The list cannot be written now:"
-
 
 @dataclass(frozen=True, slots=True)
 class WorklistScreen:
@@ -39,6 +37,10 @@ class WorklistScreen:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
+    unreadable: str = ""
+    """Why the list cannot be read now."""
+    unwritable: str = ""
+    """Why the list cannot be written now."""
 
     @property
     def focus(self) -> tuple[str, int] | None:
@@ -51,7 +53,8 @@ class WorklistScreen:
         running = "" if self.activity is None else f"{self.activity.name}: {self.activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
         counts = "" if self.folder is None else self._counts
-        return " · ".join(filter(None, (running, self.message, counts, ahead)))
+        obstacles = (self.unreadable, self.unwritable)
+        return " · ".join(filter(None, (running, *obstacles, self.message, counts, ahead)))
 
     @property
     def failure(self) -> str:
@@ -156,13 +159,13 @@ class WorklistSession(ScreenHolder):
             under_way = self.database.read_note(UNDER_WAY)
         except LesionLensError as error:
             self._version = None  # read again with the next poll
-            self._set(message=f"{_UNREADABLE} {error}")
+            self._set(unreadable=f"The list cannot be read now: {error}")
             return
         self._version = version
         self._set(
             rows=matching(self._all_rows, self.state.filter_text),
             under_way=under_way,
-            message=self._message_without(_UNREADABLE),
+            unreadable="",
         )
         if self._unwritten:  # the list changed, so that it can probably be written again
             self._write_again(self.database)
@@ -173,11 +176,6 @@ class WorklistSession(ScreenHolder):
             self._write_note(database, name, value)
         if self._version is not None:
             self._version = self._version[0], database.version[1]
-
-    def _message_without(self, obstacle: str) -> str:
-        """Return the message; empty if it reports an obstacle that no longer exists."""
-        message = self.state.message
-        return "" if message.startswith(obstacle) else message
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if the list was opened without one."""
@@ -248,11 +246,11 @@ class WorklistSession(ScreenHolder):
             database.write_note(name, value)
         except LesionLensError as error:
             self._unwritten[name] = value
-            self._set(message=f"{_UNWRITABLE} {error}")
+            self._set(unwritable=f"The list cannot be written now: {error}")
         else:
             self._unwritten.pop(name, None)
             if not self._unwritten:
-                self._set(message=self._message_without(_UNWRITABLE))
+                self._set(unwritable="")
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""

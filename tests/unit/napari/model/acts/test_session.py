@@ -416,3 +416,18 @@ def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(sessio
         assert (words in session.state.message) is held
         session.choose_sequence(shown)
         assert not session.state.message
+
+
+def test_a_change_made_by_a_subscriber_reaches_the_others_after_the_one_that_it_answers(session):
+    """Later subscribers were given (new, newer) before (old, new)."""
+
+    def answer(_, new):
+        if new.message == "asked":
+            session.notify("answered")
+
+    seen = []
+    session.changed.connect(answer)
+    session.changed.connect(lambda old, new: seen.append((old.message, new.message)))
+    session.notify("asked")
+    assert seen == [("", "asked"), ("asked", "answered")]
+    assert session.state.message == "answered"

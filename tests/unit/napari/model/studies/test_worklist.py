@@ -172,7 +172,7 @@ def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
         session.set_open_row(session.row(("b", 0)))
         session.database.add_studies([StudyEntry("d", "/d")])
         session.refresh()
-        assert session.state.message.startswith("The list cannot be written now: Found a full disk")
+        assert "a full disk" in session.state.unwritable
     tried = []
 
     def full_at_commit(database, name, value):
@@ -189,5 +189,5 @@ def test_a_position_that_a_full_disk_refused_is_stored_when_the_list_changes(
         assert tried == ["place A. Reader"], "its own failure was taken for a change of the list"
     session.database.add_studies([StudyEntry("e", "/e")])
     session.refresh()
-    assert session.state.message == ""
+    assert session.state.unwritable == ""
     assert session.database.read_note("place A. Reader") == ["b", 0]
