@@ -340,7 +340,7 @@ class OutlineEditor:
         self.rounds = [] if draft is None else [*draft.prompts]
         data = self._initial.copy() if draft is None else draft.continued_from(self._initial)
         self._computed = data.copy()
-        if draft is not None:  # one of an earlier release does not tell strokes from prompts
+        if draft is not None:
             by_hand = data != self._initial if draft.by_hand is None else draft.by_hand
             self._computed[by_hand] = _BY_HAND
         return data

@@ -9,7 +9,6 @@ from qtpy.QtGui import QFont
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.wording.candidates import score_text
-from lesionlens.napari.model.wording.titles import in_window
 from lesionlens.napari.qt.rows_model import LEFT, RIGHT, RowsModel, plain_tooltip
 from lesionlens.site.database.records import StudyState, WorklistRow
 
@@ -46,7 +45,7 @@ class WorklistModel(RowsModel[WorklistRow]):
         if role == Qt.ItemDataRole.DisplayRole:
             return self._cells[row.key][column]
         if role == Qt.ItemDataRole.ToolTipRole:
-            warnings = "\n".join(map(in_window, row.entry.warnings))
+            warnings = "\n".join(row.entry.warnings)
             cell = self._cells[row.key][column]
             return plain_tooltip(warnings if column == 8 else cell)
         if role == Qt.ItemDataRole.TextAlignmentRole:
@@ -80,7 +79,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
         ", ".join(f"{name} {SIGNS[state]}" for name, state in row.other_states),
         "" if entry.candidates is None else str(entry.candidates),
         "" if entry.highest is None else score_text(entry.highest),
-        f"⚠ {warning_count}: {in_window(entry.warnings[0])}" if warning_count else "",
+        f"⚠ {warning_count}: {entry.warnings[0]}" if warning_count else "",
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lesionlens.analysis.followup.compare import EARLIER_LEFT_OUT, PRIOR_WAS_COMPARED
 from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
-from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
+from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.analysis import Analysis, without_settled
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
@@ -34,17 +34,6 @@ def patient_text(identity: StudyIdentity) -> str:
     return " · ".join(replace(identity, born="", study="").lines)
 
 
-def in_window(notice: str) -> str:
-    """Return a notice about a study with the advice of the window in place of an option.
-
-    Examples
-    --------
-    >>> in_window("If that is wrong, name it with --t2 FILE or in the sequence list of the panel.")
-    'If that is wrong, name it under “change…”.'
-    """
-    for sequence in MrSequence:
-        notice = notice.replace(naming_advice(sequence), NAME_IN_WINDOW)
-    return notice
 
 
 def notices_of(study: Study, analysis: Analysis | None, review: Review) -> tuple[str, ...]:
@@ -71,7 +60,7 @@ def notices_of(study: Study, analysis: Analysis | None, review: Review) -> tuple
         )
         current_notices = without_settled(all_notices, review)
         notices = tuple(notice for notice in current_notices if notice not in elsewhere)
-    return tuple(in_window(notice) for notice in notices)
+    return notices
 
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
