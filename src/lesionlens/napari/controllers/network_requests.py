@@ -17,13 +17,11 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest, RequestKey
 
-_ADDED = "The network did not flag this candidate: it has no score that could change."
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved from them, are correct."
 )
 _WAITING = "Waiting for the network's answer."
-_OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 
 
 class NetworkRequests(MarkActs):

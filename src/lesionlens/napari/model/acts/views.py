@@ -34,8 +34,6 @@ _NO_EVIDENCE = (
 _ONE_SEQUENCE = (
     "There is only one sequence: it contributes everything, so a map would show nothing more."
 )
-_NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
-_NO_SUCH_MAP = "The network that made this result has no such map."
 _ALONG_AXES = "Shown along the patient's axes: the diameters do not lie in an acquired slice."
 
 

@@ -24,10 +24,6 @@ ATTENTION_MAP, GRAD_CAM_MAP, _OTHER_MAP = "Attention", "Grad-CAM", "Map"
 _UNIFORM_ATTENTION = "times uniform attention over the brain"
 _UNIFORM_GRADIENTS = "times uniform evidence over the brain, by gradients"
 _UNIFORM_MAP = "times a uniform map over the brain"
-UNCERTAIN = (
-    "Uncertainty of the network when the study is mirrored and single sequences are left out: 1 - "
-    "|2 × mean probability - 1|; 0 is certain, 1 is a probability of one half."
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

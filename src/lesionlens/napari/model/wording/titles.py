@@ -34,8 +34,6 @@ def patient_text(identity: StudyIdentity) -> str:
     return " · ".join(replace(identity, born="", study="").lines)
 
 
-
-
 def notices_of(study: Study, analysis: Analysis | None, review: Review) -> tuple[str, ...]:
     """Return the notices of reading and analysis that are shown nowhere else in the panel.
 
