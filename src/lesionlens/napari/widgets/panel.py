@@ -47,6 +47,7 @@ from lesionlens.napari.widgets.parts import (
     AnchoredScroll,
     label,
     scroll_into_view,
+    show_text,
     stack,
 )
 from lesionlens.napari.widgets.read_block import ReadBlock
