@@ -116,9 +116,9 @@ class LesionLens(Panel):
 
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
         self.model = model
-        window = main_window(self)
-        if model.board.editing and not before.board.editing and window is not None:
-            show_controls(window)
+        window = main_window(self) if self._docks_hidden else None
+        if window is not None and model.board.editing is not before.board.editing:
+            show_controls(window, visible=model.board.editing)
         if model.board is before.board:  # only the progress of a job changed
             return
         self.views.paint(before, model)

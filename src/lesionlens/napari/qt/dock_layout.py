@@ -30,11 +30,11 @@ def show_docks(window: QMainWindow) -> None:
         dock.show()
 
 
-def show_controls(window: QMainWindow) -> None:
-    """Show napari's layer controls, which hold the eraser and the size of the brush."""
+def show_controls(window: QMainWindow, *, visible: bool) -> None:
+    """Show or hide napari's layer controls, which hold the eraser and the size of the brush."""
     for dock in _managed_docks(window):
         if dock.windowTitle() == _CONTROLS:
-            dock.show()
+            dock.setVisible(visible)
 
 
 def _managed_docks(window: QMainWindow) -> list[QDockWidget]:
