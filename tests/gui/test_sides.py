@@ -55,6 +55,8 @@ def painted_half(panel, axis):
     viewer.reset_view()
     middle = layer.data_to_world((np.asarray(data.shape) - 1) / 2)
     viewer.dims.set_point(range(viewer.dims.ndim - 3, viewer.dims.ndim), middle)
+    axes = [axis - viewer.dims.ndim + 3 for axis in viewer.dims.order[-3:]]
+    viewer.scene.camera.center = [middle[axis] for axis in axes]
     QApplication.processEvents()
     picture = viewer.screenshot(canvas_only=True, flash=False)
     blue = (picture[..., 2] > 200) & (picture[..., 0] < 60)

@@ -229,5 +229,3 @@ def no_bars_text(candidate: Candidate) -> str:
         return ""
     single = sum(relevance.get(sequence.value) is not None for sequence in MrSequence) < 2
     return load()("adds_single" if single else "adds_equal")
-
-

@@ -12,7 +12,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import Appearance, Findings, conclusion_of
+from lesionlens.base.records.findings import Findings, conclusion_of
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, Overlay
@@ -378,29 +378,6 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     session.choose_threshold(0.6)
     session.analysed(FakeResult(known), display.overlays_of(known))
     assert screen(session).choices.threshold == 0.6
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [(LesionKind.MENINGIOMA, "looks like meningioma"), (None, "no kind stands out")],
-)
-def test_what_a_candidate_looks_like_is_neutral_and_no_diagnosis(result, kind, words):
-    candidate = result.analysis.findings.candidates[0]
-    assert all("looks like" not in fact.text for fact in facts_of(candidate))
-    shares = dict.fromkeys(LesionKind, 0.05) | {LesionKind.MENINGIOMA: 0.7}
-    last = facts_of(replace(candidate, kind=Appearance(kind, shares)))[-1]
-    assert (last.text, last.good) == (words, None)
-    assert "not a diagnosis: meningioma 70%." in last.tooltip
-
-
-def test_the_engines_own_classes_are_named_where_they_list_separately(result):
-    candidate = result.analysis.findings.candidates[0]
-    shares = dict(zip(LesionClass, (0.2, 0.7, 0.1), strict=True))
-    named = replace(candidate, resemblance=shares)
-    assert facts_of(named) == facts_of(candidate)
-    last = facts_of(replace(named, apart=True))[-1]
-    assert (last.text, last.good) == ("listed separately by the engine", False)
-    assert "white-matter lesion 70%" in last.tooltip
 
 
 def test_a_sequence_that_the_prior_lacks_is_named_while_the_prior_is_held(session):

@@ -68,7 +68,7 @@ def test_notices_of_the_analysis_are_shown_once_it_is(result):
     analysis = replace(analysis, study=study, findings=mine, run=run)
     analysis = replace(analysis, original=Original(analysis.volumes.labels, found))
     made.open(study)
-    read = ("name it under “change…”",)
+    read = study.notices
     assert view_model_of(made.state).screen.study.notices == read
     made.analysed(FakeResult(analysis), overlays_of(analysis))
     told = (*read, *analysis.prepared.notices, "Is it a mask of this study?", "4 ml may enhance")
