@@ -67,14 +67,8 @@ def evaluate(
         _refuse_reference(case, result_path)
         scores.append(score_case(case, result_path, convention_of(case)))
         scores[-1].ranked &= not all_plain
-        _note_copy(scores[-1], case, result_path)
     _omit_unsegmented(scores)
-    _note_repeated(scores)
     _note_other_images(scores, cases)
-    if len(cases) == 1:
-        segmentations, path = segmentations_in(predictions), result_paths[cases[0].name]
-        if path in segmentations.values() and segmentations.get(cases[0].name) != path:
-            scores[0].problems.append(f"scored from {path.name}, the only segmentation there")
     return scores
 
 
@@ -102,15 +96,6 @@ def _refuse_reference(case: Case, result_path: Path) -> None:
             expected="a folder of results, then a folder of cases with their references",
             next_step="Give the results a folder of their own, and name that first",
         )
-
-
-def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
-    """Report a segmentation of a lesion that is a copy of its reference."""
-    reference, scored = case.reference_path, _scored_file(result_path)
-    if reference is None or score.healthy or not scored.is_file():
-        return
-    if sha256_of(scored) == sha256_of(reference):
-        score.problems.append(f"{scored.name} is a copy of the reference")
 
 
 def _scored_file(result_path: Path) -> Path:
@@ -149,19 +134,6 @@ def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> No
                 "its images are not the files that were analysed: if they were replaced since, "
                 "analyse it again"
             )
-
-
-def _note_repeated(scores: Sequence[CaseScore]) -> None:
-    """Report cases that share an image or reference with an earlier case; each counts."""
-    case_by_digest: dict[str, str] = {}
-    for score in scores:
-        digests = [*sorted(score.inputs), *([score.reference] if score.reference else ())]
-        known = next((digest for digest in digests if digest in case_by_digest), None)
-        if known is not None:
-            what = "the reference" if known == score.reference else "an image"
-            earlier = case_by_digest[known]
-            score.problems.append(f"it has {what} of the case {earlier}, and both are counted")
-        case_by_digest = dict.fromkeys(digests, score.case) | case_by_digest
 
 
 def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:

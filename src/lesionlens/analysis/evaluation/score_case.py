@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ from lesionlens.imaging.preparation.resampling import resample
 
 _PROBABILITY_TOLERANCE = 1e-4
 _MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
-_NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image next to the reference: calibration was not measured"
 _UNDIVIDED = (
     "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
@@ -74,10 +72,8 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     if reference is not None:
         score.problems += reference.notices
     if reference is not None and not healthy:
-        score.reference = hashlib.sha256(reference.labels.tobytes()).hexdigest()
-        if is_undivided(reference.labels, convention):
-            score.undivided = True
-            score.problems.append(_UNDIVIDED)
+        score.undivided = is_undivided(reference.labels, convention)
+        score.problems += [_UNDIVIDED] if score.undivided else []
     try:
         if result.is_file():
             _score_plain(score, result, reference)
@@ -143,8 +139,6 @@ def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Refere
     _score_attention(score, result, reference_labels)
     if not (result.has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():
         score.problems.append(_NO_T1C)
-    if run is None or run.files is None:
-        score.problems.append(_NO_DIGESTS)
 
 
 def _unsegmented(findings: FindingsFile) -> frozenset[Region] | None:

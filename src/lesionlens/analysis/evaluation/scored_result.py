@@ -103,7 +103,7 @@ def read_result(folder: Path) -> ScoredResult:
         labels = np.where(by_readers, 0, labels).astype(np.uint8)
         network_rows = tuple(row for row in rows if row.id not in added)
         findings = findings.model_copy(update={"candidates": network_rows})
-    if MrSequence.T1C not in findings.sequences:  # earlier releases outlined it nevertheless
+    if MrSequence.T1C not in findings.sequences:
         labels = enhancing_as_core(labels)
     return ScoredResult(
         folder,

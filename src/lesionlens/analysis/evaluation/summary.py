@@ -42,8 +42,6 @@ class CaseScore:
     """Engine name, version and SHA-256 of its weights; empty if unknown."""
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""
-    reference: str = ""
-    """SHA-256 of the reference's labels as they are stored; empty without a lesion."""
     undivided: bool = False
     """Whether its reference outlines lesions as a whole, without core and enhancing part."""
     unsegmented: frozenset[Region] | None = None

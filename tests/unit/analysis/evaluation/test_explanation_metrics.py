@@ -1,6 +1,5 @@
 """Figures of a result's own explanations."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -71,24 +70,8 @@ def test_checks_and_cost_are_read_from_the_run(saved):
     assert found["top_named"] == pytest.approx(0.5)
 
 
-def test_a_map_that_misleads_counts_as_such(saved):
-    trust = MapChecks(False, 0.1, 0.1, deletion=0.8, reliable=False)
-    found = saved(trust, (("network", 2.0),))
-    assert found["reliable"] == 0
-    assert found["explaining"] is None
-
-
 def test_what_was_not_measured_is_none_and_not_nought(saved, tmp_path):
     found = saved(MapChecks(None, None, None), (("network", 2.0), ("explanations", 1.0)))
     assert found["deletion"] is found["kept"] is found["reliable"] is None
     (tmp_path / "run.json").write_text("{}")
     assert run_of(tmp_path) is None
-
-
-def test_a_result_with_the_checks_of_an_earlier_version_is_read(saved, tmp_path):
-    saved(MapChecks(True, 0.9, 0.1, deletion=0.2, reliable=False), (("network", 2.0),))
-    written = json.loads((tmp_path / "run.json").read_text())
-    written["attention"]["trust"]["wt"] |= {"deletion_half": 1.0, "deletion_random": 0.9}
-    (tmp_path / "run.json").write_text(json.dumps(written))
-    found = explanation_measures(run_of(tmp_path), FINDINGS)
-    assert (found["deletion"], found["kept"], found["reliable"]) == (0.2, None, 0)
