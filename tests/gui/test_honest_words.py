@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QInputDialog
 from tests.gui.conftest import FakeResult
 from tests.gui.window import answer, control, reads, sign, wait
 
-from lesionlens.base.labels import Label, MrSequence, ReviewAct, ReviewState
-from lesionlens.base.records.findings import DoubtfulPart
+from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
@@ -97,26 +96,6 @@ def test_a_reason_typed_after_the_decision_is_kept_whatever_takes_the_focus(revi
     acts.close()
     recovered = acts.read_controller.decision_log.recovered(saved)[0].of(uid)
     assert (recovered.state, recovered.reason) == (ReviewState.REJECTED, "artefact")
-
-
-def test_a_drawn_outline_is_kept_before_the_focus_moves_to_another_candidate(
-    reviewed, analysis, qtbot
-):
-    """The next doubtful part moved the focus from under it."""
-    session, acts = reviewed.session, reviewed.actions_
-    first, second = analysis.findings.candidates
-    part = DoubtfulPart(1, second.id, 0.5, second.peak_mm, 0.6, (MrSequence.FLAIR,), ())
-    doubted = replace(analysis, findings=replace(analysis.findings, doubtful=(part,)))
-    acts.show_result(FakeResult(doubted), overlays_of(doubted))
-    session.go_to_candidate(first.id)
-    reviewed.commands.run("edit_outline")
-    labels = acts.editor.drawn().current
-    assert acts.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
-    reviewed.commands.run("next_doubtful")
-    assert (session.state.choices.candidate, session.state.editing) == (first.id, first.id)
-    wait(qtbot, reviewed)
-    assert session.state.review.of(first.tracking_uid).state is ReviewState.EDITED
-    assert (session.state.choices.candidate, session.state.editing) == (second.id, None)
 
 
 def test_deferred_is_not_reviewed(reviewed, analysis):

@@ -109,7 +109,6 @@ ABSENT_VOLUMES = {
 """Volume of a region that a candidate lacks. Not `VOLUME`: a program that looks for that code would
 read 0 ml beside the volume of the group's own region.
 """
-DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")
 REVIEW_REASON = Code("review-reason", OWN_SCHEME, "Reason that the reader gave")

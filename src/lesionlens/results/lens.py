@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.analysis.explain.explain import Explanations, explain
@@ -163,7 +161,7 @@ class Lens:
                 detection = _run_engine(engine, prepared, context, first)
             prediction, explained = detection.prediction, detection.explained
             with context.stage("measurements"):
-                findings, doubtful = study_findings(
+                findings = study_findings(
                     prepared,
                     prediction,
                     detection.flagged,
@@ -184,7 +182,7 @@ class Lens:
             notices=(*reported, *warnings, *detection.notices),
             trained_on=trained_on,
         )
-        volumes = _volumes(prepared, detection, doubtful)
+        volumes = _volumes(prepared, detection)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 
@@ -252,10 +250,8 @@ def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence
     )
 
 
-def _volumes(
-    prepared: PreparedStudy, detection: _Detection, doubtful: NDArray[np.uint16] | None
-) -> Volumes:
-    """Collect the volumes on the native grid; `doubtful` as returned by `study_findings`."""
+def _volumes(prepared: PreparedStudy, detection: _Detection) -> Volumes:
+    """Collect the volumes on the native grid."""
     grid, evidence = prepared.native, detection.explained.evidence
     uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     return Volumes(
@@ -266,6 +262,5 @@ def _volumes(
         if uncertainty is None
         else as_stored(uncertainty, grid, UNCERTAINTY_STEPS),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
-        doubtful=None if doubtful is None else Volume(doubtful, grid),
         cavity=detection.cavity,
     )

@@ -15,7 +15,6 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings import study_findings
 from lesionlens.base.errors import (
     CancelledError,
     MissingPluginError,
@@ -24,7 +23,6 @@ from lesionlens.base.errors import (
     WeightsError,
 )
 from lesionlens.base.labels import Label, MrSequence, Region
-from lesionlens.base.records.evidence import SequenceEvidence, SequenceScores
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
@@ -32,7 +30,6 @@ from lesionlens.imaging.preparation import brain_search, cache
 from lesionlens.imaging.preparation.brain import BrainMask
 from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.network import weights
-from lesionlens.results import lens as lens_module
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
@@ -173,34 +170,6 @@ def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
     assert result.candidates[0].volume_ml[Region.ET] is None
     assert not any("may enhance" in notice for notice in result.analysis.run.notices)
     assert any("the core is uncertain" in one for one in result.analysis.findings.notices)
-
-
-@pytest.mark.parametrize(("count", "looked"), [(0, False), (1, False), (2, True)])
-def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
-    make_study, monkeypatch, count, looked
-):
-    """None can speak for or against another; an empty list would say that nothing is doubtful."""
-
-    def compared(prepared, prediction, flagged, evidence, *rest):
-        grid, candidates = prepared.working, flagged.components.count
-        rows = [dict.fromkeys(MrSequence)] * candidates
-        relevance = [dict.fromkeys([*MrSequence, "none"])] * candidates
-        none = np.zeros(grid.shape, np.float32)
-        shares = SequenceEvidence(dict.fromkeys(list(MrSequence)[:count], none), none, grid)
-        scores = SequenceScores(relevance, rows, rows, shares) if count else None
-        sure = np.zeros(prepared.native.shape, np.float32)
-        evidence = replace(evidence, by_sequence=scores, uncertainty=sure)
-        return study_findings.study_findings(prepared, prediction, flagged, evidence, *rest)
-
-    monkeypatch.setattr(lens_module, "study_findings", compared)
-    found = Lens(engine=Scripted())(open_study(make_study(sequences={"flair", "t2"}))).analysis
-    assert found.findings.candidates
-    assert found.findings.doubtful == (() if looked else None)
-
-
-def test_without_a_candidate_nothing_is_doubtful(lens, make_study):
-    found = lens(open_study(make_study(sequences={"flair"}))).analysis.findings
-    assert (found.candidates, found.doubtful) == ((), ())
 
 
 def test_results_lie_on_the_references_grid(lens, make_study):

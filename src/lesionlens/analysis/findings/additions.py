@@ -14,7 +14,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Labels, Mask
 from lesionlens.base.labels import Label, PromptKind
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
+from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.base.records.review import Outline
 from lesionlens.engines.prompting.rules import refused
@@ -90,31 +90,6 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
     mask = (components == into.id) | (components == other.id)
     outline = _outline_within(mask, into.tracking_uid, analysis)
     return outline, Outline.empty(other.tracking_uid)
-
-
-def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
-    """Return a candidate's outline without one of its doubtful parts.
-
-    Parameters
-    ----------
-    part : DoubtfulPart
-        A doubtful part; the candidate keeps the remainder, which may be empty.
-
-    Raises
-    ------
-    UnusableInputError
-        The voxels of the doubtful parts are unknown: their file is missing in a reopened result.
-    """
-    if analysis.volumes.doubtful is None:
-        raise UnusableInputError(
-            found="a result without the voxels of its doubtful parts (doubtful.nii.gz)",
-            expected="a complete result",
-            next_step="Analyse the study again, or correct the outline by hand",
-        )
-    candidate = next(c for c in analysis.findings.candidates if c.id == part.candidate)
-    remaining = analysis.findings.components == part.candidate
-    remaining &= analysis.volumes.doubtful.data != part.number
-    return _outline_within(remaining, candidate.tracking_uid, analysis)
 
 
 def _outline_within(mask: NDArray[np.bool_], uid: str, analysis: Analysis) -> Outline:

@@ -24,7 +24,6 @@ from lesionlens.analysis.findings.candidates import (
     without_unknown_parts,
 )
 from lesionlens.analysis.findings.components import ComponentMask
-from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.analysis.findings.thin_parts import (
     TIE_BREAK_VOX,
@@ -39,7 +38,7 @@ from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import rounded, rounded_parts
+from lesionlens.base.records.files import rounded
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
@@ -77,9 +76,7 @@ def without_edits(analysis: Analysis) -> Analysis:
     original = analysis.original
     if original is None:
         return analysis
-    volumes = replace(
-        analysis.volumes, labels=original.labels, cavity=original.cavity, doubtful=original.doubtful
-    )
+    volumes = replace(analysis.volumes, labels=original.labels, cavity=original.cavity)
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
@@ -129,7 +126,7 @@ def _with_outlines(analysis: Analysis) -> Analysis:
     volumes = replace(analysis.volumes, labels=Volume(placed.labels, grid))
     edited = replace(analysis, volumes=volumes, original=analysis.network)
     findings = _findings(edited, analysis.findings, placed.components, placed.outline_by_id)
-    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, notices)))
+    return replace(edited, findings=_with_notices(findings, notices))
 
 
 def _imported_notices(analysis: Analysis) -> list[str]:
@@ -145,26 +142,6 @@ def _imported_notices(analysis: Analysis) -> list[str]:
 
 def _with_notices(findings: Findings, notices: tuple[str, ...]) -> Findings:
     return replace(findings, notices=tuple(dict.fromkeys((*findings.notices, *notices))))
-
-
-def _with_doubtful_parts(analysis: Analysis) -> Analysis:
-    """Return a copy with the doubtful parts of the edited outlines."""
-    volumes, findings = analysis.volumes, analysis.findings
-    if volumes.doubtful is None or not findings.doubtful:
-        return analysis
-    grid, uncertainty = volumes.doubtful.grid, volumes.uncertainty
-    parts, numbers = remaining_parts(
-        findings.doubtful,
-        volumes.doubtful.data,
-        findings.components,
-        None if uncertainty is None else uncertainty.data,
-        grid,
-    )
-    return replace(
-        analysis,
-        volumes=replace(volumes, doubtful=Volume(numbers, grid) if parts else None),
-        findings=replace(findings, doubtful=rounded_parts(parts)),
-    )
 
 
 def _findings(

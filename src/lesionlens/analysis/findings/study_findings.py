@@ -1,11 +1,10 @@
-"""The findings of a study: candidates, dismissed regions and doubtful parts."""
+"""The findings of a study: candidates and dismissed regions."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from lesionlens.analysis.findings.candidates import Evidence, considered, describe, without_parts
-from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
@@ -20,8 +19,8 @@ def study_findings(
     flagged: Flagged,
     evidence: Evidence,
     study_identity: str,
-) -> tuple[Findings, Numbers | None]:
-    """Measure the flagged components, describe the dismissed ones, and number the doubtful parts.
+) -> Findings:
+    """Measure the flagged components, and describe the dismissed ones.
 
     Parameters
     ----------
@@ -33,10 +32,8 @@ def study_findings(
 
     Returns
     -------
-    findings : Findings
-        With `considered` and `doubtful`; figures rounded as in findings.json.
-    numbers : (I, J, K) uint16 or None
-        Number of the doubtful part at each native voxel; None if there are none.
+    Findings
+        With `considered`; figures rounded as in findings.json.
     """
     engine, component_mask = prediction.engine, flagged.components
     dismissed, scores = flagged.dismissed, flagged.dismissed_scores
@@ -50,17 +47,4 @@ def study_findings(
     described = without_parts(
         described, dict.fromkeys((c.id for c in described.candidates), unsegmented)
     )
-    findings = replace(described, considered=below_threshold)
-    if not findings.candidates:
-        return as_stored(replace(findings, doubtful=())), None
-    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
-    if uncertainty is None or by_sequence is None or len(by_sequence.by_voxel.shares) < 2:
-        return as_stored(findings), None
-    doubtful, numbers = doubtful_parts(
-        findings.candidates,
-        findings.components,
-        uncertainty,
-        by_sequence.by_voxel,
-        component_mask.grid,
-    )
-    return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None
+    return as_stored(replace(described, considered=below_threshold))

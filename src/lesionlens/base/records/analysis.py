@@ -52,8 +52,6 @@ class Volumes:
     """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
     """Contribution of each sequence at every voxel, on the grid of the first pass."""
-    doubtful: Volume | None = None
-    """Volume of uint16 or None. Number of the doubtful part at each voxel, 0 elsewhere."""
     cavity: Volume | None = None
     """Volume of bool or None. The resection cavity; None from an engine that outlines none."""
 
@@ -159,7 +157,6 @@ class Original:
     labels: Volume
     findings: Findings
     cavity: Volume | None = None
-    doubtful: Volume | None = None
 
     def without_enhancing(self) -> Original:
         """Return a copy without enhancing tumour."""
@@ -222,9 +219,7 @@ class Analysis:
     def network(self) -> Original:
         """The outlines without readers' edits."""
         volumes = self.volumes
-        return self.original or Original(
-            volumes.labels, self.findings, volumes.cavity, volumes.doubtful
-        )
+        return self.original or Original(volumes.labels, self.findings, volumes.cavity)
 
     @property
     def reference(self) -> MrSequence:

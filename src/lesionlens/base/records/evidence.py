@@ -13,9 +13,6 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import frozen
 
-MIN_SHARE = 0.05
-"""Mean probability that a sequence must contribute for a region to count as visible in it."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceEvidence:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from lesionlens.base.files.file_model import FileModel, schema_field
@@ -26,7 +26,6 @@ from lesionlens.base.records.findings import (
     LESION_PARTS,
     Candidate,
     Considered,
-    DoubtfulPart,
     Findings,
     Location,
     Millilitres,
@@ -40,8 +39,6 @@ from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
 """File that contains a `ConsideredFile`."""
-DOUBTFUL = "doubtful.nii.gz"
-"""File with the number of the doubtful part at each voxel; only written if there are any."""
 
 
 class ReviewRow(FileModel):
@@ -84,21 +81,9 @@ def _fields(candidate: Candidate) -> dict[str, Any]:
     return {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
 
 
-_DOUBTFUL_PARTS = TypeAdapter[tuple[DoubtfulPart, ...] | None](tuple[DoubtfulPart, ...] | None)
-
-
 def as_stored(findings: Findings) -> Findings:
     """Return findings with figures rounded as in findings.json; see `rounded`."""
-    return replace(
-        findings,
-        candidates=tuple(map(rounded, findings.candidates)),
-        doubtful=rounded_parts(findings.doubtful),
-    )
-
-
-def rounded_parts(parts: tuple[DoubtfulPart, ...] | None) -> tuple[DoubtfulPart, ...] | None:
-    """Return doubtful parts with figures rounded as in findings.json; see `rounded`."""
-    return _DOUBTFUL_PARTS.validate_python(parts)
+    return replace(findings, candidates=tuple(map(rounded, findings.candidates)))
 
 
 def rounded(candidate: Candidate) -> Candidate:
@@ -127,10 +112,6 @@ class FindingsFile(FileModel):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
-    doubtful: tuple[DoubtfulPart, ...] | None = None
-    """Parts of outlines where the sequences or passes disagree; null where they were not looked
-    for: in results of earlier releases and of other programs, of an engine without uncertainty, and
-    from a single sequence."""
     resection_cavity_ml: Millilitres | None = None
     """Volume of the resection cavity, which is not part of any candidate; null from an engine that
     outlines none."""

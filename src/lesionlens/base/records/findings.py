@@ -21,7 +21,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.text import counted, joined_with_and, millilitres, percent_digits, score_digits
+from lesionlens.base.text import counted, millilitres, percent_digits, score_digits
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -283,52 +283,6 @@ class Considered:
         object.__setattr__(self, "voxels", frozen(self.voxels))
 
 
-@dataclass(frozen=True, slots=True)
-class DoubtfulPart:
-    """A connected part of an outline in which the network is undecided, and why."""
-
-    __pydantic_config__: ClassVar = STRICT
-
-    number: int
-    """From 1; the value of its voxels in `Volumes.doubtful`."""
-    candidate: int
-    """Id of the candidate."""
-    volume_ml: Millilitres
-    centroid_mm: Point
-    uncertainty: Share
-    """Mean over its voxels."""
-    in_favour: tuple[MrSequence, ...]
-    against: tuple[MrSequence, ...]
-    """Sequences that raise the probability there, and that lower it, strongest first."""
-
-    @property
-    def reason(self) -> str:
-        """The reason in words.
-
-        Examples
-        --------
-        >>> M = MrSequence
-        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR,), (M.T2, M.T1C)).reason
-        'FLAIR alone shows it; T2 and T1c speak against it'
-        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR, M.T2), (M.T1C,)).reason
-        'FLAIR and T2 each show some of it; T1c speaks against it'
-        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).reason
-        'no sequence shows it on its own'
-        """
-        supporting = [sequence.display_name for sequence in self.in_favour]
-        if not supporting:
-            reason = "no sequence shows it on its own"
-        elif len(supporting) == 1:
-            reason = f"{supporting[0]} alone shows it"
-        else:
-            reason = f"{joined_with_and(supporting)} each show some of it"
-        if not self.against:
-            return reason
-        verb = "speaks" if len(self.against) == 1 else "speak"
-        against = joined_with_and(sequence.display_name for sequence in self.against)
-        return f"{reason}; {against} {verb} against it"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
     """All candidates of one study."""
@@ -345,14 +299,8 @@ class Findings:
     """Why a field is None, and other warnings."""
     considered: tuple[Considered, ...] = ()
     """Regions below the threshold, by descending score; only in a fresh result."""
-    doubtful: tuple[DoubtfulPart, ...] | None = None
-    """Doubtful parts of outlines, by candidate, largest first; None if they were not looked for."""
     hides_reasons: bool = False
     """Whether what speaks for a candidate is not shown, as in an arm of a reader study."""
-
-    def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
-        """Return the doubtful parts of one candidate's outline."""
-        return tuple(part for part in self.doubtful or () if part.candidate == candidate.id)
 
     def candidate_of(self, tracking_uid: str) -> Candidate | None:
         """Return the candidate of a UID; None if there is none."""

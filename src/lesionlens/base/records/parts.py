@@ -18,7 +18,7 @@ from lesionlens.base.files.journal import recover
 from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
+from lesionlens.base.records.files import CONSIDERED, RunFile
 
 ORIGINAL = "review_edits/original"
 """The network's own outlines, and the comparison as computed, if readers edited outlines."""
@@ -40,8 +40,6 @@ MAPS = (
     *(f"{kind}_{r.value}.nii.gz" for kind in ("probability", "attention") for r in Region),
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     "uncertainty.nii.gz",
-    DOUBTFUL,
-    f"{ORIGINAL}/{DOUBTFUL}",
     CONSIDERED,
     "followup.json",
     f"{ORIGINAL}/followup.json",

@@ -44,26 +44,6 @@ COMMANDS = (
         "Control-Shift-N",
         unavailable=no_result,
     ),
-    Command(
-        "next_doubtful",
-        "go to the next doubtful part of an outline",
-        "Control-Shift-D",
-        unavailable=no_result,
-        run=lambda acts: acts.step_doubtful(1),
-    ),
-    Command(
-        "previous_doubtful",
-        "go to the previous doubtful part",
-        "Control-Shift-E",
-        unavailable=no_result,
-        run=lambda acts: acts.step_doubtful(-1),
-    ),
-    Command(
-        "leave_out",
-        "remove the doubtful part shown from the outline",
-        "Control-Shift-L",
-        unavailable=no_decision,
-    ),
     *(
         Command(
             name,

@@ -18,7 +18,6 @@ _NO_POSITION = (
 )
 _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
 _NO_SLICES = "No slice is shown in 3-D: return to the slices, then interpolate."
-_NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _NO_MARK = "You have not set a mark. Ctrl-click adds a lesion."
 _NO_MARK_YET = "You have not set a mark: Shift+X marks the position under the pointer."
@@ -43,16 +42,6 @@ class EditActs(MarkActs):
         return self.awaits_click or self.prompting.is_drawing
 
     # --- candidates -----------------------------------------------------------------------
-
-    def leave_out(self) -> None:
-        """Remove the shown doubtful part from its outline."""
-        part = self.doubtful_here()
-        if self.viewer.dims.ndisplay != 2:
-            self.session.decline(_NO_PART)
-        elif part is None:
-            self.session.decline("Go to a doubtful part first.")
-        else:
-            self.adder.remove_part(part.number)
 
     def add_lesion(self) -> None:
         """Add the lesion at the crosshair, or under the pointer of the single view."""

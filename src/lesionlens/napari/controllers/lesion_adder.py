@@ -15,7 +15,6 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.review import CAVITY
-from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.editor import EditedLabels
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -36,7 +35,6 @@ _POINT_OTHER_HALF = "Now point at the other half."
 
 _CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (Shift+D)."
 """Added after a merge; of two placed diameters, those of the kept candidate remain."""
-_NO_LONGER_DOUBTFUL = "Most of that doubtful part is no longer in the outline."
 
 
 class LesionAdder:
@@ -154,39 +152,6 @@ class LesionAdder:
         others = [candidate for candidate in self.session.state.listed if candidate is not focused]
         by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
         return next((c for c in by_distance if other in (None, c.id)), None)
-
-    def remove_part(self, number: int) -> bool:
-        """Remove a doubtful part, by its number, from its outline; an edit that can be undone."""
-        return self.review_controller.after_edit(lambda: self._remove_part(number))
-
-    def _remove_part(self, number: int) -> bool:
-        analysis, reader = self.session.state.analysis, self.review_controller.reader
-        parts = () if analysis is None else analysis.findings.doubtful or ()
-        part = next((part for part in parts if part.number == number), None)
-        if part is None:
-            return self.session.decline(_NO_LONGER_DOUBTFUL)
-        candidate = next(
-            (listed for listed in self.session.state.listed if listed.id == part.candidate), None
-        )
-        if analysis is None or candidate is None:
-            return self.session.decline("Go to a doubtful part of a listed candidate first.")
-        reason = self.session.reason_with(
-            candidate, f"doubtful part of {millilitres(part.volume_ml)} ml left out"
-        )
-
-        def record(log: ReviewLog) -> None:
-            log.decide(
-                candidate.tracking_uid,
-                ReviewState.EDITED,
-                reader=reader,
-                reason=reason,
-                outline=additions.without_doubtful(analysis, part),
-            )
-
-        def then() -> None:
-            self.session.notify(f"{millilitres(part.volume_ml)} ml removed; U undoes that.")
-
-        return self.review_controller.change("Removing a part", record, then)
 
     # --- tools ----------------------------------------------------------------------------
 

@@ -196,7 +196,7 @@ def _write_builtin(exporter: Exporter, analysis: Analysis, staging: Path) -> Wri
 
 
 def write_original(analysis: Analysis, staged: Path) -> None:
-    """Write the network's findings.json, segmentation, candidates, doubtful parts; the comparison.
+    """Write the network's findings.json, segmentation, candidates; the comparison.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ConsideredFile, ConsideredRow
+from lesionlens.base.records.files import CONSIDERED, ConsideredFile, ConsideredRow
 from lesionlens.results.export.written import UnconditionalExporter, Written
 
 GZIP_LEVEL = 6
@@ -42,8 +42,7 @@ SHEAR_LIMIT = 1e-4
 class NiftiExporter(UnconditionalExporter):
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
-    Also the numbers of doubtful parts, if there are any. If evidence was requested,
-    `evidence_*.nii.gz` on the first pass's grid, and `considered.json`.
+    If evidence was requested, `evidence_*.nii.gz` on the first pass's grid, and `considered.json`.
     """
 
     name = "nifti"
@@ -74,14 +73,12 @@ def _write_considered(analysis: Analysis, staged: Path) -> Path:
 
 
 def outlines_by_name(analysis: Analysis) -> dict[str, Volume]:
-    """Return the outlines by the names of their files: labels, candidates, doubtful parts."""
+    """Return the outlines by the names of their files: labels and candidates."""
     volumes, ids = analysis.volumes, analysis.findings.components.astype(np.uint16)
-    outlines = {
+    return {
         "segmentation": volumes.all_labels,
         "candidates": Volume(ids, volumes.labels.grid),
     }
-    doubtful = volumes.doubtful
-    return outlines if doubtful is None else outlines | {DOUBTFUL.removesuffix(".nii.gz"): doubtful}
 
 
 def _named_volumes(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:

@@ -15,7 +15,6 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     HIGH_UNCERTAINTY,
     Candidate,
-    DoubtfulPart,
     Location,
 )
 from lesionlens.base.records.followup import change_text
@@ -151,26 +150,6 @@ class ReportTexts:
         return self(
             "unsure" if value < HIGH_UNCERTAINTY else "very_unsure", value=self.number(value, 2)
         )
-
-    def doubtful_part_text(self, part: DoubtfulPart) -> str:
-        """Describe a doubtful part of an outline: size, position and reason.
-
-        Examples
-        --------
-        >>> from lesionlens.base.labels import MrSequence
-        >>> part = DoubtfulPart(1, 1, 2.04, (1, -20, 5), 0.7, (MrSequence.FLAIR,), (MrSequence.T2,))
-        >>> load().doubtful_part_text(part)
-        '2.0 ml about 1, -20, 5 mm: shown by FLAIR; T2 against it'
-        """
-        x, y, z = (self.number(value, 0) for value in part.centroid_mm)
-        in_favour, against = (
-            ", ".join(sequence.display_name for sequence in names)
-            for names in (part.in_favour, part.against)
-        )
-        reason = self("doubt_shown", sequences=in_favour) if in_favour else self("doubt_none")
-        if against:
-            reason += self("doubt_against", sequences=against)
-        return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=reason)
 
     def class_probabilities_text(self, probabilities: Mapping[LesionClass, float]) -> str:
         """Return the engine's own class probabilities, highest first, with a caution."""

@@ -15,7 +15,7 @@ from lesionlens.base.files import manifest
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
+from lesionlens.base.records.files import CONSIDERED
 from lesionlens.base.records.parts import MAPS, MEASURED
 
 RUN, REVIEW = "run.json", "review.json"
@@ -28,7 +28,7 @@ _LEGACY_FILES = re.compile(
     r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
     rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
     rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
-    rf"|{re.escape(CONSIDERED)}|{re.escape(DOUBTFUL)}|run\.json|review\.json"
+    rf"|{re.escape(CONSIDERED)}|run\.json|review\.json"
     rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
 )
 _LEGACY_RUN_FILES = re.compile(

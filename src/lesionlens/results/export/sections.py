@@ -21,9 +21,6 @@ from lesionlens.results.export.report_texts import ReportTexts, moment
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 
-MAX_DOUBTS = 5
-"""Maximum number of doubtful parts listed per outline; findings.json lists all."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReportBar:
@@ -141,7 +138,6 @@ class CandidateSection:
         texts, row = self.texts, self.row
         long, short = self._diameters
         x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
-        doubtful = self.analysis.findings.doubtful_of(row)[:MAX_DOUBTS]
         facts = [
             (texts("f_size", measured=self.measured_part),
              texts("sizes", long=long, short=short, rano=self.rano)),
@@ -156,7 +152,6 @@ class CandidateSection:
             facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
         if row.review.reader or row.review.reason:
             facts.append((texts("f_reader"), self._decision))
-        facts += [(texts("f_doubtful"), texts.doubtful_part_text(part)) for part in doubtful]
         return (*facts, (texts("f_sentence"), self.sentences.of(row)))
 
     @property

@@ -42,7 +42,6 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         },
         conclusion=findings.conclusion,
         warnings=analysis.warnings,
-        doubtful=findings.doubtful,
         resection_cavity_ml=analysis.volumes.cavity_ml,
         signed=None if signature is None else ReviewRow.of(signature),
     )

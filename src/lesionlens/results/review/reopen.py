@@ -34,7 +34,6 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import (
     CONSIDERED,
-    DOUBTFUL,
     ConsideredFile,
     FindingsFile,
     RunFile,
@@ -68,10 +67,6 @@ from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.saved_parts import check_measures, check_review
 from lesionlens.results.review.saved_result import SavedResult
 
-_NO_DOUBTFUL_NOTICE = (
-    "Doubtful parts of the outlines are unknown: the release that made this result did not look "
-    "for them"
-)
 _REDRAWN_WARNING = "were drawn anew with another outline"
 """Part of the warning that earlier releases wrote instead of `RunInfo.redrawn`."""
 
@@ -171,11 +166,10 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             components=outlines.components,
             quality=content.quality,
             conclusion=content.conclusion,
-            notices=_warnings_of(content),
+            notices=content.warnings,
             considered=_considered(folder),
-            doubtful=content.doubtful,
         ),
-        volumes=_volumes(folder, original, outlines)
+        volumes=_volumes(folder, outlines)
         if maps
         else Volumes(outlines.labels, {}, {}, cavity=outlines.cavity),
         review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
@@ -191,13 +185,6 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     )
 
 
-def _warnings_of(content: FindingsFile) -> tuple[str, ...]:
-    """Return the warnings of a result, with one about what an earlier release did not measure."""
-    if not content.candidates or "doubtful" in content.model_fields_set:
-        return content.warnings
-    return (*content.warnings, _NO_DOUBTFUL_NOTICE)
-
-
 def read_reviewed(folder: Path) -> SavedResult:
     """Read a result folder with its edits applied; needs no study. Raises as `read_result`."""
     saved = read_result(folder)
@@ -209,13 +196,11 @@ def read_reviewed(folder: Path) -> SavedResult:
         candidates=edited.candidates,
         components=edited.components,
         conclusion=edited.content.conclusion,
-        doubtful=edited.content.doubtful,
     )
     volumes = replace(
         saved.volumes,
         labels=edited.labels,
         cavity=edited.cavity,
-        doubtful=_optional(folder / DOUBTFUL, np.uint16),
     )
     return replace(saved, findings=findings, volumes=volumes, followup=_followup(folder))
 
@@ -244,16 +229,14 @@ def _read_outlines(folder: Path, subfolder: str = "") -> _Outlines:
     return _Outlines(content, candidates, ids.data, labels, cavity)
 
 
-def _volumes(folder: Path, subfolder: str, outlines: _Outlines) -> Volumes:
-    """Read the maps; the network's doubtful parts lie in the subfolder if outlines were edited."""
+def _volumes(folder: Path, outlines: _Outlines) -> Volumes:
+    """Read the maps."""
     return Volumes(
         labels=outlines.labels,
         probability=_regions(folder, "probability"),
         attention=_regions(folder, "attention"),
         uncertainty=_optional(folder / "uncertainty.nii.gz"),
         evidence=_evidence(folder),
-        doubtful=_optional(folder / subfolder / DOUBTFUL, np.uint16)
-        or _optional(folder / DOUBTFUL, np.uint16),
         cavity=outlines.cavity,
     )
 

@@ -66,7 +66,7 @@ def omission_notices(
     by_readers = sum(statement.source is Source.READER for statement in statements)
     notices = [] if scored or by_readers == len(uids) else ["The objects contain no score"]
     notices.append(
-        "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts, "
+        "Reopened from DICOM objects: they contain no probabilities, uncertainty, "
         "contributions of sequences or checks of the attention maps"
     )
     if omitted := report_items.omitted_count(report):

@@ -592,7 +592,6 @@ def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(
         "no score",
         "no attention map",
         "uncertainty",
-        "doubtful parts",
         "contributions",
         "checks of the attention maps",
     ):

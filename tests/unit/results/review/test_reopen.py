@@ -11,13 +11,10 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region, ReviewState
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.files import rounded_parts
-from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
+from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
@@ -32,7 +29,6 @@ from lesionlens.results.review.reopen import (
     is_result,
     prepare_and_reopen,
     read_result,
-    read_reviewed,
     reopen,
     reopen_folder,
     result_folder,
@@ -99,38 +95,6 @@ def test_a_result_states_the_preparation_of_its_analysis(closed, tmp_path):
     assert again["preparation"] == first["preparation"] != []
     assert again["warnings"] == first["warnings"]
     assert "Said of the analysis." in again["warnings"]
-
-
-@pytest.mark.parametrize("doubtful", [(), None], ids=["none", "not looked for"])
-def test_a_result_that_is_saved_again_does_not_claim_that_nothing_is_doubtful(
-    closed, tmp_path, doubtful
-):
-    analysis, _ = closed
-    found = replace(analysis.findings, doubtful=doubtful)
-    save(replace(analysis, findings=found), tmp_path / "first")
-    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
-    save(again, tmp_path / "again")
-    content = json.loads((tmp_path / "again" / "findings.json").read_text())
-    assert content["doubtful"] == (None if doubtful is None else [])
-
-
-def test_a_result_of_a_release_without_doubtful_parts_says_once_that_they_are_unknown(
-    closed, tmp_path
-):
-    analysis, _ = closed
-    save(analysis, tmp_path / "first")
-    for name, key in (("findings.json", "doubtful"), ("run.json", "files")):
-        content = json.loads((tmp_path / "first" / name).read_text("utf-8"))
-        del content[key]
-        (tmp_path / "first" / name).write_text(json.dumps(content), "utf-8")
-    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
-    save(again, tmp_path / "again")
-    saved = read_result(tmp_path / "again")
-    assert [text for text in saved.findings.notices if "did not look for them" in text] == [
-        "Doubtful parts of the outlines are unknown: the release that made this result did not "
-        "look for them"
-    ]
-    assert saved.findings.doubtful is None
 
 
 def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed, tmp_path):
@@ -224,52 +188,6 @@ def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_pa
     assert any("was redrawn by a reader" in one for one in again.warnings)
     said = json.loads((tmp_path / "out" / "findings.json").read_text())["warnings"]
     assert said == list(analysis.warnings), "it went on to be called redrawn"
-
-
-def test_doubtful_parts_are_those_of_the_edited_outlines_and_come_back_with_an_undo(
-    closed, tmp_path
-):
-    analysis, _ = closed
-    grid, candidate = analysis.volumes.labels.grid, analysis.findings.candidates[0]
-    mine = np.argwhere(analysis.findings.components == candidate.id)
-    doubted, cut = mine[: len(mine) // 2], mine[: len(mine) // 6]
-    numbers = np.zeros(grid.shape, np.uint16)
-    numbers[tuple(doubted.T)] = 1
-    middle = as_vec3(grid.to_mm(doubted.mean(axis=0)))
-    part = DoubtfulPart(1, 1, len(doubted) * grid.voxel_ml, middle, 0.7, (), ())
-    analysis = replace(
-        analysis,
-        volumes=replace(analysis.volumes, doubtful=Volume(numbers, grid)),
-        findings=replace(analysis.findings, doubtful=rounded_parts((part,))),
-    )
-    labels = np.where(
-        analysis.findings.components == candidate.id, analysis.volumes.labels.data, np.uint8(0)
-    )
-    labels[tuple(cut.T)] = 0
-    log = ReviewLog(analysis.review)
-    outline = Outline(candidate.tracking_uid, (0, 0, 0), labels)
-    log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
-    save(replace(analysis, review=log.review), tmp_path / "out")
-
-    def doubts(result):
-        (row,) = json.loads((result / "findings.json").read_text())["doubtful"]
-        voxels = np.asarray(nib.load(result / "doubtful.nii.gz").dataobj) == row["number"]
-        return row["volume_ml"], np.argwhere(voxels)
-
-    ml, voxels = doubts(tmp_path / "out")
-    np.testing.assert_array_equal(voxels, doubted[len(cut) :])
-    assert ml == pytest.approx(len(voxels) * grid.voxel_ml, abs=1e-4)
-    shown = read_reviewed(tmp_path / "out")
-    assert [one.volume_ml for one in shown.findings.doubtful] == [ml]
-    np.testing.assert_array_equal(np.argwhere(shown.volumes.doubtful.data), voxels)
-    again = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
-    assert [one.volume_ml for one in again.findings.doubtful] == [ml]
-    log = ReviewLog(again.review)
-    log.undo()
-    save(replace(again, review=log.review), tmp_path / "out")
-    ml, voxels = doubts(tmp_path / "out")
-    np.testing.assert_array_equal(voxels, doubted)
-    assert ml == pytest.approx(part.volume_ml, abs=1e-4)
 
 
 def test_another_study_is_refused(closed, tmp_path):

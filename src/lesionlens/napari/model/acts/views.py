@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import DoubtfulPart, Point
+from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import Study
-from lesionlens.base.text import millilitres, score_digits
+from lesionlens.base.text import score_digits
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
@@ -195,56 +195,12 @@ class ViewActs(MeasureActs):
         message = f"Also considered, {number + 1} of {len(regions)}: {considered_text(region)}"
         self.session.notify(f"{message}, score {score_digits(region.score)}.")
 
-    def step_doubtful(self, step: int) -> None:
-        """Go to the next or previous doubtful part of an outline, cyclically; show its contour.
-
-        An outline of another candidate that is being drawn is kept first.
-        """
-        analysis = self._required_analysis()
-        if analysis is None:
-            return
-        parts = analysis.findings.doubtful
-        if not parts:
-            self.session.decline(
-                "This result was not searched for doubtful parts of outlines."
-                if parts is None
-                else "No part of an outline is doubtful."
-            )
-            return
-        current = self.doubtful_here()
-        start = -1 if step > 0 else 0
-        number = ((start if current is None else parts.index(current)) + step) % len(parts)
-        state = self.session.state
-        if parts[number].candidate in {*state.listed_ids} - {state.choices.candidate}:
-            self.leave_for(lambda: self._show_doubtful(parts, number))
-        else:
-            self._show_doubtful(parts, number)
-
-    def _show_doubtful(self, parts: Sequence[DoubtfulPart], number: int) -> None:
-        """Go to a doubtful part, and to its candidate if that is listed; show its contour."""
-        part = parts[number]
-        if part.candidate in self.session.state.listed_ids:
-            self.session.go_to_candidate(part.candidate)
-        self.go_to_point(part.centroid_mm)
-        if self.session.state.choices.overlay is Overlay.OFF:
-            self.session.choose_overlay(Overlay.CONTOUR)
-        self.session.notify(
-            f"Doubtful part {part.number} ({number + 1} of {len(parts)}), "
-            f"{millilitres(part.volume_ml)} ml of candidate {part.candidate}: {part.reason}."
-        )
-
     def _required_analysis(self) -> Analysis | None:
         """Return the analysis; without one, show the reason and return None."""
         state = self.session.state
         if state.analysis is None:
             self.session.decline(f"{missing_analysis_reason(state, 'go there')}.")
         return state.analysis
-
-    def doubtful_here(self) -> DoubtfulPart | None:
-        """Return the doubtful part at the crosshair, or None."""
-        analysis, point_mm = self.session.state.analysis, self.viewpoint.current.point_mm
-        parts = None if analysis is None else analysis.findings.doubtful
-        return next((part for part in parts or () if part.centroid_mm == point_mm), None)
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""

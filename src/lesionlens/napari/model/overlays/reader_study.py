@@ -37,14 +37,12 @@ def _without_maps(analysis: Analysis) -> Analysis:
     return replace(
         analysis,
         maps=None,
-        volumes=replace(
-            analysis.volumes, attention=empty, uncertainty=None, evidence=None, doubtful=None
-        ),
+        volumes=replace(analysis.volumes, attention=empty, uncertainty=None, evidence=None),
         findings=_findings_alone(analysis.findings),
         run=replace(analysis.run, engine=engine),
         original=None
         if original is None
-        else replace(original, findings=_findings_alone(original.findings), doubtful=None),
+        else replace(original, findings=_findings_alone(original.findings)),
     )
 
 
@@ -55,7 +53,6 @@ def _findings_alone(findings: Findings) -> Findings:
         candidates=candidates,
         conclusion=conclusion_of(candidates),
         considered=(),
-        doubtful=None,
         hides_reasons=True,
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around
@@ -31,9 +31,7 @@ from lesionlens.napari.model.screen.slice_annotations import (
 )
 
 _MAX_CACHED = 96
-ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
-DOT_MM, GAP_MM = 2.0, 3.0
-"""Lengths of dots and gaps of the dotted border of a doubtful part."""
+ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
 T = TypeVar("T")
 Outlines = tuple[tuple[str, tuple[Line, ...]], ...]
 """Colour and lines of each outline, in millimetres on the screen."""
@@ -210,7 +208,7 @@ class TilePainter:
         key = ("outlines", id(components), id(labels), outline.region, outline.colours)
         current = self._cached(key, (components, labels), traced)
         underlying = self._original(view) + self._cavity(view)
-        return underlying + current + self._doubtful_borders(view, components)
+        return underlying + current
 
     def _borders(self, drawn: DrawnOutline | None, view: View) -> Outlines:
         """Return the border of each label being drawn, which changes with its version."""
@@ -254,24 +252,6 @@ class TilePainter:
         if cavity is None or not view.board.scene.outline.cavity:
             return ()
         return self._outlined("cavity", (cavity.data, cavity.grid), view, Label.CAVITY.colour)
-
-    def _doubtful_borders(self, view: View, components: Slice) -> Outlines:
-        """Return the dotted borders of doubtful parts, if the whole outline is shown."""
-        analysis, outline = view.board.analysis, view.board.scene.outline
-        doubtful = None if analysis is None else analysis.volumes.doubtful
-        if analysis is None or doubtful is None or outline.region is not Region.WT:
-            return ()
-        coloured = {number for number, _ in outline.colours}
-        numbers = [p.number for p in analysis.findings.doubtful or () if p.candidate in coloured]
-        source = (doubtful.data, analysis.prepared.native)
-        parts = self._nearest("doubtful", source, view)
-
-        def traced() -> tuple[Line, ...]:
-            return dotted(lines_around(np.isin(parts.data, numbers) & (components.data > 0), parts))
-
-        key = ("doubts", id(parts), id(components), tuple(numbers))
-        lines = self._cached(key, (parts, components), traced)
-        return ((DOUBT_COLOUR, lines),) if lines else ()
 
     def _preliminary(self, view: View) -> Outlines:
         preliminary, colours = view.board.preliminary, view.board.scene.outline.colours
@@ -331,23 +311,3 @@ def borders(part: Slice, colours: tuple[tuple[int, str], ...]) -> Outlines:
         for label, colour in colours
         if label in present
     )
-
-
-def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Split lines into dots.
-
-    Examples
-    --------
-    >>> line = np.array([[0.0, 0.0], [6.0, 0.0]])
-    >>> [dot[:, 0].tolist() for dot in dotted((line,))]
-    [[0.0, 2.0], [5.0, 6.0]]
-    """
-    dots = []
-    for line in lines:
-        steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
-        distances = np.concatenate([[0.0], np.cumsum(steps)])
-        for start in np.arange(0.0, distances[-1], DOT_MM + GAP_MM):
-            positions = np.array([start, min(start + DOT_MM, distances[-1])])
-            ends = [np.interp(positions, distances, line[:, axis]) for axis in range(2)]
-            dots.append(np.stack(ends, axis=1))
-    return tuple(dots)

@@ -28,7 +28,6 @@ from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
     Candidate,
-    DoubtfulPart,
 )
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -40,7 +39,6 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.base.text import millilitres
 from lesionlens.results.export.dicom import identity, values
 from lesionlens.results.export.dicom.axis import Axis, axes_of, centre_of, coordinates
 from lesionlens.results.export.dicom.content_items import (
@@ -349,7 +347,6 @@ def _remarks(result: FramedResult, candidate: Candidate) -> list[Any]:
     prompt_text = prompts_text(analysis.review.prompts_of(candidate.tracking_uid))
     if prompt_text:
         items.append(text_item(codes.PROMPTED, prompt_text))
-    items += [_doubtful_part(part) for part in analysis.findings.doubtful_of(candidate)]
     return items if event is None else items + reader_items(event, codes.REVIEW_REASON)
 
 
@@ -361,14 +358,6 @@ def _reader_diameters(review: Review, candidate: Candidate) -> list[Any]:
     ends = geometry.points_lps_from_ras([point for line in diameters for point in line])
     text = "; ".join(", ".join(f"{value:z.3f}" for value in point) for point in ends)
     return [text_item(codes.READER_DIAMETERS, text)]
-
-
-def _doubtful_part(part: DoubtfulPart) -> Any:
-    """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
-    x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
-    volume = millilitres(part.volume_ml)
-    text = f"{volume} ml about {x:z.0f}, {y:z.0f}, {z:z.0f} mm (LPS): {part.reason}"
-    return text_item(codes.DOUBTFUL_PART, text)
 
 
 def reader_items(event: ReviewEvent, reason: codes.Code) -> list[Any]:

@@ -15,12 +15,11 @@ from lesionlens.base import codes as own
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import DoubtfulPart, Location
+from lesionlens.base.records.findings import Location
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.results.export import bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.review.report_items import iter_items, signed_of
 
@@ -44,16 +43,6 @@ def named(node, code):
     return [
         item for item in iter_items(node) if item.ConceptNameCodeSequence[0].CodeValue == code.value
     ]
-
-
-def test_a_doubtful_part_has_the_volume_that_report_and_table_have(make, tmp_path):
-    """0.34 ml stood as 0.3 ml in the SR."""
-    analysis = make(dicom=True)
-    part = DoubtfulPart(1, 1, 0.34, (1.0, -0.2, 5.0), 0.7, (), ())
-    doubted = replace(analysis, findings=replace(analysis.findings, doubtful=(part,)))
-    (said,) = named(objects(doubted, tmp_path)["sr"], own.DOUBTFUL_PART)
-    assert said.TextValue.startswith("0.34 ml about -1, 0, 5 mm (LPS)")
-    assert "0.34 ml about 1, 0, 5 mm" in report_html(doubted)
 
 
 def test_a_signature_on_no_candidate_is_a_review(make, tmp_path):
