@@ -38,10 +38,6 @@ _ROWS = (
     ("attention peak in WT", "point_wt", 3), ("attention peak in TC", "point_tc", 3),
     ("attention peak in ET", "point_et", 3), ("attention mass in WT", "mass_wt", 3),
     ("attention mass in TC", "mass_tc", 3), ("attention mass in ET", "mass_et", 3),
-    ("attention peak in candidates", "candidate_peak", 3), ("map passed its checks", "reliable", 3),
-    ("insertion: shown alone", "kept", 3), ("deletion: hidden", "deletion", 3),
-    ("top sequence hurts most", "top_sequence", 3), ("the same, where named", "top_named", 3),
-    ("explaining / network time", "explaining", 2),
     ("calibration error WT", "ece", 3), ("candidates, healthy", "healthy_candidates", 2),
     ("flagged ml, healthy", "healthy_flagged_ml", 2),
 )  # fmt: skip

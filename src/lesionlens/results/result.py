@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.explain import probe as probes
-from lesionlens.analysis.explain.counterfactual import Counterfactual
-from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base import plugins
 from lesionlens.base.arguments import brief, member_of, path_of
 from lesionlens.base.errors import UnusableInputError
@@ -29,10 +26,9 @@ from lesionlens.base.records.prediction import Prediction, Trace
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines import plugin_engines
-from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
-from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.engines.engine import Engine, SupportsPrompts, as_promptable
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -53,8 +49,8 @@ class Result:
     analysis : Analysis
         The record that exporters read.
     prediction, engine : Prediction and Engine, or None
-        The engine's prediction, and the engine; only needed by `probe`, `layer_attention` and
-        `what_if`.
+        The engine's prediction, and the engine; only needed by `probe` and
+        `layer_attention`.
     """
 
     def __init__(
@@ -201,29 +197,6 @@ class Result:
             expected="a fresh one: a saved result has no attention of single voxels and layers",
             next_step="Analyse the study again",
         )
-
-    @fork_safe
-    @fixed_arithmetic()
-    def what_if(self, candidate: int, *, context: RunContext = SILENT) -> Counterfactual:
-        """Occlude one candidate, by its id, and predict again.
-
-        See `explain.counterfactual.without_candidate`.
-        """
-        prediction, engine = self._prediction, as_perturbable(self._engine)
-        unperturbed = None if prediction is None else prediction.unperturbed
-        if prediction is None or unperturbed is None or engine is None:
-            raise UnusableInputError(
-                found="a result that was reopened, or an engine that cannot predict again",
-                expected="a fresh result of an engine with the capability `perturb`",
-                next_step="Analyse the study again",
-            )
-        prepared = self.analysis.prepared
-        components = ComponentMask.of(self.analysis.findings, prepared.native)
-        voxels = components.voxels_on(unperturbed.grid)
-        with exclusive_use(engine, context):
-            return counterfactual.without_candidate(
-                engine, prepared, prediction, voxels, candidate - 1, context
-            )
 
     def prompt(
         self,

@@ -12,9 +12,7 @@ from lesionlens.napari.model.overlays.on_demand import layer_view
 from tests.helpers.third_party_package import install_package
 
 from lesionlens.analysis.explain import probe
-from lesionlens.analysis.explain.counterfactual import without_candidate
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
-from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -300,16 +298,6 @@ def test_what_would_become_wrong_evidence_is_refused(words):
     perturbed = [InputPerturbation.showing([]), InputPerturbation.showing([MrSequence.FLAIR])]
     with pytest.raises(PluginError, match=words):
         PerturbationRunner(engine, HEAD).predict("the test", perturbed)
-    unperturbed = PerturbedPrediction(ROUND[:1], GRID)
-    with pytest.raises(PluginError, match=words):
-        without_candidate(
-            engine,
-            HEAD,
-            Prediction(shares(), INFO, unperturbed=unperturbed),
-            [ComponentVoxels(np.array([5]), 1.0)],
-            0,
-            SILENT,
-        )
 
 
 CROOKED_ATTRIBUTIONS = {

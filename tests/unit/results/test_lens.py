@@ -333,10 +333,6 @@ def test_single_layers_can_be_shown_and_wrong_ones_are_named(result):
     assert 0 <= found.data.min() <= found.data.max() <= 1
     with pytest.raises(UnusableInputError, match="quarter resolution"):
         result.layer_attention("wt", 0, 7)
-    with pytest.raises(UnusableInputError, match="one of this result"):
-        result.what_if(99)
-    with pytest.raises(UnusableInputError, match="Analyse the study again"):
-        type(result)(result.analysis).what_if(1)
 
 
 def test_an_engine_may_still_be_loading(folder, scripted):

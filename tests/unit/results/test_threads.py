@@ -85,19 +85,6 @@ def test_studies_at_the_same_time_are_analysed_one_after_the_other(studies):
         np.testing.assert_array_equal(result.labels.data, alone.labels.data)
 
 
-def test_a_question_waits_for_the_analysis_of_another_study(studies):
-    engine = Caching()
-    lens = Lens(engine=engine)
-    result = lens(studies[0])
-    other = threading.Thread(target=lens, args=(studies[1],))
-    other.start()
-    while engine.last is result.analysis.prepared:
-        time.sleep(0.01)
-    result.what_if(1)
-    other.join()
-    assert not engine.mixed
-
-
 def test_who_waits_can_stop(studies):
     engine, stopped = Caching(), threading.Event()
     with exclusive_use(engine, SILENT):

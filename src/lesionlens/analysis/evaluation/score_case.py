@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.cases import Case, read_volume
-from lesionlens.analysis.evaluation.explanation_metrics import explanation_measures
 from lesionlens.analysis.evaluation.label_conventions import is_undivided, region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.scored_result import (
@@ -133,8 +132,6 @@ def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Refere
     )
     score.metrics["candidates"] = len(findings.candidates)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
-    if run is not None:
-        score.metrics |= explanation_measures(run, findings)
     _score_calibration(score, result, reference_labels, image)
     _score_attention(score, result, reference_labels)
     if not (result.has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():

@@ -81,34 +81,3 @@ def score_by_all_views(
         total = fitted.intercept + fitted.log_odds * logit(values, _LOGIT_EPSILON)
         values = fitted.most / (1 + np.exp(-(total + fitted.overlap * np.array(overlap))))
     return [float(value) for value in np.clip(values, scoring.floor, fitted.most)]
-
-
-def score_segmented(
-    passes: PerturbedPrediction,
-    components: Sequence[ComponentVoxels],
-    scoring: Scoring,
-    threshold: float,
-) -> NDArray[np.float64]:
-    """Score the segmented part of each component for each perturbed input; 0 if there is none.
-
-    The score includes the size of the segmented part, so that an input that shows nothing is not
-    credited with the size of another outline. `threshold` is the probability at which a voxel is
-    included.
-
-    Returns
-    -------
-    (V, N) float64
-        0 to 1.
-    """
-    flat = passes.probability.reshape(len(passes.probability), -1)
-    scores = np.zeros((len(flat), len(components)))
-    lesions = passes.lesion_scores
-    for n, component in enumerate(components):
-        for v, values in enumerate(flat[:, component.voxels]):
-            segmented = values[values >= threshold]
-            if segmented.size:
-                volume_ml = component.volume_ml * segmented.size / values.size
-                scores[v, n] = component_score(segmented, volume_ml, scoring)
-            if lesions is not None:
-                scores[v, n] = max(scores[v, n], lesions[v].ravel()[component.voxels].max())
-    return scores

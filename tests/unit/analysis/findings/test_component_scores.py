@@ -1,15 +1,11 @@
 """The score by all views: what the study shows without each of its sequences counts."""
 
-import numpy as np
 import pytest
 
 from lesionlens.analysis.findings.component_scores import (
-    ComponentVoxels,
     score_by_all_views,
-    score_segmented,
 )
-from lesionlens.base.grid import Grid
-from lesionlens.base.records.prediction import PerturbedPrediction, Scoring, ViewAgreement
+from lesionlens.base.records.prediction import Scoring, ViewAgreement
 from lesionlens.network.weights_metadata import AGREEMENT
 
 FITTED = Scoring(floor=0.4, agreement=ViewAgreement(*AGREEMENT))
@@ -32,15 +28,3 @@ def test_no_score_exceeds_what_the_cases_support_or_falls_below_what_is_flagged(
     (doubtful,) = score_by_all_views([0.4], views, FITTED)
     assert 0.4 <= doubtful < sure <= AGREEMENT[-1]
     assert AGREEMENT[-1] == pytest.approx(1 - 1 / (16 + 2))
-
-
-def test_a_segmented_part_is_scored_by_its_own_size_or_by_a_small_lesion_in_it():
-    """By size alone, 3 ml score 3 / (1 + 3): half of the component's 6 ml is outlined."""
-    probability, lesions = np.zeros((2, 3, 5, 1, 1), np.float32)
-    probability[0, :4, 0, 0] = (0.9, 0.5, 0.49, 0.0)
-    lesions[0, 0], lesions[1, 2] = 0.2, 0.3
-    lesions[:, 4] = 1.0  # beside the component
-    passes = PerturbedPrediction(probability, Grid((5, 1, 1), np.eye(4)), lesion_scores=lesions)
-    by_size = Scoring(logit=0.0, log_ml=1.0)
-    scores = score_segmented(passes, [ComponentVoxels(np.arange(4), 6.0)], by_size, 0.5)
-    assert scores[:, 0].tolist() == pytest.approx([0.75, 0.3, 0.0])
