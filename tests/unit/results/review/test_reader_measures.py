@@ -224,8 +224,8 @@ def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     with pytest.raises(UnusableInputError, match="empty name"):
         response(tmp_path, withdraw="wrong", sign=" ")
     assert (tmp_path / "review.json").read_bytes() == kept
-    with pytest.raises(UnusableInputError, match="Add --sign"):
-        response(tmp_path, category=Response.STABLE)  # was proposed, not signed, without a word
+    with pytest.raises(UnusableInputError, match="--sign NAME"):
+        response(tmp_path, category=Response.STABLE)
     printed = response(tmp_path, withdraw="wrong", sign="B.  Reader").output
     assert any("do not state this yet" in str(line) for line in printed)
     assert store.load(tmp_path).events[-1].reader == "B. Reader"
