@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesionlens.base.dates import iso_date, shown_day
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import UnusableInputError, unreadable
 from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
@@ -195,3 +196,37 @@ def _session(path: Path) -> str:
     """Return the session of a BIDS folder (`ses-…`); empty if there is none."""
     session = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
     return iso_date(session) or session
+
+
+def is_same_examination(study: Study, other: Study) -> bool:
+    """Return whether two studies are of one examination.
+
+    They are if they share the Study Instance UID, a Series Instance UID or a file, whatever it is
+    called.
+
+    Raises
+    ------
+    ReadError
+        A file cannot be read.
+    """
+    if study.uid is not None and study.uid == other.uid:
+        return True
+    first, second = (
+        {series.uid for series in one.series.values() if series.uid} for one in (study, other)
+    )
+    return bool(first & second) or bool(digests_of(study) & digests_of(other))
+
+
+def digests_of(study: Study) -> frozenset[str]:
+    """Return the SHA-256 of the first file of each series that is analysed.
+
+    Raises
+    ------
+    ReadError
+        A file cannot be read.
+    """
+    first_files = [series.files[0] for series in study.series.values() if series.files]
+    try:
+        return frozenset(sha256_of(file.path) for file in first_files)
+    except OSError as error:
+        raise unreadable(error, study.name) from error

@@ -13,11 +13,12 @@ from lesionlens.analysis.followup.patient import (
     Examination,
     Prior,
     check_same_patient,
+    digests_of,
     examination_of,
     examination_of_result,
     input_rows,
+    is_same_examination,
 )
-from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
 from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_object
