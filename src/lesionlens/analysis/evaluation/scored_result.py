@@ -122,10 +122,10 @@ def read_result(folder: Path) -> ScoredResult:
 
 def _checked_folder(result: Path, run: RunFile | None) -> Path:
     """Return the folder of the network's own outlines, after a check of the files' digests."""
-    listed_files = {row.file for row in (run and run.files) or ()}
+    listed_files = {row.file for row in (run.files if run else ())}
     edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed_files)
     folder = result / ORIGINAL if edited else result
-    if run is None or run.files is None:
+    if run is None:
         return folder
     try:
         check_parts(result, run, (*MEASURED, *MAPS))

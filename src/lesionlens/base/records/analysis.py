@@ -168,8 +168,8 @@ class Original:
 class Analysis:
     """All results of one analysed study; the only argument of every exporter.
 
-    Without T1c, enhancing tumour is relabelled as core, whether it comes from an engine, a reader,
-    an opened mask or an earlier release.
+    Without T1c, enhancing tumour is relabelled as core, whether it comes from an engine, a reader
+    or an opened mask.
     """
 
     study: Study

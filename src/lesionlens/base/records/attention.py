@@ -15,12 +15,9 @@ from lesionlens.base.labels import Region, without_enhancing
 
 @dataclass(frozen=True, slots=True)
 class MapChecks:
-    """Results of one map's checks; None if a check could not be made.
+    """Results of one map's checks; None if a check could not be made."""
 
-    Figures of checks that an earlier version made are ignored when its results are read.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "ignore"} | stored_as(verdict="words")
+    __pydantic_config__: ClassVar = stored_as(verdict="words")
 
     peak_inside: bool | None
     """Whether the strongest attention lies in a flagged part of its region."""

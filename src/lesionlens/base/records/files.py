@@ -222,14 +222,14 @@ class RunFile(FileModel):
     left_out: dict[str, str] = Field(default_factory=dict)
     inputs: tuple[InputRow, ...]
     series: dict[MrSequence, str] = Field(default_factory=dict)
-    """Joint digest of each sequence's files; empty in results of earlier releases."""
+    """Joint digest of each sequence's files."""
     trained_on: tuple[MrSequence, ...] = ()
     """The sequences of the study that were in the training data."""
-    files: tuple[InputRow, ...] | None = None
-    """Every file of the result except run.json; null in results of earlier releases."""
-    redrawn: tuple[str, ...] | None = None
+    files: tuple[InputRow, ...] = ()
+    """Every file of the result except run.json."""
+    redrawn: tuple[str, ...] = ()
     """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
-    `RunInfo.redrawn`; null in results of earlier releases."""
+    `RunInfo.redrawn`."""
     omitted: int = 0
     omitted_decided: int = 0
     """Candidates that the imported DICOM objects omitted, and those of them that a reader had
@@ -261,7 +261,7 @@ class ReviewFile(FileModel):
     schema_: Literal["lesionlens/review/1"] = schema_field("lesionlens/review/1")
     study_uid: str | None = None
     inputs_sha256: str | None = None
-    """Digest of the analysed files; null in reviews of earlier releases."""
+    """Digest of the analysed files."""
     candidates: tuple[CandidateReference, ...] = ()
     events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()

@@ -22,11 +22,6 @@ from lesionlens.base.records.files import CONSIDERED, RunFile
 
 ORIGINAL = "review_edits/original"
 """The network's own outlines, and the comparison as computed, if readers edited outlines."""
-UNLISTED = (
-    "This result was written by a version that stored no digests of its files. Its measurements "
-    "agree with its outlines, but it cannot be checked whether all its files belong together: "
-    "inspect them before you rely on them, or analyse the study again"
-)
 MEASURED = (
     "findings.json",
     "segmentation.nii.gz",
@@ -97,8 +92,7 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
     Returns
     -------
     tuple of str
-        Notices: that an earlier release listed no files, and other files of the result that were
-        changed or are missing.
+        Notices about other files of the result that were changed or are missing.
 
     Raises
     ------
@@ -106,8 +100,6 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
         Files among `names` were changed, or exist without having been written; the message names
         them.
     """
-    if run.files is None:
-        return (UNLISTED,)
     if not all(map(is_inside, (row.file for row in run.files))):
         raise unreadable_part(folder / "run.json")
     digests = {row.file: row.sha256 for row in run.files if not _WRITTEN_LATER.fullmatch(row.file)}
@@ -121,18 +113,13 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
     return tuple(_file_notices(folder, digests, used))
 
 
-def check_objects(result: Path) -> tuple[str, ...]:
+def check_objects(result: Path) -> None:
     """Verify the DICOM objects of a result before they are sent.
 
     Parameters
     ----------
     result : Path
         A result folder, its folder `dicom`, or any other folder, which is not checked.
-
-    Returns
-    -------
-    tuple of str
-        Notices, as `check_parts` returns them.
 
     Raises
     ------
@@ -145,15 +132,14 @@ def check_objects(result: Path) -> tuple[str, ...]:
     folder = resolved.parent if resolved.name == "dicom" else resolved
     recover(folder)  # otherwise objects of two results could be sent
     if not (folder / "run.json").is_file():
-        return ()
+        return
     run = read_run_file(folder)
-    review_digest = next((row.sha256 for row in run.files or () if row.file == _REVIEW), None)
+    review_digest = next((row.sha256 for row in run.files if row.file == _REVIEW), None)
     if review_digest and (folder / _REVIEW).is_file():
         _check_review(folder / _REVIEW, review_digest)
     objects = (p for p in (folder / "dicom").rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in objects]
-    notices = check_parts(folder, run, names)
-    return notices if run.files is None else ()
+    check_parts(folder, run, names)
 
 
 def _check_review(path: Path, digest: str) -> None:

@@ -1,21 +1,14 @@
-"""Files that belong to a result: those listed in its run.json under `files`.
-
-Results of releases without a list are recognised by their run.json or findings.json, and by the
-file names of those releases.
-"""
+"""Files that belong to a result: those listed in its run.json under `files`."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.files import manifest
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.files import CONSIDERED
 from lesionlens.base.records.parts import MAPS, MEASURED
 
 RUN, REVIEW = "run.json", "review.json"
@@ -24,18 +17,6 @@ ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html",
 KEPT = "earlier_reviews"
 """Folder of earlier reviews that were kept; never replaced."""
 _EDITED_OUTLINE = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
-_LEGACY_FILES = re.compile(
-    r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
-    rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
-    rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
-    rf"|{re.escape(CONSIDERED)}|run\.json|review\.json"
-    rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
-)
-_LEGACY_RUN_FILES = re.compile(
-    rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)"
-    r"|key_slices/[\w.-]+\.png|followup\.json"
-    r"|review_edits/original/(findings\.json|(segmentation|candidates)\.nii\.gz)"
-)
 
 
 def write_list(folder: Path) -> None:
@@ -52,29 +33,17 @@ def write_list(folder: Path) -> None:
 def owned(folder: Path) -> dict[str, str | None]:
     """Return the files of a result, and the SHA-256 of those that never change."""
     run = read_object(folder / RUN)
-    has_run = str(run.get("schema", "")).startswith("lesionlens/run/")
-    if has_run and "files" in run:
-        files = {**manifest.rows_in(run), RUN: None}
-        if REVIEW not in files:
-            return files
-    else:
-        schema = str(read_object(folder / "findings.json").get("schema", ""))
-        if not (has_run or schema.startswith("lesionlens/findings/")):
-            return {}
-        files = dict.fromkeys(_legacy_files(folder, has_run=has_run))
+    if not str(run.get("schema", "")).startswith("lesionlens/run/") or "files" not in run:
+        return {}
+    files = {**manifest.rows_in(run), RUN: None}
+    if REVIEW not in files:
+        return files
     edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
     return {
         **files,
         REVIEW: None,
         **{name: None for name in edits if _EDITED_OUTLINE.fullmatch(name)},
     }
-
-
-def _legacy_files(folder: Path, *, has_run: bool) -> Iterable[str]:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if _LEGACY_FILES.fullmatch(name) or (has_run and _LEGACY_RUN_FILES.fullmatch(name)):
-            yield name
 
 
 def check_folder(folder: Path) -> None:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.provenance import joint_sha256, sha256_of
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.reading.input_files import digest_of_series
@@ -40,21 +40,6 @@ class OtherStudyError(ReadError):
         )
 
 
-class NoInputsError(ReadError):
-    """A result that does not list its input files: no study is known to be the one analysed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            found="a result that lists no input files, as a de-identified one does: which images "
-            "it was made of cannot be checked",
-            expected="the original result with the original study",
-            next_step="To open a de-identified DICOM result with its de-identified study, name the "
-            "folder 'dicom' within the result instead of the result",
-            in_window="To open a de-identified DICOM result with its de-identified study, choose "
-            "the folder 'dicom' within the result instead of the result",
-        )
-
-
 def paired(saved: SavedResult, study: Study) -> Study:
     """Return a study with exactly the series that a result was made of.
 
@@ -72,13 +57,9 @@ def paired(saved: SavedResult, study: Study) -> Study:
 
     Raises
     ------
-    NoInputsError
-        The result lists no input files.
     OtherStudyError
         A recorded series is missing or has other files; the message names it.
     """
-    if not saved.run.inputs:
-        raise NoInputsError
     digest = cache(sha256_of)
     matched: dict[MrSequence, Series] = {}
     missing: list[MrSequence] = []
@@ -117,38 +98,13 @@ def _by_likelihood(study: Study, sequence: MrSequence) -> Iterable[Series]:
 
 def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
     """Return a test of whether a series has the files that were analysed as a sequence."""
-    digests = saved.run.digests
-    joint = saved.run.series.get(sequence)
-    row = saved.sequences.get(sequence)
-    if joint is None and row is not None:
-        named_digests = _digests_of_row(saved.run.inputs, row.file)
-        joint = joint_sha256(named_digests) if named_digests else None
-    chosen_by_user = row is None or row.detected_by.endswith("named by the user")
+    digests, joint = saved.run.digests, saved.run.series.get(sequence)
 
     def fits(series: Series) -> bool:
-        if series.files and digest(series.files[0].path) not in digests:
-            return False
-        if joint is not None:
-            return digest_of_series(series, digest) == joint
-        if series.named_by_user and not chosen_by_user:
-            return False  # the user's choice is later than the result
-        return all(digest(file.path) in digests for file in series.files)
+        is_known = not series.files or digest(series.files[0].path) in digests
+        return is_known and digest_of_series(series, digest) == joint
 
     return fits
-
-
-def _digests_of_row(inputs: Iterable[tuple[str, str]], name: str) -> list[str]:
-    """Return the digests of the files that a row of findings.json names; empty if undecided.
-
-    For results of releases that did not record which files belong to which sequence.
-    """
-    exact = [sha256 for file, sha256 in inputs if file == name]
-    several = _FILE_COUNT_PATTERN.fullmatch(name)
-    if exact or several is None:
-        return exact if len(exact) == 1 else []
-    folder = several["folder"] or "."
-    in_folder = [sha256 for file, sha256 in inputs if str(PurePosixPath(file).parent) == folder]
-    return in_folder if len(in_folder) == int(several["count"]) else []
 
 
 def _differences(study: Study, missing: Iterable[MrSequence]) -> str:

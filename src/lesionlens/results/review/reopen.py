@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,9 +66,6 @@ from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.saved_parts import check_measures, check_review
 from lesionlens.results.review.saved_result import SavedResult
-
-_REDRAWN_WARNING = "were drawn anew with another outline"
-"""Part of the warning that earlier releases wrote instead of `RunInfo.redrawn`."""
 
 
 def is_result(folder: Path) -> bool:
@@ -173,7 +170,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(outlines.labels, {}, {}, cavity=outlines.cavity),
         review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
-        run=_run(run, tracking_uids, notices, documents_followed(folder)),
+        run=_run(run, notices, documents_followed(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder / original) or _followup(folder),
@@ -418,14 +415,8 @@ def _followup(folder: Path) -> Comparison | None:
 
 
 def _run(
-    run: RunFile,
-    candidates: Iterable[str],
-    notices: tuple[str, ...] = (),
-    documents: tuple[Document, ...] = (),
+    run: RunFile, notices: tuple[str, ...] = (), documents: tuple[Document, ...] = ()
 ) -> RunInfo:
-    redrawn = run.redrawn
-    if redrawn is None:  # an earlier release said so in a warning alone
-        redrawn = tuple(candidates) if any(_REDRAWN_WARNING in w for w in run.warnings) else ()
     left_out = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
     warnings = (w for w in run.warnings if w not in left_out and not is_of_edits(w))
     return RunInfo(
@@ -448,7 +439,7 @@ def _run(
         trained_on=run.trained_on,
         series=run.series,
         documents=documents,
-        redrawn=frozenset(redrawn),
+        redrawn=frozenset(run.redrawn),
         omitted=run.omitted,
         omitted_decided=run.omitted_decided,
         preparation=run.preparation,

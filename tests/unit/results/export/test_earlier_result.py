@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.candidates import Evidence, describe
@@ -409,21 +408,6 @@ def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, revi
     save(replace(reviewed, review=replace(reviewed.review, events=events)), tmp_path / "out")
     save(parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == []
-
-
-def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
-    analysis, reviewed, tmp_path
-):
-    save(reviewed, tmp_path / "out")
-    save(parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
-    with edited_json(tmp_path / "out" / "run.json") as content:
-        del content["redrawn"]
-        content["warnings"].append(
-            "1 of these candidates were drawn anew with another outline: check them"
-        )
-    first = analysis.findings.candidates[0].tracking_uid
-    saved = read_result(tmp_path / "out")
-    assert is_outline_unconfirmed(saved, first, outlines_of(saved))
 
 
 def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):

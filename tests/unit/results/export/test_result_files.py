@@ -85,17 +85,6 @@ def test_a_result_that_was_changed_by_hand_is_refused_by_name(make, out, name):
     assert tree(out) == before
 
 
-@pytest.mark.parametrize("schema", ["lesionlens/run/1", "lesionlens/findings/1"])
-def test_a_result_of_an_earlier_release_is_replaced(make, out, schema):
-    run = json.loads((out / "run.json").read_text())
-    del run["files"]
-    (out / "run.json").write_text(json.dumps(run))
-    if "findings" in schema:
-        (out / "run.json").unlink()
-    save(make(name="nifti"), out)
-    assert not (out / "dicom").exists()
-
-
 @pytest.mark.parametrize(
     "run",
     ['{"files": [', '{"files": []}', '{"schema": "other/1", "files": []}', "[1]", "null"],

@@ -162,22 +162,6 @@ def test_a_reader_who_paints_it_paints_core(native, tmp_path):
     assert again.review.of(analysis.findings.candidates[0].tracking_uid).outline is not None
 
 
-def test_a_result_of_an_earlier_version_loses_it_when_it_is_exported(native, tmp_path, monkeypatch):
-    with monkeypatch.context() as before:
-        before.setattr(PreparedStudy, "has_t1c", True)
-        analysis = painted(native())
-        save(analysis, tmp_path / "old")
-    assert enhancing_in(tmp_path / "old")
-    reopened = reopen_folder(tmp_path / "old", analysis.study, analysis.prepared)
-    save(replace(reopened, options=EVERYTHING), tmp_path / "new")
-    assert enhancing_in(tmp_path / "new") == {}
-    (first, *_) = reopened.findings.candidates
-    assert first.volume_ml[Region.ET] is None
-    assert first.volume_ml[Region.TC] == pytest.approx(
-        analysis.findings.candidates[0].volume_ml[Region.TC], rel=1e-3
-    )
-
-
 def test_mask_and_objects_of_an_earlier_version_are_opened_without_it(
     native, tmp_path, monkeypatch
 ):

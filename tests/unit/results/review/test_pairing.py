@@ -26,7 +26,7 @@ from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
-from lesionlens.results.review.pairing import _digests_of_row, paired
+from lesionlens.results.review.pairing import paired
 from lesionlens.results.review.reopen import (
     prepare_and_reopen,
     read_result,
@@ -40,24 +40,18 @@ pytestmark = pytest.mark.usefixtures("coarse")
 MIRRORED = np.diag((-1.0, 1.0, 1.0, 1.0))
 
 
-def analysed(
-    study: Study, out: Path, *, recorded: bool = True, patient: SyntheticPatient = HEAD
-) -> Path:
-    """Save a result of an opened study; not `recorded` is as earlier releases wrote it."""
+def analysed(study: Study, out: Path, *, patient: SyntheticPatient = HEAD) -> Path:
+    """Save a result of an opened study."""
     analysis = make_analysis(patient, study)
     inputs = inputs_of(study)
-    series = inputs.series if recorded else {}
-    save(replace(analysis, run=replace(analysis.run, inputs=inputs.files, series=series)), out)
+    save(
+        replace(analysis, run=replace(analysis.run, inputs=inputs.files, series=inputs.series)), out
+    )
     return out
 
 
 def findings(result: Path) -> dict:
     return json.loads((result / "findings.json").read_text())
-
-
-@pytest.fixture(params=[True, False], ids=["recorded", "earlier-release"])
-def recorded(request):
-    return request.param
 
 
 @pytest.fixture
@@ -67,10 +61,8 @@ def nifti(tmp_path):
     return tmp_path / "study"
 
 
-def test_an_unchanged_study_opens_as_it_is_also_where_it_was_moved_and_renamed(
-    nifti, tmp_path, recorded
-):
-    result = analysed(open_study(nifti), tmp_path / "result", recorded=recorded)
+def test_an_unchanged_study_opens_as_it_is_also_where_it_was_moved_and_renamed(nifti, tmp_path):
+    result = analysed(open_study(nifti), tmp_path / "result")
     opened = open_study(nifti)
     assert paired(read_result(result), opened) is opened
     moved = nifti.rename(tmp_path / "moved")
@@ -82,9 +74,9 @@ def test_an_unchanged_study_opens_as_it_is_also_where_it_was_moved_and_renamed(
     assert runs[0]["series"] == runs[1]["series"]
 
 
-def test_the_image_of_another_patient_is_refused_by_name(nifti, tmp_path, recorded):
+def test_the_image_of_another_patient_is_refused_by_name(nifti, tmp_path):
     """Only the reference was compared: the report showed the other patient's FLAIR."""
-    result = analysed(open_study(nifti), tmp_path / "result", recorded=recorded)
+    result = analysed(open_study(nifti), tmp_path / "result")
     write_nifti(make_patient(seed=1, spacing_mm=4.0), nifti, sequences=(FLAIR,))
     with pytest.raises(
         ReadError, match="FLAIR differs, in image or header, from the one that was analysed"
@@ -96,18 +88,18 @@ def test_the_image_of_another_patient_is_refused_by_name(nifti, tmp_path, record
         Result.open(result, study=nifti)
 
 
-def test_a_missing_series_is_refused_by_name(nifti, tmp_path, recorded):
-    result = analysed(open_study(nifti), tmp_path / "result", recorded=recorded)
+def test_a_missing_series_is_refused_by_name(nifti, tmp_path):
+    result = analysed(open_study(nifti), tmp_path / "result")
     (nifti / "flair.nii.gz").unlink()
     with pytest.raises(ReadError, match="it has no FLAIR"):
         export(result, nifti, tmp_path / "out")
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_series_mirrored_under_the_same_uids_is_refused(tmp_path, recorded, flat):
+def test_a_series_mirrored_under_the_same_uids_is_refused(tmp_path, flat):
     layout = DicomLayout(flat=flat)
     files = write_dicom(HEAD, tmp_path / "study", sequences=(T1C, FLAIR), layout=layout)
-    result = analysed(open_study(tmp_path / "study"), tmp_path / "result", recorded=recorded)
+    result = analysed(open_study(tmp_path / "study"), tmp_path / "result")
     for path in files[FLAIR]:
         with edited_dicom(path) as ds:
             ds.PixelData = np.ascontiguousarray(ds.pixel_array[:, ::-1]).tobytes()
@@ -115,12 +107,12 @@ def test_a_series_mirrored_under_the_same_uids_is_refused(tmp_path, recorded, fl
         export(result, tmp_path / "study", tmp_path / "out")
 
 
-def test_a_t1c_that_is_added_later_changes_neither_reference_nor_objects(tmp_path, recorded):
+def test_a_t1c_that_is_added_later_changes_neither_reference_nor_objects(tmp_path):
     """T1c became the reference, and the result lost its DICOM objects when it was written again."""
     study, aside = tmp_path / "study", tmp_path / "t1c"
     files = write_dicom(HEAD, study, sequences=(T1C, FLAIR, T2))
     shutil.move(files[T1C][0].parent, aside)
-    result = analysed(open_study(study), tmp_path / "result", recorded=recorded)
+    result = analysed(open_study(study), tmp_path / "result")
     before = findings(result)
     voxels = np.asarray(nib.load(result / "candidates.nii.gz").dataobj)
     shutil.move(aside, files[T1C][0].parent)
@@ -139,12 +131,12 @@ def test_a_t1c_that_is_added_later_changes_neither_reference_nor_objects(tmp_pat
     assert set(again.study.series) == {T2, FLAIR}
 
 
-def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, recorded):
+def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path):
     """The result was written with the series that were chosen for another analysis since."""
     study = tmp_path / "study"
     write_nifti(HEAD, study, sequences=(T1C, FLAIR, T2))
     first = open_study(study)
-    result = analysed(first, tmp_path / "result", recorded=recorded)
+    result = analysed(first, tmp_path / "result")
     swapped = {T1C: "t2.nii.gz", T2: "flair.nii.gz", FLAIR: "t1c.nii.gz"}
     later = open_study(study, named=swapped)
     assert later.series[T1C].files[0].name == "t2.nii.gz"
@@ -185,22 +177,11 @@ def test_swapped_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp_p
         }
 
 
-def test_what_an_earlier_release_does_not_tell_apart_is_not_swapped(tmp_path):
-    study = tmp_path / "study"
-    write_dicom(HEAD, study, sequences=(T1C, FLAIR), layout=DicomLayout(flat=True))
-    natural = open_study(study)
-    result = analysed(natural, tmp_path / "result", recorded=False)
-    uids = {sequence: str(series.uid) for sequence, series in natural.series.items()}
-    named = open_study(study, named={T1C: uids[FLAIR], FLAIR: uids[T1C]})
-    with pytest.raises(ReadError, match="T1c and FLAIR differ"):
-        paired(read_result(result), named)
-
-
-def test_a_second_series_that_seems_better_does_not_replace_the_analysed_one(tmp_path, recorded):
+def test_a_second_series_that_seems_better_does_not_replace_the_analysed_one(tmp_path):
     study = tmp_path / "study"
     write_nifti(HEAD, study, sequences=(T1C,))
     (study / "t1c.nii.gz").rename(study / "b_t1c.nii.gz")
-    result = analysed(open_study(study), tmp_path / "result", recorded=recorded)
+    result = analysed(open_study(study), tmp_path / "result")
     write_nifti(make_patient(seed=1, spacing_mm=4.0), study, sequences=(T1C,))
     (study / "t1c.nii.gz").rename(study / "a_t1c.nii.gz")
     later = open_study(study, named={T1C: "a_t1c.nii.gz"})
@@ -229,25 +210,3 @@ def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):
     assert [name for name, _ in inputs_of(study).files] == ["image.nii.gz"] * 2 + ["t2.nii.gz"]
     result = analysed(study, tmp_path / "result")
     assert paired(read_result(result), study) is study
-
-
-@pytest.mark.parametrize(
-    ("name", "digests"),
-    [
-        ("t1.nii.gz", ["1"]),
-        ("twice.nii.gz", []),
-        ("absent.nii.gz", []),
-        ("S01 (2 files)", ["2", "3"]),
-        ("S01 (3 files)", []),
-        ("a/S01 (1 files)", ["5"]),
-        ("(3 files)", []),
-        ("(4 files)", ["1", "6", "7", "8"]),
-        ("S01 (4 files)", ["8"]),  # the name of one file
-    ],
-)
-def test_of_a_row_of_an_earlier_release_those_files_are_meant_or_none(name, digests):
-    inputs = (
-        ("t1.nii.gz", "1"), ("S01/a", "2"), ("S01/b", "3"), ("S02/a", "4"), ("a/S01/a", "5"),
-        ("twice.nii.gz", "6"), ("twice.nii.gz", "7"), ("S01 (4 files)", "8"),
-    )  # fmt: skip
-    assert _digests_of_row(inputs, name) == digests
