@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.study import Study
-    from lesionlens.results.export.report_texts import ReportTexts
     from lesionlens.results.lens import Lens
     from lesionlens.results.review.prior import LocatedPrior
 
@@ -73,11 +72,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if comparison is None:
         return ()
     from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
-    from lesionlens.results.export.followup import FollowupSection
-    from lesionlens.results.export.report_texts import load
+    from lesionlens.results.export.followup import KIND_NAMES, FollowupSection
 
-    texts = load()
-    section, notes = FollowupSection(comparison, texts), []
+    section, notes = FollowupSection(comparison), []
     prior_date = shown_day(comparison.points[-2].date) or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product")
     table = new_table(headings, text_columns=2)
@@ -88,10 +85,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
-            _percent(change.volume_percent, VOLUME_LIMITS, texts)
-            if matched
-            else texts(f"fu_{change.kind.value}"),
-            _percent(change.product_percent, PRODUCT_LIMITS, texts) if matched else "",
+            _percent(change.volume_percent, VOLUME_LIMITS) if matched else KIND_NAMES[change.kind],
+            _percent(change.product_percent, PRODUCT_LIMITS) if matched else "",
         )
         if change.now:
             remarks = section.returned(change), section.together(change)
@@ -106,5 +101,7 @@ def _ml(value: float | None) -> str:
     return "" if value is None else millilitres(value)
 
 
-def _percent(value: float | None, limits: tuple[float, float], texts: ReportTexts) -> str:
-    return "unknown" if value is None else texts.percent_beside_limits(value, limits)
+def _percent(value: float | None, limits: tuple[float, float]) -> str:
+    from lesionlens.results.export.wording import percent_beside_limits
+
+    return "unknown" if value is None else percent_beside_limits(value, limits)

@@ -94,9 +94,8 @@ def response(
 def _doubt_lines(comparison: Comparison) -> tuple[str, ...]:
     """Return what must be checked before the sums are trusted."""
     from lesionlens.results.export.followup import FollowupSection
-    from lesionlens.results.export.report_texts import load
 
-    doubt = FollowupSection(comparison, load()).doubtful
+    doubt = FollowupSection(comparison).doubtful
     return (plain(doubt),) if doubt else ()
 
 

@@ -27,7 +27,6 @@ from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import followup_json, resection_text
 from lesionlens.results.export.report import report_html
-from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
@@ -201,7 +200,7 @@ def test_the_extent_of_resection_is_of_the_enhancing_volume_before_surgery():
 def test_the_extent_of_resection_reads_100_only_where_nothing_is_left(left, shown):
     """0.03 of 30 ml were left beside an extent of 100%: complete resection."""
     found = compared(point("2026-02-01", 30.0, None), point("2026-03-01", left, 22.0)).resection
-    assert resection_text(found, load()).endswith(f"extent of resection {shown}.")
+    assert resection_text(found).endswith(f"extent of resection {shown}.")
 
 
 @pytest.mark.parametrize(

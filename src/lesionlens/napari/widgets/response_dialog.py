@@ -11,7 +11,6 @@ from lesionlens.base.records.response import Response
 from lesionlens.napari.controllers.dialogs import SignResponse
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.widgets.parts import label, stack
-from lesionlens.results.export.report_texts import load
 
 
 class ResponseDialog(QDialog):
@@ -25,26 +24,24 @@ class ResponseDialog(QDialog):
         self._comparison: Comparison | None = None
         self._baseline, self._category, self._reader = QComboBox(), QComboBox(), QLineEdit()
         self._identity, self._sums = label("", "title", wrap=True), label("", wrap=True)
-        texts, form, last = load(), QFormLayout(), QFormLayout()
+        form, last = QFormLayout(), QFormLayout()
         rows = (
-            (form, "baseline", self._baseline),
-            (last, "category", self._category),
-            (last, "reader", self._reader),
+            (form, "Baseline", self._baseline),
+            (last, "Your category", self._category),
+            (last, "Signed by", self._reader),
         )
         for layout, name, field in rows:
-            layout.addRow(texts.entry("response_form", name), field)
-            field.setAccessibleName(texts.entry("response_form", name))
-        self.setWindowTitle(texts.entry("response_form", "title"))
-        self._reader.setPlaceholderText(texts.entry("response_form", "name"))
-        self._category.addItem(texts.entry("response_form", "choose"), None)
+            layout.addRow(name, field)
+            field.setAccessibleName(name)
+        self.setWindowTitle("Response (RANO 2.0)")
+        self._reader.setPlaceholderText("your name")
+        self._category.addItem("choose", None)
         for category in Response:
             self._category.addItem(f"{category.value} ({category.display_name})", category)
         buttons = QDialogButtonBox()
         roles = QDialogButtonBox.ButtonRole
-        buttons.addButton(texts.entry("response_form", "cancel"), roles.RejectRole)
-        self._sign_button = buttons.addButton(
-            texts.entry("response_form", "sign"), roles.AcceptRole
-        )
+        buttons.addButton("Cancel", roles.RejectRole)
+        self._sign_button = buttons.addButton("Sign", roles.AcceptRole)
         stack(self, self._identity, form, self._sums, last, buttons, margins=None)
         self._baseline.currentIndexChanged.connect(self._show_sums)
         self._category.currentIndexChanged.connect(self._offer)

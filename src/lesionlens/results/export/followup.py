@@ -25,8 +25,8 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.text import capitalized
+from lesionlens.results.export import wording
 from lesionlens.results.export.cells import cell, csv_text
-from lesionlens.results.export.report_texts import ReportTexts
 
 FILE, TABLE = "followup.json", "followup.csv"
 SCHEMA = "lesionlens/followup/1"
@@ -79,11 +79,26 @@ class Curves:
     """(y, label) of the volume."""
 
 
-_LINKED_KEYS = {
-    ChangeKind.SPLIT: "fu_split_of",
-    ChangeKind.MERGED: "fu_merged_into",
-    ChangeKind.MATCHED: "fu_covers",
+KIND_NAMES = {
+    ChangeKind.MATCHED: "matched",
+    ChangeKind.NEW: "new",
+    ChangeKind.GONE: "no longer flagged",
+    ChangeKind.SPLIT: "split off",
+    ChangeKind.MERGED: "merged",
 }
+_LINKED = {
+    ChangeKind.SPLIT: "overlaps {ids} of the earlier examination",
+    ChangeKind.MERGED: "overlaps {ids} of this one",
+    ChangeKind.MATCHED: "also overlaps {ids} of the earlier examination",
+}
+_MIRRORED_THEN = (
+    "The examination before {which} seems mirrored, left and right swapped: check the sides before "
+    "you trust curves and sums."
+)
+_DOUBTFUL_THEN = (
+    "The registration of {which} to the examination before it is doubtful: check it before you "
+    "trust curves and sums."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +106,13 @@ class FollowupSection:
     """What report, window and command line say of a comparison."""
 
     comparison: Comparison
-    texts: ReportTexts
     dates_hidden: bool = False
 
     @property
     def dates(self) -> tuple[str, ...]:
         """The dates of the examinations, or their ordinals."""
         return tuple(
-            self.texts("fu_examination", n=number)
+            f"examination {number}"
             if self.dates_hidden or not point.date
             else shown_day(point.date)
             for number, point in enumerate(self.comparison.points, start=1)
@@ -107,34 +121,40 @@ class FollowupSection:
     @property
     def _prior(self) -> str:
         is_dated = self.comparison.points[-2].date and not self.dates_hidden
-        return self.texts("fu_which", date=self.dates[-2]) if is_dated else self.dates[-2]
+        return f"the examination of {self.dates[-2]}" if is_dated else self.dates[-2]
 
     @property
     def aligned(self) -> str:
         """Registration of the prior."""
-        alignment, number = self.comparison.alignment, self.texts.number
-        return self.texts(
-            "fu_aligned",
-            which=capitalized(self._prior),
-            sequence=alignment.sequence,
-            shift=number(alignment.shift_mm, 1),
-            angle=number(alignment.angle_deg, 1),
+        alignment, number = self.comparison.alignment, wording.number
+        shift, angle = number(alignment.shift_mm, 1), number(alignment.angle_deg, 1)
+        return (
+            f"{capitalized(self._prior)} was registered to this one using {alignment.sequence}; "
+            f"the heads were {shift} mm and {angle}° apart."
         )
 
     @property
     def doubtful(self) -> str:
         """Why changes must be checked first; empty if there is no reason."""
-        comparison, texts, parts = self.comparison, self.texts, []
+        comparison, parts = self.comparison, []
         if comparison.alignment.doubtful:
-            parts.append(texts("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
+            parts.append(
+                "The earlier examination seems mirrored, left and right swapped: check the sides "
+                "of both before you trust any change."
+                if comparison.alignment.mirrored
+                else "This registration is doubtful: check it by eye."
+            )
         mirrored, last = comparison.mirrored_since(0), len(comparison.points) - 1
         doubtful = [n for n in comparison.doubtful_since(0) if n not in mirrored]
-        for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
-            which = ", ".join(texts("fu_examination", n=n + 1) for n in numbers if n < last)
+        for text, numbers in ((_MIRRORED_THEN, mirrored), (_DOUBTFUL_THEN, doubtful)):
+            which = ", ".join(f"examination {n + 1}" for n in numbers if n < last)
             if which:
-                parts.append(texts(key, which=which))
+                parts.append(text.format(which=which))
         if len(comparison.makers) > 1:
-            parts.append(texts("fu_makers", makers=" / ".join(comparison.makers)))
+            parts.append(
+                "These examinations were outlined by different networks, weights or releases, "
+                f"which may explain part of a change in volume: {' / '.join(comparison.makers)}."
+            )
         return " ".join(parts)
 
     @property
@@ -144,31 +164,31 @@ class FollowupSection:
 
     def row(self, change: Change) -> FollowupRow:
         """Return the row of a change."""
-        texts, before, now = self.texts, change.before, change.now
+        before, now = change.before, change.now
         if change.kind is ChangeKind.MATCHED:
             changes = (
-                texts.signed_percent(change.volume_percent, VOLUME_LIMITS),
-                texts.signed_percent(change.product_percent, PRODUCT_LIMITS),
+                wording.signed_percent(change.volume_percent, VOLUME_LIMITS),
+                wording.signed_percent(change.product_percent, PRODUCT_LIMITS),
             )
         else:
-            changes = texts(f"fu_{change.kind.value}"), ""
+            changes = KIND_NAMES[change.kind], ""
         return FollowupRow(
-            name=texts("unknown") if now is None else str(now.id),
+            name="–" if now is None else str(now.id),
             location=change.shown.place,
-            volumes=(_volume_text(before, texts), _volume_text(now, texts)),
-            products=(_product_text(before, texts), _product_text(now, texts)),
+            volumes=(_volume_text(before), _volume_text(now)),
+            products=(_product_text(before), _product_text(now)),
             changes=changes,
             note="; ".join(filter(None, (self.returned(change), self.note(change)))),
         )
 
     def note(self, change: Change) -> str:
         """Return what must be known of a change besides its figures."""
-        texts, lesion, before = self.texts, change.shown, change.before
+        lesion, before = change.shown, change.before
         parts = [self.linked(change)]
         if lesion.state is ReviewState.REJECTED:
-            parts.append(texts.entry("states", lesion.state))
+            parts.append(lesion.state.value)
         elif before is not None and before.state is ReviewState.REJECTED:
-            parts.append(texts("fu_rejected_then"))
+            parts.append("rejected at the earlier examination")
         parts.append(self.together(change))
         return "; ".join(filter(None, parts))
 
@@ -178,26 +198,26 @@ class FollowupSection:
         linked_ml = self.comparison.linked_total_ml(change) if is_matched else None
         if linked_ml is None:
             return ""
-        before, now = (self.texts.volume(ml) for ml in linked_ml)
-        changed = self.texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
-        return self.texts("fu_together", before=before, now=now, changed=changed)
+        before, now = (wording.volume(ml) for ml in linked_ml)
+        changed = wording.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
+        return f"including merged and split regions: {before} → {now}, {changed}"
 
     def linked(self, change: Change) -> str:
         """Return which further lesions, of which examination, a lesion overlaps; empty if none."""
         ids = ", ".join(str(number) for number in change.beside)
-        return self.texts(_LINKED_KEYS[change.kind], ids=ids) if ids else ""
+        return _LINKED[change.kind].format(ids=ids) if ids else ""
 
     def returned(self, change: Change) -> str:
         """Return the examinations before the prior at which a lesion, new since, was flagged."""
         uid = change.shown.tracking_uid
         earlier = () if change.before else self.comparison.flagged_before(uid)
         dates = ", ".join(self.dates[n] for n in earlier)
-        return self.texts("fu_returned", dates=dates) if earlier else ""
+        return f"flagged before ({dates}), not at the earlier examination" if earlier else ""
 
     @property
     def sums(self) -> tuple[FollowupRow, ...]:
         """The targets' sums compared with the prior, the first examination and the nadir."""
-        texts, n_targets = self.texts, len(self.comparison.targets())
+        n_targets = len(self.comparison.targets())
         if not n_targets:
             return ()
         *earlier, now = self.comparison.sums()
@@ -206,19 +226,23 @@ class FollowupSection:
         rows = [
             FollowupRow(
                 name="",
-                location=texts(key, n=n_targets),
-                volumes=(texts.volume(volume), texts.volume(now[1])),
-                products=(texts.number(product, 0), texts.number(now[0], 0)),
+                location=name,
+                volumes=(wording.volume(volume), wording.volume(now[1])),
+                products=(wording.number(product, 0), wording.number(now[0], 0)),
                 changes=(
-                    texts.percent_beside_limits(percent(volume, now[1]), VOLUME_LIMITS),
-                    texts.percent_beside_limits(percent(product, now[0]), PRODUCT_LIMITS),
+                    wording.percent_beside_limits(percent(volume, now[1]), VOLUME_LIMITS),
+                    wording.percent_beside_limits(percent(product, now[0]), PRODUCT_LIMITS),
                 ),
                 note="",
             )
-            for key, (product, volume) in (
-                ("fu_sum", earlier[-1]),
-                ("fu_first", earlier[0]),
-                ("fu_least", nadir),
+            for name, (product, volume) in (
+                (
+                    f"sum of targets ({n_targets}, measurable, at most 3), ml of their enhancing "
+                    "part",
+                    earlier[-1],
+                ),
+                ("relative to the first examination", earlier[0]),
+                ("relative to the smallest known earlier sum", nadir),
             )
         ]
         return tuple(rows[:1] if len(earlier) == 1 else rows)
@@ -229,13 +253,11 @@ class FollowupSection:
         (low, high), (less, more) = (
             [f"{limit:.0f}" for limit in limits] for limits in (PRODUCT_LIMITS, VOLUME_LIMITS)
         )
-        return self.texts(
-            "fu_limits",
-            low=low,
-            high=high,
-            less=less,
-            more=more,
-            error=f"{VOLUME_ERROR_PERCENT:.0f}",
+        return (
+            f"Median error of a change in volume, by outlines: {VOLUME_ERROR_PERCENT:.0f}%. mm²: "
+            f"product of both diameters. RANO 2.0 thresholds: product {low}% and +{high}%, volume "
+            f"{less}% and +{more}%. Steroids and clinical status count, too: the reader decides on "
+            "the category."
         )
 
     @property
@@ -252,10 +274,10 @@ class FollowupSection:
         spans = [(x - len(date) * half, x + len(date) * half) for x, date in ticks]
         levels = (0.0, 0.5 * max_ml, max_ml)
         return Curves(
-            lines=_lines(comparison, curves, scale, self.texts),
+            lines=_lines(comparison, curves, scale),
             ticks=ticks,
             rows=assign_label_rows(spans, _TICK_ROWS),
-            levels=tuple((scale.y(ml), self.texts.volume(ml)) for ml in levels),
+            levels=tuple((scale.y(ml), wording.volume(ml)) for ml in levels),
         )
 
     @property
@@ -263,15 +285,18 @@ class FollowupSection:
         """How many lesions are matched, new or gone; the extent of resection."""
         changes = (change for change in self.comparison.changes if change.shown.counts)
         kinds = [change.kind for change in changes]
-        counts = {kind.value: kinds.count(kind) for kind in ChangeKind}
-        text = self.texts("comparison", which=self._prior, **counts)
-        return text + resection_text(self.comparison.resection, self.texts)
+        counts = ", ".join(f"{kinds.count(kind)} {name}" for kind, name in KIND_NAMES.items())
+        text = (
+            f"Comparison ({self._prior}): {counts}; the figures are in the table; the reader "
+            "decides on the category."
+        )
+        return text + resection_text(self.comparison.resection)
 
 
-def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None:
+def section_of(analysis: Analysis) -> FollowupSection | None:
     """Return the section of an analysis; None without a comparison."""
     comparison, hidden = analysis.compared, Identity.DATE in analysis.options.hidden
-    return None if comparison is None else FollowupSection(comparison, texts, hidden)
+    return None if comparison is None else FollowupSection(comparison, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +320,6 @@ def _lines(
     comparison: Comparison,
     curves: Mapping[str, tuple[tuple[int, float], ...]],
     scale: _PlotScale,
-    texts: ReportTexts,
 ) -> tuple[Curve, ...]:
     """Return the line of each lesion that has a volume; `curves` are (examination, ml) by UID."""
     plotted = [
@@ -311,7 +335,7 @@ def _lines(
         Curve(
             points=tuple(points),
             colour=colour,
-            name=str(current_ids.get(uid, texts("fu_gone"))),
+            name=str(current_ids.get(uid, "no longer flagged")),
             candidate=current_ids.get(uid),
             name_y=round(y, 1),
         )
@@ -365,12 +389,12 @@ def spread_label_positions(
     return tuple(positions)
 
 
-def _volume_text(lesion: LesionMeasurement | None, texts: ReportTexts) -> str:
-    return "" if lesion is None else texts.volume(lesion.whole_ml)
+def _volume_text(lesion: LesionMeasurement | None) -> str:
+    return "" if lesion is None else wording.volume(lesion.whole_ml)
 
 
-def _product_text(lesion: LesionMeasurement | None, texts: ReportTexts) -> str:
-    return "" if lesion is None else texts.number(lesion.product_mm2, 0)
+def _product_text(lesion: LesionMeasurement | None) -> str:
+    return "" if lesion is None else wording.number(lesion.product_mm2, 0)
 
 
 def followup_json(comparison: Comparison) -> str:
@@ -407,15 +431,15 @@ def _resection_fields(resection: Resection | None) -> dict[str, float | str] | N
     }
 
 
-def resection_text(resection: Resection | None, texts: ReportTexts) -> str:
+def resection_text(resection: Resection | None) -> str:
     """Return the extent of resection in words; empty if it is unknown."""
     if resection is None:
         return ""
-    return texts(
-        "fu_resection",
-        percent=texts.percent_beside_limits(resection.percent, (0.0, 100.0)).removeprefix("+"),
-        residual=texts.volume(resection.residual_ml),
-        before=texts.volume(resection.before_ml),
+    extent = wording.percent_beside_limits(resection.percent, (0.0, 100.0)).removeprefix("+")
+    return (
+        f" Enhancing tumour: {wording.volume(resection.residual_ml)} left of "
+        f"{wording.volume(resection.before_ml)} at the prior examination; if that was before "
+        f"surgery, extent of resection {extent}."
     )
 
 

@@ -21,15 +21,15 @@ from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Series, Study, StudyKind
 from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
-from lesionlens.results.export import pictures
+from lesionlens.results.export import pictures, wording
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.pictures import ReportPicture
-from lesionlens.results.export.report_texts import ReportTexts, load, moment
 from lesionlens.results.export.run import run_file
 from lesionlens.results.export.sections import CandidateSection
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import display_name_of_series, findings_file
+from lesionlens.results.export.wording import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,19 @@ class SequenceLine:
     edges: str
 
 
+_CALIBRATED = (
+    "The score is the probability that the region is tumour-like, calibrated on a small number of "
+    "scans, most of them synthetic."
+)
+_NOT_CALIBRATED = "The score ranks candidates; it is not a calibrated probability."
+
+
 class Page:
     """Content of a report of an analysis; each part is made once, when it is first read."""
 
     def __init__(self, analysis: Analysis) -> None:
         options = analysis.options
-        self._analysis, self.texts, self.hidden = analysis, load(), options.hidden
+        self._analysis, self.hidden = analysis, options.hidden
         self._scene = SliceScene(analysis)
         self._sentences = Sentences(analysis, options.sentence_template)
         self._content = findings_file(analysis)
@@ -71,50 +78,49 @@ class Page:
     def colours(self) -> tuple[tuple[str, str], ...]:
         """The outlines' names and colours."""
         regions = filter(self._analysis.findings.distinguishes, self._analysis.prepared.regions)
-        colours = [(self.texts.entry("regions", region), region.colour) for region in regions]
+        colours = [(region.display_name, region.colour) for region in regions]
         if self.cavity:
-            colours.append((self.texts("cavity_name"), Label.CAVITY.colour))
+            colours.append(("resection cavity", Label.CAVITY.colour))
         return tuple(colours)
 
     @property
     def conclusion(self) -> str:
         """How many candidates were flagged, and added by readers."""
         rows = (section.row for section in self.candidate_sections)
-        return self.texts.conclusion(rows, omitted=self.run.omitted)
+        return wording.conclusion(rows, omitted=self.run.omitted)
 
     @property
     def analysed(self) -> str:
         """When the study was analysed; empty if hidden."""
         if Identity.DATE in self.hidden:
             return ""
-        return self.texts("analysed", time=moment(self.run.started))
+        return f"analysed {moment(self.run.started)}"
 
     @property
     def engine(self) -> str:
         """Engine and device."""
         run = self.run
-        return self.texts(
-            "engine_on",
-            engine=run.engine,
-            version=run.engine_version,
-            device=run.device,
-        )
+        return f"{run.engine} {run.engine_version} on {run.device}"
 
     @property
     def legend(self) -> str:
         """What sizes, scores and dashes in the table of candidates mean."""
         rows = [section.row for section in self.candidate_sections]
-        score = "score_calibrated" if self.run.calibrated else "score_plain"
         figures = [
             (*row.volume_ml.values(), row.score, row.rano_measurable, row.uncertainty)
             for row in rows
         ]
-        keys = {
-            "size_said": True,
-            score: any(row.score is not None for row in rows),
-            "dash_said": any(None in values for values in figures),
-        }
-        return " ".join(self.texts(key) for key, applies in keys.items() if applies)
+        sentences = [
+            "Size: longest × perpendicular diameter on an axial plane at 1 mm, of the part named."
+        ]
+        if any(row.score is not None for row in rows):
+            sentences.append(_CALIBRATED if self.run.calibrated else _NOT_CALIBRATED)
+        if any(None in values for values in figures):
+            sentences.append(
+                "A dash stands for a value that could not be computed; the warnings give the "
+                "reason."
+            )
+        return " ".join(sentences)
 
     @property
     def quality(self) -> str:
@@ -123,17 +129,17 @@ class Page:
         failed = sum(not check.passed for check in checks)
         passed = sum(check.outcome is True for check in checks)
         if not checks:
-            return self.texts("checks_none")
+            return "The image quality was not checked."
         if failed:
-            return self.texts("checks_failed", n=failed, all=len(checks))
+            return f"{failed} of {len(checks)} quality checks failed:"
         if passed < len(checks):
-            return self.texts("checks_open", n=passed, all=len(checks))
-        return self.texts("checks_passed", n=len(checks))
+            return f"{passed} of {len(checks)} quality checks passed; the rest are undecided."
+        return f"All quality checks passed ({len(checks)})."
 
     @cached_property
     def heading(self) -> tuple[tuple[str, str], ...]:
         """Names and values of patient and examination; some state that they are hidden."""
-        texts, study = self.texts, self._analysis.study
+        study = self._analysis.study
         header = _dicom_header(study)
         patient, date = Identity.PATIENT not in self.hidden, Identity.DATE not in self.hidden
         forms = str(header.get("PatientName") or "").split("=")
@@ -142,14 +148,13 @@ class Page:
         named = " · ".join(filter(None, dict.fromkeys((name, number))))
         study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
         lines = (  # with None the value is stated as hidden, with "" there is no line
-            ("patient", named if patient else None),
-            ("born", _day(header.get("PatientBirthDate")) if patient else ""),
-            ("sex", str(header.get("PatientSex") or "") if patient else ""),
-            ("examined", _day(header.get("StudyDate")) if date else None),
-            ("study", study_name if patient else None),
+            ("Patient", named if patient else None),
+            ("Born", _day(header.get("PatientBirthDate")) if patient else ""),
+            ("Sex", str(header.get("PatientSex") or "") if patient else ""),
+            ("Examined", _day(header.get("StudyDate")) if date else None),
+            ("Study", study_name if patient else None),
         )
-        hidden = texts("not_shown")
-        return tuple((texts(k), hidden if v is None else v) for k, v in lines if v != "")
+        return tuple((k, "not shown" if v is None else v) for k, v in lines if v != "")
 
     @cached_property
     def sequences(self) -> tuple[SequenceLine, ...]:
@@ -181,15 +186,11 @@ class Page:
     def technique(self) -> str:
         """The sequences in one line."""
         lines = ", ".join(
-            self.texts(
-                "voxels_of_reference" if line.reference else "voxels_of",
-                sequence=line.name,
-                edges=line.edges,
-            )
+            f"{line.name} ({line.edges} mm{'; the voxel grid of the results' * line.reference})"
             for line in self.sequences
         )
         absent = ", ".join(self.missing_sequences)
-        return f"{lines}. {self.texts('not_there', sequences=absent)}" if absent else f"{lines}."
+        return f"{lines}. Missing: {absent}." if absent else f"{lines}."
 
     @property
     def set_aside(self) -> str:
@@ -200,21 +201,23 @@ class Page:
     @cached_property
     def candidate_sections(self) -> tuple[CandidateSection, ...]:
         """The candidates."""
-        shared = self._analysis, self._scene, self._sentences, self.texts
+        shared = self._analysis, self._scene, self._sentences
         return tuple(CandidateSection(*shared, row) for row in self._content.candidates)
 
     @property
     def cavity(self) -> str:
         """Volume of the resection cavity; empty without one."""
         volume = self._analysis.volumes.cavity_ml
-        return self.texts("cavity", volume=self.texts.volume(volume)) if volume else ""
+        return (
+            f"Resection cavity: {wording.volume(volume)}, not counted as tumour." if volume else ""
+        )
 
     @cached_property
     def overview(self) -> tuple[ReportPicture, ...]:
         """Pictures of the head; only without a candidate."""
         if self.candidate_sections:
             return ()
-        return pictures.overview_pictures(self._scene, self._analysis.reference, self.texts)
+        return pictures.overview_pictures(self._scene, self._analysis.reference)
 
     @cached_property
     def sentence(self) -> str:
@@ -231,8 +234,8 @@ class Page:
     def scale(self) -> str:
         """Meaning of the colours of the attention maps."""
         scale = self._scene.full_scale(Region.WT)
-        times = self.texts.number(scale, 0)
-        return self.texts("scale_even", times=times) if scale > 1 else self.texts("scale_plain")
+        times = wording.number(scale, 0)
+        return f"attention 1 to {times} × uniform" if scale > 1 else "attention 0 to 1"
 
     @cached_property
     def quality_checks(self) -> tuple[QualityCheck, ...]:
@@ -248,46 +251,49 @@ class Page:
     @cached_property
     def followup(self) -> FollowupSection | None:
         """The comparison with earlier examinations."""
-        return section_of(self._analysis, self.texts)
+        return section_of(self._analysis)
 
     @cached_property
     def impression(self) -> tuple[str, ...]:
         """The lines at the end: findings, review progress and reader, responsibility."""
-        texts, review = self.texts, self._analysis.review
+        review = self._analysis.review
         sections = self.candidate_sections
         lines = [f"{section.row.id}: {section.summary}" for section in sections]
         decided, total = self._analysis.review_counts
         if total:
             states = [review.state_of(section.row.tracking_uid) for section in sections]
-            progress = texts("reviewed", n=decided, all=total)
+            progress = f"{decided} of {total} reviewed."
             if deferred := states.count(ReviewState.DEFERRED):
-                progress += " " + texts("deferred_too", n=deferred)
+                progress += f" {deferred} deferred."
             readers = dict.fromkeys(event.reader for event in review.events if event.reader)
             if readers:
-                progress += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
+                progress += f" Readers: {', '.join(map(isolated, readers))}."
             lines.append(progress)
         if review.signature is not None:
-            lines.append(_signature_line(review.signature, texts))
-        compared = texts("no_comparison") if self.followup is None else self.followup.summary
-        return (*lines, compared, texts("physician"))
+            lines.append(_signature_line(review.signature))
+        compared = (
+            "Comparison: no earlier examination was read."
+            if self.followup is None
+            else self.followup.summary
+        )
+        return (*lines, compared, "Reading and diagnosis remain with the physician.")
 
     @cached_property
     def response(self) -> str:
         """The signed response; empty without one."""
-        texts, response = self.texts, self._analysis.review.response
+        response = self._analysis.review.response
         if response is None:
             return ""
-        hidden, outdated = Identity.DATE in self.hidden, self._analysis.response_outdated
-        category = texts.entry("responses", response.category)
-        signed = texts(
-            "response_outdated" if outdated else "response_signed",
-            category=f"{response.category} ({category})",
-            reader=isolated(response.reader),
-            time="" if hidden else moment(response.time),
-        )
-        signed = re.sub(" +(?=[ .])", "", signed)  # where a hidden time would stand
-        baseline = texts("response_baseline", baseline=response.baseline)
-        return signed if hidden or outdated else f"{signed} {baseline}"
+        hidden = Identity.DATE in self.hidden
+        category = f"{response.category} ({response.category.display_name})"
+        reader = isolated(response.reader) + ("" if hidden else f" {moment(response.time)}")
+        if self._analysis.response_outdated:
+            return (
+                f"{category} by {reader} was based on other measurements or decisions: it is "
+                "invalid until it is signed again."
+            )
+        signed = f"{category}, signed by {reader}."
+        return signed if hidden else f"{signed} Baseline: {response.baseline}."
 
 
 def _names_of(study: Study) -> frozenset[str]:
@@ -324,20 +330,22 @@ def _day(value: object) -> str:
     return iso_date(text) or text
 
 
-def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
+def _signature_line(event: ReviewEvent) -> str:
     """Return the signature with its statement."""
-    reader = isolated(event.reader or texts("unknown"))
+    reader = isolated(event.reader or "–")
     if not event.reason:
-        return texts("signed_by", reader=reader)
-    return texts("signed", reader=reader, statement=isolated(event.reason.rstrip(".")))
+        return f"Signed by {reader}."
+    return f"Signed by {reader}: {isolated(event.reason.rstrip('.'))}."
 
 
-def map_check_text(checks: MapChecks, texts: ReportTexts) -> str:
+def map_check_text(checks: MapChecks) -> str:
     """Return the outcome of a map's checks, with their values."""
     if checks.kept is None or checks.kept_random is None:
-        return texts.verdict(checks)
-    percentages = {"kept": texts.percent(checks.kept), "random": texts.percent(checks.kept_random)}
-    text = texts("shown_alone", words=texts.verdict(checks), **percentages)
+        return checks.verdict
+    text = (
+        f"{checks.verdict}; its most attended voxels keep {wording.percent(checks.kept)}% of the "
+        f"probability when shown alone (random ones: {wording.percent(checks.kept_random)}%)"
+    )
     if checks.deletion is None:
         return text
-    return texts("hiding", words=text, left=texts.percent(checks.deletion))
+    return f"{text}; {wording.percent(checks.deletion)}% remains if they are occluded"

@@ -13,8 +13,8 @@ from skimage.measure import find_contours
 
 from lesionlens.analysis.explain.maps import by_logarithm
 from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.results.export import wording
 from lesionlens.results.export.lookup import rgb
-from lesionlens.results.export.report_texts import ReportTexts
 from lesionlens.results.export.slices import Cut, SliceScene, ViewPlane
 
 ATTENTION_COLOUR = "#CC79A7"
@@ -81,7 +81,7 @@ class CandidatePictures:
 
 
 def candidate_pictures(
-    scene: SliceScene, number: int, reference: MrSequence, texts: ReportTexts, *, trusted: bool
+    scene: SliceScene, number: int, reference: MrSequence, *, trusted: bool
 ) -> CandidatePictures:
     """Render a candidate: each sequence at its best axial slice, attention, and two more planes.
 
@@ -98,7 +98,7 @@ def candidate_pictures(
         for plane, cut in cuts.items()
     }
     axial = cuts[ViewPlane.AXIAL]
-    caption = texts("axial_at", mm=texts.number(scene.position_mm(axial), 0))
+    caption = f"axial, z = {wording.number(scene.position_mm(axial), 0)} mm"
     sequences = tuple(
         _picture(axial, scene, scene.grey(s, axial), (s.display_name, caption), layers[axial.plane])
         for s in scene.images
@@ -108,14 +108,14 @@ def candidate_pictures(
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
-        captions = (texts("heat"), texts("heat_on", sequence=reference.display_name))
+        captions = ("Attention", f"whole tumour, on {reference.display_name}")
         heat_picture = _picture(axial, scene, colours, captions, layers[axial.plane])
     planes = tuple(
         _picture(
             cuts[plane],
             scene,
             scene.grey(reference, cuts[plane]),
-            (texts(plane.value), _caption(scene, reference, cuts[plane], texts)),
+            (plane.value.capitalize(), _caption(scene, reference, cuts[plane])),
             layers[plane],
         )
         for plane in (ViewPlane.CORONAL, ViewPlane.SAGITTAL)
@@ -123,9 +123,9 @@ def candidate_pictures(
     return CandidatePictures(sequences, heat_picture, planes)
 
 
-def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, texts: ReportTexts) -> str:
-    position = texts.number(scene.position_mm(cut), 0)
-    return texts("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=position)
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut) -> str:
+    position = wording.number(scene.position_mm(cut), 0)
+    return f"{sequence.display_name}, {'xyz'[cut.plane.fixed]} = {position} mm"
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
@@ -137,16 +137,14 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
     return Box(left, top, int(columns.max()) + 3 - left, int(rows.max()) + 3 - top, number)
 
 
-def overview_pictures(
-    scene: SliceScene, reference: MrSequence, texts: ReportTexts
-) -> tuple[ReportPicture, ...]:
+def overview_pictures(scene: SliceScene, reference: MrSequence) -> tuple[ReportPicture, ...]:
     """Render axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
             cut,
             scene,
             scene.grey(reference, cut),
-            (reference.display_name, texts("axial_at", mm=texts.number(scene.position_mm(cut), 0))),
+            (reference.display_name, f"axial, z = {wording.number(scene.position_mm(cut), 0)} mm"),
             ((), None),
         )
         for cut in scene.overview(_OVERVIEW_SLICES)

@@ -14,19 +14,16 @@ from jinja2 import Template
 
 from lesionlens.base.labels import Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.results.export import pictures
+from lesionlens.results.export import pictures, wording
 from lesionlens.results.export.html import environment
 from lesionlens.results.export.page import Page, map_check_text
-from lesionlens.results.export.report_texts import ReportTexts
 from lesionlens.results.export.written import UnconditionalExporter
 
 
 def report_html(analysis: Analysis) -> str:
     """Return the whole page."""
     page = Page(analysis)
-    texts = page.texts
-    return _template(texts).render(
-        t=texts,
+    return _template().render(
         page=page,
         run=page.run,
         regions=page.colours,
@@ -39,14 +36,15 @@ def report_html(analysis: Analysis) -> str:
 
 
 @cache
-def _template(texts: ReportTexts) -> Template:
+def _template() -> Template:
     """Return the template; compiling it takes longer than rendering."""
     filters: dict[str, Callable[..., object]] = {
-        "number": texts.number,
-        "score": texts.score,
-        "volume": texts.volume,
+        "number": wording.number,
+        "check_name": wording.check_name,
+        "score": wording.score,
+        "volume": wording.volume,
         "sequence": lambda key: MrSequence(key).display_name,
-        "checked": lambda checks: map_check_text(checks, texts),
+        "checked": lambda checks: map_check_text(checks),
     }
     return environment(filters=filters).get_template("report.html.j2")
 

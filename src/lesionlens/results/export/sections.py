@@ -15,11 +15,11 @@ from lesionlens.base.records.findings import (
     MapAgreement,
 )
 from lesionlens.base.text import isolated
-from lesionlens.results.export import pictures
+from lesionlens.results.export import pictures, wording
 from lesionlens.results.export.pictures import CandidatePictures
-from lesionlens.results.export.report_texts import ReportTexts, moment
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
+from lesionlens.results.export.wording import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,55 +42,50 @@ class CandidateSection:
     analysis: Analysis
     scene: SliceScene
     sentences: Sentences
-    texts: ReportTexts
+
     row: CandidateRow
 
     @property
     def location(self) -> str:
         """Where it is."""
-        return self.texts.location_text(self.row.location)
+        return wording.location_text(self.row.location)
 
     @property
     def state(self) -> str:
         """Review state, and whether a reader added it."""
-        texts, is_added = self.texts, self.row.source is Source.READER
-        state = texts.entry("states", self.row.review.state)
-        return f"{state}, {texts('added')}" if is_added else state
+        is_added = self.row.source is Source.READER
+        state = self.row.review.state.value
+        return f"{state}, added by a reader" if is_added else state
 
     @property
     def size(self) -> str:
         """Both diameters."""
         long, short = self._diameters
-        return self.texts("size_short", long=long, short=short)
+        return f"{long} × {short}"
 
     @property
     def _diameters(self) -> tuple[str, str]:
         """Both as text, to a tenth of a millimetre: whole ones hide which side of a limit."""
-        row, number = self.row, self.texts.number
+        row, number = self.row, wording.number
         long = number(row.longest_axial_diameter_mm, 1)
         return long, number(row.perpendicular_diameter_mm, 1, "mm")
 
     @property
     def measured_part(self) -> str:
         """The part of the candidate that the diameters measure."""
-        return self.texts.measured_part(enhancing=self.row.has_enhancing)
+        return wording.measured_part(enhancing=self.row.has_enhancing)
 
     @property
     def rano(self) -> str:
         """Whether it is measurable by the RANO criteria."""
-        return self.texts.yes_no(self.row.rano_measurable)
+        return wording.yes_no(self.row.rano_measurable)
 
     @property
     def summary(self) -> str:
         """The candidate in one sentence."""
-        return self.texts(
-            "line",
-            place=self.location,
-            size=self.size,
-            measured=self.measured_part,
-            volume=self.texts.volume(self.row.volume_ml[Region.WT]),
-            state=self.state,
-        )
+        whole = wording.volume(self.row.volume_ml[Region.WT])
+        size = f"{self.size} ({self.measured_part})"
+        return f"{self.location}: {size}, {whole} whole; {self.state}"
 
     @property
     def _map_checks(self) -> MapChecks | None:
@@ -107,97 +102,94 @@ class CandidateSection:
     def pictures(self) -> CandidatePictures:
         """The images."""
         reference, trusted = self.analysis.reference, self.trusted
-        return pictures.candidate_pictures(
-            self.scene, self.row.id, reference, self.texts, trusted=trusted
-        )
+        return pictures.candidate_pictures(self.scene, self.row.id, reference, trusted=trusted)
 
     @property
     def bars(self) -> tuple[ReportBar, ...]:
         """The contribution of each sequence; empty if it tells nothing."""
         is_empty = shapley.is_uninformative(self.row.sequence_relevance)
-        return () if is_empty else bars_of(self.row, self.texts)
+        return () if is_empty else bars_of(self.row)
 
     @property
     def deciding_sequence_text(self) -> str:
         """The deciding sequence, or why there is none; empty without a comparison."""
-        relevance, texts = self.row.sequence_relevance, self.texts
+        relevance = self.row.sequence_relevance
         if relevance is None:
             return ""
         if not shapley.deciding_text(relevance):
-            return texts("adds_single")
+            return wording.ADDS_SINGLE
         if shapley.is_uninformative(relevance):
-            return texts("adds_equal")
+            return wording.ADDS_EQUAL
         first = shapley.deciding_sequence(relevance)
         if first is None:
-            return texts("decides_none")
-        return texts("decides", sequence=first.display_name)
+            return "No single sequence decides."
+        return f"{first.display_name} decides most."
 
     @cached_property
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Tuple of (name, value), in order."""
-        texts, row = self.texts, self.row
+        row = self.row
         long, short = self._diameters
-        x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
+        x, y, z = (wording.number(value, 0) for value in row.centroid_mm)
         facts = [
-            (texts("f_size", measured=self.measured_part),
-             texts("sizes", long=long, short=short, rano=self.rano)),
-            (texts("f_volume"), self._volumes),
-            (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
-            (texts("f_attention"), self._attention),
+            (f"Size of the {self.measured_part}",
+             f"{long} × {short}; RANO measurable: {self.rano}"),
+            ("Volume", self._volumes),
+            ("Centre", f"{x}, {y}, {z} mm (plus is right, anterior, superior)"),
+            ("Attention", self._attention),
         ]  # fmt: skip
         if row.class_probabilities is not None:
-            classes = texts.class_probabilities_text(row.class_probabilities)
-            facts.append((texts("f_classes"), classes))
+            classes = wording.class_probabilities_text(row.class_probabilities)
+            facts.append(("Class", classes))
         if row.uncertainty is not None:
-            facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
+            facts.append(("Uncertainty", wording.uncertainty_text(row.uncertainty)))
         if row.review.reader or row.review.reason:
-            facts.append((texts("f_reader"), self._decision))
-        return (*facts, (texts("f_sentence"), self.sentences.of(row)))
+            facts.append(("Reader", self._decision))
+        return (*facts, ("Sentence to paste", self.sentences.of(row)))
 
     @property
     def _volumes(self) -> str:
-        texts = self.texts
-        volumes = {region.value: texts.volume(self.row.volume_ml[region]) for region in Region}
+        whole, core, enhancing = (wording.volume(self.row.volume_ml[region]) for region in Region)
         if self.row.core_uncertain(has_t1c=self.analysis.has_t1c):
-            volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
-        return texts("volumes", **volumes)
+            core = f"{core} (uncertain without T1c)"
+        return f"{whole} whole, {core} core, {enhancing} enhancing"
 
     @property
     def _attention(self) -> str:
         times = _uniform_multiple(self.analysis, self.row.id)
-        return attention_text(self.row.attention, self._map_checks, self.texts, times)
+        return attention_text(self.row.attention, self._map_checks, times)
 
     @property
     def _decision(self) -> str:
         """Reader, time and reason of the decision."""
-        texts, review = self.texts, self.row.review
+        review = self.row.review
         is_dated = review.time and Identity.DATE not in self.analysis.options.hidden
-        name = isolated(review.reader or texts("not_named"))
+        name = isolated(review.reader or "not named")
         parts = (name, moment(review.time or "") if is_dated else "")
         reason = f": {isolated(review.reason)}" if review.reason else ""
         return ", ".join(filter(None, parts)) + reason
 
 
 def attention_text(
-    row: MapAgreement, map_checks: MapChecks | None, texts: ReportTexts, times: float | None = None
+    row: MapAgreement, map_checks: MapChecks | None, times: float | None = None
 ) -> str:
     """Describe where the attention is, and why the map is unreliable, if it is.
 
     `times`, if known, is the candidate's attention in multiples of uniform attention.
     """
     if row.peak_inside is None:
-        return texts("no_map")
-    parts = [texts("peak_in" if row.peak_inside else "peak_out")]
+        return "no map"
+    parts = [("its peak lies in the region" if row.peak_inside else "its peak lies elsewhere")]
     if row.mass_inside is not None:
-        key = "mass_in" if times is None else "mass_in_nearest"
-        parts.append(texts(key, percent=texts.percent(row.mass_inside)))
+        part = "it" if times is None else "the attention nearest to it"
+        parts.append(f"{wording.percent(row.mass_inside)}% of {part} inside")
     text = ", ".join(parts)
     if times is not None:
-        amount = texts.number(times, 0 if times >= 10 else 1)
-        text += f"; {texts('looked_at', times=amount)}"
+        amount = wording.number(times, 0 if times >= 10 else 1)
+        text += f"; {amount} × uniform attention"
     if map_checks is not None and map_checks.reliable is False:
-        return f"{text}; {texts.verdict(map_checks)}"
-    return text if row.peak_inside else f"{text}: {texts('not_reliable')}"
+        return f"{text}; {map_checks.verdict}"
+    return text if row.peak_inside else f"{text}: not reliable here"
 
 
 def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
@@ -209,7 +201,7 @@ def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
     return scale * float(attention_map.data[analysis.findings.components == number].mean())
 
 
-def bars_of(row: CandidateRow, texts: ReportTexts) -> tuple[ReportBar, ...]:
+def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
@@ -218,7 +210,7 @@ def bars_of(row: CandidateRow, texts: ReportTexts) -> tuple[ReportBar, ...]:
     low, high = min(0.0, *present_values, 0.0), max(0.0, *present_values, 0.0)
     value_range = (high - low) or 1.0
     dice_without = row.dice_without or {}
-    names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": texts("without_any")}
+    names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
         ReportBar(
             name,

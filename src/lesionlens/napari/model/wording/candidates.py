@@ -19,7 +19,7 @@ from lesionlens.base.records.findings import (
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.text import percent_digits, score_digits
 from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP
-from lesionlens.results.export.report_texts import load
+from lesionlens.results.export import wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def volume_text(volume_ml: float | None) -> str:
     >>> [volume_text(volume) for volume in (61.23, 0.094, 0.004, 0.0, None)]
     ['61.2 ml', '0.09 ml', '<0.01 ml', '0 ml', '–']
     """
-    return load().volume(volume_ml)
+    return wording.volume(volume_ml)
 
 
 def considered_text(region: Considered) -> str:
@@ -228,4 +228,4 @@ def no_bars_text(candidate: Candidate) -> str:
     if relevance is None or not is_uninformative(relevance):
         return ""
     single = sum(relevance.get(sequence.value) is not None for sequence in MrSequence) < 2
-    return load()("adds_single" if single else "adds_equal")
+    return wording.ADDS_SINGLE if single else wording.ADDS_EQUAL

@@ -19,12 +19,12 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import volume_text
+from lesionlens.results.export import wording
 from lesionlens.results.export.followup import (
     Curves,
     FollowupSection,
     resection_text,
 )
-from lesionlens.results.export.report_texts import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         signature = f"{signature[:-1]}, {basis}: sign it again or withdraw it."
     comparison = analysis.compared
     sums = f"{signature} {sums_of(comparison)}"
-    section = None if comparison is None else FollowupSection(comparison, load())
+    section = None if comparison is None else FollowupSection(comparison)
     curves, doubt = (None, "") if section is None else (section.curves, section.doubtful)
     for notice in (ORDER_UNKNOWN, PATIENT_UNKNOWN):
         if notice in analysis.run.notices:
@@ -94,7 +94,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
         (None if c.now is None else c.now.id, _change_text(c, comparison))
         for c in comparison.changes
     )
-    resection = resection_text(comparison.resection, load()).strip()
+    resection = resection_text(comparison.resection).strip()
     return (*lines, (None, resection)) if resection else lines
 
 
@@ -114,8 +114,7 @@ def sums_of(comparison: Comparison | None) -> str:
 
 
 def _change_text(change: Change, comparison: Comparison) -> str:
-    texts = load()
-    section = FollowupSection(comparison, texts)
+    section = FollowupSection(comparison)
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
@@ -130,12 +129,12 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     else:
         text = (
             f"{volume_text(before)} → {volume_text(now)} · "
-            f"{texts.signed_percent(change.volume_percent, VOLUME_LIMITS)} · "
-            f"mm² {texts.signed_percent(change.product_percent, PRODUCT_LIMITS)}"
+            f"{wording.signed_percent(change.volume_percent, VOLUME_LIMITS)} · "
+            f"mm² {wording.signed_percent(change.product_percent, PRODUCT_LIMITS)}"
         )
     total = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
-        changed = texts.signed_percent(percent(*total), VOLUME_LIMITS)
+        changed = wording.signed_percent(percent(*total), VOLUME_LIMITS)
         text += f"; including merged and split regions {changed}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
@@ -144,4 +143,4 @@ def _change_text(change: Change, comparison: Comparison) -> str:
 
 
 def _compared(value: float | None, limits: tuple[float, float]) -> str:
-    return "unknown" if value is None else load().percent_beside_limits(value, limits)
+    return "unknown" if value is None else wording.percent_beside_limits(value, limits)

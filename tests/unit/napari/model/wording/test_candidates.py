@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lesionlens.base.labels import LesionClass, Region, Source
 from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_text
-from lesionlens.results.export.report_texts import load
+from lesionlens.results.export import wording
 
 
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
@@ -61,5 +61,5 @@ def test_sizes_and_volumes_have_the_digits_of_the_report(analysis):
     text = details(small, has_t1c=True)
     assert "9.7 × 9.7 mm" in text
     shown = [line.split(": ")[1] for line in text.splitlines() if ": " in line]
-    assert shown == [load().volume(volume) for volume in small.volume_ml.values()]
+    assert shown == [wording.volume(volume) for volume in small.volume_ml.values()]
     assert shown == ["61.2 ml", "0.03 ml", "0 ml"]
