@@ -27,7 +27,6 @@ from lesionlens.base.labels import (
     Region,
     ReviewState,
 )
-from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
@@ -49,6 +48,7 @@ from lesionlens.base.records.study import (
 )
 from lesionlens.base.run_context import StageTime
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
+from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.results.review.log import ReviewLog
 
 ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
@@ -280,17 +280,14 @@ def _point(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def _run(study: Study) -> RunInfo:
-    inputs = tuple(
-        (file.name, sha256_of(file.path))
-        for series in study.series.values()
-        for file in series.files
-    )
+    inputs = inputs_of(study)
     return RunInfo(
         engine=ENGINE,
         device="cpu",
         stages=(StageTime("phantom", 0.01, 100.0),),
         versions={"lesionlens": "phantom"},
-        inputs=inputs,
+        inputs=inputs.files,
+        series=inputs.series,
         started="2026-01-05T10:15:00Z",
     )
 

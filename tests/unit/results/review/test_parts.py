@@ -286,7 +286,8 @@ def test_objects_that_were_changed_are_not_sent(result):
     (result / "dicom").mkdir()
     (result / "dicom" / "seg.dcm").write_bytes(b"object")
     write_list(result)
-    assert check_objects(result) == check_objects(result / "dicom") == ()
+    check_objects(result)
+    check_objects(result / "dicom")
     (result / "dicom" / "seg.dcm").write_bytes(b"another")
     for place in (result, result / "dicom"):
         with pytest.raises(AlteredResultError, match=r"dicom/seg\.dcm"):
@@ -295,14 +296,14 @@ def test_objects_that_were_changed_are_not_sent(result):
     (result / "dicom" / "more.dcm").write_bytes(b"added")
     with pytest.raises(AlteredResultError, match=r"dicom/more\.dcm"):
         check_objects(result)
-    assert check_objects(result.parent) == ()
+    check_objects(result.parent)
 
 
 def test_objects_that_do_not_state_the_review_as_it_is_now_are_not_sent(result):
     (result / "dicom").mkdir()
     (result / "dicom" / "sr.dcm").write_bytes(b"object")
     write_list(result)
-    assert not check_objects(result)
+    check_objects(result)
     edit(
         result / "review.json",
         lambda r: r["events"].append({**r["events"][0], "state": "rejected"}),
