@@ -1,11 +1,10 @@
-r"""Train a network in short sessions on a borrowed GPU: pack, vary, run, judge.
+r"""Train a network in short sessions on a borrowed GPU: pack, vary, run.
 
     python -m training.lens.gpu_training pack --data CASES --out PACK
     python -m training.lens.gpu_training vary --pack PACK --out VARIED --each 200
     python -m training.lens.gpu_training run --init synthetic.safetensors --minutes 9 --out RUN
     python -m training.lens.gpu_training run --init RUN/weights.safetensors --pack PACK \
         --varied VARIED --fold 0 --steps 300 --rate 8e-4 --out FOLD
-    python -m training.lens.gpu_training judge RUN/weights.safetensors --pack PACK
 
 `pack` prepares cases in advance, so that the machine with the GPU needs neither their files nor
 the libraries that read them: torch, numpy, scipy and safetensors suffice. It refuses cases that
@@ -35,7 +34,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
 from lesionlens.network.lesion_queries import LesionOutput
-from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.other_lesions import LesionFrequencies
@@ -43,7 +42,7 @@ from lesionlens.network.weights_metadata import WeightsNotes, notes_of
 from lesionlens.training import losses
 from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
-from lesionlens.training.data import FIRST_VALIDATION_SEED, Batch, stage_seed
+from lesionlens.training.data import stage_seed
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.set_loss import set_loss
 from lesionlens.training.stored_volumes import SUFFIX, keep, read
@@ -55,12 +54,9 @@ from training.lens.gpu_batches import (
     Blend,
     Grid,
     Mixture,
-    Piece,
     StoredVolumes,
     SyntheticVolumes,
-    collate_pieces,
     generate_on_device,
-    piece_of,
 )
 
 NUMBERS = (
@@ -76,7 +72,6 @@ KINDS = LesionFrequencies(
 )
 DATA = DataConfig(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
 _CHECKPOINT_S, _SEED = 120.0, 91
-_REGIONS = ("WT", "TC", "ET")
 
 
 def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
@@ -252,55 +247,6 @@ class TrainingRun:
         return value, parts
 
 
-@torch.no_grad()
-def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
-    """Return Dice of WT, TC and ET for each volume, with thresholds .5, .25 and .25."""
-    device, rows = pieces[0].code.device, []
-    logit_thresholds = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(
-        1, 3, 1, 1, 1
-    )
-    all_sequences = DataConfig(complete=1.0)
-    for piece in pieces:
-        batch: Batch = collate_pieces([piece], np.random.default_rng(5), all_sequences)
-        x = with_presence(batch.channels, batch.present, batch.brain)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = network(x, bounds=batch.position_range, lesions=False).logits
-        masks = ((logits > logit_thresholds) & batch.brain[:, None])[0].flatten(1)
-        reference = batch.labels[0].flatten(1) > 0
-        overlap, total = (masks & reference).sum(1), masks.sum(1) + reference.sum(1)
-        rows.append(
-            [
-                1.0 if t == 0 else 2 * b / t
-                for b, t in zip(overlap.tolist(), total.tolist(), strict=True)
-            ]
-        )
-    return rows
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """Print Dice of synthetic volumes and of the fold's held-out cases (or of all)."""
-    device = torch.device(options.device)
-    network = weights.load(options.weights)[0]
-    network = channels_last(network.to(device)).eval()
-    rng = np.random.default_rng(7)
-    grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
-    synthetic = SyntheticVolumes(
-        GeneratorConfig(kinds=KINDS), grid, FIRST_VALIDATION_SEED + 70_000, device
-    )
-    if not options.tiny:
-        pieces = [piece for _ in range(5) for piece in synthetic.generate(rng)]
-        print(
-            "synthetic", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True
-        )
-    rows = packed_cases(options.pack, options.fold, left_out=options.fold is not None)
-    cases = [piece_of(read(options.pack / row["file"]), device) for row in rows]
-    case_dice = dice_of(network, cases)
-    for row, values in zip(rows, case_dice, strict=True):
-        print(row["case"], np.round(values, 3))
-    print("real", len(rows), np.round(np.mean(case_dice, 0), 4), flush=True)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -326,18 +272,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--warmup", type=int, default=100)
     command.add_argument("--average", type=float, default=0.998)
     command.add_argument("--out", type=Path, required=True)
-    evaluate_command = subparsers.add_parser("judge")
-    evaluate_command.add_argument("weights", type=Path)
-    evaluate_command.add_argument("--pack", type=Path, required=True)
-    evaluate_command.add_argument("--fold", type=int, choices=range(FOLDS))
-    for command_parser in (command, evaluate_command):
-        command_parser.add_argument("--device", default="cuda")
-        command_parser.add_argument("--tiny", action="store_true", help="a rehearsal")
+    command.add_argument("--device", default="cuda")
+    command.add_argument("--tiny", action="store_true", help="a rehearsal")
     return argument_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack, vary, run or judge."""
+    """Pack, vary or run."""
     argument_parser = parser()
     options = argument_parser.parse_args(arguments)
     if options.act == "run" and (options.pack is None) is not (options.varied is None):
@@ -351,11 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     generate_on_device()
     patch.object(losses, "set_loss", first_set_loss).start()
-    if options.act == "judge":
-        evaluate(options)
-    else:
-        torch.backends.cudnn.benchmark = True
-        TrainingRun(options).run()
+    torch.backends.cudnn.benchmark = True
+    TrainingRun(options).run()
     return 0
 
 

@@ -27,8 +27,6 @@ Mask = NDArray[np.bool_]
 T1, T1C, T2, FLAIR = range(4)
 _MIN_SYNTHETIC_VOX, _MIN_REAL_VOX, _MAX_VOX = 20, 100, 6000  # voxels of a target lesion
 _MIN_ENHANCING_FRACTION = 0.4  # of a target lesion
-FALSE_PEAK_SHARE = 0.25
-"""Share of crops centred at a false peak of `small_lesions/false_peaks.py`, if there are any."""
 _RADII_MM = ((1.7, 4.2), (1.6, 8.0))  # of added lesions, half of them in each range
 
 
@@ -60,15 +58,10 @@ class Head:
         shallow = 2 * np.argwhere((depth > 0) & (depth <= 3))  # of 2 mm
         self._regions = [2 * np.argwhere(depth > 0), shallow, np.argwhere(self.kind == 1)]
         self._lesion_voxels = np.argwhere(self.kind == 2)
-        false_peaks = folder / "hard.npy"
-        self._false_peaks = np.load(false_peaks) if false_peaks.is_file() else np.zeros((0, 3))
 
     def crop_centre(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Choose the centre of a crop, (3,) voxels: a lesion, a false peak, or any position."""
-        roll = rng.random()
-        if len(self._false_peaks) and roll > 1 - FALSE_PEAK_SHARE:
-            return np.asarray(self._false_peaks[rng.integers(len(self._false_peaks))], float)
-        if len(self._lesion_voxels) and roll < 0.35:
+        """Choose the centre of a crop, (3,) voxels: a lesion, or any position."""
+        if len(self._lesion_voxels) and rng.random() < 0.35:
             return np.asarray(self._lesion_voxels[rng.integers(len(self._lesion_voxels))], float)
         positions = self._regions[rng.choice(3, p=(0.5, 0.35, 0.15))]
         positions = positions if len(positions) else self._regions[0]
