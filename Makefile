@@ -16,6 +16,7 @@ help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make test      lint, types and the tests that are not slow"
 	@echo "make nightly   the same with the slow tests, types as on Windows, and which lines the tests reach"
+	@echo "make golden    store the results of both samples as they are now, and print what changed"
 	@echo "make format    format the code, and mend what ruff can mend"
 	@echo "make docs      the documentation as a site in out/site; notebooks are run, a broken link is an error"
 
@@ -51,6 +52,9 @@ nightly: system install
 	@$(MAKE) --no-print-directory --jobs=2 lint types
 	@$(BIN)/mypy --platform win32 --exclude '^training/' --cache-dir .mypy_cache/win32
 	@$(PYTEST) $(COVERAGE)
+
+golden: install
+	@$(BIN)/python -m tests.golden.test_golden
 
 docs: install
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs,cohort]"

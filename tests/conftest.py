@@ -64,6 +64,16 @@ def pytest_collection_finish() -> None:
     memory.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Fail instead of skipping for lack of a program, where all must be there (as in CI)."""
+    report = yield
+    is_lacking = report.skipped and "not installed" in str(report.longrepr)
+    if is_lacking and os.environ.get("LESIONLENS_REQUIRE_TOOLS"):
+        report.outcome, report.longrepr = "failed", str(report.longrepr)
+    return report
+
+
 class DoctestsOnly:
     """Do not collect modules without an example as doctests."""
 

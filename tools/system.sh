@@ -12,10 +12,17 @@ fi
 installed=" $(dpkg-query -W -f '${db:Status-Status} ${Package}, ${Provides}\n' |
   sed -n 's/^installed //p' | sed 's/([^)]*)//g' | tr ',\n' '  ') "
 missing=()
-for name in $(sed 's/#.*//' system_packages.txt); do
-  [[ "$installed" == *" $name "* ]] || missing+=("$name")
-done
+needed=0
+while read -r name note; do
+  if [[ -z "$name" || "$name" == \#* || "$installed" == *" $name "* ]]; then continue; fi
+  missing+=("$name")
+  [[ "$note" == *"[tests]"* ]] || needed=1
+done <system_packages.txt
 [[ ${#missing[@]} -eq 0 ]] && exit 0
+if [[ $EUID -ne 0 && $needed -eq 0 ]]; then
+  echo "system: some tests will be skipped; only root may install ${missing[*]}" >&2
+  exit 0
+fi
 
 if [[ $EUID -ne 0 ]]; then
   {

@@ -22,7 +22,13 @@ def small_bundle(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("bundles") / "small", spacing_mm=6.0)
 
 
-@pytest.fixture(scope="module", params=[*ENGINES, "by-rule"])
+SLOW = {"monai-bundle": pytest.mark.slow}  # half a minute; its own tests are in `make test`
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=SLOW.get(name, ())) for name in [*ENGINES, "by-rule"]],
+)
 def engine(request, random_weights, third_party_distribution):
     options = {"device": "cpu"}
     if request.param == "lens":

@@ -68,6 +68,7 @@ def test_a_prior_of_another_patient_is_refused(corpus, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_growth_is_measured_against_the_lesion_at_the_same_place(corpus, tmp_path):
     words = ("analyze", corpus.study("dicom later"), "--out", tmp_path / "out", "--prior")
     ended = lesionlens(*words, corpus.result("dicom two"), "--engine", "by-rule")

@@ -33,7 +33,7 @@ def head():
 
 
 def zscored(values, brain):
-    return zscore(torch.from_numpy(values), torch.from_numpy(brain)).numpy()
+    return zscore(torch.tensor(values), torch.tensor(brain)).numpy()
 
 
 def scaled(values, factor, offset):

@@ -1,6 +1,6 @@
 """Results go to an archive (Orthanc) and come back with their study: nothing differs.
 
-    pytest -m slow tests/clients/test_round_trips.py
+    pytest -m slow tests/nightly/test_round_trips.py
 
 Classic, oblique, 5 mm and multi-frame studies; by DICOMweb, C-GET and C-MOVE. A review goes on
 from what the archive gave alone.
@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from tests.clients import ohif
-from tests.clients.frames import in_frames
 from tests.helpers.file_search import files_below
 from tests.helpers.ports import free_port
+from tests.nightly import ohif
+from tests.nightly.frames import in_frames
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom

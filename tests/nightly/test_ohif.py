@@ -1,6 +1,6 @@
 """What OHIF makes of our objects: every voxel of SEG and map, the list of measures, from Orthanc.
 
-    OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/clients  # from `npm pack @ohif/app@3.13.2`
+    OHIF_DIST=…/@ohif/app/dist pytest -m slow tests/nightly  # from `npm pack @ohif/app@3.13.2`
 
 Pictures go where OHIF_PICTURES says, of what has been drawn after OHIF_PICTURES_AFTER seconds.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from tests.clients import ohif
-from tests.clients.frames import in_frames
+from tests.nightly import ohif
+from tests.nightly.frames import in_frames
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom

@@ -1,6 +1,6 @@
 """An archive (Orthanc) and OHIF's own build in a headless Chromium, for tests: all on loopback.
 
-Needs the Debian packages of `tests/clients/system_packages.txt` and npm's `@ohif/app`, whose folder
+Needs the Debian packages of `tests/nightly/system_packages.txt` and npm's `@ohif/app`, whose folder
 `dist` the variable OHIF_DIST names.
 """
 

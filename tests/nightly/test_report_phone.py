@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.clients.ohif import browser
+from tests.nightly.ohif import browser
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import ReviewState
