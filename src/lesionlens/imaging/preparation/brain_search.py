@@ -14,9 +14,8 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import brain_extraction, noisy_background
+from lesionlens.imaging.preparation import brain_extraction
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
-from lesionlens.imaging.preparation.dark_tissue import report_dark_tissue
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import HALF, resample, resample_mask
 from lesionlens.imaging.reading.nifti.header import read_header
@@ -41,7 +40,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         _use_outline(draft, stripped, context)
         return
     if draft.options.strip:
-        _use_extracted(draft, _extract_brain(draft, context))
+        _use_mask(draft, _extract_brain(draft, context))
         return
     draft.add_step(StepName.BRAIN, None, "Skipped on request.", done=False)
     draft.mask = Volume(loaded[reference].values > 0, draft.native)
@@ -90,7 +89,6 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
     message = "Already skull-stripped: the existing outline was used."
     draft.add_step(StepName.BRAIN, sequence, message, done=False)
     draft.mask = Volume(mask, scan.moved_grid())
-    report_dark_tissue(draft)
 
 
 def _brain_of_head(
@@ -140,21 +138,6 @@ def _extract_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
         for s, scan in draft.loaded.items()
     }
     return brain_extraction.find_brain(images, grid, context=context)
-
-
-def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
-    """Use the brain as extracted from a head, or its outline if only noise surrounds it."""
-    scan = draft.loaded[draft.reference]
-    outline = None
-    if brain.mask.any():
-        images = [scan.values, *_values_on_its_grid(draft, scan)]
-        outline = noisy_background.outline_in_noise(images, scan.series.grid, brain)
-    if outline is None:
-        _use_mask(draft, brain)
-        return
-    message = "Already skull-stripped, on a noisy background: the existing outline was used."
-    draft.add_step(StepName.BRAIN, draft.reference, message, done=False)
-    draft.mask = Volume(outline, scan.moved_grid())
 
 
 def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[Floats]:

@@ -17,13 +17,12 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import BrainMask, fill_holes, is_stripped, largest
+from lesionlens.imaging.preparation.brain import fill_holes, is_stripped, largest
 from lesionlens.imaging.preparation.brain_extraction import (
     find_brain,
     outline_content,
     reading_grid,
 )
-from lesionlens.imaging.preparation.noisy_background import outline_in_noise
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
@@ -194,35 +193,6 @@ def sample_at_2_mm():
     grid = Grid(tuple(length + 20 for length in shape), affine)
     values = resample(series.load(), series.grid, grid)
     return values, fill_holes(largest(values > 0)), grid
-
-
-@pytest.mark.parametrize("share", [0.005, 0.08])
-@pytest.mark.parametrize("signed", [False, True], ids=["Rician", "Gaussian"])
-def test_noise_around_a_stripped_brain_is_no_head(share, signed):
-    """It was extracted as from a head, which cut off its rim and tumours that lie there."""
-    values, brain, grid = sample_at_2_mm()
-    rng = np.random.default_rng(0)
-    deviation = share * np.percentile(values[brain], 99)
-    noisy = values + rng.normal(0, deviation, values.shape)
-    if not signed:
-        noisy = np.hypot(noisy, rng.normal(0, deviation, values.shape))
-    study = study_of(noisy.astype(np.float32), grid)
-    prepared = prepare(study, RunContext(), UNCACHED)
-    assert "Already skull-stripped, on a noisy background: the existing outline was used." in [
-        step.message for step in prepared.steps
-    ]
-    found = resample_mask(prepared.brain, prepared.working, grid)
-    assert dice(found, values > 0.5 * np.median(values[brain])) > 0.97
-
-
-def test_a_head_on_a_background_of_noise_is_extracted():
-    values, brain, grid = sample_at_2_mm()
-    head = dressed(values, brain, "t1c", np.random.default_rng(0))
-    truth = BrainMask(brain, grid, "as known")
-    assert outline_in_noise([head], grid, truth) is None
-    thin = head.copy()  # a scalp of 3 mm
-    thin[ndimage.distance_transform_edt(~brain, sampling=2.0) > 11] = head[:10].mean()
-    assert outline_in_noise([thin], grid, truth) is None
 
 
 @pytest.mark.parametrize("turned_about", range(3))
