@@ -112,7 +112,7 @@ HOSTILE = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("data", "cache", "settings", "site_settings"):
+    for name in ("data", "settings", "site_settings"):
         monkeypatch.setattr(user_folders, name, lambda: tmp_path)
     return tmp_path
 

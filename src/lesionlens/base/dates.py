@@ -10,17 +10,20 @@ ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def iso_date(text: str) -> str:
-    """Return YYYYMMDD (DICOM DA) as ISO 8601; empty if it is not such a date.
+    """Return YYYYMMDD (DICOM DA) as ISO 8601; empty if it is no day of the calendar.
 
     Examples
     --------
-    >>> iso_date("20260105"), iso_date("2026-01-05"), iso_date("1997.04")
-    ('2026-01-05', '2026-01-05', '')
+    >>> iso_date("20260105"), iso_date("2026-01-05"), iso_date("1997.04"), iso_date("19701345")
+    ('2026-01-05', '2026-01-05', '', '')
     """
     digits = text.replace("-", "")
     if len(digits) != 8 or not digits.isdigit():
         return ""
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+    try:
+        return date.fromisoformat(digits).isoformat()
+    except ValueError:
+        return ""
 
 
 def shown_day(text: str) -> str:
@@ -42,7 +45,5 @@ def day_of(text: str) -> date | None:
     >>> day_of("20260105131500").isoformat(), day_of("20269999")
     ('2026-01-05', None)
     """
-    try:
-        return date.fromisoformat(iso_date(text[:8]))
-    except ValueError:
-        return None
+    day = iso_date(text[:8])
+    return date.fromisoformat(day) if day else None

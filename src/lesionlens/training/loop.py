@@ -118,7 +118,7 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
     run = TrainingRun(config, out, processes, network, optimiser, options.cases, notes, parent)
     check_target(out)
     if processes.is_leader:
-        claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
+        claim_names(out, _FILES, _LIST)
     return run
 
 

@@ -1,6 +1,6 @@
 """Kill a process at its n-th act on files, for every n; run apart, as it forks and is not traced.
 
-    python killed.py FOLDER exchange|journal
+    python killed.py FOLDER exchange|journal|'no locks'
 
 Prints a line of JSON for each n: what the folder was when the process was gone, and what it was
 after the next start, which is killed at each of its own acts too.
@@ -8,6 +8,8 @@ after the next start, which is killed at each of its own acts too.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -53,6 +55,10 @@ def state(folder: Path) -> str:
     return "new" if found == dict.fromkeys(NEW, "new") else f"mixed: {found}"
 
 
+def refuse_lock(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def killed_at(number: int, act: Callable[[Path], None], folder: Path) -> bool:
     """Let a child do it and die before its n-th act; False where it had fewer to do."""
     child = os.fork()
@@ -72,8 +78,10 @@ def killed_at(number: int, act: Callable[[Path], None], folder: Path) -> bool:
 
 
 def main(scratch: Path, way: str) -> None:
-    if way == "journal":
+    if way != "exchange":
         staging.can_exchange = lambda _: False
+    if way == "no locks":
+        fcntl.flock = refuse_lock
     folder, number, going = scratch / "home" / "out", 0, True
     while going:
         fill(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.files.exchange import exchange
-from lesionlens.base.files.journal import recover
-from lesionlens.base.files.staging import check_target
+from lesionlens.base.files.journal import recover, work_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
 
@@ -42,23 +43,13 @@ def test_an_exchange_is_whole_at_every_moment(tmp_path):
     assert all(row["after"] == row["at_once"] and not row["left"] for row in rows)
 
 
-def test_a_journal_makes_the_folder_whole_at_the_next_start(tmp_path):
-    rows = _killed(tmp_path, "journal")
+@pytest.mark.parametrize("way", ["journal", "no locks"])
+def test_a_journal_makes_the_folder_whole_at_the_next_start(tmp_path, way):
+    rows = _killed(tmp_path, way)
     assert len(rows) > 40
     assert any(row["at_once"].startswith("mixed") for row in rows)  # the kills do hit the swap
     assert Counter(row["after"] for row in rows).keys() == {"old", "new"}
     assert not [row for row in rows if row["left"]]
-
-
-def test_what_an_earlier_release_left_half_moved_comes_back(tmp_path):
-    """Releases without a journal left the review in `.lesionlens-…/old`."""
-    out, hidden = tmp_path / "out", tmp_path / "out" / ".lesionlens-0123456789ab"
-    for name in ("old/review.json", "new/findings.json"):
-        (hidden / name).parent.mkdir(parents=True)
-        (hidden / name).write_text(name)
-    check_target(out)
-    assert [p.name for p in out.iterdir()] == ["review.json"]
-    assert (out / "review.json").read_text() == "old/review.json"
 
 
 def test_a_journal_that_leads_out_of_its_folder_is_not_followed(tmp_path):
@@ -73,3 +64,24 @@ def test_a_journal_that_leads_out_of_its_folder_is_not_followed(tmp_path):
     recover(out)
     assert (tmp_path / "victim").read_text() == "mine"
     assert (tmp_path / "empty").is_dir()
+
+
+def test_on_a_disk_without_locks_a_living_writer_is_left_alone(tmp_path, monkeypatch):
+    def refuse_lock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse_lock)
+    target = tmp_path / "out"
+    target.mkdir()
+    with work_folder(target, target) as work:
+        (work.new / "a").write_text("new")
+        recover(target)
+        assert (work.new / "a").exists()
+        lock = work.folder / "lock"
+        host, _, process = lock.read_text().partition("\n")
+        lock.write_text(f"another machine\n{process}")
+        recover(target)
+        assert (work.new / "a").exists()
+        lock.write_text(f"{host}\n{process.partition(' ')[0]} 1")  # the number was given again
+        recover(target)
+        assert not work.folder.exists()

@@ -1,9 +1,9 @@
 """Recover an output folder after the process that was writing it was killed.
 
 While a result is written, there is a hidden folder `.lesionlens-…` in or beside the output folder:
-`lock` is held by the writing process, `journal.json` lists its moves, and `done` marks that all are
-complete. The next process that reads or writes the folder rolls an incomplete move back, or cleans
-up after a complete one.
+`lock` is held by the writing process, which it names on a disk without locks, `journal.json` lists
+its moves, and `done` marks that all are complete. The next process that reads or writes the folder
+rolls an incomplete move back, or cleans up after a complete one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import sys
 import uuid
@@ -98,14 +99,15 @@ def _make_and_lock(work: WorkFolder) -> int | None:
     work.new.mkdir(parents=True)
     for folder in (work.folder, work.new):
         change_mode(folder, 0o700)
+    own = _identity(os.getpid())
     lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     is_recovered = False
     try:
         _lock(lock)
     except BlockingIOError:
         is_recovered = True
-    except OSError:  # a disk without locks
-        pass
+    except OSError:  # a disk without locks: recovery asks whether the process is alive
+        os.write(lock, own)
     if not is_recovered and work.new.is_dir():
         return lock
     os.close(lock)
@@ -156,19 +158,6 @@ def recover(target: Path) -> None:
                 _recover_work_folder(work, folder)
 
 
-def is_half_replaced(folder: Path) -> bool:
-    """Return whether files were being moved into a folder when a process was killed, or still are.
-
-    For a folder that is only read; others are recovered.
-    """
-    with suppress(OSError):
-        return any(
-            (work.folder / _JOURNAL).exists() and not (work.folder / _DONE).exists()
-            for work in _work_folders_in(folder, PREFIX)
-        )
-    return False
-
-
 def _prefix_of(target: Path) -> str:
     """Return the name prefix of hidden folders beside a target that belong to it."""
     return f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
@@ -192,13 +181,59 @@ def _recover_work_folder(work: WorkFolder, target: Path) -> None:
     except OSError:
         return
     try:
-        _lock(lock)
+        _lock_or_succeed(lock)
         if not (work.folder / _DONE).exists():
             _undo(work, target)
     except OSError:  # at work, or not writable
         os.close(lock)
         return
     _remove_and_unlock(lock, work)
+
+
+def _lock_or_succeed(lock: int) -> None:
+    """Lock the lock file of a process that may be dead; on a disk without locks, take its place.
+
+    Raises
+    ------
+    BlockingIOError
+        The process is alive, or of another machine.
+    """
+    try:
+        _lock(lock)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        writer = os.read(lock, 300)  # empty before it is at work, and if this file was removed
+        host, _, process = writer.partition(b"\n")
+        pid = process.split(b" ")[0]
+        is_known = host == _host() and pid.isdigit()
+        if writer and not (is_known and _identity(int(pid)) != writer):
+            raise BlockingIOError(error.errno, error.strerror) from error
+        own = _identity(os.getpid())
+        os.lseek(lock, 0, os.SEEK_SET)
+        os.truncate(lock, os.write(lock, own))
+
+
+def _host() -> bytes:
+    return platform.node().encode()
+
+
+def _identity(pid: int) -> bytes:
+    """Return host, number and start of a process, which tell whether it is the one that wrote them.
+
+    A number alone is given again, in a restarted container to the same program. Of a process that
+    is gone the host alone is left.
+    """
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return _host()
+    except OSError:
+        pass
+    started = ""
+    with suppress(OSError, IndexError):  # Linux: clock ticks after the machine's start
+        started = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[19]
+    return _host() + f"\n{pid} {started}".encode()
 
 
 def _undo(work: WorkFolder, target: Path) -> None:
@@ -208,8 +243,6 @@ def _undo(work: WorkFolder, target: Path) -> None:
         [name for name in journal.get(key) or () if is_inside(name)] for key in ("files", "made")
     )
     old_files, new_files = files_in(work.old), files_in(work.new)
-    if not journal and not new_files:
-        return  # written by a release without a journal, and complete
     for name in {*files, *old_files} - new_files:
         if exists_unlinked(target, name):
             _move(target / name, work.new / name)

@@ -116,20 +116,15 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     return tuple(folder / key for key in contents)
 
 
-def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
+def claim_names(folder: Path, names: Collection[str], name: str) -> None:
     """List names before their files are written, unless foreign files have them.
-
-    Parameters
-    ----------
-    begun : bool
-        Whether an earlier release, which wrote no list, is known to have written here.
 
     Raises
     ------
     UnusableInputError
         A foreign file has one of the names, or a listed one was edited since.
     """
-    own_files = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
+    own_files = listed(folder, name)
     check_free(folder, (*names, name), own_files)
     rows = {**own_files, **dict.fromkeys(names)}
     write_atomically(folder / name, _list_of(rows, name))

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import signal
-import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -39,11 +36,7 @@ from lesionlens.base.files.journal import (
     work_folder,
 )
 from lesionlens.base.files.manifest import OwnedFiles, check_free
-from lesionlens.base.files.safe_paths import DEVICES
 from lesionlens.base.process import interrupts
-
-_DOUBTFUL = re.compile(r'[\x00-\x1f"*:<>?\\|]')
-"""Characters that FAT, exFAT and NTFS allow in no name."""
 
 
 def check_target(target: Path) -> None:
@@ -67,25 +60,7 @@ def check_target(target: Path) -> None:
         raise _unusable(f"a link that leads nowhere: {target.name}")
     if not is_writable:
         raise _unusable(f"no permission to write into {nearest.name or nearest}")
-    for name in target.absolute().relative_to(nearest.absolute()).parts:
-        if not _is_allowed(nearest, name):
-            raise _unusable(f"a name that this disk does not allow: {name!r}")
     recover(target)
-
-
-def _is_allowed(folder: Path, name: str) -> bool:
-    """Whether the file system of a folder allows a name; tried only where some do not."""
-    if sys.platform == "win32":
-        is_stripped = name.endswith((".", " "))
-        return not (is_stripped or _DOUBTFUL.search(name) or DEVICES.fullmatch(name))
-    if _DOUBTFUL.search(name):
-        probe = folder / f".{uuid.uuid4().hex[:8]}{name}"
-        try:
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except OSError as error:
-            return error.errno != errno.EINVAL
-    return True
 
 
 def _leads_nowhere(target: Path) -> bool:

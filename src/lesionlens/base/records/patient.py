@@ -251,8 +251,7 @@ def _stripped(value: Any) -> str:
 
 
 def _day(text: str) -> str:
-    day = iso_date(text.replace(".", "").replace("/", ""))
-    return "" if day.startswith("0000") else day
+    return iso_date(text.replace(".", "").replace("/", ""))
 
 
 def _are_equal(field: PatientField, value: str, other_value: str) -> bool | None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from lesionlens.base.arguments import member_of, path_of
 from lesionlens.base.errors import UnusableInputError, unreadable
-from lesionlens.base.files.journal import is_half_replaced
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
@@ -106,7 +105,6 @@ def open_study(
     context.progress("open", 0.0)
     for item in paths:
         check_path(item)
-        _check_complete(item)
     paths = tuple(item.absolute() for item in paths)  # voxels are read later, wherever that is
     root = paths[0] if len(paths) == 1 else _common_folder(paths)
     requested = {
@@ -183,18 +181,6 @@ def check_path(path: Path) -> None:
         )
     if not os.access(path, os.R_OK):
         raise unreadable(PermissionError(errno.EACCES, ""), path.name)
-
-
-def _check_complete(path: Path) -> None:
-    """Refuse a folder that was only partly moved into place: images would be missing."""
-    if is_half_replaced(path):
-        raise UnusableInputError(
-            found=f"the copy {path.name!r}, which is being written or was interrupted",
-            expected="a complete study",
-            next_step="Wait until it is written; if that was interrupted, run the command that "
-            "wrote it again, which completes it",
-            in_window="Wait until it is written, or have it written again",
-        )
 
 
 def _describe_content(path: Path, *others: Path) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
-from lesionlens.base.dates import day_of, iso_date
+from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.safe_paths import DEVICES, absolute
@@ -18,6 +18,7 @@ from lesionlens.site.database.records import StudyEntry
 COLUMNS = ("study", "name", "patient", "date")
 """`study` is required: a path, absolute or relative to the table's folder."""
 _UNSAFE = re.compile(r"[^\w.-]+")
+_EIGHT_DIGITS = re.compile(r"\d{8}")
 _SAVE_ADVICE = "Save it again as CSV in UTF-8, with commas and these headings in the first line"
 
 
@@ -45,7 +46,7 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
             advice = "Enter the path of a study's folder or file in each row"
             where = f"after that of {entries[-1].name!r}" if entries else "below the headings"
             raise _table_error(table, f"no path in the row {where}", advice)
-        if iso_date(cells["date"]) and day_of(cells["date"].replace("-", "")) is None:
+        if _EIGHT_DIGITS.fullmatch(cells["date"].replace("-", "")) and not iso_date(cells["date"]):
             found = f"no such day as {cells['date']!r}, the date of {cells['study']!r}"
             raise _table_error(table, found, "Correct it, or leave it empty")
         path = absolute(table.parent / cells["study"])

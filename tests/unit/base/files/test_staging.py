@@ -506,23 +506,6 @@ def test_an_impossible_name_is_refused(tmp_path, name):
         pass
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there no disk allows it")
-def test_a_name_that_the_disk_does_not_allow_is_refused_before_anything_is_computed(
-    tmp_path, monkeypatch
-):
-    """On a USB disk with exFAT an analysis of minutes ended with "Invalid argument"."""
-    check_target(tmp_path / "out" / "a:b")
-    assert not list(tmp_path.iterdir())
-
-    def touch(path, **_):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
-
-    monkeypatch.setattr(Path, "touch", touch)
-    check_target(tmp_path / "out" / "a-b")
-    with pytest.raises(UnusableInputError, match=r"disk does not allow: 'a:b'"):
-        check_target(tmp_path / "a:b" / "out")
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused(tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
