@@ -11,10 +11,9 @@ from tests.helpers.file_search import files_below
 
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEY_COMMANDS
+from lesionlens.napari.commands.table import COMMANDS, KEY_COMMANDS
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.screen.screen import Screen, resolve
-from lesionlens.napari.model.state.state import Activity, State
+from lesionlens.napari.model.screen.screen import Screen
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NAPARI = Path(lesionlens.napari.__file__).parent
@@ -38,20 +37,6 @@ def test_the_manual_lists_every_key_in_the_order_of_the_window():
     manual = (REPOSITORY / "docs" / "reference" / "window.md").read_text(encoding="utf-8")
     rows = [f"| {command.shown_key} | {command.description} |" for command in KEY_COMMANDS]
     assert "\n".join(rows) in manual
-
-
-def test_a_key_has_one_name_on_buttons_in_tooltips_and_in_the_table():
-    """The table named Control and Return what the buttons call Ctrl and the messages Enter."""
-    export = BY_NAME["export"]
-    assert export.shown_key == "Ctrl+Shift+S"
-    assert (export.captioned("Export"), export.hint("Export")) == (
-        "Export Ctrl+⇧S",
-        "Export (Ctrl+Shift+S)",
-    )
-    assert not {part for c in KEY_COMMANDS for part in c.shown_key.split("+")} & {
-        "Control",
-        "Return",
-    }
 
 
 def test_messages_name_entries_of_the_menu_that_exist():
@@ -117,11 +102,3 @@ def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
     by_hand = {one for one in found if one[0] in {"widgets", "viewer"} or one[2]}
     assert not by_hand
     assert {key for _, key, _ in found} - {"Ctrl+Shift+P"} <= real  # napari's own, of its palette
-
-
-def test_while_something_runs_an_export_waits_for_it():
-    export = BY_NAME["export"].unavailable
-    measuring = Screen(analysed=True, activity=Activity("Measuring"))
-    assert export(measuring) == "Measuring: wait until it finishes"
-    assert export(resolve(State())) == "No study is open"
-    assert export(Screen(analysed=True, can_export=True)) == ""

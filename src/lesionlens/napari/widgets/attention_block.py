@@ -17,7 +17,7 @@ from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.screen.shown_map import ShownMap
+from lesionlens.napari.model.screen.view_model import ShownMap
 from lesionlens.napari.widgets.parts import (
     Bars,
     Section,

@@ -53,14 +53,6 @@ def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
     assert with_t1 == said  # T1c - T1 too, by whichever of the two was resampled
 
 
-def test_a_prior_whose_thick_slices_lie_on_voxels_says_so(analysis):
-    """Slices of an integer multiple of the grid's voxels were named as slices of 1 mm."""
-    edge = analysis.prepared.working.spacing_mm[2]
-    prior = with_t1c(analysis, (edge, edge, 3 * edge))
-    said = resampling_note(prior, MrSequence.T1C)
-    assert said == f"interpolated from {3 * edge:.3g} mm slices"
-
-
 def test_a_doubtful_prior_says_so_on_its_view(analysis):
     """Nothing said it in unaided reading, nor after another result of the study was shown."""
     matrix = tuple(map(tuple, np.eye(4).tolist()))
@@ -112,17 +104,6 @@ def test_a_patient_that_was_confirmed_is_not_asked_about_again(analysis, refused
         with pytest.raises(FileNotFoundError):
             task(SILENT)
     assert [call.kwargs["same_patient"] for call in find.call_args_list] == [False, True]
-
-
-def test_an_image_of_two_names_the_thicker_slices(analysis):
-    both = with_t1c(analysis, (1.0, 1.0, 5.0))
-    series = both.study.series
-    grid = series[MrSequence.T1].grid
-    affine = grid.affine @ np.diag([1.0, 1.0, 3.0 / grid.spacing_mm[2], 1.0])
-    thin = replace(series[MrSequence.T1], grid=replace(grid, affine=affine))
-    study = replace(both.study, series={**series, MrSequence.T1: thin})
-    for pair in ((MrSequence.T1, MrSequence.T1C), (MrSequence.T1C, MrSequence.T1)):
-        assert resampling_note(replace(both, study=study), *pair) == "interpolated from 5 mm slices"
 
 
 def with_t1c(analysis, edges, turned=False):

@@ -1,7 +1,6 @@
 """Each window of a reader keeps its own strokes."""
 
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,16 +54,3 @@ def test_strokes_of_another_window_are_neither_offered_replaced_nor_deleted(wind
     third.delete()
     assert second.read(analysis) is None
     assert not second.is_drawn_elsewhere(analysis)
-
-
-def test_strokes_of_a_restored_study_replace_none_that_another_window_took_over(windows, analysis):
-    first, second, third = windows
-    first.write(analysis, draft(analysis, "2.25.5"))
-    first.release()
-    assert second.read(analysis) is not None
-    first.write(analysis, replace(draft(analysis, "2.25.5"), assisted=True))
-    second.release()
-    assert not third.read(analysis).assisted
-    third.delete()
-    first.release()
-    assert third.read(analysis).assisted

@@ -22,7 +22,6 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     DrawingMethod,
-    MrSequence,
     ReviewAct,
     ReviewState,
 )
@@ -40,7 +39,7 @@ from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_texts import phase_text
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
+from lesionlens.napari.model.geometry.head import HeadMask
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.redraw import reviewed
 from lesionlens.results.review import store
@@ -124,21 +123,6 @@ def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
     assert head_there.contains((44, 120, 80))
     assert not head_there.contains((12, 120, 80))
     assert not head_there.contains((120, 120, 500))
-
-
-def test_what_one_sequence_shows_can_be_marked_where_another_one_is_a_slab():
-    whole, slab = (np.full((20, 20, depth), 0.0, np.float32) for depth in (20, 4))
-    for data in (whole, slab):
-        data[4:16, 4:16, :] = 1
-    grid = np.diag([4.0, 4.0, 4.0, 1.0])
-    pictures = {
-        MrSequence.T1C: (slab, Grid(slab.shape, grid)),
-        MrSequence.FLAIR: (whole, Grid(whole.shape, grid)),
-    }
-    found = HeadOfStudy(lambda: pictures)
-    assert found.contains_point((40, 40, 8))
-    assert found.contains_point((40, 40, 64))
-    assert not found.contains_point((0, 0, 64))
 
 
 @pytest.fixture
@@ -305,26 +289,6 @@ def full_disk(monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("how", ["next", "window", "result"])
-def test_what_a_full_disk_refused_is_stored_when_the_study_is_left(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-    how,
-):
-    """After a signature there is no next decision: decision and signature were lost."""
-    with shown(analysis) as window:
-        with full_disk(monkeypatch):
-            window.session.decide(ReviewState.REJECTED)
-        assert "when you leave the study" in window.session.state.problem.next_step
-        if how == "next":
-            window.session.suspend()
-        elif how == "result":
-            window.session.analysed(FakeResult(analysis), overlays_of(analysis))
-    with shown(analysis) as window:
-        assert decided(window) == [ReviewState.REJECTED]
-
-
 def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
     analysis,  # noqa: F811
     own,
@@ -396,19 +360,6 @@ def test_decisions_after_a_result_was_saved_are_shown_with_it_again(
     with shown(saved) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
         assert "restored" in window.message
-
-
-def test_each_of_two_results_of_one_study_goes_on_with_its_own_decisions(
-    analysis,  # noqa: F811
-    own,
-):
-    one, two = (saved_with(analysis, s) for s in (ReviewState.REJECTED, ReviewState.DEFERRED))
-    for result in (one, two):
-        with shown(result) as window:
-            window.session.decide(ReviewState.ACCEPTED)
-    for result in (one, two):
-        with shown(result) as window:
-            assert decided(window) == [result.review.events[0].state, ReviewState.ACCEPTED]
 
 
 def test_decisions_that_do_not_continue_a_result_are_kept_aside(
@@ -494,35 +445,6 @@ def test_what_a_reader_added_by_hand_is_there_on_the_result_of_another_network(
         assert window.session.state.review.state_of(first) is ReviewState.REJECTED
         show_next(window, other)
         assert len(uids()) == len(set(uids())) == 3, "nothing is doubled"
-
-
-def test_a_lesion_added_on_another_result_reopens_what_was_signed_before_it(
-    analysis,  # noqa: F811
-    own,
-    monkeypatch,
-):
-    """The row was in review again, and the result still signed, without the lesion."""
-    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
-    other, signed = of_other_network(analysis), "nothing further seen, A. Reader"
-
-    def sign(log):
-        log.sign("nothing further seen", reader="A. Reader")
-
-    with shown(analysis) as window:
-        acted(window, sign)
-        show_next(window, other)
-        acted(window, lambda log: log.add(outline(1), DrawingMethod.MANUAL, reader="A. Reader"))
-        show_next(window, analysis)
-        assert window.session.state.review.signed is None
-        assert list(window.session.state.review.outlined) == ["2.25.1"]
-        acted(window, sign)
-        show_next(window, other)
-        acted(window, lambda log: log.add(outline(2), DrawingMethod.MANUAL, reader="A. Reader"))
-        acted(window, sign)
-        show_next(window, analysis)
-        assert window.session.state.review.signed == signed, "both are signed as they were"
-        show_next(window, other)
-        assert window.session.state.review.signed == signed
 
 
 def test_a_session_of_a_reader_study_sees_no_review_of_the_result(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ViewChoices
-from lesionlens.napari.model.geometry.measures import Measure
+from lesionlens.napari.model.geometry.rulers import Measure
 
 _INSTRUCTION = "Ruler: drag along a length, or click its ends. F3 ends."
 DRAWING = "An outline is being drawn: finish it first (Shift+E)."

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.napari.model.geometry.measures import Measure
-from lesionlens.napari.model.geometry.rulers import Ruler
+from lesionlens.napari.model.geometry.rulers import Measure, Ruler
 
 
 class Layout(StrEnum):

@@ -1,7 +1,8 @@
-"""Both diameters of a candidate as lines in patient coordinates, as in the report."""
+"""Lengths in patient coordinates: both diameters of a candidate, and what a reader measures."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from lesionlens.base.records.findings import Candidate, Point
 
 NEAR_MM = 2.5
 """Maximum distance of a slice on which a ruler is drawn, mm; on its own slice it always is."""
+MIN_MM = 0.5
+"""Minimum length, mm; a shorter measurement was clicked and waits for its second point."""
 _STORED_MM = 0.01
 """Ends are rounded when they are stored, by less than this."""
 
@@ -80,3 +83,31 @@ def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
 def _is_one_of(line: ArrayLike, computed: Sequence[ArrayLike]) -> bool:
     """Whether a line was left as computed; the ends of both are stored when one is dragged."""
     return any(np.allclose(line, other, rtol=0.0, atol=_STORED_MM) for other in computed)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One length in patient coordinates; never part of a result."""
+
+    points: tuple[Point, Point]
+    """Both ends, RAS+ mm."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether both ends coincide."""
+        return math.dist(*self.points) < MIN_MM
+
+    def with_point(self, index: int, point: Point) -> Measure:
+        """Return the measurement with one end moved."""
+        return Measure((point, self.points[1]) if index == 0 else (self.points[0], point))
+
+    @property
+    def text(self) -> str:
+        """Its length; empty until both ends are set.
+
+        Examples
+        --------
+        >>> Measure(((0.0, 0.0, 0.0), (3.0, 4.0, 0.0))).text
+        '5.0 mm'
+        """
+        return "" if self.empty else f"{math.dist(*self.points):.1f} mm"

@@ -6,11 +6,27 @@ from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.overlays.maps import MapView, Overlays
 from lesionlens.napari.model.screen.board import Board, board_of
+from lesionlens.napari.model.screen.map_layers import ATTENTION, MapLayer
 from lesionlens.napari.model.screen.screen import Screen, resolve
-from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
 from lesionlens.napari.model.state.state import Activity, Query, State
 from lesionlens.napari.model.wording.followup import ShownFollowup, shown_followup
+
+_AWAITED = "Being computed; the previous map is shown meanwhile."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownMap:
+    """The map over the image."""
+
+    role: str = "attention"
+    """Role, which selects the colours."""
+    view: MapView | None = None
+    """None if no map is shown."""
+    hint: str = ""
+    """Explanation or hint; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,3 +68,28 @@ def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
         suspended_study=aside,
         query=state.query,
     )
+
+
+def shown_map(screen: Screen, overlays: Overlays | None) -> ShownMap:
+    """Return the shown map; until it is computed, the attention."""
+    layer = next(iter(screen.scene.maps), None)
+    if layer is None:
+        return ShownMap(hint=_usage_hint(screen))
+    if layer.view is None:
+        previous = None if overlays is None else overlays.attention.get(screen.choices.region)
+        return ShownMap(ATTENTION, previous, _AWAITED)
+    return ShownMap(layer.role, layer.view, _hint(screen, layer))
+
+
+def _hint(screen: Screen, layer: MapLayer) -> str:
+    if layer.view is not None and layer.view.statistics:
+        return layer.view.statistics
+    return f"{screen.maps.other_method}." if screen.maps.other_method else ""
+
+
+def _usage_hint(screen: Screen) -> str:
+    if screen.choices.overlay is Overlay.OFF and screen.candidates:
+        return "Overlay off: read the images yourself, then press T."
+    if screen.editing:
+        return "Maps are hidden while an outline is drawn."
+    return ""

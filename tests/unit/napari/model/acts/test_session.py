@@ -16,7 +16,7 @@ from lesionlens.base.records.findings import Findings, conclusion_of
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, Overlay
-from lesionlens.napari.model.choices.views import ComparisonImages, DraggedRulers
+from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.overlays import maps as display
 from lesionlens.napari.model.screen.map_layers import ATTENTION
 from lesionlens.napari.model.screen.screen import resolve
@@ -145,20 +145,6 @@ def test_the_reason_of_a_decision_stays_when_it_is_repeated(session):
     assert session.state.review.of(uid).reason == "vessel"
 
 
-def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session):
-    uid = session.state.analysis.findings.candidates[0].tracking_uid
-    session.go_to_candidate(1)
-    for reason in ("vessel", "clip"):
-        session.type_reason(reason)
-        session.decide(ReviewState.ACCEPTED)
-    log = session.log()
-    log.undo()
-    session.settle(log, session.state.analysis, session.state.overlays)
-    assert session.state.review.of(uid).reason == "vessel"
-    session.decide(ReviewState.REJECTED)
-    assert session.state.review.of(uid).reason is None
-
-
 def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(session):
     """A comparison gives a candidate the tracking UID of the prior's lesion."""
     first, second = (c.tracking_uid for c in session.state.analysis.findings.candidates)
@@ -184,15 +170,6 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     assert visited == [PositionVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
-def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
-    drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
-    session.begin_new()
-    session.offer(OutlineDraft("2.25.1", drawn))
-    before = session.state
-    session.resume()
-    assert session.state is before
-
-
 def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(session):
     """They were offered as a new candidate of the painted voxels alone."""
     overlays = session.state.overlays
@@ -208,38 +185,12 @@ def test_strokes_on_a_candidate_merged_away_are_continued_on_the_merged_one(sess
     assert session.state.edit.candidate == first.id
 
 
-def test_strokes_on_a_candidate_that_is_gone_are_continued_with_its_outline(session):
-    """Its addition was undone in another window; only what was painted last remained."""
-    outline = session.state.overlays.components == 0
-    painted = np.zeros(outline.shape, bool)
-    painted[0, 0, 0] = True
-    drawn = outline.astype(np.uint8)
-    session.offer(OutlineDraft("2.25.9", drawn, changed=painted))
-    session.resume()
-    assert session.state.edit.tracking_uid == "2.25.9"
-    continued = session.state.draft.continued_from(np.zeros_like(drawn))
-    np.testing.assert_array_equal(continued, drawn)
-
-
-def test_strokes_of_a_new_candidate_remain_those_of_a_new_one(session):
-    drawn = (session.state.overlays.components == 1).astype(np.uint8)
-    draft = OutlineDraft("2.25.9", drawn, changed=drawn > 0)
-    session.offer(draft)
-    assert session.state.draft is draft
-
-
 def test_decisions_keep_the_map_that_was_requested_meanwhile(session):
     """The overlays of a decision are computed for a while."""
     computed = session.state.overlays
     session.evidence_arrived(replace(computed, evidence="of a sequence"))
     session.settle(session.log(), session.state.analysis, replace(computed))
     assert session.state.overlays.evidence == "of a sequence"
-
-
-def test_a_decision_without_focus_does_nothing(session):
-    old = session.state
-    assert session.decide(ReviewState.ACCEPTED) is None
-    assert session.state is old
 
 
 def test_a_failure_keeps_study_analysis_and_review(session):
@@ -296,27 +247,6 @@ def test_a_study_that_comes_back_has_its_decisions_which_can_be_undone(session):
     assert screen(session).can_undo
 
 
-def test_a_study_that_comes_back_has_no_key_or_button_held(session):
-    """H released while the next study was opened: the overlays stayed hidden after its failure."""
-    session.go_to_candidate(1)
-    session.hold_hidden(hidden=True)
-    session.choose_views(swapped=True, dragged=DraggedRulers(1, ()))
-    session.suspend()
-    session.hold_hidden(hidden=False)
-    session.choose_views(swapped=False, dragged=None)
-    session.restore_suspended()
-    assert not session.state.choices.hidden
-    assert not session.state.choices.views.swapped
-    assert session.state.choices.views.dragged is None
-    assert session.state.choices.candidate == 1
-
-
-def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
-    session.choose_sequence(MrSequence.FLAIR)
-    session.analysed(result, display.overlays_of(result.analysis))
-    assert session.state.choices.sequence is MrSequence.FLAIR
-
-
 def test_no_candidate_is_never_called_normal(analysis):
     none = replace(
         analysis,
@@ -355,16 +285,6 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     assert shown.maps.verdict.good is False
     session.choose_unreliable(visible=True)
     assert roles(session) == [ATTENTION]
-
-
-def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis):
-    coarse = MapChecks(True, 0.6, 0.1, near=0.6, attainable=0.7, verdict="too coarse")
-    maps = replace(analysis.maps, checks={Region.WT: coarse})
-    shown = replace(analysis, maps=maps)
-    session.analysed(FakeResult(shown), display.overlays_of(shown))
-    session.choose_overlay(Overlay.MAP)
-    assert not screen(session).maps.withheld
-    assert screen(session).maps.verdict.text == "map too coarse to be judged"
 
 
 def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lesionlens.base.grid import Grid
-from lesionlens.napari.model.geometry.contours import lines_around, smooth
-from lesionlens.napari.model.geometry.planes import Plane, letters_of
+from lesionlens.napari.model.geometry.contours import lines_around
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import (
     Frame,
     OrientedVolume,
@@ -17,7 +17,6 @@ from lesionlens.napari.model.geometry.slices import (
     plane_of_acquisition,
     plane_to_open,
 )
-from lesionlens.results.export.sentence import axial_slice
 
 SIDES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1),
          "I": (0, 0, -1)}  # fmt: skip
@@ -172,23 +171,6 @@ def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
         np.testing.assert_allclose(np.cross(moved, frame.normal(Plane.AXIAL)), 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("turn", [0, 12, 30, 50])
-def test_sentences_name_the_axial_slice_of_the_window(turn):
-    """Of a scan that is turned about all axes they counted along another one."""
-    rng = np.random.default_rng(turn)
-    for order, flips in itertools.product(
-        itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
-    ):
-        angles = rng.uniform(-turn, turn, 3)
-        turns = [turned(degrees, axis) for axis, degrees in enumerate(angles)]
-        grid = grid_of(order, flips, (1.0, 2.0, 5.0), turns[0] @ turns[1] @ turns[2])
-        picture = OrientedVolume.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
-        slices = Slices.of(picture, Frame.acquired(grid), Plane.AXIAL)
-        for share in rng.uniform(0, 1, (5, 3)):
-            point = tuple(grid.to_mm(share * (np.array(grid.shape) - 1)))
-            assert axial_slice((point, point), grid) == (slices.number(point), slices.count)
-
-
 @pytest.mark.parametrize("plane", Plane)
 def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
     grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
@@ -230,31 +212,6 @@ def test_oblique_slices_reach_from_the_first_to_the_last_corner(plane):
     assert ((excess > -1e-5) & (excess < pixel_mm)).all()
 
 
-@pytest.mark.parametrize("nearest", [False, True], ids=["image", "labels"])
-@pytest.mark.parametrize("degrees", [7, 11.3, 23, 38])
-def test_interpolated_slices_have_every_slice_to_the_outer_edges_of_its_voxels(degrees, nearest):
-    """Turned within the axial plane, the first and last axial slices are those of the scan."""
-    for count, offset_mm in itertools.product((1, 2, 5, 24), (0.0, 17.3, -1234.567)):
-        affine = np.eye(4)
-        affine[:3, :3] = turned(degrees, 2) * (1.0, 1.0, 6.0)
-        affine[:3, 3] = offset_mm
-        grid, frame = Grid((30, 31, count), affine), Frame.patient()
-        picture = OrientedVolume.of(np.ones(grid.shape, np.float32), grid)
-        _, steps, step_mm = picture.depths(frame, Plane.AXIAL)
-        assert (steps, step_mm) == (6 * count + 1, pytest.approx(1.0))
-        for number in {0, steps - 1}:
-            part = picture.cut(frame, Plane.AXIAL, number, nearest=nearest, beyond=np.nan)
-            assert np.isfinite(part.data).sum() == pytest.approx(30 * 31, rel=0.03)
-        part = picture.cut(frame, Plane.CORONAL, 20, nearest=nearest)
-        rows = np.flatnonzero(part.data.any(axis=1))
-        pixel_mm = part.size[1] / part.data.shape[0]
-        edges_mm = part.corner[1] + np.array([rows[0], rows[-1] + 1]) * pixel_mm
-        top, bottom = frame.on_screen(
-            Plane.CORONAL, grid.to_mm([[15, 15, count - 0.5], [15, 15, -0.5]])
-        )[:, 1]
-        np.testing.assert_allclose(edges_mm, (top, bottom), atol=1e-5)
-
-
 @pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
 def test_beyond_the_volume_a_slice_is_empty_and_has_no_number(grid):
     picture, frame = OrientedVolume.of(np.ones(grid.shape, np.float32), grid), Frame.patient()
@@ -271,16 +228,6 @@ def test_labels_on_oblique_slices_stay_labels():
     voxels = np.random.default_rng(2).choice([0, 1, 4], OBLIQUE.shape).astype(np.uint8)
     part = OrientedVolume.of(voxels, OBLIQUE).cut(Frame.patient(), Plane.AXIAL, 30, nearest=True)
     assert set(np.unique(part.data)) == {0, 1, 4}
-
-
-@pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
-def test_a_depth_between_two_slices_is_of_the_nearer_one(grid):
-    picture, frame = OrientedVolume.of(np.zeros(grid.shape, np.float32), grid), Frame.patient()
-    slices = Slices.of(picture, frame, Plane.AXIAL)
-    for share, number in ((0.4, 10), (0.6, 11)):
-        depth = slices.first_mm + (10 + share) * slices.step_mm
-        assert picture.number_at(frame, Plane.AXIAL, depth) == number
-        assert slices.number(tuple(depth * frame.normal(Plane.AXIAL))) == number + 1
 
 
 def test_an_outline_is_never_further_than_half_a_voxel_from_the_voxels_edge():
@@ -300,18 +247,6 @@ def test_an_outline_is_never_further_than_half_a_voxel_from_the_voxels_edge():
     for line in lines:
         away = np.linalg.norm(line[:, None] - middles[None], axis=-1).min(axis=1)
         assert away.max() <= 1.0 + 1e-6  # mm, of voxels of 2 mm
-
-
-def test_cutting_corners_keeps_a_line_closed():
-    square = np.asarray([[0.0, 0.0], [0.0, 4.0], [4.0, 4.0], [4.0, 0.0], [0.0, 0.0]])
-    rounded = smooth(square)
-    np.testing.assert_array_equal(rounded[0], rounded[-1])
-    assert len(rounded) == 17
-
-
-def test_letters_of_an_oblique_direction_say_both_sides():
-    assert letters_of((0.8, 0.6, 0.0)) == "RA"
-    assert letters_of((0.95, 0.3, 0.0)) == "R"
 
 
 @pytest.mark.parametrize(

@@ -164,39 +164,3 @@ def test_a_cavity_is_shown_where_no_tumour_is_outlined(analysis):
     expected = resample((drawn & background).astype(np.float32), native, working, nearest=True)
     np.testing.assert_array_equal(shown, expected > 0.5)
     assert shown.any()
-
-
-def test_a_scan_that_is_hardly_tilted_keeps_its_centre():
-    shape, angle = (30, 40, 20), np.deg2rad(0.2)
-    affine = np.diag([1.0, 1.0, 3.0, 1.0])
-    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    affine[:3, 3] = (-11.0, 7.0, 5.0)
-    data = np.random.default_rng(2).normal(size=shape).astype(np.float32)
-    volume = Volume(data, Grid(shape, affine))
-    aligned = display.axis_aligned(volume)
-    np.testing.assert_array_equal(aligned.data, data)
-    centre = (np.array(shape) - 1) / 2
-    np.testing.assert_allclose(aligned.grid.to_mm(centre), volume.grid.to_mm(centre), atol=1e-9)
-    assert display.as_acquired(volume) is None
-
-
-@pytest.mark.parametrize(
-    ("values", "window"),
-    [
-        ([np.nan] * 8, (0.0, 1.0)),
-        ([5.0] * 8, (5.0, 6.0)),
-        ([0.0, *[np.nan] * 7], (0.0, 1.0)),
-    ],
-    ids=["nothing finite", "one value", "one voxel"],
-)
-def test_contrast_of_an_image_without_any(values, window):
-    data = np.full((4, 4, 4), np.nan, np.float32)
-    data[::2, ::2, ::2] = np.array(values, np.float32).reshape(2, 2, 2)
-    assert display.contrast_limits(data) == window
-
-
-def test_contrast_is_that_of_the_percentiles_above_the_background():
-    data = np.repeat(np.arange(1001, dtype=np.float32), 8).reshape(1001, 2, 4)
-    values = data[::2, ::2, ::2]
-    low, high = np.percentile(values[values > 0], (1.0, 99.5))
-    assert display.contrast_limits(data) == pytest.approx((min(low, 500.0), high))
