@@ -16,32 +16,6 @@ from lesionlens.engines.plugin_engines import traced_weights
 
 REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
-AROUND_MM = 30.0
-"""Radius of a voxel's surroundings."""
-NOTABLE, MIN_ELSEWHERE = 2.0, 0.05
-"""Attention relative to uniform attention that counts as notable, and the minimum share of it
-outside the surroundings: below it, the probe only shows the probed position itself."""
-
-
-def elsewhere(
-    attention: NDArray[np.float32], prepared: PreparedStudy, voxel: tuple[int, int, int]
-) -> float:
-    """Return the share of a voxel's notable attention that is outside its surroundings.
-
-    Parameters
-    ----------
-    attention : (I, J, K) float32
-        From `voxel_attention_raw`: 1 is uniform attention.
-    voxel : (3,) int
-        Index on the native grid.
-    """
-    # few voxels: positions take 24 bytes each
-    notable_voxels = np.argwhere(prepared.brain & (attention >= NOTABLE))
-    probed_mm = prepared.native.to_mm(np.asarray(voxel))
-    distances_mm = np.linalg.norm(prepared.working.to_mm(notable_voxels) - probed_mm, axis=1)
-    outside = attention[tuple(notable_voxels[distances_mm > AROUND_MM].T)].sum(dtype=np.float64)
-    total = attention.sum(dtype=np.float64, where=prepared.brain)
-    return float(outside / max(total, np.finfo(np.float64).tiny))
 
 
 def voxel_attention(

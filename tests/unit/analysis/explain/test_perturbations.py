@@ -231,22 +231,6 @@ def test_one_sequence_alone_is_only_mirrored(make_prepared):
     assert answers.uncertainty.data.max() == pytest.approx(1 - (1 - 2 * 0.55) * -1, abs=1e-5)
 
 
-def test_what_a_probe_found_beyond_its_surroundings_is_counted(make_prepared):
-    prepared = make_prepared()
-    inside = np.argwhere(prepared.brain)
-    middle = inside[len(inside) // 2]
-    places = prepared.working.to_mm(inside)
-    away = np.linalg.norm(places - prepared.working.to_mm(middle), axis=1)
-    voxel = np.rint(prepared.native.to_voxel(prepared.working.to_mm(middle))).astype(int)
-    answer = np.ones(prepared.working.shape, np.float32)
-    answer[tuple(inside[away < 15].T)] = 40.0
-    assert probe.elsewhere(answer, prepared, tuple(voxel)) == 0.0
-    far = inside[away > probe.AROUND_MM + 5]
-    assert len(far)
-    answer[tuple(far.T)] = 40.0
-    assert probe.elsewhere(answer, prepared, tuple(voxel)) > probe.MIN_ELSEWHERE
-
-
 def test_a_probe_answers_on_the_native_grid(make_prepared):
     prepared = make_prepared()
 
