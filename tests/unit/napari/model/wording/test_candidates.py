@@ -2,9 +2,25 @@
 
 from dataclasses import replace
 
-from lesionlens.base.labels import Region
-from lesionlens.napari.model.wording.candidates import bars_of, details, no_bars_text
+from lesionlens.base.labels import LesionClass, Region, Source
+from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_text
 from lesionlens.results.export import wording
+
+
+def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
+    first = analysis.findings.candidates[0]
+    fit = replace(first.attention, peak_inside=True)
+    shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
+    facts = facts_of(replace(first, attention=fit, class_probabilities=shares))
+    assert all(fact.good is not True for fact in facts)
+    assert facts[-1].text == "tumour-like 90%"
+
+
+def test_only_a_candidate_that_a_reader_added_is_said_to_be_added(analysis):
+    first = analysis.findings.candidates[0]
+    assert "added by a reader" not in details(first, has_t1c=True)
+    added = replace(first, source=Source.READER)
+    assert "added by a reader" in details(added, has_t1c=True)
 
 
 def test_a_core_without_t1c_is_called_uncertain(analysis):
