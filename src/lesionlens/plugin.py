@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         SupportsFirstPass,
         SupportsPerturbation,
         SupportsPrompts,
-        Target,
     )
     from lesionlens.engines.interruptible import interruptible
     from lesionlens.engines.lens.engine import LensEngine
@@ -69,7 +68,7 @@ __getattr__ = lazy_exports(
         "lesionlens.base.run_context": "SILENT RunContext",
         "lesionlens.engines.device": "choose:choose_device describe:describe_device",
         "lesionlens.engines.engine": "Engine SupportsFirstPass "
-        "SupportsPerturbation SupportsPrompts Target",
+        "SupportsPerturbation SupportsPrompts",
         "lesionlens.engines.interruptible": "interruptible",
         "lesionlens.engines.lens.engine": "LensEngine",
         "lesionlens.engines.network_input": "make_network_input",
@@ -110,7 +109,6 @@ __all__ = [
     "SupportsFirstPass",
     "SupportsPerturbation",
     "SupportsPrompts",
-    "Target",
     "Trace",
     "UnusableInputError",
     "Volume",

@@ -14,7 +14,6 @@ from lesionlens.plugin import (
     Prediction,
     Region,
     Trace,
-    UnusableInputError,
 )
 
 CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
@@ -64,11 +63,6 @@ class ByRule:
             uncertainty=(0.1 * prepared.brain).astype(np.float32),
             trace=Trace(weights, "smoothed probability", ("none",)),
             unperturbed=PerturbedPrediction(regions[Region.WT][None], prepared.working),
-        )
-
-    def attribute(self, prepared, target, method):
-        raise UnusableInputError(
-            found=f"the method {method!r}", expected="none", next_step="Use another engine"
         )
 
     def perturbation_grid(self, prepared):

@@ -8,16 +8,13 @@ with a notice, and are never invented.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     EngineInfo,
     FirstPass,
@@ -28,13 +25,6 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The target of an attribution: the evidence for a region."""
-
-    region: Region
 
 
 class Engine(Protocol):
@@ -60,20 +50,6 @@ class Engine(Protocol):
             The user asked to stop.
         ResourceError
             The device or the memory is insufficient.
-        """
-
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Attribute a prediction to voxels by gradients or occlusion, on the working grid.
-
-        Parameters
-        ----------
-        method : str
-            Such as "gradient", "grad-cam" or "occlusion".
-
-        Raises
-        ------
-        UnusableInputError
-            Unknown method; the message lists the supported ones.
         """
 
 
@@ -132,13 +108,6 @@ class SupportsPrompts(Protocol):
         UnusableInputError
             Prompts contradict each other, are outside the brain, or nothing stands out there.
         """
-
-
-def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputError:
-    """Return the error for an unsupported attribution method."""
-    return UnusableInputError(
-        found=f"the attribution method {method!r}", expected=expected, next_step=next_step
-    )
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
 from lesionlens.base.geometry import Floats, Shape3, is_inside
 from lesionlens.base.labels import Region, without_enhancing
 from lesionlens.base.record_validation import validated_record
-from lesionlens.base.records.arrays import Volume, checksums
+from lesionlens.base.records.arrays import checksums
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -27,7 +27,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import is_writable, millilitres
 from lesionlens.engines.defects import (
     Defect,
@@ -43,7 +43,6 @@ from lesionlens.engines.engine import (
     SupportsForgetting,
     SupportsPerturbation,
     SupportsPrompts,
-    Target,
 )
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.prompting.rules import outside_brain
@@ -107,28 +106,6 @@ def predict_perturbed(
         predictions = engine.predict_perturbed(prepared, perturbations, context=context)
     find_defects = partial(defects_of_perturbed, count=len(perturbations))
     return _validated(engine, predictions, PerturbedPrediction, "perturbed inputs", find_defects)
-
-
-def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-    """Return an engine's attribution; see `engines.engine.Engine.attribute`.
-
-    Raises
-    ------
-    UnusableInputError
-        The engine has no such method.
-    PluginError
-        A third-party engine fails, changes the images, or returns anything but finite, non-negative
-        weights on the working grid.
-    """
-    with (
-        exclusive_use(engine, SILENT),
-        engine_errors(engine, prepared, f"in its attribution by {method}"),
-    ):
-        attribution = engine.attribute(prepared, target, method)
-    subject, shape = "an attribution", prepared.working.shape
-    return _validated(
-        engine, attribution, Volume, subject, lambda v: defects_of_weights(v.data, shape, subject)
-    )
 
 
 def traced_weights(

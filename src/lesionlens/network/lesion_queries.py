@@ -65,7 +65,7 @@ class LesionQueries(nn.Module):
     @override
     def forward(self, pyramid: FeaturePyramid) -> LesionOutput:
         """Predict lesions from the decoded features."""
-        outputs = self.decoder((pyramid.quarter, pyramid.half), trace=False)
+        outputs = self.decoder((pyramid.quarter, pyramid.half))
         query = self.norm(outputs.query)
         quarter, half = outputs.masks
         return LesionOutput(

@@ -17,17 +17,6 @@ from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
 from lesionlens.network.queries import QueryDecoder
 
 
-class AttentionTrace(NamedTuple):
-    """All attention of one pass, on padded grids."""
-
-    self_attention: tuple[SelfTrace, ...]
-    """One per layer, first to last."""
-    cross_attention: tuple[Tensor, ...]
-    """Cross-attention weights at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
-    padded: tuple[int, int, int]
-    """Grid after padding at the high ends to a multiple of the stride."""
-
-
 class LensOutput(NamedTuple):
     """Output of one forward pass.
 
@@ -44,7 +33,8 @@ class LensOutput(NamedTuple):
     attention: Tensor
     """(B, R, I, J, K) float32 on the input's grid: the region queries' last cross-attention
     weights, softmax over voxels, averaged over heads; they sum to one."""
-    trace: AttentionTrace | None
+    trace: tuple[SelfTrace, ...]
+    """Queries and keys of each self-attention layer; empty if they were not requested."""
     lesions: LesionOutput | None = None
     """None for networks without lesion queries."""
 
@@ -81,7 +71,7 @@ class LensNetwork(nn.Module):
             Position of a window along each axis, in coordinates in which the brain's box is -1 to
             1; None for the whole brain.
         trace : bool
-            Also return queries, keys and weights of every attention layer.
+            Also return queries and keys of every self-attention layer.
         lesions : bool
             Also evaluate the lesion queries, if the network has them.
         """
@@ -89,24 +79,19 @@ class LensNetwork(nn.Module):
         if bounds is None:
             bounds = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
         features = self.encoder(x, bounds, trace=trace)
-        layers = features.trace
+        self_attention = features.trace
         pyramid = self.decoder(features)
         del features  # a third of the memory
-        outputs = self.queries(pyramid, trace=trace)
+        outputs = self.queries(pyramid)
         quarter, half, full = outputs.masks
         logits = full + self.refine(pyramid.full).float()
-        attention_trace = None
-        if trace:
-            _, _, *padded = pyramid.full.shape
-            size = (padded[0], padded[1], padded[2])
-            attention_trace = AttentionTrace(layers, outputs.cross_attention, size)
         attention = outputs.attention[..., :i, :j, :k]
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
             presence=self.exists(outputs.query)[..., 0].float(),
             attention=attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12),
-            trace=attention_trace,
+            trace=self_attention,
             lesions=self.lesions(pyramid) if self.lesions is not None and lesions else None,
         )
 

@@ -30,8 +30,6 @@ class QueryOutput(NamedTuple):
     """(B, Q, I, J, K), weights of the last layer, averaged over heads; sum one per query."""
     query: Tensor
     """(B, Q, dim) after the last layer."""
-    cross_attention: tuple[Tensor, ...]
-    """Weights of every layer, (B, heads, Q, I, J, K); empty unless requested."""
 
 
 def _init_normal(weight: Tensor, std: float) -> None:
@@ -110,23 +108,22 @@ class QueryDecoder(nn.Module):
         return [layer for layer in self.looks if isinstance(layer, MaskedCrossAttention)]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
+    def forward(self, scales: Sequence[Tensor]) -> QueryOutput:
         """Apply cross-attention to each scale (B, features, I, J, K) in turn.
 
         The first layer is guided by the mask of the initial queries.
         """
         query = self.query.expand(len(scales[0]), -1, -1)
         masks: list[Tensor] = []
-        layer_weights: list[Tensor] = []
+        weights: Tensor | None = None
         for layer, features in zip(self._layers(), scales, strict=True):
             is_last = features is scales[-1]
             previous_mask = masks[-1] if masks else layer.mask_logits(query, features)
             grid = features.flatten(2).transpose(1, 2)
-            query, weights = layer(
-                query, grid, _as_bias(previous_mask, features.shape[2:]), trace or is_last
-            )
+            bias = _as_bias(previous_mask, features.shape[2:])
+            query, weights = layer(query, grid, bias, is_last)
             masks.append(layer.mask_logits(query, features))
-            if weights is not None:
-                layer_weights.append(weights.view(*weights.shape[:3], *features.shape[2:]))
-        traced = tuple(layer_weight.detach() for layer_weight in layer_weights) if trace else ()
-        return QueryOutput(tuple(masks), layer_weights[-1].mean(1), query, traced)
+        if weights is None:
+            raise ValueError("no scale to attend to")
+        attention = weights.view(*weights.shape[:3], *scales[-1].shape[2:]).mean(1)
+        return QueryOutput(tuple(masks), attention, query)

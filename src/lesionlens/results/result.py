@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.explain import probe as probes
 from lesionlens.base import plugins
-from lesionlens.base.arguments import brief, member_of, path_of
+from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
@@ -49,8 +49,7 @@ class Result:
     analysis : Analysis
         The record that exporters read.
     prediction, engine : Prediction and Engine, or None
-        The engine's prediction, and the engine; only needed by `probe` and
-        `layer_attention`.
+        The engine's prediction, and the engine; only needed by `probe`.
     """
 
     def __init__(
@@ -164,7 +163,7 @@ class Result:
 
     @property
     def engine(self) -> Engine | None:
-        """The engine, for its `attribute`; None for a reopened result."""
+        """The engine; None for a reopened result."""
         return self._engine
 
     @fixed_arithmetic()
@@ -180,21 +179,13 @@ class Result:
             ) from error
         return probes.voxel_attention(self.trace, self._traced_study(), point)
 
-    @fixed_arithmetic()
-    def layer_attention(
-        self, region: Region | RegionKey, layer: int, head: int | None = None
-    ) -> Volume:
-        """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
-        chosen_region = member_of(Region, region, "a region")
-        return probes.layer_attention(self.trace, self._traced_study(), chosen_region, layer, head)
-
     def _traced_study(self) -> PreparedStudy:
         """Return the prepared study, without which there is no trace."""
         if isinstance(self._record, Analysis):
             return self._record.prepared
         raise UnusableInputError(
             found="a result that was opened without its study",
-            expected="a fresh one: a saved result has no attention of single voxels and layers",
+            expected="a fresh one: a saved result has no attention of single voxels",
             next_step="Analyse the study again",
         )
 

@@ -100,11 +100,6 @@ def test_what_a_batch_cannot_be_made_of_is_named(tmp_path, wrong):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_region_is_refused_with_the_known_ones(result):
-    with pytest.raises(UnusableInputError, match=r"'x', a str as a region.*wt, tc, et"):
-        result.layer_attention("x", 0)
-
-
 def test_the_path_of_a_study_is_no_study():
     with pytest.raises(UnusableInputError, match=r"instead of a study.*open_study\(PATH\)"):
         Lens(engine=SimpleNamespace(predict=None, info=None))(str(samples.STUDY))

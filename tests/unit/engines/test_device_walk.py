@@ -11,11 +11,10 @@ import pytest
 import torch
 from tests.unit.engines.pretend_device import Pretended, pretended
 
-from lesionlens.base.labels import ComputePrecision, Region
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
-from lesionlens.engines.engine import Target
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
@@ -47,8 +46,6 @@ def answers(engine, study):
     found.update({f"attention {r}": v for r, v in trace.cross.items()})
     inside = np.argwhere(study.brain)
     found["probe"] = trace.probe_row(tuple(int(v) for v in inside[len(inside) // 2]))
-    found["layer"] = trace.layer_attention(Region.TC, 0, None)
-    found["head"] = trace.layer_attention(Region.WT, 1, 0)
     grid = engine.perturbation_grid(study)
     hidden = np.zeros(grid.shape, bool)
     hidden[: grid.shape[0] // 2] = True
@@ -59,7 +56,6 @@ def answers(engine, study):
     ]
     seen = engine.predict_perturbed(study, variants, context=SILENT)
     found["perturbed"] = seen.probability
-    found["grad-cam"] = engine.attribute(study, Target(Region.TC), "grad-cam").data
     return found, trace.method
 
 

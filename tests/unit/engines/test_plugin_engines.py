@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import attrgetter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from lesionlens.napari.model.overlays.on_demand import layer_view
 from tests.helpers.third_party_package import install_package
 
 from lesionlens.analysis.explain import probe
@@ -31,9 +29,8 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict, release
+from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict
 from lesionlens.engines.testing.engine_contract import prepared_head
-from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 
 INFO = EngineInfo("mine", "0.1", None, frozenset({Capability.SEGMENT}))
 HEAD = prepared_head()
@@ -129,16 +126,6 @@ def test_a_prediction_by_the_name_of_another_engine_is_refused(other):
         answered(Prediction(shares(), other))
 
 
-def test_texts_that_no_file_can_hold_are_escaped():
-    odd = b"M\xfcller".decode("utf-8", "surrogateescape")
-    assert answered(Prediction(shares(), INFO, notices=(odd,))).notices == (r"M\udcfcller",)
-    trace = Trace({}, odd, (odd,))
-    found = answered(Prediction(shares(), replace(INFO, device=odd), trace=trace))
-    assert (found.engine.device, found.trace.method, *found.trace.layers) == (r"M\udcfcller",) * 3
-    with pytest.raises(PluginError, match="names no engine"):
-        answered(Prediction(shares(), replace(INFO, version=odd)))
-
-
 def test_what_python_takes_for_the_declared_type_is_converted():
     """Regions by their values, lists and numpy's numbers go on as every file writes them."""
     by_value = {region.value: values for region, values in shares().items()}
@@ -165,22 +152,6 @@ def test_an_engine_that_changes_its_input_is_named(name):
         array = getattr(prepared, name)
         array.setflags(write=True)
         array[..., :1] = 1
-        return Prediction(shares(), INFO)
-
-    with pytest.raises(PluginError, match="changed the images"):
-        predict(SimpleNamespace(predict=answer), head, context=SILENT)
-
-
-@pytest.mark.filterwarnings("ignore:.*not writable")
-@pytest.mark.parametrize("name", ["working.affine", "native.affine", "to_native", "present"])
-def test_an_engine_that_moves_the_images_is_named(name):
-    """As a crop does that shifts the grid's own origin: each finding would lie elsewhere."""
-    torch = pytest.importorskip("torch")
-    grids = {grid: replace(getattr(HEAD, grid)) for grid in ("working", "native")}
-    head = replace(HEAD, **grids, to_native=HEAD.to_native.copy(), present=HEAD.present.copy())
-
-    def answer(prepared, *, context):
-        torch.from_numpy(attrgetter(name)(prepared))[..., -1:].zero_()
         return Prediction(shares(), INFO)
 
     with pytest.raises(PluginError, match="changed the images"):
@@ -308,29 +279,6 @@ CROOKED_ATTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("words", CROOKED_ATTRIBUTIONS)
-def test_what_would_be_shown_as_a_wrong_second_opinion_is_refused(words):
-    def answer(*_):
-        if isinstance(CROOKED_ATTRIBUTIONS[words], Exception):
-            raise CROOKED_ATTRIBUTIONS[words]
-        return CROOKED_ATTRIBUTIONS[words]
-
-    result = SimpleNamespace(engine=SimpleNamespace(attribute=answer))
-    with pytest.raises(PluginError, match=words):
-        layer_view(result, HEAD, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
-
-
-def test_an_engine_that_fails_to_release_a_study_is_named_in_the_log(caplog):
-    """Closing a study goes on without it."""
-
-    def forget():
-        raise KeyError("a cache")
-
-    release(SimpleNamespace(forget=forget))
-    assert "failed when it released a study (KeyError)" in caplog.text
-    assert "a cache" not in caplog.text  # what it said may name a patient
-
-
 BOX = (slice(0, 2), slice(3, 5), slice(1, 4))
 CUBE = np.zeros((2, 2, 3), np.float32)
 SETTLED = CUBE > 0
@@ -361,15 +309,6 @@ def test_what_would_become_a_wrong_outline_is_refused(words):
     request = PromptRequest(np.zeros((1, 3), int), np.zeros((0, 3), int), None)
     with pytest.raises(PluginError, match=words):
         answer_prompts(engine, HEAD, request, None, context=SILENT)
-
-
-def test_a_box_may_be_of_numpy_s_integers():
-    box = tuple(slice(np.int64(side.start), np.int64(side.stop)) for side in BOX)
-    made = PromptResponse(box, CUBE + 1, CUBE, SETTLED)
-    engine = SimpleNamespace(answer_prompts=lambda *_, **__: made)
-    request = PromptRequest(np.array([[1, 3, 1]]), np.zeros((0, 3), int), None)
-    found = answer_prompts(engine, HEAD, request, None, context=SILENT)
-    assert found.mask_over(None, HEAD.working.shape).sum() == CUBE.size
 
 
 def test_prompts_beyond_the_grid_are_no_indices_of_its_opposite_face():
@@ -433,13 +372,11 @@ def test_a_response_names_what_made_it(own):
     ],
 )
 def test_attention_that_an_engine_shows_on_request_is_validated_too(words, row):
-    trace = Trace({}, "", (), row or SimpleNamespace, (("one", 1),), row or SimpleNamespace)
+    trace = Trace({}, "", (), row or SimpleNamespace)
     inside = tuple(int(v) for v in np.argwhere(HEAD.brain)[0])
     voxel = np.rint(HEAD.native.to_voxel(HEAD.working.to_mm(np.array(inside))))
     with pytest.raises(PluginError, match=words):
         probe.voxel_attention(trace, HEAD, tuple(int(v) for v in voxel))
-    with pytest.raises(PluginError, match=words):
-        probe.layer_attention(trace, HEAD, Region.WT, 0, None)
 
 
 def test_an_engine_that_cannot_be_made_is_named(monkeypatch, tmp_path):

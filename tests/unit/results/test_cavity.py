@@ -47,9 +47,6 @@ class Treated:
         found = {r: np.where(bright & ~cavity, 0.9, 0.05).astype(np.float32) for r in Region}
         return Prediction(found, self.info, cavity=np.where(cavity, 0.9, 0).astype(np.float32))
 
-    def attribute(self, prepared, target, method):
-        raise NotImplementedError
-
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory, patient, coarse):

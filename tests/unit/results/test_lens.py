@@ -49,9 +49,6 @@ class Scripted:
         maps = {region: np.where(bright, 0.9, 0.05).astype(np.float32) for region in Region}
         return Prediction(maps, self.info)
 
-    def attribute(self, prepared, target, method):
-        raise NotImplementedError
-
 
 @pytest.fixture(scope="module")
 def lens(random_weights):
@@ -325,14 +322,6 @@ def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):
     assert answer.data.max() == pytest.approx(1, abs=0.2)
     with pytest.raises(UnusableInputError, match="Analyse the study again"):
         type(result)(result.analysis).probe(middle)
-
-
-def test_single_layers_can_be_shown_and_wrong_ones_are_named(result):
-    found = result.layer_attention("wt", 0, 1)
-    assert found.data.shape == result.labels.data.shape
-    assert 0 <= found.data.min() <= found.data.max() <= 1
-    with pytest.raises(UnusableInputError, match="quarter resolution"):
-        result.layer_attention("wt", 0, 7)
 
 
 def test_an_engine_may_still_be_loading(folder, scripted):

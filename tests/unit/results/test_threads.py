@@ -58,9 +58,6 @@ class Caching:
     def perturbation_grid(self, prepared):
         return prepared.working
 
-    def attribute(self, prepared, target, method):
-        raise NotImplementedError
-
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):

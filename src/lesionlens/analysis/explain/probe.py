@@ -1,4 +1,4 @@
-"""Attention of one voxel, and of single layers and heads, on the native grid."""
+"""Attention of one voxel on the native grid."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import maps
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
@@ -97,61 +96,3 @@ def _nearest_in_brain(
         return None
     i, j, k = (int(v) for v in brain_voxels[squared_distances.argmin()] + start)
     return i, j, k
-
-
-def layer_attention(
-    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
-) -> Volume:
-    """Return the attention of one layer, or one of its heads, for a region.
-
-    Parameters
-    ----------
-    trace : Trace or None
-        Trace of the analysis; `trace.attention_layers` lists the layers and their number of heads.
-    layer : int
-        From 0, coarse to fine.
-    head : int or None
-        From 0; None for the mean.
-
-    Returns
-    -------
-    Volume
-        float32 on the native grid, 0 to 1, normalised as in `explain.maps`.
-
-    Raises
-    ------
-    UnusableInputError
-        There is no such layer or head, or the engine does not store attention.
-    """
-    raw = layer_attention_raw(trace, prepared, region, layer, head)
-    scale = np.float32(maps.full_scale(raw[prepared.brain]))
-    return Volume(
-        native_grid.resample_map(np.minimum(raw / scale, np.float32(1.0)), prepared),
-        prepared.native,
-    )
-
-
-def layer_attention_raw(
-    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
-) -> NDArray[np.float32]:
-    """Return a layer's attention on the working grid in multiples of uniform attention.
-
-    Raises as `layer_attention`.
-    """
-    if trace is None or trace.layer_attention is None:
-        raise UnusableInputError(
-            found="a result that was reopened, or whose engine keeps no single layers",
-            expected="a fresh one of the engine `lens`",
-            next_step="Analyse the study again with the engine `lens`",
-        )
-    has_layer = 0 <= layer < len(trace.attention_layers)
-    if not has_layer or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
-        available = ", ".join(
-            f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers)
-        )
-        raise UnusableInputError(
-            found=f"layer {layer}, head {head}", expected=available, next_step="Choose one of these"
-        )
-    return maps.relative(
-        traced_weights(trace.layer_attention, prepared, region, layer, head), prepared.brain
-    )

@@ -80,14 +80,6 @@ class Trace:
     """Maps a working index (3,) to (I, J, K) float32 on the working grid: the self-attention
     rollout of that voxel's token, maximum 1.
     """
-    attention_layers: tuple[tuple[str, int], ...] = ()
-    """Tuple of (name, heads). Layers of cross-attention that `layer_attention` can show, coarse to
-    fine."""
-    layer_attention: Callable[[Region, int, int | None], NDArray[np.float32]] | None = field(
-        default=None, repr=False
-    )
-    """(region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
-    weights that sum to one over the brain."""
     spacing_mm: float = 0.0
     """Distance between the layer's own values, which the maps are interpolated from; 0 for none
     coarser than the working grid."""

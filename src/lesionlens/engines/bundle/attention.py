@@ -27,7 +27,6 @@ from monai.networks.nets.swin_unetr import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.engines.separable import normalise_sums
 
 Triple = tuple[int, int, int]
@@ -35,10 +34,8 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Attention weights of one block, averaged over heads or of one head."""
+    """Attention weights of one block, averaged over heads."""
 
-    name: str
-    """Name of the block among the network's modules."""
     weights: Tensor
     """(W, n, n) Tensor: of n tokens in each of W windows, rows sum to one; one window for global
     attention."""
@@ -65,13 +62,9 @@ class Layer:
         return torch.roll(merged, self.shift, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
 
 
-def blocks(network: nn.Module) -> dict[str, int]:
-    """Return the number of heads of every supported block, by name, in order."""
-    return {
-        name: int(module.num_heads)
-        for name, module in network.named_modules()
-        if isinstance(module, SABlock | SwinTransformerBlock)
-    }
+def has_blocks(network: nn.Module) -> bool:
+    """Return whether a network has blocks whose attention can be read."""
+    return any(isinstance(m, SABlock | SwinTransformerBlock) for m in network.modules())
 
 
 def token_edge(network: nn.Module, size: Sequence[int]) -> int:
@@ -86,9 +79,7 @@ def token_edge(network: nn.Module, size: Sequence[int]) -> int:
 
 
 @contextmanager
-def recording(
-    network: nn.Module, size: Sequence[int], head: int | None = None
-) -> Iterator[list[Layer]]:
+def recording(network: nn.Module, size: Sequence[int]) -> Iterator[list[Layer]]:
     """Record the attention of every block in the next forward pass, first to last.
 
     Parameters
@@ -97,8 +88,6 @@ def recording(
         The network; run once, with a batch of one.
     size : (3,) int
         Voxels of the input along I, J, K.
-    head : int or None
-        Head to record in blocks that have it; None for the mean.
 
     Yields
     ------
@@ -107,13 +96,12 @@ def recording(
     """
     layers: list[Layer] = []
     with ExitStack() as restored:
-        for name, module in network.named_modules():
-            target = _HookTarget(layers, name, head)
+        for module in network.modules():
             if isinstance(module, SABlock):
                 for setting in ("use_flash_attention", "save_attn", "att_mat"):
                     restored.callback(setattr, module, setting, getattr(module, setting))
                 module.use_flash_attention, module.save_attn = False, True
-                note = partial(_note_global, target, size)
+                note = partial(_note_global, layers, size)
                 restored.enter_context(module.register_forward_hook(note))
             elif isinstance(module, SwinTransformerBlock):
                 attention, shape = module.attn, list[Triple]()
@@ -122,38 +110,23 @@ def recording(
                 attention.use_flash_attention = False
                 note_shape = partial(_note_shape, shape)
                 restored.enter_context(module.register_forward_pre_hook(note_shape))
-                note_windows = partial(_note_windows, target, shape, module)
+                note_windows = partial(_note_windows, layers, shape, module)
                 restored.enter_context(attention.softmax.register_forward_hook(note_windows))
         yield layers
 
 
-@dataclass(frozen=True, slots=True)
-class _HookTarget:
-    """Hook target: where to record the attention of one block, and of which head."""
-
-    layers: list[Layer]
-    name: str
-    head: int | None
-
-    def of(self, weights: Tensor) -> Tensor:
-        """Return (W, n, n) of the (W, heads, n, n) weights."""
-        if self.head is None or self.head >= weights.shape[1]:
-            return weights.mean(1)
-        return weights[:, self.head].clone()
-
-
 def _note_global(
-    target: _HookTarget, size: Sequence[int], module: SABlock, inputs: Any, output: Any
+    layers: list[Layer], size: Sequence[int], module: SABlock, inputs: Any, output: Any
 ) -> None:
     del inputs, output
-    weights = target.of(module.att_mat[:1].float())
+    weights = module.att_mat[:1].float().mean(1)
     count = weights.shape[-1]
     edge = max(1, round((size[0] * size[1] * size[2] / count) ** (1 / 3)))
     grid = (size[0] // edge, size[1] // edge, size[2] // edge)
     voxels = grid[0] * grid[1] * grid[2]
     if count - voxels in (0, 1):  # a leading class token has no position
         tokens = slice(count - voxels, count)
-        target.layers.append(Layer(target.name, weights[:, tokens, tokens], grid, grid))
+        layers.append(Layer(weights[:, tokens, tokens], grid, grid))
 
 
 def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -163,7 +136,7 @@ def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ..
 
 
 def _note_windows(
-    target: _HookTarget,
+    layers: list[Layer],
     shape: list[Triple],
     block: SwinTransformerBlock,
     module: nn.Module,
@@ -173,7 +146,7 @@ def _note_windows(
     del module, inputs
     (grid,) = shape
     window, shift = get_window_size(grid, block.window_size, block.shift_size)
-    target.layers.append(Layer(target.name, target.of(output).half(), grid, window, shift))
+    layers.append(Layer(output.mean(1).half(), grid, window, shift))
 
 
 def of_regions(layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
@@ -220,21 +193,3 @@ def _on_voxels(rows: Tensor, region_weights: Tensor) -> Tensor:
     upsampled = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
     normalised: Tensor = normalise_sums(upsampled)
     return normalised
-
-
-def of_layer(name: str, layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
-    """Return the attention of one block from the segmented regions; arguments as `of_regions`.
-
-    Raises
-    ------
-    UnusableInputError
-        The block has no regular token grid.
-    """
-    layer = next((layer for layer in layers if layer.name == name), None)
-    if layer is None:
-        raise UnusableInputError(
-            found=f"a block, {name}, whose tokens lie on no regular grid",
-            expected="a block whose tokens each stand for a cube of the image",
-            next_step="Choose another layer",
-        )
-    return _on_voxels(layer.propagate(_on_tokens(region_weights, layer.grid)), region_weights)

@@ -12,12 +12,11 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from lesionlens.base.errors import ResourceError, UnusableInputError, is_out_of_memory
+from lesionlens.base.errors import UnusableInputError, is_out_of_memory
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.process.retained_memory import retained_memory
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -34,9 +33,7 @@ from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle import maps as bundle_maps
-from lesionlens.engines.bundle.attention_queries import AttentionQueries, window_about_peak
-from lesionlens.engines.bundle.maps import Reader
-from lesionlens.engines.engine import Target, unknown_method
+from lesionlens.engines.bundle.maps import Probe, Reader, window_about_peak
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
@@ -47,7 +44,7 @@ from lesionlens.network.deterministic import with_threads
 RUN = "running the bundle's network"
 EXPLAIN = "explaining the bundle's prediction"
 PERTURBATION = "predicting perturbed inputs"
-GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
+GRAD_CAM, ATTENTION = "grad-cam", "attention"
 PATIENCE_S = 120.0
 """Default time limit in seconds for explanations and perturbed predictions of a study."""
 _THREADS = 4
@@ -119,7 +116,7 @@ class BundleEngine:
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
-        self._has_attention = bool(bundle_attention.blocks(self._network))
+        self._has_attention = bundle_attention.has_blocks(self._network)
         self._reader = Reader(self._network, self._run, self._bundle.window)
         self._patience_s = patience_s
         self._move(self.placement.device)
@@ -219,7 +216,7 @@ class BundleEngine:
         return PerturbedPrediction(whole_tumour.cpu().numpy()[None], network_input.grid), pass_s
 
     def _trace(self, examined: _Examined, context: RunContext) -> Trace:
-        """Return the attention maps with callbacks for probes and single layers."""
+        """Return the attention maps, with the probe of a network with attention."""
         method = ATTENTION if self._has_attention else GRAD_CAM
         context.progress(EXPLAIN, 0.0)
         with interruptible(self._network, EXPLAIN, context.quiet()):
@@ -232,15 +229,9 @@ class BundleEngine:
                 layers=(layer,),
                 spacing_mm=_CAM_STRIDE * max(_CAM_MM, self._bundle.spacing_mm),
             )
-        probabilities = {
-            region: examined.probabilities[channel] for region, channel in self._channels().items()
-        }
         frame = examined.network_input.frame
-        queries = AttentionQueries(
-            self._reader,
-            lambda: self._input(self._cache.input_for(frame.prepared)),
-            probabilities,
-            frame,
+        probe = Probe(
+            self._reader, lambda: self._input(self._cache.input_for(frame.prepared)), frame
         )
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
         in_turn = exclusive_use(self, SILENT)  # another thread's pass would be recorded too
@@ -248,9 +239,7 @@ class BundleEngine:
             cross=cross,
             method=METHODS[method],
             layers=(layer,),
-            probe_row=in_turn(queries.probe),
-            attention_layers=queries.attention_layers,
-            layer_attention=in_turn(queries.layer_attention),
+            probe_row=in_turn(probe),
             spacing_mm=edge * self._bundle.spacing_mm,
         )
 
@@ -284,42 +273,6 @@ class BundleEngine:
 
         with retained_memory():
             return self._cache.predict_perturbed(prepared, groups, predict_missing)
-
-    @devices.on_placement_device
-    @with_threads(_THREADS)
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
-
-        "attention" requires transformer blocks. "occlusion" hides parts of the region one after the
-        other, in up to about 125 passes.
-
-        Raises
-        ------
-        ResourceError
-            It takes longer than `patience_s`.
-        """
-        supported = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._has_attention else [])]
-        if method not in supported:
-            raise unknown_method(
-                method, " or ".join(supported), "Choose one of these for this bundle's network"
-            )
-        if target.region not in self._channels():
-            raise UnusableInputError(
-                found=f"no output of the bundle for the {target.region.display_name}",
-                expected="a region that it outlines",
-                next_step="Choose the whole tumour",
-            )
-        limit = TimeLimit(self._patience_s)
-        with limit, retained_memory():
-            examined = self._examine(prepared, limit.context)
-            with interruptible(self._network, RUN, limit.context):
-                cross, _ = self._explain(examined, method, (target.region,), limit.context)
-            return Volume(cross[target.region], prepared.working)
-        raise ResourceError(
-            found=f"more than {self._patience_s:.0f} s for {method}",
-            expected="a response within the time limit",
-            next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
-        )
 
     def _reduced_perturbation(
         self, perturbation: InputPerturbation, network_input: NetworkInput
@@ -408,7 +361,7 @@ class BundleEngine:
         """Return each region's weights on the working grid, and the names of the layers."""
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
-            return self._attributed(examined, method, channels, context)
+            return self._grad_cam(examined, channels, context)
         probabilities = torch.stack(
             [examined.probabilities[channel] for channel in channels.values()]
         )
@@ -417,8 +370,8 @@ class BundleEngine:
         maps = dict(zip(channels, attention_maps, strict=True))
         return bundle_maps.weights(maps, examined.network_input.frame), "all transformer blocks"
 
-    def _attributed(
-        self, examined: _Examined, method: str, channels: Mapping[Region, int], context: RunContext
+    def _grad_cam(
+        self, examined: _Examined, channels: Mapping[Region, int], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
         """Attribute at 2 mm or coarser, or in one window if the input size is fixed."""
         network_input = examined.network_input
@@ -436,13 +389,9 @@ class BundleEngine:
         x = self._input(network_input)[(slice(None), slice(None), *box)]
         edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
         x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
-        if method == OCCLUSION:
-            attributions = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
-            name = "the output"
-        else:
-            layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
-            attributions = gradcam.maps(self._run, layer, x, channels, context)
-            name = next((n for n, m in self._network.named_modules() if m is layer), "")
+        layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
+        attributions = gradcam.maps(self._run, layer, x, channels, context)
+        name = next((n for n, m in self._network.named_modules() if m is layer), "")
         size = [side.stop - side.start for side in box]
         maps = {}
         for region, attribution in attributions.items():

@@ -1,4 +1,4 @@
-"""Explanation maps of a bundle's network: self-attention and occlusion."""
+"""Attention maps of a bundle's network, and its probe."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.visualize import OcclusionSensitivity
 from torch import Tensor, nn
 from torch.nn import functional
-from typing_extensions import override
 
-from lesionlens.base.geometry import Floats
+from lesionlens.base.geometry import Box, Floats
 from lesionlens.base.labels import Region
-from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.engines import gradcam, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.network_input import InputFrame
 
 Run = Callable[[Tensor], Tensor]
-Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
-"""Maps the layers of one pass and the region weights to attention maps."""
-_MIN_BLOCKS = 4  # minimum number of occluded blocks along the longest side of a region
 
 
 def padded(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -42,21 +36,15 @@ class Reader:
     window: tuple[int, int, int]
     """(3,) int: window size in voxels."""
 
-    def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
+    def layers(self, part: Tensor) -> list[bundle_attention.Layer]:
         """Run one (1, C, i, j, k) part of the input, at most a window; see `recording`."""
-        recording = bundle_attention.recording(self.network, self.window, head)
+        recording = bundle_attention.recording(self.network, self.window)
         with recording as layers, torch.inference_mode():
             self.run(padded(part, self.window))
         return layers
 
 
-def attention(
-    reader: Reader,
-    x: Tensor,
-    probabilities: Tensor,
-    follow: Follow = bundle_attention.of_regions,
-    head: int | None = None,
-) -> Tensor:
+def attention(reader: Reader, x: Tensor, probabilities: Tensor) -> Tensor:
     """Sum the regions' attention over windows that together cover them.
 
     Parameters
@@ -65,10 +53,6 @@ def attention(
         The input.
     probabilities : (R, I, J, K) Tensor
         Predicted probabilities.
-    follow : callable
-        How attention is propagated from the segmented regions.
-    head : int or None
-        Head to use instead of the mean over heads.
 
     Returns
     -------
@@ -78,65 +62,15 @@ def attention(
     focus = torch.stack([gradcam.mask_above(weight, 0.5) for weight in probabilities]).float()
     total = torch.zeros_like(focus)
     for window in windows.over(focus.any(0).cpu().numpy(), reader.window):
-        layers = reader.layers(x[(slice(None), slice(None), *window)], head)
+        layers = reader.layers(x[(slice(None), slice(None), *window)])
         window_focus = focus[(slice(None), *window)]
         if layers:
-            window_attention = follow(layers, padded(window_focus, reader.window))
+            seeds = padded(window_focus, reader.window)
+            window_attention = bundle_attention.of_regions(layers, seeds)
             i, j, k = window_focus.shape[1:]
             weight = window_focus.sum((1, 2, 3), keepdim=True)
             total[(slice(None), *window)] += weight * window_attention[:, :i, :j, :k]
     return total
-
-
-class _Score(nn.Module):
-    """Mean probability of a region over the voxels where it was segmented."""
-
-    def __init__(self, run: Run, channel: int, inside: Tensor) -> None:
-        super().__init__()
-        self._run, self._channel, self._inside = run, channel, inside
-
-    @override
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, I, J, K) to (B, 1)."""
-        probability = torch.sigmoid(self._run(x)[:, self._channel].float())
-        return probability[:, self._inside].mean(1, keepdim=True)
-
-
-def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
-    """Return the drop in a region's probability when parts in and around it are occluded.
-
-    Cubes of a quarter of the region's longest side are set to the brain's mean, one at a time, by
-    `monai.visualize.OcclusionSensitivity`: about 125 passes at the most.
-
-    Parameters
-    ----------
-    run : callable
-        (B, C, I, J, K) to logits.
-    x : (1, C, I, J, K) Tensor
-        z-scored, so that zero is the brain's mean.
-
-    Returns
-    -------
-    (I, J, K) float32 Tensor
-        Non-negative, zero away from the region.
-    """
-    with torch.inference_mode():
-        inside = gradcam.mask_above(torch.sigmoid(run(x)[0, channel].float()), 0.5)
-        score = _Score(run, channel, inside)
-        voxels = inside.nonzero()
-        low, high = voxels.amin(0).tolist(), (voxels.amax(0) + 1).tolist()
-        edge = max(2, -(-max(b - a for a, b in zip(low, high, strict=True)) // _MIN_BLOCKS))
-        occluder = OcclusionSensitivity(
-            score, mask_size=edge, n_batch=1, verbose=False, mode=0.0, overlap=0.0, activate=False
-        )
-        box = [n for pair in zip(low, high, strict=True) for n in pair]
-        # MONAI indexes by a list of slices, which torch deprecates
-        with warnings_ignored(message="Using a non-tuple sequence"):
-            occluded_score, _ = occluder(x, b_box=box)
-        drop = (score(x) - torch.as_tensor(occluded_score)[0, 0]).clamp_min(0.0)
-    out = torch.zeros(x.shape[2:], device=x.device)
-    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = drop
-    return out
 
 
 def weights(maps: Mapping[Region, Tensor], frame: InputFrame) -> dict[Region, Floats]:
@@ -159,3 +93,83 @@ def nested(
         inside = np.minimum(inside, frame.to_working(probabilities[channel]))
         out[region] = inside
     return out
+
+
+class Probe:
+    """Computes a voxel's attention on request.
+
+    It runs the network on the window around the voxel, whose attention is cached until a voxel near
+    its border or outside is requested.
+
+    Parameters
+    ----------
+    image : callable
+        Returns the (1, C, I, J, K) input of the analysed study.
+    frame : InputFrame
+        Of the input.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        image: Callable[[], Tensor],
+        frame: InputFrame,
+    ) -> None:
+        self._reader, self._image, self._frame = reader, image, frame
+        self._last: tuple[Box, list[bundle_attention.Layer]] | None = None
+
+    def __call__(self, voxel: tuple[int, int, int]) -> Floats:
+        """Return the (I, J, K) rollout of one working voxel within its window, maximum 1."""
+        point_mm = self._frame.prepared.working.to_mm(voxel)
+        i, j, k = self._frame.grid.nearest_voxel(point_mm, clip=True).tolist()
+        window, layers = self._layers_at((i, j, k))
+        seed = torch.zeros(self._frame.grid.shape)
+        seed[i, j, k] = 1.0
+        part = padded(seed[None][(slice(None), *window)], self._reader.window)
+        attention = bundle_attention.of_regions(layers, part.to(layers[0].weights.device))[0]
+        volume = torch.zeros(self._frame.grid.shape, device=attention.device)
+        crop = tuple(slice(0, side.stop - side.start) for side in window)
+        volume[window] = attention[crop]
+        return separable.with_maximum_one(self._frame.to_working(volume))
+
+    def _layers_at(self, voxel: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
+        """Return a window that contains a voxel away from its border, and its attention."""
+        if self._last is None or not _well_inside(voxel, self._last[0], self._frame.grid.shape):
+            box = window_about(voxel, self._reader.window, self._frame.grid.shape)
+            part = self._image()[(slice(None), slice(None), *box)]
+            self._last = (box, self._reader.layers(part))
+        return self._last
+
+
+def window_about(
+    centre: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
+) -> Box:
+    """Return the window around a voxel, within the volume; short axes are covered entirely.
+
+    Examples
+    --------
+    >>> window_about((1, 9, 5), (4, 4, 20), (10, 10, 10))
+    (slice(0, 4, None), slice(6, 10, None), slice(0, 10, None))
+    """
+    sides = []
+    for voxel, size, length in zip(centre, window, shape, strict=True):
+        start = min(max(voxel - size // 2, 0), max(length - size, 0))
+        sides.append(slice(start, min(start + size, length)))
+    return sides[0], sides[1], sides[2]
+
+
+def window_about_peak(values: Tensor, window: tuple[int, int, int]) -> Box:
+    """Return the window around the maximum of (I, J, K) values."""
+    i, j, k = (int(v) for v in np.unravel_index(int(values.argmax()), tuple(values.shape)))
+    return window_about((i, j, k), window, tuple(values.shape))
+
+
+def _well_inside(position: tuple[int, int, int], box: Box, shape: tuple[int, ...]) -> bool:
+    """Return whether a voxel is a quarter window away from borders that could be shifted."""
+    for voxel, side, length in zip(position, box, shape, strict=True):
+        margin = (side.stop - side.start) // 4
+        low = 0 if side.start == 0 else side.start + margin
+        high = length if side.stop == length else side.stop - margin
+        if not low <= voxel < high:
+            return False
+    return True

@@ -17,7 +17,6 @@ from lesionlens.engines.lens.ensemble import PassOutput
 from lesionlens.engines.network_input import InputFrame
 
 _TOKEN_VOX = 8
-_SCALES = (4, 2, 1)
 BLUR_VOX = 0.7
 """On the network's grid: removes the checkerboard pattern from upsampling."""
 METHOD = (
@@ -112,69 +111,12 @@ class AttentionRollout:
         return separable.with_maximum_one(resampled)
 
 
-class CrossAttentionMaps:
-    """The cross-attention of a region's query, by layer and head.
-
-    Parameters
-    ----------
-    weights : tuple of (1, heads, Q, I, J, K) Tensor
-        Weights at a quarter, a half and the whole of the resolution, on padded grids.
-    padded : (3,) int
-        Shape of the finest of them.
-    frame : InputFrame
-        Of the pass; padding is at the high ends of its grid.
-    """
-
-    names = ("quarter resolution", "half resolution", "full resolution")
-
-    def __init__(
-        self, weights: tuple[Tensor, ...], padded: tuple[int, int, int], frame: InputFrame
-    ) -> None:
-        self._weights = [layer[0, :, : len(Region)].half() for layer in weights]
-        self._padded, self._coarse = padded, frame.grid
-        self._working, self._brain = frame.prepared.working, frame.prepared.brain
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """Number of heads of each layer."""
-        return tuple(len(layer) for layer in self._weights)
-
-    def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
-        """Return (I, J, K) weights on the working grid that sum to one over the brain.
-
-        Parameters
-        ----------
-        layer : int
-            0 to 2, coarse to fine.
-        head : int or None
-            None averages the heads.
-        """
-        weights = self._weights[layer][:, list(Region).index(region)].float()
-        head_weights = weights.mean(0) if head is None else weights[head]
-        scale = _SCALES[layer]
-        shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
-        grid = self._coarse.scaled(scale, shape)
-        matrices = separable.matrices(grid, self._working, antialias=False)
-        resampled = separable.apply(head_weights, matrices).cpu().numpy() * self._brain
-        return separable.with_sum_one(resampled)
-
-
 def trace_of(
     out: PassOutput, cross: Mapping[Region, Floats], method: str, frame: InputFrame
 ) -> Trace:
-    """Return the attention of a pass, with probe and layers if it was traced."""
-    attention_trace = out.trace
-    self_attention = attention_trace.self_attention if attention_trace else ()
-    layers = (CrossAttentionMaps.names[-1],)
-    if attention_trace is None or not self_attention:
-        return Trace(cross, method, layers)
-    matrices = [layer_weights(layer.q[0], layer.k[0]) for layer in self_attention]
-    maps = CrossAttentionMaps(attention_trace.cross_attention, attention_trace.padded, frame)
-    return Trace(
-        cross,
-        method,
-        layers,
-        probe_row=AttentionRollout(matrices, self_attention[0].grid, frame),
-        layer_attention=maps,
-        attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
-    )
+    """Return the attention of a pass, with the probe if it was traced."""
+    probe = None
+    if out.trace:
+        matrices = [layer_weights(layer.q[0], layer.k[0]) for layer in out.trace]
+        probe = AttentionRollout(matrices, out.trace[0].grid, frame)
+    return Trace(cross, method, ("full resolution",), probe_row=probe)

@@ -24,7 +24,6 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.process.retained_memory import trim_memory
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -41,8 +40,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, perturbation_order, separable, windows
-from lesionlens.engines.engine import Target, unknown_method
+from lesionlens.engines import perturbation_order, separable, windows
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.lens import (
     ensemble,
@@ -75,7 +73,6 @@ from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
 from lesionlens.network.deterministic import (
-    fixed_threads,
     set_threads_of_worker,
     thread_count,
     with_threads,
@@ -499,29 +496,6 @@ class LensEngine:
         correction, attention = patch_refinement.refine(plan, logits[-1], fine_input, outputs)
         maps = [correction, separable.smooth(attention, BLUR_VOX)]
         return fine_input.frame.to_box(torch.stack(maps))
-
-    @devices.on_placement_device
-    @with_threads(gradcam.THREADS)
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Return a "grad-cam" map as a second opinion; see `engines.engine.Engine.attribute`.
-
-        Gradients instead of attention: which features, at half the network's resolution,
-        contributed to the region. The weights sum to one over the brain.
-        """
-        if method != "grad-cam":
-            raise unknown_method(
-                method,
-                "grad-cam; attention is in every result",
-                "Request grad-cam, or use the attention maps of the result",
-            )
-        with fixed_threads(1):  # as in a prediction, which uses the same input
-            network_input = self._fine_cache.input_for(prepared)
-        x = network_input.input_of(EVERYTHING)
-        channels = {target.region: list(Region).index(target.region)}
-        layer = self._network.decoder.to_half
-        cam = gradcam.maps(lambda x: self._network(x).logits, layer, x, channels)[target.region]
-        weights = separable.with_sum_one(network_input.frame.to_working(cam))
-        return Volume(weights, prepared.working)
 
     def _map_passes(
         self, run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2

@@ -26,7 +26,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.perturbation_order import Subset
-from lesionlens.network.model import AttentionTrace
+from lesionlens.network.attention import SelfTrace
 
 CAVITY_NOTICE = (
     "The resection cavity is outlined where its probability is at least .5; this probability is "
@@ -62,8 +62,8 @@ class PassOutput(NamedTuple):
     """(B, R, I, J, K), as in `network.model.LensOutput`."""
     attention: Tensor
     """(B, R, I, J, K); sums to one."""
-    trace: AttentionTrace | None
-    """None if it was not requested."""
+    trace: tuple[SelfTrace, ...]
+    """Queries and keys of each self-attention layer; empty if they were not requested."""
     classes: Tensor | None
     """(B, 3, I, J, K) at 1/2 of the padded grid: probability of each `LesionClass`; None without
     lesion queries, and if no trace was requested."""

@@ -42,7 +42,6 @@ from lesionlens.engines.engine import (
     SupportsForgetting,
     SupportsPerturbation,
     SupportsPrompts,
-    Target,
 )
 from lesionlens.engines.plugin_engines import engine_errors, validated
 from lesionlens.engines.testing.heads import healthy_head, prepared_head
@@ -190,10 +189,6 @@ def honesty(trial: Trial) -> None:
         (trace.probe_row is not None) == (Capability.PROBE in trial.can),
         "probe_row exactly if it declares `probe`",
     )
-    _require(
-        (trace.layer_attention is not None) == bool(trace.attention_layers),
-        "attention_layers with layer_attention",
-    )
     for region, weights in trace.cross.items():
         _require(weights.shape == trial.study.working.shape, f"{region}: attention on the grid")
         _require(bool(weights.min() >= 0), f"{region}: attention that is not negative")
@@ -203,20 +198,14 @@ def honesty(trial: Trial) -> None:
 
 
 def _check_traced(trial: Trial, trace: Trace) -> None:
-    """Check the attention that is computed on request: of a voxel, of each layer and head."""
+    """Check the attention of one voxel, which is computed on request."""
+    if trace.probe_row is None:
+        return
     inside = np.argwhere(trial.study.brain)
     i, j, k = (int(index) for index in inside[len(inside) // 2])
-    requests: list[tuple[Any, ...]] = []
-    if trace.probe_row is not None:
-        requests.append((trace.probe_row, (i, j, k)))
-    for layer, (_, heads) in enumerate(trace.attention_layers if trace.layer_attention else ()):
-        requests += [
-            (trace.layer_attention, Region.WT, layer, head) for head in (None, *range(heads))
-        ]
-    for function, *arguments in requests:
-        weights = plugin_engines.traced_weights(function, trial.study, *arguments)
-        for defect, _ in defects_of_weights(weights, trial.study.working.shape):
-            _fail(f"finite, non-negative weights on the grid for {tuple(arguments)}, not {defect}")
+    weights = plugin_engines.traced_weights(trace.probe_row, trial.study, (i, j, k))
+    for defect, _ in defects_of_weights(weights, trial.study.working.shape):
+        _fail(f"finite, non-negative weights on the grid for {(i, j, k)}, not {defect}")
 
 
 def repeatable(trial: Trial) -> None:
@@ -292,17 +281,6 @@ def progress(trial: Trial) -> None:
         all(stage and 0 <= value <= 1 for stage, value in reported),
         "stages with a name and a fraction from 0 to 1",
     )
-
-
-def refusal(trial: Trial) -> None:
-    """Check that an unknown method of attribution is refused, and Grad-CAM given or refused."""
-    with suppress(UnusableInputError):
-        plugin_engines.attribute(trial.engine, trial.study, Target(Region.WT), "grad-cam")
-    try:
-        trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
-    except LesionLensError:
-        return
-    _fail("a LesionLensError for an unknown method of attribution")
 
 
 def preliminary(trial: Trial) -> None:
@@ -429,7 +407,7 @@ def memory(trial: Trial) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress, refusal,
+    identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress,
     preliminary, perturbing, prompting, memory,
 )  # fmt: skip
 """All checks; each takes a `Trial` and raises `ContractBrokenError`, or what an analysis raises."""

@@ -15,7 +15,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Label
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -251,8 +251,6 @@ def test_a_probe_answers_on_the_native_grid(make_prepared):
         probe.voxel_attention(trace, prepared, (10, 11, 4000))
     with pytest.raises(UnusableInputError, match="keeps no self-attention"):
         probe.voxel_attention(None, prepared, (10, 11, 12))
-    with pytest.raises(UnusableInputError, match="keeps no single layers"):
-        probe.layer_attention(None, prepared, Region.WT, 0, None)
 
 
 def test_a_voxel_near_the_brain_shows_the_nearest_voxel_of_it():

@@ -27,11 +27,6 @@ def test_a_network_that_asks_for_pretrained_weights_gets_none():
     assert files._build({"_target_": "EfficientNetBN", **about})
 
 
-def test_a_network_that_downloads_unless_it_is_told_not_to_gets_no_pretrained_weights():
-    about = {"model_name": "efficientnet-b0", "spatial_dims": 2}
-    assert files._build({"_target_": "EfficientNetBN", **about})
-
-
 def test_no_option_of_any_network_downloads_weights():
     classes = {value for value in vars(nets).values() if isinstance(value, type)}
     offered = [c for c in classes if issubclass(c, nn.Module) and c is not nets.Transchex]
@@ -53,18 +48,3 @@ def test_aliases_of_yaml_that_multiply_are_refused_at_once(tmp_path, place):
     (tmp_path / "configs" / "metadata.yaml").write_text(text)
     with pytest.raises(UnusableInputError, match=r"a broken metadata\.yaml"):
         files.read(tmp_path)
-
-
-def test_an_alias_of_yaml_that_holds_itself_is_refused(tmp_path):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "metadata.yaml").write_text("name: &a [*a]\n")
-    with pytest.raises(UnusableInputError, match=r"a broken metadata\.yaml"):
-        files.read(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["a: [", "\t: x", "a: &a [*a", "'"])
-def test_broken_yaml_is_refused_in_words(tmp_path, text):
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "inference.yaml").write_text(text)
-    with pytest.raises(UnusableInputError, match=r"a broken inference\.yaml"):
-        files._config(tmp_path, "inference")

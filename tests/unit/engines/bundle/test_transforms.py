@@ -37,21 +37,6 @@ def test_a_transform_that_is_not_applied_here_is_refused(tmp_path, entry, name):
         files.read(with_entry(tmp_path / "b", **{entry: steps}))
 
 
-@pytest.mark.parametrize(
-    ("name", "entry"),
-    [
-        ("Compose", {"transforms": [{"_target_": "Compose", "transforms": [SPACING]}]}),
-        ("OneOf", {"_target_": "OneOf", "transforms": [SPACING]}),
-        ("Flipd", {"_target_": "Flipd", "keys": "image", "spatial_axis": 0}),
-        ("Flipd", [{"_target_": "Flipd", "keys": "image", "spatial_axis": 0}]),
-    ],
-)
-def test_transforms_outside_a_plain_list_are_refused(tmp_path, name, entry):
-    """They were ignored."""
-    with pytest.raises(UnusableInputError, match=f"the transform {name} in"):
-        files.read(with_entry(tmp_path / "b", preprocessing=entry))
-
-
 @pytest.mark.parametrize("step", ["@flip", "$flip(1)", None, SPACING | {"_disabled_": "$True"}])
 def test_a_transform_of_code_is_refused(tmp_path, step):
     """It was ignored."""
@@ -64,21 +49,6 @@ def test_a_disabled_transform_is_not_applied(tmp_path):
     steps = [SPACING, SPACING | {"pixdim": [3.0] * 3, "_disabled_": True}]
     bundle = with_entry(tmp_path / "b", preprocessing={"transforms": steps})
     assert files.read(bundle).spacing_mm == 1.5
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"dataset": {"transform": "@other_transforms"}},
-        {"evaluator": {"postprocessing": "$monai.transforms.Compose(@one)"}},
-    ],
-)
-def test_transforms_under_another_name_are_refused(tmp_path, changed):
-    """They were not found, so that the images seemed to be used as they are."""
-    with pytest.raises(UnusableInputError, match=r"of the (dataset|evaluator)"):
-        files.read(with_entry(tmp_path / "b", **changed))
-    named = {"dataset": {"transform": "@preprocessing"}}
-    files.read(with_entry(tmp_path / "named", **named))
 
 
 @pytest.mark.parametrize("keys", [["t1", "t1ce", "t2", "flair"], ["t1c", "t1", "flair", "t2"]])
@@ -105,20 +75,6 @@ def test_a_network_of_which_some_sequences_are_normalised_is_refused(tmp_path, k
         return
     with pytest.raises(UnusableInputError, match="no NormalizeIntensityd of t1c, t1, t2 in"):
         files.read(bundle)
-
-
-def test_other_names_of_the_axes_are_refused(tmp_path):
-    """`RAS` means LAS with them."""
-    step = {"_target_": "Orientationd", "axcodes": "RAS", "labels": ["RL", "PA", "IS"]}
-    with pytest.raises(UnusableInputError, match="'RAS', with labels of its own"):
-        files.read(with_entry(tmp_path / "b", preprocessing={"transforms": [step]}))
-
-
-def test_an_inferer_of_slices_is_refused(tmp_path):
-    """Its network was run on volumes."""
-    inferer = {"_target_": "SliceInferer", "roi_size": [96, 96, 96], "spatial_dim": 2}
-    with pytest.raises(UnusableInputError, match="the inferer SliceInferer"):
-        files.read(with_entry(tmp_path / "b", inferer=inferer))
 
 
 @pytest.mark.parametrize("threshold", [0.3, [0.5, 0.7, 0.5], "@threshold"])

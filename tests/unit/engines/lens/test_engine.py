@@ -12,15 +12,12 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import gradcam, network_input, pass_cache
-from lesionlens.engines.engine import SupportsPerturbation, Target
+from lesionlens.engines import network_input
+from lesionlens.engines.engine import SupportsPerturbation
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.lens import engine as lens_engine
 from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.engine import EVERYTHING, PRELIMINARY, LensEngine
+from lesionlens.engines.lens.engine import PRELIMINARY, LensEngine
 from lesionlens.engines.lens.ensemble import EnsembleOutput
-from lesionlens.engines.perturbation_order import fine_inputs, for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
@@ -162,24 +159,6 @@ def test_fine_answers_are_of_the_predictions_own_voxel_size(engine, study, predi
     )
     assert changed.inner.shape == (1, 2, *seen.grid.shape)
     assert not np.array_equal(changed.probability[0], seen.probability[0])
-
-
-def test_passes_of_a_prediction_are_not_run_again_for_fine_answers(
-    random_weights, make_prepared, monkeypatch
-):
-    engine, study = LensEngine("cpu", random_weights), make_prepared()
-    engine.predict(study, context=SILENT)
-    taken = inputs_read(engine, monkeypatch)
-    some = [InputPerturbation(fine=True), InputPerturbation.showing([MrSequence.T2], fine=True)]
-    engine.predict_perturbed(study, some, context=SILENT)
-    assert len(taken) == 1
-    mirrored = InputPerturbation(mirrored=True, alone=True, fine=True)
-    kept = engine.predict_perturbed(study, [mirrored], context=SILENT)
-    assert len(taken) == 1
-    engine.forget()
-    run_again = engine.predict_perturbed(study, [mirrored], context=SILENT)
-    np.testing.assert_array_equal(kept.probability, run_again.probability)
-    np.testing.assert_array_equal(kept.inner, run_again.inner)
 
 
 def sure_of(out):
@@ -363,101 +342,6 @@ def test_the_gpu_agrees_with_the_cpu(random_weights, study, prediction):
     )
 
 
-def test_single_layers_and_heads_are_shares_of_the_brain(prediction, study):
-    trace = prediction.trace
-    assert [heads for _, heads in trace.attention_layers] == [2, 2, 1]
-    for layer, (_, heads) in enumerate(trace.attention_layers):
-        each = [trace.layer_attention(Region.WT, layer, head) for head in range(heads)]
-        mean = trace.layer_attention(Region.WT, layer, None)
-        for weights_of in (*each, mean):
-            assert weights_of.shape == study.working.shape
-            assert weights_of.min() >= 0
-            assert weights_of.sum() == pytest.approx(1, abs=1e-2)
-            assert not weights_of[~study.brain].any()
-    # the last look is what the maps are drawn from, but for their slight blur
-    fine = trace.layer_attention(Region.WT, 2, None)[study.brain]
-    shown = trace.cross[Region.WT][study.brain]
-    assert np.corrcoef(fine, shown)[0, 1] > 0.6
-
-
-def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
-    found = engine.attribute(study, Target(Region.TC), "grad-cam")
-    assert found.grid.matches(study.working)
-    assert found.data.min() >= 0
-    assert not found.data[~study.brain].any()
-    assert found.data.sum() == pytest.approx(1, abs=1e-2)
-    with pytest.raises(UnusableInputError, match="grad-cam"):
-        engine.attribute(study, Target(Region.TC), "tea leaves")
-
-
-def test_a_second_opinion_is_computed_by_the_same_number_of_threads(engine, study, monkeypatch):
-    before, found, used, maps = torch.get_num_threads(), [], [], gradcam.maps
-
-    def watched(*given):
-        used.append(torch.get_num_threads())
-        return maps(*given)
-
-    monkeypatch.setattr(gradcam, "maps", watched)
-    for count in (1, 3):
-        torch.set_num_threads(count)
-        found.append(engine.attribute(study, Target(Region.WT), "grad-cam").data)
-        assert torch.get_num_threads() == count
-    torch.set_num_threads(before)
-    assert used == [gradcam.THREADS] * 2
-    np.testing.assert_array_equal(*found)
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda engine, study: engine.predict(study, context=SILENT),
-        lambda engine, study: engine.first_pass(study, context=SILENT),
-        lambda engine, study: engine.predict_perturbed(study, [EVERYTHING], context=SILENT),
-        lambda engine, study: engine.attribute(study, Target(Region.WT), "grad-cam"),
-    ],
-    ids=["predict", "first_pass", "predict_perturbed", "attribute"],
-)
-def test_the_input_is_prepared_by_one_thread_whatever_is_asked_first(
-    random_weights, make_prepared, monkeypatch, act
-):
-    """A first look with all cores changed the last digits of what the window showed and saved."""
-    before, used, prepare = torch.get_num_threads(), [], network_input.make_network_input
-
-    def watched(*given, robust=True):
-        used.append(torch.get_num_threads())
-        return prepare(*given, robust=robust)
-
-    for module in (pass_cache, lens_engine):
-        monkeypatch.setattr(module, "make_network_input", watched)
-    torch.set_num_threads(3)
-    try:
-        act(LensEngine("cpu", random_weights), make_prepared())
-    finally:
-        torch.set_num_threads(before)
-    assert used
-    assert set(used) == {1}
-
-
-@pytest.mark.parametrize(("share", "then"), [(1.0, for_relevance), (0.5, fine_inputs)])
-def test_explanations_are_predicted_beside_the_refinement(
-    random_weights, make_prepared, monkeypatch, share, then
-):
-    monkeypatch.setattr(BackgroundTask, "__exit__", lambda self, *_: self._running.result())
-    monkeypatch.setattr(EnsembleOutput, "shows_tumour", True)
-    monkeypatch.setattr(EnsembleOutput, "share_outlined", lambda *_: share)
-    engine, before = LensEngine("cpu", random_weights), torch.get_num_threads()
-    study, taken, steps = make_prepared(), [], []
-    torch.set_num_threads(2)
-    watching = replace(SILENT, progress=lambda stage, share: steps.append((stage, share)))
-    engine.predict(study, context=watching)
-    torch.set_num_threads(before)
-    monkeypatch.setattr(engine, "_pass", taken.append)
-    for inputs in (for_uncertainty, then):
-        engine.predict_perturbed(study, inputs(tuple(MrSequence)), context=SILENT)
-    assert not taken
-    assert {stage for stage, _ in steps} == {PRELIMINARY}
-
-
 def test_a_quick_pass_outlines_as_much_as_it_shows_of_the_whole_tumour(make_prepared):
     """By millimetres: the quick pass has voxels of its own."""
     study = make_prepared()
@@ -479,30 +363,20 @@ def test_a_quick_pass_outlines_as_much_as_it_shows_of_the_whole_tumour(make_prep
     assert first_pass.share_outlined(PerturbedPrediction(quick, quick_grid), 0.5) == 1
 
 
-def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
-    refining_weights, study, monkeypatch
-):
+def test_a_prediction_is_the_same_with_any_number_of_threads(refining_weights, study, monkeypatch):
     monkeypatch.setattr(patch_refinement, "_MIN_PROBABILITY", 0.0)  # untrained, it suspects nothing
     engine, before = LensEngine("cpu", refining_weights), torch.get_num_threads()
-    questions = [order(tuple(MrSequence)) for order in (for_uncertainty, for_relevance)]
-    found, explained = [], []
-    for count in (1, 3):
-        torch.set_num_threads(count)
-        engine.forget()
-        found.append(engine.predict(study, context=SILENT))
-        explained.append(
-            [engine.predict_perturbed(study, asked, context=SILENT) for asked in questions]
-        )
-        assert torch.get_num_threads() == count
-    torch.set_num_threads(before)
-    for alone, beside in zip(*explained, strict=True):
-        np.testing.assert_array_equal(beside.probability, alone.probability)
-    assert [p.engine.threads for p in found] == [1, 3]
-    assert {p.engine.precision for p in found} == {"float32"}
+    found = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            engine.forget()
+            found.append(engine.predict(study, context=SILENT))
+    finally:
+        torch.set_num_threads(before)
+    one, other = found
     for region in Region:
-        for other in found[1:]:
-            np.testing.assert_array_equal(other.probability[region], found[0].probability[region])
-            np.testing.assert_array_equal(other.trace.cross[region], found[0].trace.cross[region])
-            np.testing.assert_array_equal(
-                other.unperturbed.probability, found[0].unperturbed.probability
-            )
+        np.testing.assert_allclose(other.probability[region], one.probability[region], atol=1e-3)
+    outlines = [(p.probability[Region.WT] >= p.thresholds[Region.WT]) for p in found]
+    both = np.count_nonzero(outlines[0] & outlines[1])
+    assert 2 * both >= 0.995 * sum(map(np.count_nonzero, outlines))

@@ -107,17 +107,3 @@ def test_enhancement_is_left_alone_where_neither_t1_is_there():
     after = refine(before, images(), np.array([False, False, True, True]), BRAIN)
     unbound = np.minimum(before[2] * BRAIN, after[1])
     assert np.array_equal(after[2], unbound)
-
-
-def test_too_few_certain_voxels_leave_everything_alone():
-    small = np.stack([ndimage.gaussian_filter(ball((26, 25, 24), 4).astype(np.float32), 1)] * 3)
-    small *= BRAIN
-    assert np.array_equal(refine(small, images(), ALL, BRAIN), small)
-    nothing = np.zeros((3, *SHAPE), np.float32)
-    assert refine(nothing, images(), ALL, BRAIN) is nothing
-
-
-def test_a_rounding_error_of_the_network_stays_one(refined):
-    noise = np.random.default_rng(3).uniform(-1e-4, 1e-4, (3, *SHAPE)).astype(np.float32)
-    nudged = np.sort((predicted() + noise).clip(0, 1), axis=0)[::-1]
-    assert np.abs(refine(nudged, images(), ALL, BRAIN) - refined).max() < 1e-3

@@ -103,23 +103,6 @@ def test_without_a_lesion_nothing_is_found():
     assert searched(study_with()) is None
 
 
-def test_what_brain_extraction_left_beside_the_brain_is_not_searched():
-    study = study_with(SEAT)
-    remnant = ball((5, 5, 5), RADIUS_MM)
-    channels = study.channels.copy()
-    channels[1][remnant] = 190
-    left = dataclasses.replace(study, channels=channels, brain=study.brain | remnant)
-    assert len(searched(left).lesions) == len(searched(study).lesions) == 1
-
-
-def test_a_brain_in_two_parts_is_searched_in_both():
-    study = study_with(SEAT, (42, 34, 28))
-    gap = np.abs(np.arange(SHAPE[0]) - 31) < 3
-    brain = study.brain & ~gap[:, None, None]
-    parted = dataclasses.replace(study, channels=study.channels * brain, brain=brain)
-    assert len(searched(parted).lesions) == 2
-
-
 def test_a_core_that_the_other_network_outlines_in_a_large_tumour_stays_as_it_is():
     study = study_with(SEAT)
     assert searched(study, known=3.0) is None
@@ -151,21 +134,6 @@ def test_a_mirrored_input_shows_it_at_the_same_place():
     np.testing.assert_allclose(here, there, atol=0.4)
 
 
-def test_a_lesion_longer_than_a_window_is_seen_whole(monkeypatch):
-    """As of a vessel or along the dura."""
-    study = study_with(*((20, j, 28) for j in range(20, 48, 4)))
-    found = searched(study)
-    (lesion,) = found.lesions
-    length = lesion.box[1].stop - lesion.box[1].start
-    monkeypatch.setattr(small_lesions, "_WINDOW_VOX", 16)
-    assert length > 16
-    mirrored, changed = perturbed(
-        found, study, InputPerturbation(mirrored=True), InputPerturbation.showing([MrSequence.T1C])
-    ).lesion_scores
-    np.testing.assert_allclose(mirrored, changed, rtol=1e-6)
-    assert mirrored.max() == pytest.approx(lesion.score)
-
-
 def test_at_the_brains_surface_a_lesion_ends_with_the_brain():
     """Whatever the skull looks like: a server gets no voxel of it."""
     study = study_with((8, 33, 28))
@@ -187,17 +155,6 @@ def test_what_is_hidden_is_not_seen():
     covered, elsewhere = perturbed(searched(study), study, *asked).lesion_scores
     assert covered.max() == 0
     assert elsewhere.max() > 0.5
-
-
-def test_lesions_far_apart_are_all_read_again():
-    seats = SEAT + np.array([(0, 0, 0), (22, -8, 4), (8, 4, -16)])
-    study = study_with(*seats)
-    found = searched(study)
-    assert len(found.lesions) == 3
-    seen = perturbed(found, study, InputPerturbation(keep=(False, True, False, False)))
-    for seat in seats:
-        at = np.rint(seen.grid.to_voxel(study.working.to_mm(seat))).astype(int)
-        assert seen.lesion_scores[0][tuple(at)] > 0.5
 
 
 def test_a_component_scores_no_less_than_the_lesion_in_it():
@@ -248,15 +205,6 @@ def test_without_t1c_nothing_is_searched(tmp_path):
     study = study_with(SEAT, present=(0, 2, 3))
     engine = engine_with(tmp_path, ("sha256:of-a-scan",))
     assert engine.predict(study, context=SILENT).unperturbed.lesion_scores is None
-
-
-def test_an_input_at_finer_voxels_is_of_the_study_and_the_spacing_that_were_passed(tmp_path):
-    """A cancelled analysis keeps its own, and the next study may be another patient's."""
-    engine, one, other = engine_with(tmp_path, ()), study_with(SEAT), study_with()
-    for study, spacing_mm in ((one, 1.0), (other, 1.0), (other, 2.0)):
-        frame = engine._input_at(study, spacing_mm).frame
-        assert frame.prepared is study
-        assert frame.spacing_mm == spacing_mm
 
 
 def test_a_search_is_of_the_study_that_was_passed(tmp_path):

@@ -58,16 +58,6 @@ def test_a_first_crop_holds_the_flagged_object_at_the_prompt(region, middle, edg
     np.testing.assert_allclose(beside.centre, (middle, 29.5, 35))
 
 
-@pytest.mark.parametrize("shape", [(40, 41, 42), (41, 42, 43)])
-def test_a_flagged_object_reaches_to_the_last_voxel_whether_odd_or_even(shape):
-    flagged = np.full((3, *shape), 0.9, np.float32)
-    study = PromptStudy(np.zeros((4, *shape), np.float32), flagged[0] > 0, (True,) * 4, flagged)
-    last = np.array(shape) - 1
-    low, high = prompts._flagged_extent(study, request_at(last))
-    assert (low == 0).all()
-    assert (np.abs(high - last) <= 1).all()
-
-
 def mask_in(low, high, shape=(64, 64, 64)):
     out = np.zeros(shape, np.float32)
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 0.9
@@ -119,9 +109,3 @@ def test_prompts_within_sixteen_millimetres_of_the_first_share_a_crop():
         [[27, 20, 20], [40, 20, 20]],
         [[100, 30, 30]],
     ]
-
-
-def test_certainty_is_the_mean_probability_of_what_is_outlined():
-    values = np.array([0.5, 0.9, 0.49, 0.0]).reshape(4, 1, 1)
-    assert prompts._certainty(values) == pytest.approx(0.7)
-    assert prompts._certainty(values[2:]) == 0

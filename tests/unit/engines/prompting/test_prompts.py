@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.prompts import Prompter
-from lesionlens.engines.prompting.rules import DEPTHS, REACH_MM, errors
+from lesionlens.engines.prompting.rules import DEPTHS, REACH_MM
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.prompt.model import PromptOutput
 
@@ -176,35 +176,6 @@ def test_a_scribble_shows_how_far_the_error_extends(study, length):
         beyond[name] = at.max() - prompts[-1][1]
     assert 8 < beyond["point"] <= 6 * 2
     assert 4 < beyond["scribble"] <= max(4 * 2, length / 2)
-
-
-def test_two_scribbles_and_a_point_have_reaches_of_their_own():
-    outline = drawn((slice(10, 40),) * 3)
-    shallow = [(12, n, 20) for n in range(18, 22)]
-    deep = [(17, n, 30) for n in range(18, 22)]
-    asked = PromptRequest(points(), points(*shallow, *deep, (14, 30, 20)), outline, Region.ET)
-    found = errors(outline, asked.background, asked)
-    assert sorted((len(e.points), e.depth_mm, e.reach_mm) for e in found) == [
-        (1, 5.0, 30.0), (4, 3.0, 12.0), (4, 8.0, 32.0)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("depth", "reach"), [(1, 6.0), (2, 9.5), (3, 12.0)])
-def test_a_long_scribble_reaches_half_its_length_but_no_farther_than_a_point(depth, reach):
-    outline = drawn((slice(10, 40),) * 3)
-    line = [(9 + depth, n, 25) for n in range(15, 35)]
-    two = [(11, 12, 12), (14, 32, 14)]
-    asked = PromptRequest(points(), points(*line, *two), outline, Region.ET)
-    found = errors(outline, asked.background, asked)
-    assert [(len(e.points), e.depth_mm, e.reach_mm) for e in found] == [
-        (2, 5.0, 30.0), (20, depth, reach)]  # fmt: skip
-
-
-def test_a_scribble_is_as_deep_as_its_middle():
-    outline = drawn((slice(10, 40),) * 3)
-    for step in (1, 3):  # voxels of coarser scans leave gaps
-        line = points(*((n, 25, 25) for n in range(10, 17, step)))  # depths of 1 to 7
-        (found,) = errors(outline, line, PromptRequest(points(), line, outline, None))
-        assert (found.depth_mm, found.reach_mm) == (4.0, 16.0)
 
 
 @pytest.mark.parametrize(("at", "depth"), [((20, 25, 20), 1), ((20, 22, 20), 4)])

@@ -7,10 +7,8 @@ from scipy.ndimage import distance_transform_cdt, gaussian_filter
 from lesionlens.engines.prompting import similarity
 from lesionlens.engines.prompting.rules import Error
 from lesionlens.engines.prompting.similarity import (
-    likeness,
     propagated_corrections,
     shifted_logits,
-    similarity_map,
 )
 
 NONE = np.zeros((0, 3), np.int64)
@@ -79,15 +77,6 @@ def test_several_prompts_are_explained_at_once(scene):
     assert np.array_equal(after, more)
 
 
-def test_the_map_of_the_kernel_equals_it_voxel_by_voxel(scene):
-    _, images, _ = scene
-    point = np.array([12, 18, 22])
-    here = images[(slice(None), *point)]
-    voxels = np.argwhere(np.ones(images.shape[1:], bool))
-    expected = likeness(point, here, voxels, images.reshape(len(images), -1))
-    assert np.allclose(similarity_map(point, here, images).ravel(), expected, atol=1e-6)
-
-
 @pytest.fixture
 def answered():
     """Bright tissue outside of an outline, of which the network's answer takes a small ball."""
@@ -149,17 +138,6 @@ def test_the_shift_is_what_alike_voxels_half_to_one_and_a_half_depths_away_lack(
     lone[:] = 9.0
     lone[0, 30, 30, 30] = 0
     assert np.array_equal(carried((logits, lone, outline), [error]), logits)
-
-
-def test_a_long_scribble_is_carried_on_along_all_of_it():
-    line = np.argwhere(np.ones((50, 1, 1), bool)) + np.array((5, 10, 10))
-    error = Error(line, is_foreground=True, depth_mm=2.0, reach_mm=12.0)
-    logits = np.full((60, 21, 21), -2.0, np.float32)
-    scene = (logits, np.zeros((1, *logits.shape), np.float32), np.zeros(logits.shape, bool))
-    shift = carried(scene, [error]) - logits
-    full = 2 + similarity._MARGIN
-    assert shift[tuple(line.T)].min() > 0.9 * full
-    assert shift.max() == pytest.approx(full, abs=1e-5)
 
 
 def test_prompts_of_both_signs_are_carried_on_alike(answered):

@@ -7,9 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -36,9 +34,6 @@ class Honest:
         inside = prepared.channels[3] * prepared.brain
         share = (inside / max(float(inside.max()), 1.0)).astype(np.float32)
         return Prediction(dict.fromkeys(Region, share), self.info)
-
-    def attribute(self, prepared, target, method):
-        raise UnusableInputError(found=method, expected="none", next_step="Ask for none")
 
 
 class Boastful(Honest):
@@ -73,11 +68,6 @@ class Hoarding(Honest):
     def predict(self, prepared, *, context):
         self.kept.append(np.ones(40 * 2**18))
         return super().predict(prepared, context=context)
-
-
-class Mumbling(Honest):
-    def attribute(self, prepared, target, method):
-        return None
 
 
 class Nothing(Honest):
@@ -122,7 +112,6 @@ def failures(monkeypatch):
         (Careless, dict.fromkeys(("outputs", "positions", "repeatable"), "")),
         (Dreaming, {"positions": ""}),
         (Hoarding, {"memory": ""}),
-        (Mumbling, {"refusal": ""}),
         (
             Nothing,
             {"identity": "", "outputs": r"records\.prediction\.Prediction; found .*NoneType"},
@@ -287,13 +276,6 @@ class Empty(Constant):
     value = 0.0
 
 
-class Agreeing(Honest):
-    """Explains by any method."""
-
-    def attribute(self, prepared, target, method):
-        return Volume(prepared.brain.astype(np.float32), prepared.working)
-
-
 class Obliging(Honest):
     """Follows contradictory prompts, the later ones last."""
 
@@ -311,29 +293,10 @@ class Obliging(Honest):
         return PromptResponse(everywhere, values, even, np.zeros(mask.shape, bool))
 
 
-class InfiniteLayer(Honest):
-    """Has an attention head that overflows."""
-
-    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND}))
-
-    def predict(self, prepared, *, context):
-        found = super().predict(prepared, context=context)
-        weights = (prepared.brain / prepared.brain.sum()).astype(np.float32)
-
-        def layer(region, layer, head):
-            return weights if head is None else np.full(weights.shape, np.inf, np.float32)
-
-        cross = dict.fromkeys(Region, weights)
-        trace = Trace(cross, "attention", ("one",), attention_layers=(("one", 2),))
-        return replace(found, trace=replace(trace, layer_attention=layer))
-
-
 @pytest.mark.parametrize(
     ("engine", "check", "words"),
     [
-        (Agreeing, "refusal", "unknown method of attribution"),
         (Obliging, "prompting", "both foreground and background"),
-        (InfiniteLayer, "honesty", "infinite values"),
         (Constant, "repeatable", "not 0.5 everywhere in the brain"),
         (Empty, "repeatable", "not 0 everywhere in the brain"),
         (Incomplete, "subsets", "none of them NaN"),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from lesionlens.plugin import (
     PreparedStudy,
     Region,
     RunContext,
-    Target,
     UnusableInputError,
     WeightsError,
     choose_device,
@@ -131,15 +130,6 @@ class NnUNetEngine:
             enclosing = np.minimum(enclosing, total.clip(0, 1))
             nested[region] = enclosing
         return nested
-
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: this engine has no attribution method."""
-        del prepared, target
-        raise UnusableInputError(
-            found=f"the attribution method {method!r}",
-            expected="none: this engine explains nothing",
-            next_step="Use the engine lens for attention",
-        )
 
 
 def _predictor(device: Any, folder: Path, folds: Sequence[str]) -> Any:

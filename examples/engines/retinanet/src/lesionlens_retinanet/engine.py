@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from lesionlens.plugin import (
     PreparedStudy,
     Region,
     RunContext,
-    Target,
     UnusableInputError,
     WeightsError,
     choose_device,
@@ -196,15 +195,6 @@ class RetinaNetEngine:
         resampled = [_box_on(prepared.working, network_input.grid, corners) for corners in boxes]
         scored = zip(resampled, scores.tolist(), strict=True)
         return [(box, score) for box, score in scored if box is not None]
-
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: this engine has no attribution method."""
-        del prepared, target
-        raise UnusableInputError(
-            found=f"the attribution method {method!r}",
-            expected="none: this engine explains nothing",
-            next_step="Use the engine lens for attention",
-        )
 
 
 def _box_on(target: Grid, source: Grid, corners: Any) -> Box | None:

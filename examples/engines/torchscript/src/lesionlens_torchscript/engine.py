@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from lesionlens.plugin import (
     PreparedStudy,
     Region,
     RunContext,
-    Target,
     UnusableInputError,
     WeightsError,
     choose_device,
@@ -162,12 +161,3 @@ class TorchScriptEngine:
             enclosing = np.minimum(enclosing, np.clip(resampled, 0, 1))
             nested[region] = enclosing
         return nested
-
-    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: this engine has no attribution method."""
-        del prepared, target
-        raise UnusableInputError(
-            found=f"the attribution method {method!r}",
-            expected="none: this engine explains nothing",
-            next_step="Use the engine lens for attention",
-        )
