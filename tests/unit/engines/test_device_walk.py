@@ -77,8 +77,9 @@ def test_the_lens_engine_computes_the_same_on_every_device(
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)
+    monkeypatch.setattr(devices, "choose_precision", lambda _: ComputePrecision.FLOAT32)
     with pretended(place):
-        engine = LensEngine(kind, refining_weights, "float32")
+        engine = LensEngine(kind, refining_weights)
         assert all(isinstance(p, Pretended) for p in engine.network.parameters())
         found, method = answers(engine, study)
     assert engine.placement.notices == ()

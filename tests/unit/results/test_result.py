@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.helpers.third_party_package import install_package
 from tests.phantoms.analysis import make_reviewed
 
 import lesionlens
 from lesionlens import Candidate, Evaluation, Region, Result
 from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import plugins
-from lesionlens.base.errors import MissingPluginError, PluginError, ReadError, UnusableInputError
+from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.cli.sentence import sentence
 
@@ -187,22 +186,6 @@ def test_a_window_without_napari_names_the_extra(saved, monkeypatch):
     monkeypatch.setattr(plugins.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPluginError, match="gui"):
         result.show()
-
-
-def test_a_viewer_of_another_package_is_called_with_the_result(saved, monkeypatch, tmp_path):
-    """None could be called: napari's entry point is always there, and the first choice."""
-    code = "def show(result):\n    return result.candidates[0].id\n"
-    install_package(monkeypatch, tmp_path, code, viewers="mine = show")
-    result, _ = saved
-    assert result.show("mine") == result.candidates[0].id
-    with pytest.raises(MissingPluginError, match=r"'yours'.*mine"):
-        result.show("yours")
-
-
-def test_a_viewer_that_fails_is_named(saved, monkeypatch, tmp_path):
-    install_package(monkeypatch, tmp_path, "def show(result):\n    1 / 0\n", viewers="mine = show")
-    with pytest.raises(PluginError, match=r"viewer 'mine' of crooked 0\.7 failed"):
-        saved[0].show("mine")
 
 
 def test_every_public_name_is_there():

@@ -12,7 +12,6 @@ from monai.networks.nets.swin_unetr import SwinTransformerBlock, compute_mask, g
 from monai.visualize import GradCAM
 from torch import nn
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import attention
@@ -99,8 +98,8 @@ def test_stages_are_rolled_out_from_the_region_and_averaged():
     swap = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
     stay = torch.eye(4)[None]
     layers = [
-        attention.Layer("first", stay, (4, 1, 1), (4, 1, 1)),
-        attention.Layer("second", swap, (2, 1, 1), (2, 1, 1)),
+        attention.Layer(stay, (4, 1, 1), (4, 1, 1)),
+        attention.Layer(swap, (2, 1, 1), (2, 1, 1)),
     ]
     drawn = torch.zeros(2, 4, 1, 1)
     drawn[0, 0] = 1
@@ -108,10 +107,6 @@ def test_stages_are_rolled_out_from_the_region_and_averaged():
     torch.testing.assert_close(found.sum((1, 2, 3)), torch.tensor([1.0, 0.0]))
     fine, coarse = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.25] * 4)
     torch.testing.assert_close(found[0, :, 0, 0], (fine + coarse) / 2)
-    alone = attention.of_layer("second", layers, drawn)[0, :, 0, 0]
-    torch.testing.assert_close(alone, torch.tensor([0.0, 0.125, 0.375, 0.5]))
-    with pytest.raises(UnusableInputError, match="no regular grid"):
-        attention.of_layer("third", layers, drawn)
 
 
 def test_grad_cam_is_monais():

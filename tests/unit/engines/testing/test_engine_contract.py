@@ -205,20 +205,18 @@ class Hasty(Honest):
 
 
 class Mute(Honest):
-    """Declares a probe and a layer that fail when they are asked."""
+    """Declares a probe that fails when it is asked."""
 
     info = replace(
         Honest.info,
         capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PROBE}),
     )
-    probe, layer = staticmethod(lambda voxel: np.zeros(1)), staticmethod(lambda *_: np.zeros(1))
+    probe = staticmethod(lambda voxel: np.zeros(1))
 
     def predict(self, prepared, *, context):
         found = super().predict(prepared, context=context)
         even = (prepared.brain / prepared.brain.sum()).astype(np.float32)
-        trace = Trace(
-            dict.fromkeys(Region, even), "even", (), self.probe, (("one", 1),), self.layer
-        )
+        trace = Trace(dict.fromkeys(Region, even), "even", (), self.probe)
         return replace(found, trace=trace)
 
 
