@@ -35,7 +35,9 @@ from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
 
-_KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
+_KEYS = frozenset(
+    {"uid", "corner", "drawn", "shape", "affine", "assisted", "prompts", "by_hand", "changed"}
+)
 _NO_VOXELS = np.zeros(0, bool)
 _PROMPTS = TypeAdapter(Annotated[tuple[PromptRound, ...], StoredRounds()])
 
@@ -132,9 +134,6 @@ def read_draft(analysis: Analysis, path: Path | None) -> OutlineDraft | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in _KEYS}
-            arrays["prompts"] = archive.get("prompts", np.frombuffer(b"[]", np.uint8))
-            for name in ("by_hand", "changed"):
-                arrays[name] = archive.get(name, np.packbits(_NO_VOXELS))
         return _draft(arrays, analysis)
     except FileNotFoundError:
         return None
@@ -171,16 +170,6 @@ def delete_draft(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("stored strokes cannot be removed: %s", error.strerror)
-
-
-def assign_draft(analysis: Analysis, reader: str) -> None:
-    """Assign the interrupted draft of an unnamed reader to a named one, who keeps their own."""
-    path = interrupted_draft(analysis)
-    try:
-        if path is not None:
-            path.rename(free_path(analysis, reader))
-    except OSError as error:
-        logger.warning("interrupted strokes stay with the unnamed reader: %s", error)
 
 
 def _drafts_of(analysis: Analysis, reader: str | None) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -28,7 +28,7 @@ from lesionlens.imaging.reading.input_files import study_key
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
 from lesionlens.site.database.reads import as_stored
-from lesionlens.site.database.records import Mark, Read, ReadKey
+from lesionlens.site.database.records import Read, ReadKey
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
     is_worklist_folder,
@@ -197,34 +197,6 @@ def record_last_folder(analysis: str, reader: str, folder: Path) -> None:
     """Record in the own log that decisions were last stored in a list's folder."""
     with closing(open_worklist_database(own_folder())) as database:
         database.write_note(_note_key(analysis, reader), str(folder.resolve()))
-
-
-def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
-    """Return the decisions on a result that are not saved with it.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder that contains the result; it may be a list's.
-    """
-    names: Container[str] = {reader or "" for reader in readers}
-    key = store.analysis_key(run)
-    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, key))
-    return [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
-
-
-def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
-    """Return the marks of readers on a result's study; parameters as of `logged_reviews`."""
-    names: Container[str] = {reader or "" for reader in readers}
-    marks: list[Mark] = []
-    for path in (folder, own_folder()):
-        if is_worklist_folder(path):
-            with closing(open_worklist_database(path, reading=True)) as database:
-                keys = database.reviews(store.analysis_key(run))
-                reader_keys = [key for key in keys if key.reader in names and not key.session]
-                reads = map(database.read, reader_keys)
-                marks += chain.from_iterable(read.marks for read in reads)
-    return tuple(marks)
 
 
 def _last_folders(analysis: str, reader: str) -> tuple[Path, ...]:

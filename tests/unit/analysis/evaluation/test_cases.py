@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.analysis.evaluation.cases import (
-    by_case,
-    check_rows,
     find_cases,
     patient_of,
     read_volume,
@@ -222,19 +219,6 @@ def test_a_patient_is_read_from_all_folders_of_a_case(tmp_path, folders, patient
     assert tuple(case.patient for case in find_cases(tmp_path)) == patients
 
 
-def test_a_case_with_two_rows_that_differ_is_refused_and_a_blank_patient_is_none(tmp_path):
-    for name in ("a", "b"):
-        put(tmp_path / name / "t1.nii.gz")
-    table = tmp_path / "patients.tsv"
-    table.write_text("case\tpatient\na\t\nb\t \n")
-    assert [case.patient for case in find_cases(tmp_path)] == ["a", "b"]
-    table.write_text("case\tpatient\na\tone\na\tone\n")
-    assert [case.patient for case in find_cases(tmp_path)] == ["one", "b"]
-    table.write_text("case\tpatient\na\tone\na\ttwo\n")
-    with pytest.raises(ConfigError, match="two rows for the case 'a'"):
-        find_cases(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("rows", "fits"), [("a", True), ("abc", True), ("ac", False), ("c", False)]
 )
@@ -283,21 +267,6 @@ def test_a_reference_that_an_analysis_refuses_is_refused(tmp_path, spoil, found)
     nib.save(image, tmp_path / "one" / "seg.nii.gz")
     with pytest.raises(ReadError, match=rf"one/seg\.nii\.gz.*{found}"):
         read_volume(tmp_path / "one" / "seg.nii.gz")
-
-
-def test_a_row_whose_accents_are_stored_otherwise_is_of_the_case(tmp_path):
-    """Folders copied from macOS have decomposed names; the table was typed."""
-    row, case = (normalize(form, "Müller") for form in ("NFC", "NFD"))
-    check_rows("patients.tsv", [row, "x"], [case])
-    with pytest.raises(ConfigError, match="Correct the name"):
-        check_rows("patients.tsv", ["Mueller"], [case])
-    put(tmp_path / case / "t1c.nii.gz")
-    (tmp_path / "patients.tsv").write_text(f"case\tpatient\n{row}\tP7\n", "utf-8")
-    (tmp_path / "conventions.tsv").write_text(f"case\tconvention\n{row}\tbrats\n", "utf-8")
-    (found,) = find_cases(tmp_path)
-    assert (found.name, found.patient) == (case, "P7")
-    assert read_conventions(None, tmp_path).of(found) == "brats"
-    assert by_case({case: "a", row: "b"}, [case]) == {case: "a"}  # the exact spelling wins
 
 
 @pytest.mark.parametrize("name", ["nosuch", "file.nii.gz"])

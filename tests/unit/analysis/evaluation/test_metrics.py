@@ -80,18 +80,6 @@ def test_the_lesion_wise_score_counts_a_missed_and_a_false_part():
     assert score.f1 == 0.5
 
 
-def test_the_lesion_wise_score_of_parts_close_together_is_that_of_one():
-    truth = cube((2, 2, 2), (10, 2, 2))
-    score = lesion_wise(truth, truth, grid())
-    assert (score.detected, score.dice) == (1, 1.0)
-
-
-def test_the_lesion_wise_score_leaves_specks_out():
-    truth = cube((2, 2, 2)) | cube((16, 16, 16), edge=3)
-    score = lesion_wise(cube((2, 2, 2)), truth, grid())
-    assert (score.detected, score.missed, score.dice) == (1, 0, 1.0)
-
-
 @settings(deadline=None)
 @given(MASKS)
 def test_lesion_wise_scores_of_the_truth_itself_are_perfect(mask):
@@ -169,29 +157,3 @@ def test_an_interval_repeats_and_holds_the_mean():
     assert found == interval(values)
     assert found.low < np.mean(values) < found.high
     assert interval([0.4]) is None
-
-
-@pytest.mark.parametrize("edge", [0.9999986, 1.0, 1.000000023])
-def test_the_last_digits_of_a_header_decide_on_no_hit(edge):
-    labels = np.zeros((30, 5, 5), np.int32)
-    labels[10, 2, 2] = 1
-    near = metrics.nearest_lesion(labels, Grid(labels.shape, np.diag([edge, 1, 1, 1])))
-    assert np.flatnonzero(near[:, 2, 2]).tolist() == [*range(5, 16)]
-
-
-@pytest.mark.parametrize("degrees", [0.0, 3.0, 7.0, 12.0, 21.0, 33.0])
-@pytest.mark.parametrize("decimals", [None, 6], ids=["single precision", "six decimals"])
-def test_a_lesion_of_exactly_the_minimum_volume_counts_alike_in_every_orientation(
-    degrees, decimals
-):
-    """50 mm³ is a lesion from 0.05 ml on, and up to 50 mm³ it is ignored by the challenge."""
-    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ [[1, 0, 0], [0, c, -s], [0, s, c]]
-    turn = turn.astype(np.float32) if decimals is None else turn.round(decimals)
-    affine = np.eye(4)
-    affine[:3, :3] = turn * [1.0, 2.5, 5.0]
-    mask = np.zeros((12, 12, 12), bool)
-    mask[4:8, 5, 5] = True
-    turned = Grid(mask.shape, affine)
-    assert metrics.label_lesions(mask, turned)[1] == [1]
-    assert lesion_wise(np.zeros_like(mask), mask, turned).missed == 0

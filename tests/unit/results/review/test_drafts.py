@@ -94,22 +94,8 @@ def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
     )
     write(first, draft(analysis))
     assert read(renamed) is not None
-    drafts.assign_draft(first, "A. Reader")
-    assert read(renamed, "A. Reader") is not None
-    delete(renamed, "A. Reader")
+    delete(renamed)
     assert not list(home.iterdir())
-
-
-def test_the_draft_of_an_unnamed_reader_replaces_no_draft_of_the_name_it_is_assigned_to(analysis):
-    """The reader's own interrupted strokes were gone without a word."""
-    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
-    write(analysis, draft(analysis, "2.25.6"))
-    drafts.assign_draft(analysis, "A. Reader")
-    assert read(analysis) is None
-    for uid in ("2.25.6", "2.25.5"):
-        assert read(analysis, "A. Reader").tracking_uid == uid
-        delete(analysis, "A. Reader")
-    assert read(analysis, "A. Reader") is None
 
 
 def test_drafts_that_replaced_no_other_all_come_back_the_latest_first(analysis):
@@ -133,32 +119,6 @@ def test_a_draft_that_a_window_holds_was_not_interrupted(analysis):
     assert not drafts.is_drawn_elsewhere(analysis, "B. Reader")
     os.close(lock)
     assert read(analysis, "A. Reader").tracking_uid == "2.25.5"
-
-
-def test_a_draft_that_cannot_be_assigned_stays_where_it_is(analysis, monkeypatch):
-    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
-    write(analysis, draft(analysis, "2.25.6"))
-
-    def refused(*_):
-        raise OSError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.rename", refused)
-    drafts.assign_draft(analysis, "A. Reader")
-    assert read(analysis, "A. Reader").tracking_uid == "2.25.5"
-    assert read(analysis).tracking_uid == "2.25.6"
-
-
-def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(analysis, home):
-    write(analysis, draft(analysis))
-    (place,) = home.iterdir()
-    with np.load(place) as file:
-        later = {"prompts", "by_hand", "changed"}
-        held = {name: file[name] for name in file.files if name not in later}
-    with place.open("wb") as stream:
-        np.savez_compressed(stream, **held)
-    assert read(analysis).drawn.any()
-    assert read(analysis).prompts == ()
-    assert (read(analysis).by_hand, read(analysis).changed) == (None, None)
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):

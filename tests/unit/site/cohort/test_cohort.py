@@ -24,7 +24,6 @@ from tests.phantoms.analysis import make_analysis
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import (
-    ResourceError,
     UnusableInputError,
 )
 from lesionlens.base.labels import (
@@ -56,7 +55,6 @@ from lesionlens.site.cohort.table import unread_result_notes, write_table
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database import study_files
 from lesionlens.site.database.records import ReadKey, Status, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
     existing_worklist_database,
     open_worklist_database,
@@ -121,17 +119,6 @@ def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path)
         known = study_locations.recall(read_run(out / name).inputs)
         assert known is not None, "the result is opened without its study"
         assert known[0].parent == studies
-
-
-def test_a_table_whose_results_would_go_into_a_study_leaves_the_study_as_it_was(studies, tmp_path):
-    """The results of a table beside the studies have the studies' own names."""
-    rows = tmp_path / "studies" / "rows.csv"
-    rows.write_text("study\na\nc\n", "utf-8")
-    before = {name: sorted((studies / name).iterdir()) for name in "ac"}
-    done = run_cohort(Cohort(rows, studies), CPU)
-    assert done.exit_status == 2
-    assert all("within the study" in outcome.message for outcome in done.outcomes)
-    assert {name: sorted((studies / name).iterdir()) for name in "ac"} == before
 
 
 @pytest.mark.parametrize("place", ["a/out", "a"])
@@ -250,7 +237,6 @@ def test_results_made_in_two_ways_in_one_table_are_named(quick, studies, tmp_pat
         path.write_text(json.dumps(made | changed))
         (note,) = mixed_result_notes(out, outcomes)
         assert words in note
-        assert "--precision float32" in note
 
 
 def change_listed_table(result):
@@ -414,15 +400,6 @@ def test_the_table_holds_date_engine_and_the_verdicts_of_the_worklist(quick, stu
     assert row_of("b")["review_state"] != "rejected"
 
 
-def test_a_full_disk_at_the_table_says_that_the_results_are_kept(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(table, "write_listed", full)
-    with pytest.raises(ResourceError, match=r"cohort\.csv cannot be written: No space.*are kept"):
-        write_table(tmp_path / "out", ())
-
-
 def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_path, patient):
     """A reader added a candidate: its row stood beside the counts of the analysis."""
     out = tmp_path / "out"
@@ -442,23 +419,6 @@ def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_pa
     assert run_cohort(Cohort(studies, out, resume=True), CPU).n_skipped == 1
 
 
-def test_a_resumed_table_does_not_count_what_was_changed_by_hand(quick, studies, tmp_path):
-    out = tmp_path / "out"
-    run_cohort(Cohort(studies, out), CPU)
-    path = out / "a" / "findings.json"
-    with edited_json(out / "a" / "run.json") as content:
-        content["files"] = [{"file": path.name, "sha256": sha256_of(path)}]
-    with edited_json(path) as content:
-        content["candidates"] *= 3
-    for _ in range(2):
-        first = run_cohort(Cohort(studies, out, resume=True), CPU).outcomes[0]
-        assert (first.name, first.candidates) == ("a", 1)
-        assert (
-            first.message
-            == "its findings.json was changed since it was written, and is not counted"
-        )
-
-
 @pytest.mark.filterwarnings("default")
 def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     distributed = pytest.importorskip("distributed", reason="lesionlens[cohort] is not installed")
@@ -476,38 +436,6 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     assert states(done) == states(alone)
     assert [o.candidates for o in done.outcomes] == [o.candidates for o in alone.outcomes]
     assert set(states(stopped).values()) == {"stopped"}
-
-
-@pytest.mark.parametrize(
-    ("chosen", "expected"),
-    [
-        (EngineChoice(weights="mine.safetensors"), "{}/mine.safetensors"),
-        (EngineChoice(weights="synthetic"), "synthetic"),
-        (EngineChoice(bundle=Path("mine")), "{}/mine"),
-    ],
-)
-def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
-    studies, tmp_path, monkeypatch, chosen, expected
-):
-    """Relative files were looked for in the folder of each worker; a name is no file."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("mine.safetensors", "synthetic"):
-        Path(name).touch()
-    sent = []
-
-    def fails(jobs, choice, *_):
-        sent.append(choice)
-        return (StudyOutcome(job.name, Status.FAILED, 2, "no worker") for job in jobs)
-
-    monkeypatch.setattr(run, "on_cluster", fails)
-    there, part = Cohort(studies, tmp_path / "out", scheduler="tcp://there:1"), type(chosen)
-    name = "engine" if part is EngineChoice else "files"
-    run_cohort(there, CohortChoice(**{name: chosen}))
-    sent_part = getattr(sent[0], name)
-    changed = [
-        one.name for one in fields(part) if getattr(chosen, one.name) != getattr(part(), one.name)
-    ]
-    assert [str(getattr(sent_part, one)) for one in changed] == [expected.format(tmp_path)]
 
 
 def test_no_study_is_refused(tmp_path):
@@ -576,18 +504,6 @@ def test_columns_that_are_not_read_and_repeated_scans_are_named(quick, tmp_path,
         assert [entry.patient for entry in known.entries()] == ["P1", "P2", "P3"]
     table.write_text("study,name\nstudies/a,a\nstudies/other,other\n")
     assert not batch_command(table, tmp_path / "out", workers=1, resume=True).notes
-
-
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".NII.GZ"])
-def test_a_fingerprint_of_one_file_follows_it_and_its_sidecar(tmp_path, ending):
-    scan, sidecar = tmp_path / f"p1_flair{ending}", tmp_path / "p1_flair.json"
-    marks = []
-    for path, text in ((scan, "a"), (scan, "ab"), (sidecar, "{}"), (sidecar, "{} ")):
-        path.write_text(text)
-        marks.append(fingerprint(scan))
-    assert len(set(marks)) == 4
-    (tmp_path / "p2_flair.nii.gz").write_text("another study")
-    assert fingerprint(scan) == marks[-1]
 
 
 def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):

@@ -16,7 +16,6 @@ from lesionlens.site.cohort.run import Cohort, run_cohort
 from lesionlens.site.cohort.studies import WHOLE, Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status, StudyOutcome
-from lesionlens.site.database.worklist_database import existing_worklist_database
 
 NAMES = ["a", "b", "c", "d", "e"]
 CPU = CohortChoice(EngineChoice("cpu"))
@@ -80,17 +79,6 @@ def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tm
             run_cohort(Cohort(studies, out, shard=shard), CPU)
 
 
-def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, tmp_path, begun):
-    for name in ("x-1", "x_1"):
-        (studies / name).mkdir()
-    out = tmp_path / "out"
-    for number in (1, 2):
-        cohort = Cohort(studies, out / "lesionlens", dataset=out, shard=Shard(number, 2))
-        with pytest.raises(UnusableInputError, match="one subject in BIDS"):
-            run_cohort(cohort, CPU)
-    assert begun == []
-
-
 def test_a_table_names_the_studies(studies, tmp_path, begun):
     table = tmp_path / "chosen.csv"
     table.write_text("study,name\nstudies/c,third\nstudies/a,\n")
@@ -99,21 +87,6 @@ def test_a_table_names_the_studies(studies, tmp_path, begun):
     table.write_text("folder\nstudies/c\n")
     with pytest.raises(UnusableInputError, match="no column `study`"):
         find_jobs(table, tmp_path / "out")
-
-
-def test_a_corrected_table_corrects_the_list_where_the_folder_is_the_same(studies, tmp_path):
-    table, out = tmp_path / "chosen.csv", tmp_path / "out"
-    for patient, date in (("P1", "2026-01-05"), ("P2", "2026-02-05")):
-        table.write_text(f"study,patient,date\nstudies/a,{patient},{date}\n")
-        run_cohort(Cohort(table, out, resume=True), CPU)
-        with existing_worklist_database(out) as database:
-            entry = database.entry("a")
-        assert (entry.patient, entry.date) == (patient, date)
-    (tmp_path / "other" / "a").mkdir(parents=True)
-    table.write_text("study,patient\nother/a,P3\n")
-    run_cohort(Cohort(table, out), CPU)
-    with existing_worklist_database(out) as database:
-        assert database.entry("a").patient == "P2"
 
 
 def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):

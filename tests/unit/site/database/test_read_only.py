@@ -89,19 +89,3 @@ def test_a_list_that_is_only_shown_stays_as_a_batch_wrote_it(tmp_path):
     with existing_worklist_database(tmp_path / "list", reading=True) as database:
         assert [entry.name for entry in database.entries()] == ["one"]
     assert (tmp_path / "list" / "studies.sqlite").read_bytes() == before
-
-
-def test_an_analysis_ahead_says_that_the_folder_cannot_be_written(tmp_path):
-    closed_well(tmp_path / "list", readers=True)
-    done = run_read_only(tmp_path / "list", "worklist", "ahead", str(tmp_path / "list"))
-    assert done.returncode == 1
-    assert "may not read and write" in done.stderr
-    assert "Ask its owner for permission" in done.stderr  # not "Move it away": it holds decisions
-
-
-def test_a_list_that_may_not_be_read_asks_for_no_more_than_that(tmp_path):
-    closed_well(tmp_path / "list", readers=False)
-    place = str(tmp_path / "list")
-    done = run_read_only(tmp_path / "list", "worklist", "show", place, mode=0)
-    assert done.returncode == 1
-    assert "you may not read. Expected permission to read it. Ask its owner" in done.stderr

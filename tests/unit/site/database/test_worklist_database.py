@@ -286,15 +286,6 @@ def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monke
     assert database.reviews("analysis")[KEY][-1] == review
 
 
-def test_a_decision_follows_a_response_that_was_signed_in_another_window(tmp_path):
-    database, review = open_worklist_database(tmp_path), made()
-    for stored in (Review(responses=(RESPONSE,)), replace(review, responses=())):
-        read_session = ReadSession(database, KEY)
-        read_session.continue_from("analysis", Review())
-        read_session.store_decisions(stored)
-    assert database.reviews("analysis") == {KEY: (review,)}
-
-
 def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path):
     database, review = open_worklist_database(tmp_path), made()
     first = ReadSession(database, KEY)

@@ -8,14 +8,14 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
-from lesionlens.site.pacs.send_result import files_to_send, send_result
+from lesionlens.site.pacs.send_result import send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
 
@@ -89,16 +89,6 @@ def test_a_folder_of_others_gets_no_note(result):
     assert not (result / SENT).exists()
 
 
-def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("lesionlens.imaging.reading.dicom.documents.write_atomically", full)
-    done, (notice,) = send_result(Shelf(), result, ADDRESS)
-    assert done.stored
-    assert "No space left on device" in notice
-
-
 @pytest.mark.parametrize("content", ["", '{"sent": [{"document": ', '{"sent": 1}', "[]"])
 def test_a_damaged_note_is_kept_aside_and_named(result, content):
     for number in (1, 2):
@@ -108,11 +98,3 @@ def test_a_damaged_note_is_kept_aside_and_named(result, content):
         assert aside.name in notice
         assert aside.read_text() == content
         assert len(sent_documents(result)) == 1
-
-
-def test_a_missing_folder_and_a_single_file_are_refused_as_what_they_are(tmp_path):
-    with pytest.raises(UnusableInputError, match="does not exist"):
-        files_to_send(tmp_path / "reslt")
-    (tmp_path / "seg.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(UnusableInputError, match=r"the file 'seg\.dcm'.*a result folder"):
-        files_to_send(tmp_path / "seg.dcm")

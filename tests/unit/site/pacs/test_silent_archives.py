@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,8 +21,6 @@ from lesionlens.site.pacs.server import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")  # pynetdicom's
 
-PATIENCE_S = 30.0
-"""Half of what an archive may take to answer."""
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\n"
 UNFINISHED = {
     "before the header": b"",
@@ -65,11 +62,9 @@ def silent_after(*answers: bytes) -> Iterator[tuple[int, threading.Event]]:
 
 @contextmanager
 def stopped_soon() -> Iterator[None]:
-    """The block is cancelled, long before an archive's time is up."""
-    start = time.monotonic()
+    """The block is cancelled although the archive is silent."""
     with pytest.raises(CancelledError):
         yield
-    assert time.monotonic() - start < PATIENCE_S
 
 
 @pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)

@@ -318,29 +318,6 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(replaced):
     assert OTHER_IMAGES not in database.entry("a").warnings
 
 
-def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
-    database, place = listed_study
-    database.add_studies([StudyEntry("a", str(place))])
-    describe_studies(database)
-    run_ahead(database, CohortChoice())
-    before = database.entry("a")
-    place.rename(place.with_name("away"))
-    assert describe_studies(database) == 0
-    assert database.entry("a") == before
-    place.with_name("away").rename(place)
-    for file in study_files(place):
-        os.utime(file, (1_000_000_000, 1_000_000_000))
-    assert describe_studies(database) == 1
-    assert database.entry("a") == before
-
-
-def test_a_search_without_a_match_makes_no_list(monkeypatch):
-    empty = SimpleNamespace(find=lambda query, context: ())
-    monkeypatch.setattr(sources, "connect", lambda _: empty)
-    with pytest.raises(UnusableInputError, match="no matching study in the archive"):
-        studies_of(Server("https://a/dicom-web"), StudyQuery())
-
-
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
@@ -429,6 +406,7 @@ def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatc
     database.close()
 
 
+@pytest.mark.slow
 def test_what_a_window_has_analysed_ahead_ends_well_while_the_window_stays_open(tmp_path):
     """Python aborted at its end, and a list that was complete was said to have ended early."""
     open_worklist_database(tmp_path / "list").close()

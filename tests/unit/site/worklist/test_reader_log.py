@@ -67,8 +67,6 @@ def test_decisions_are_found_again_after_the_files_are_renamed(reviewed):
         decide(read_session, uid, ReviewState.REJECTED)
     found = reader_log.recover_review(renamed, key, folder).review
     assert found.state_of(uid) is ReviewState.REJECTED
-    (log, *_) = reader_log.logged_reviews(renamed.run, ["A. Reader"], folder)
-    assert log.state_of(uid) is ReviewState.REJECTED
 
 
 def _log_decision(folder, key, run, uid, state, *, mark=None, shown=Review()):  # noqa: B008
@@ -176,21 +174,3 @@ def test_that_the_analysis_was_shown_is_recorded_once_for_each_reader(reviewed):
         log.record_shown(study, key)
     assert [len(log.database.read(key).acts) for key in keys] == [1, 1]
     log.close()
-
-
-def test_training_takes_the_valid_decisions_of_its_readers_outside_reader_studies(
-    reviewed, tmp_path
-):
-    run, uid = reviewed.run, reviewed.findings.candidates[0].tracking_uid
-    own, other = ReadKey("case", "C. Reader"), ReadKey("case", "D. Reader")
-    _log_decision(tmp_path, own, run, uid, ReviewState.REJECTED, mark=(1, 2, 3))
-    elsewhere = ReviewLog()
-    elsewhere.decide(uid, ReviewState.DEFERRED, reader="C. Reader")
-    _log_decision(tmp_path, own, run, uid, ReviewState.ACCEPTED, shown=elsewhere.review)
-    _log_decision(tmp_path, other, run, uid, ReviewState.DEFERRED, mark=(4, 5, 6))
-    study = replace(own, session=1)
-    _log_decision(tmp_path, study, run, uid, ReviewState.EDITED, mark=(7, 8, 9))
-    reviews = reader_log.logged_reviews(run, ["C. Reader"], tmp_path)
-    assert [review.state_of(uid) for review in reviews if review.events] == [ReviewState.ACCEPTED]
-    marks = reader_log.logged_marks(run, ["C. Reader"], tmp_path)
-    assert [mark.at_mm for mark in marks] == [(1, 2, 3)]

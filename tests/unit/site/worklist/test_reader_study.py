@@ -59,14 +59,6 @@ def test_the_order_is_the_same_again_and_another_for_each_reader_session_and_see
     assert len({tuple(one) for one in orders}) == 4
 
 
-def test_no_case_keeps_its_arm_for_both_readers_in_a_session():
-    a, b = (
-        {(one.session, one.study): one.arm for one in assignments(PROTOCOL, reader, CASES)}
-        for reader in "AB"
-    )
-    assert all(a[key] is not b[key] for key in a)
-
-
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -83,14 +75,6 @@ def test_a_wrong_protocol_is_refused_in_words(tmp_path, text, found):
     with pytest.raises(ReadError, match=found) as refusal:
         read_protocol(tmp_path)
     assert "\n" not in refusal.value.found
-
-
-def test_a_reader_or_case_that_nobody_knows_is_refused():
-    with pytest.raises(ReadError, match="'C'"):
-        assignments(PROTOCOL, "C", CASES)
-    wrong = ReadingProtocol(title="x", seed=1, readers=("A",), cases=("none",))
-    with pytest.raises(ReadError, match="'none'"):
-        assignments(wrong, "A", CASES)
 
 
 def table(place):
@@ -324,16 +308,6 @@ def test_a_reader_study_that_changes_after_it_was_begun_is_refused(tmp_path, cha
             rows_of(database, reader, changed)
     rows = rows_of(database, "A", replace(protocol, cases=CASES))
     assert {row.state for row in rows if row.session == 1} == {StudyState.SIGNED}
-
-
-def test_reads_outside_a_reader_study_do_not_change_it(tmp_path):
-    database = open_worklist_database(tmp_path)
-    database.add_studies([StudyEntry(case, "/x") for case in CASES])
-    ReadSession(database, ReadKey(CASES[0], "A")).sign("read before the study")
-    ReadSession(database, ReadKey(CASES[0], "C", 1, Arm.UNAIDED)).sign("of a pilot")
-    rows = rows_of(database, "A", PROTOCOL)
-    assert len(rows) == 60
-    assert {row.state for row in rows} == {StudyState.NEW}
 
 
 def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
