@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 from npe2 import PluginManifest
@@ -39,18 +38,6 @@ def test_the_manual_lists_every_key_in_the_order_of_the_window():
     assert "\n".join(rows) in manual
 
 
-def test_messages_name_entries_of_the_menu_that_exist():
-    """One named Plugins → LesionLens → Worklist, which is not in napari's menu."""
-    titles = tuple(command.title.removesuffix("…") for command in COMMANDS)
-    named = []
-    for file in files_below(NAPARI.parent, "*.py"):
-        text = file.read_text(encoding="utf-8")
-        assert "Plugins → " not in text, file
-        named += text.split("Open…, ")[1:]
-    assert len(named) > 3
-    assert [part[:40] for part in named if not part.startswith(titles)] == []
-
-
 def test_the_palette_offers_every_command_that_is_not_held():
     offered = {c.id: c for c in PluginManifest.from_file(MANIFEST).contributions.commands}
     for command in COMMANDS:
@@ -83,22 +70,3 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
     assert session.state.message == "While it is down."
     session.choose_opacity(0.3)
     assert session.state.message == ""
-
-
-def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
-    """A key that is written by hand stays behind when the command gets another one."""
-    named = re.compile(r"\(((?:(?:Ctrl|Control|Shift|Alt)\+)+\w+)\)|(⇧\w)")
-    real = {command.shown_key for command in KEY_COMMANDS}
-    place, found = NAPARI, set()
-    for path in files_below(place, "*.py"):
-        room = path.relative_to(place).parts[0]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and room != "commands"
-            ):
-                found |= {(room, *match) for match in named.findall(str(node.value))}
-    by_hand = {one for one in found if one[0] in {"widgets", "viewer"} or one[2]}
-    assert not by_hand
-    assert {key for _, key, _ in found} - {"Ctrl+Shift+P"} <= real  # napari's own, of its palette
