@@ -60,7 +60,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     assert [tile.prior for tile in tiles_of(state, Layout.PRIOR)] == [True, False]
     lines = panel.followup.lines.shown
     assert len(lines) == len(state.analysis.findings.candidates)
-    assert all("+0%" in words for _, _, words in lines)
+    assert all("+0.0%" in words for _, _, words in lines)
     panel.followup.lines.findChildren(QToolButton)[1].click()
     assert panel.session.state.choices.candidate == lines[1][0]
     panel.session.go_to_candidate(1)

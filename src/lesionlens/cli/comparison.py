@@ -71,7 +71,12 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     comparison = analysis.compared
     if comparison is None:
         return ()
-    from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
+    from lesionlens.base.records.followup import (
+        PRODUCT_LIMITS,
+        VOLUME_ERROR_PERCENT,
+        VOLUME_LIMITS,
+        ChangeKind,
+    )
     from lesionlens.results.export.followup import KIND_NAMES, FollowupSection
 
     section, notes = FollowupSection(comparison), []
@@ -91,7 +96,10 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
         if change.now:
             remarks = section.returned(change), section.together(change)
             notes += [f"Candidate {change.now.id}: {text}" for text in remarks if text]
-    title = f"Compared with the examination of {prior_date}"
+    title = (
+        f"Compared with the examination of {prior_date}; median error of a change in volume "
+        f"{VOLUME_ERROR_PERCENT:.0f}%"
+    )
     if section.doubtful:
         title += f". {section.doubtful}"
     return (title, table, *notes)

@@ -121,8 +121,3 @@ class SupportsForgetting(Protocol):
 def as_promptable(engine: object) -> SupportsPrompts | None:
     """Return the engine if it supports prompts, else None."""
     return engine if isinstance(engine, SupportsPrompts) else None
-
-
-def as_perturbable(engine: object) -> SupportsPerturbation | None:
-    """Return the engine if it supports perturbed inputs, else None."""
-    return engine if isinstance(engine, SupportsPerturbation) else None

@@ -11,8 +11,7 @@ from typing_extensions import override
 from lesionlens.analysis.explain.explain import Explanations, explain
 from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
-from lesionlens.analysis.findings.find import Flagged, find, find_cavity
-from lesionlens.analysis.findings.study_findings import study_findings
+from lesionlens.analysis.findings.find import Flagged, find, find_cavity, study_findings
 from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import MrSequence

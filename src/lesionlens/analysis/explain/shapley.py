@@ -106,7 +106,7 @@ def values_by_subset(
     table : mapping of subset to (N,) float64
         The components' figures with each subset.
     subsets : mapping of MrSequence to subset
-        Such as the sequence alone, or all others.
+        Such as all other sequences.
     """
     return [
         {s.value: float(table[subsets[s]][n]) if s in subsets else None for s in MrSequence}

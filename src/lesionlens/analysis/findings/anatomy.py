@@ -113,10 +113,6 @@ class Head:
         rotated = upright_mm if self.nod is None else upright_mm @ self.nod.T
         return np.asarray((rotated - self.offset) * self.scale)
 
-    def mirrored(self, points_mm: Points) -> Points:
-        """Mirror (N, 3) RAS mm at the mid-sagittal plane."""
-        return _mirrored(points_mm, self.midline)
-
 
 _head_by_study: WeakKeyDictionary[PreparedStudy, Head | None] = WeakKeyDictionary()
 """Cached, because every edit of an outline needs the transform and fitting takes .15 s."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
+from lesionlens.analysis.findings import anatomy, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
 from lesionlens.base.geometry import Floats, as_vec3
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import LesionClass, Region
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     LESION_PARTS,
@@ -30,6 +30,7 @@ from lesionlens.base.records.study import PreparedStudy
 _CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
 millimetres, where the centres of regular objects are."""
+_MIN_CLASS_TOTAL = 1e-3  # mean share below which the engine does not classify a candidate
 _PEAK_MARGIN = 0.01
 """Voxels this close to the highest probability belong to the peak that a tracking UID names."""
 NO_T1C = (
@@ -225,10 +226,37 @@ def _measured(
         location=anatomy.locate(points, anatomy.head_of(prepared)),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
-        class_probabilities=class_probabilities.of_component(part, evidence.class_probabilities),
+        class_probabilities=class_probabilities_of(part, evidence.class_probabilities),
         dice_without=None if by_sequence is None else by_sequence.dice_without[part.index],
         sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
     )
+
+
+def class_probabilities_of(
+    part: Component, probabilities: ClassProbabilities | None
+) -> Mapping[LesionClass, float] | None:
+    """Return mean class probabilities over a component, normalised to sum one.
+
+    Parameters
+    ----------
+    part : Component
+        On the native grid.
+    probabilities : ClassProbabilities or None
+        On their own grid, in the same patient space.
+
+    Returns
+    -------
+    mapping or None
+        None if the engine does not classify it.
+    """
+    if probabilities is None:
+        return None
+    i, j, k = probabilities.grid.nearest_voxel(part.points_mm(), clip=True).T
+    mean = probabilities.share[:, i, j, k].mean(axis=1, dtype=np.float64)
+    total = float(mean.sum())
+    if total < _MIN_CLASS_TOTAL:
+        return None
+    return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}
 
 
 def remeasured(candidate: Candidate, measured: Candidate, part: Component) -> Candidate:

@@ -139,13 +139,13 @@ class TimePoint:
     study_uid: str | None
     lesions: tuple[LesionMeasurement, ...]
     contrast: bool | None = None
-    """Whether T1c was available; None in results of earlier releases."""
+    """Whether T1c was available; None if unknown."""
     cavity_ml: Millilitres | None = None
     """Volume of the resection cavity; None if the engine outlines none."""
     tangled: tuple[str, ...] = ()
     """Tracking UIDs of lesions that merged or split since the examination before this one."""
     made_by: str | None = None
-    """What outlined the lesions (`RunInfo.made_by`); None in results of earlier releases."""
+    """What outlined the lesions (`RunInfo.made_by`); None if unknown."""
     doubtful: bool = False
     mirrored: bool = False
     """Of an earlier examination: whether the one before it is registered to it doubtfully, or seems

@@ -1,7 +1,5 @@
 """Trust checks against an engine that needs one place, and maps that do or do not show it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from tests.helpers.perturbable_engine import PerturbableEngine
@@ -10,7 +8,6 @@ from lesionlens.analysis.explain import faithfulness as trust
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.attention import MapChecks
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -103,39 +100,6 @@ def test_a_map_that_lies_outside_by_its_coarseness_alone_is_not_contradicted(mak
     assert checked(moved, make_prepared, coarse=4.0).reliable is False
 
 
-def test_the_outline_as_coarse_is_the_mean_of_cubes_interpolated_between_their_centres():
-    for length in (8, 6):  # the last cube may reach beyond the grid
-        outline = np.zeros((length, 4, 4), np.float32)
-        outline[:4] = 1
-        expected = [1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0][:length]
-        coarse = trust.as_coarse(outline, 4)
-        np.testing.assert_allclose(coarse, outline * 0 + np.reshape(expected, (-1, 1, 1)))
-
-
-def test_where_a_map_lies_is_not_judged_if_no_voxel_of_the_region_is_in_the_brain(make_prepared):
-    """A thin part at the brain's edge; it says nothing of the other maps either."""
-    beyond = np.zeros(SHAPE, bool)
-    beyond[1, 4:8, 4:8] = True
-    attention, edge = map_on(NEEDED), np.flatnonzero(beyond)
-    trials = {one: trust.TestedMap(attention, np.flatnonzero(NEEDED), 4.0) for one in Region}
-    trials[Region.ET] = trust.TestedMap(attention, edge, 4.0)
-    engine = PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
-    checks = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
-    found = trust.insertion_test(checks, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
-    assert (found[Region.ET].near, found[Region.ET].attainable) == (0, 0)
-    assert trust.MapFault.PARTLY_OUTSIDE not in trust.faults_of(found[Region.ET])
-    assert found[Region.WT].reliable
-    assert found[Region.WT].others_near == 1
-
-
-def test_a_map_near_enough_is_not_too_coarse():
-    checks = MapChecks(True, 0.9, 0.1, near=0.85, attainable=0.95)
-    assert not trust.too_coarse(checks)
-    assert trust.too_coarse(replace(checks, near=0.75))
-    assert not trust.too_coarse(replace(checks, near=0.75, attainable=1.0))
-    assert trust.faults_of(MapChecks(None, None, None)) == ()
-
-
 def test_what_voxels_alone_evoke_is_at_most_all_of_the_probability(make_prepared):
     def more_if_hidden(keep, hidden):
         return np.full(SHAPE, 0.9 if hidden.any() else 0.6, np.float32)
@@ -176,17 +140,6 @@ def test_an_even_map_has_the_mass_of_its_volume():
     assert found.mass_inside == pytest.approx(found.volume_share)
 
 
-def test_as_much_is_hidden_of_each_map():
-    for value in (
-        map_on(NEEDED).astype(float),
-        trust._random_blocks(SHAPE),
-        -trust._squared_distance_from_centre(BRAIN),
-    ):
-        hidden = trust._top_voxels(value, BRAIN, 64)
-        assert int(hidden.sum()) == 64
-        assert not hidden[~BRAIN].any()
-
-
 def test_a_region_that_any_voxels_evoke_is_not_explained_by_the_map(make_prepared):
     def by_amount(keep, hidden):
         return np.full(SHAPE, 0.9 if (~hidden & BRAIN).sum() >= 64 else 0.1, np.float32)
@@ -225,15 +178,6 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
     assert found.kept is None
     assert found.reliable is False
     assert "barely detects" in found.verdict
-
-
-def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
-    engine = PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
-    flagged = np.flatnonzero(NEEDED)
-    trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
-    trust.insertion_test({}, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
-    assert engine.sizes == [5, 4]
-    assert all(one.alone for one in engine.asked)
 
 
 def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from lesionlens.analysis.explain import shapley as relevance
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.engines.perturbation_order import subsets_of
 
 presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
@@ -70,11 +69,6 @@ def test_values_of_a_mean_are_the_mean_of_values(present, one, two):
         )
 
 
-def test_variants_show_exactly_the_subset():
-    variant = InputPerturbation.showing(frozenset({MrSequence.T1C, MrSequence.FLAIR}))
-    assert variant.keep == (False, True, False, True)
-
-
 @given(st.lists(st.floats(-0.3, 0.9), min_size=4, max_size=4))
 def test_a_sequence_is_named_only_where_it_leads_clearly(values):
     shares = dict(zip((s.value for s in MrSequence), values, strict=True))
@@ -88,21 +82,6 @@ def test_a_sequence_is_named_only_where_it_leads_clearly(values):
 
 def test_one_sequence_alone_is_not_claimed_to_decide():
     assert relevance.deciding_sequence({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
-
-
-def test_two_sequences_are_enough_to_compare_and_none_is_not():
-    two = {"t1": None, "t1c": 0.5, "t2": None, "flair": 0.2, "none": 0.1}
-    assert relevance.deciding_sequence(two) is MrSequence.T1C
-    assert relevance.deciding_text(two) == "T1c decides most"
-    assert not relevance.is_uninformative(two)
-    assert relevance.is_uninformative(None)
-
-
-def test_the_words_tell_which_sequence_decides_or_that_none_does():
-    shares = {"t1": 0.1, "t1c": 0.5, "t2": 0.1, "flair": 0.2, "none": 0.0}
-    assert relevance.deciding_text(shares) == "T1c decides most"
-    assert relevance.deciding_text(shares | {"t1c": 0.22}) == "no single sequence decides"
-    assert relevance.deciding_text(None) == ""
 
 
 def test_maps_and_base_sum_to_the_probability_at_every_voxel():

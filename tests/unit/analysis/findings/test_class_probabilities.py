@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lesionlens.analysis.findings import class_probabilities
+from lesionlens.analysis.findings.candidates import class_probabilities_of
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import LesionClass
@@ -35,7 +35,7 @@ def test_the_side_is_the_patients_in_any_orientation(flip, right):
     affine = np.diag([4.0 * flip, 4.0, 4.0, 1.0])
     affine[:3, 3] = [-22.0 * flip, -22.0, -22.0]
     corner = (8, 4, 4) if right == (flip > 0) else (1, 4, 4)
-    reported = class_probabilities.of_component(_part(affine, corner), _kinds())
+    reported = class_probabilities_of(_part(affine, corner), _kinds())
     assert sum(reported.values()) == pytest.approx(1.0)
     expected = {LesionClass.TUMOUR: 6 / 7} if right else {LesionClass.WHITE_MATTER: 3 / 4}
     for kind, value in expected.items():
@@ -44,7 +44,7 @@ def test_the_side_is_the_patients_in_any_orientation(flip, right):
 
 def test_an_engine_that_names_nothing_leaves_it_empty():
     part = _part(np.diag([4.0, 4, 4, 1]), (1, 1, 1))
-    assert class_probabilities.of_component(part, None) is None
+    assert class_probabilities_of(part, None) is None
     nothing = _kinds()
     empty = ClassProbabilities(np.zeros_like(nothing.share), nothing.grid)
-    assert class_probabilities.of_component(part, empty) is None
+    assert class_probabilities_of(part, empty) is None

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from lesionlens.analysis.findings import edit_tools
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label
 from lesionlens.engines.testing.simple import make_patient
 
@@ -126,35 +125,6 @@ def test_slices_left_out_are_drawn_by_their_shapes():
     core = np.isin(found, (Label.CORE, Label.ENHANCING))
     assert not found[:10].any()
     assert core[16].any()
-
-
-@pytest.mark.parametrize("degrees", [4, 15, 35])
-@pytest.mark.parametrize(("step_mm", "every"), [(4.0, 2), (1.0, 5), (0.7, 6)])
-def test_oblique_slices_left_out_are_drawn_by_their_shapes(degrees, step_mm, every):
-    """Along the axes of the outline's own grid no slice between them is empty."""
-    grid, radius, angle = Grid((40, 44, 42), np.eye(4)), 14.0, np.radians(degrees)
-    affine, n = np.eye(4), int(15 / step_mm)
-    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    affine[:3, 2] *= step_mm
-    affine[:3, 3] = (20, 22, 21) - affine[:3, :3] @ (22, 22, n)
-    slices = Grid((45, 45, 2 * n + 1), affine)
-    across = slices.to_voxel(grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)))
-    across = (across - (22, 22, n)) * slices.spacing_mm
-    shown = [k for k in range(-n, n + 1) if k % every == 0 and abs(k * step_mm) < radius - 1]
-    sparse, depth_mm = np.zeros(grid.shape, np.uint8), across[..., 2]
-    in_plane = np.linalg.norm(across[..., :2], axis=-1)
-    for k in shown:
-        is_painted = np.abs(depth_mm - k * step_mm) < max(step_mm, 1.0) / 2
-        sparse[is_painted & (in_plane < np.sqrt(radius**2 - (k * step_mm) ** 2))] = Label.OEDEMA
-    reach_mm = shown[-1] * step_mm + max(step_mm, 1.0) / 2
-    truth = (np.linalg.norm(across, axis=-1) < radius) & (np.abs(depth_mm) < reach_mm)
-    everywhere = np.ones(grid.shape, bool)
-    found = edit_tools.interpolated_across(sparse, grid, slices, everywhere)
-    np.testing.assert_array_equal(found[sparse > 0], sparse[sparse > 0])
-    overlap = 2 * np.count_nonzero((found > 0) & truth)
-    assert overlap / (np.count_nonzero(found) + np.count_nonzero(truth)) > 0.9
-    blocked = edit_tools.interpolated_across(sparse, grid, slices, ~everywhere)
-    np.testing.assert_array_equal(blocked, sparse)
 
 
 def test_two_clicks_split_at_the_waist():

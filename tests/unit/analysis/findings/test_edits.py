@@ -14,9 +14,8 @@ from tests.helpers.storage_order import grid_stored, orders, stored
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.analysis.findings import additions, anatomy
+from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.additions import halves, lesion_at
-from lesionlens.analysis.findings.candidates import CUT_BRAIN, NO_T1C
 from lesionlens.analysis.findings.edits import applied, is_of_edits, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
@@ -186,50 +185,6 @@ def test_an_outline_through_thick_slices_keeps_its_volume(how, diameter_mm):
     assert kept / drawn == pytest.approx(1.0, abs=1.5 / diameter_mm)
 
 
-def branched(at):
-    """Return a ball with a plate of 2 mm round it."""
-    x, y, z = np.moveaxis(at, -1, 0)
-    ball = x * x + y * y + z * z < 36.0
-    plate = (x * x + y * y < 144.0) & (abs(z) < 1.0)
-    return (ball | plate) * np.uint8(Label.OEDEMA)
-
-
-@pytest.mark.parametrize("how", ["axial", "oblique"])
-def test_a_computed_outline_keeps_the_volume_of_its_branches_on_thick_slices(how):
-    """What a prompt outlined beside the middle of a slice was kept as thick as the slice: a lesion
-    of 725 voxels came back with 924."""
-    analysis, shown, at = on_slices(*THICK[how])
-    analysis.findings.components[:] = 0
-    analysis.volumes.all_labels.data[:] = 0
-    nothing, by_hand = np.zeros_like(shown), np.zeros(shown.shape, bool)
-    voxel_mm3 = np.prod(analysis.prepared.native.spacing_mm)
-    candidate = Mock(Candidate, id=1, tracking_uid="2.25.1")
-    drawn, kept, parts = 0, 0, np.zeros(2)
-    for shift in (-2.0, -1.0, 0.0, 1.0, 2.0):
-        labels = branched(at - shift)
-        outline = outline_of(analysis, "2.25.1", nothing, labels, by_hand)
-        drawn += np.count_nonzero(labels)
-        kept += np.count_nonzero(outline.labels) * voxel_mm3
-        left = np.where(at[..., 0] < shift, labels, np.uint8(0))
-        sides = nothing, left, labels - left
-        halves = additions.halves(analysis, candidate, "2.25.2", sides, by_hand)
-        parts += [np.count_nonzero(half.labels) * voxel_mm3 for half in halves]
-    assert kept / drawn == pytest.approx(1.0, abs=0.2)
-    assert parts / drawn == pytest.approx(0.5, abs=0.1)
-
-
-@pytest.mark.parametrize("how", ["axial", "oblique"])
-def test_a_computed_outline_between_the_middles_of_slices_is_not_lost(how):
-    analysis, shown, at = on_slices(*THICK[how])
-    analysis.findings.components[:] = 0
-    analysis.volumes.all_labels.data[:] = 0
-    by_hand = np.zeros(shown.shape, bool)
-    for shift in np.arange(-2.5, 2.6):
-        small = (np.linalg.norm(at - shift, axis=-1) < 1.2) * np.uint8(Label.OEDEMA)
-        outline = outline_of(analysis, "2.25.1", np.zeros_like(shown), small, by_hand)
-        assert np.count_nonzero(outline.labels), shift
-
-
 @pytest.mark.parametrize("how", THICK)
 @pytest.mark.parametrize(
     ("diameter_mm", "tolerance"), [(3.0, 0.25), (4.0, 0.15), (5.0, 0.1), (7, 0.1)]
@@ -248,23 +203,6 @@ def test_a_computed_lesion_thinner_than_two_slices_keeps_its_volume(how, diamete
         assert kept / np.count_nonzero(lesion) == pytest.approx(1.0, abs=tolerance), shift
 
 
-@pytest.mark.parametrize("how", THICK)
-@pytest.mark.parametrize("axis", range(3))
-def test_a_computed_plate_one_working_voxel_thick_keeps_its_volume(how, axis):
-    """One of 36 voxels came back empty."""
-    analysis, shown, _ = on_slices(*THICK[how])
-    analysis.findings.components[:] = 0
-    analysis.volumes.all_labels.data[:] = 0
-    middle = [size // 2 for size in shown.shape]
-    plate = np.zeros_like(shown)
-    plate[tuple(slice(m, m + (1 if n == axis else 6)) for n, m in enumerate(middle))] = Label.OEDEMA
-    outline = outline_of(
-        analysis, "2.25.1", np.zeros_like(shown), plate, np.zeros(shown.shape, bool)
-    )
-    kept = np.count_nonzero(outline.labels) * np.prod(analysis.prepared.native.spacing_mm)
-    assert kept / np.count_nonzero(plate) == pytest.approx(1.0, abs=0.25)
-
-
 @pytest.mark.parametrize("corner", [(0, 0, 0), (9, 9, 9), (19, 8, 19)])
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 3, 2), (1, 2, 1)])
 def test_a_thin_lesion_on_the_scans_own_voxels_is_copied(corner, size):
@@ -274,57 +212,6 @@ def test_a_thin_lesion_on_the_scans_own_voxels_is_copied(corner, size):
     drawn[14, 3:6, 15] = Label.OEDEMA
     nothing = np.zeros_like(drawn)
     assert np.array_equal(kept_on(grid, grid.affine, nothing, drawn, nothing > 0), drawn)
-
-
-@pytest.mark.parametrize("edge_mm", [0.4, 0.5, 0.8])
-def test_what_is_painted_at_the_border_of_a_fine_scan_reaches_its_last_voxel(edge_mm):
-    """The outermost native voxels, whose middle lies outside the first working voxel's, were left
-    out."""
-    native = Grid((round(20 / edge_mm),) * 3, np.diag([edge_mm, edge_mm, edge_mm, 1.0]))
-    affine, shape = ras_grid(native.affine, native.shape, 1.0)
-    drawn = np.zeros(shape, np.uint8)
-    drawn[:5, -5:, 8:12] = Label.OEDEMA
-    kept = kept_on(native, affine, np.zeros_like(drawn), drawn, None)
-    assert kept[0].any()
-    assert kept[:, -1].any()
-
-
-def test_a_stroke_on_a_thin_computed_lesion_changes_its_thick_slice():
-    analysis, shown, at = on_slices(*THICK["axial"])
-    analysis.findings.components[:] = 0
-    analysis.volumes.all_labels.data[:] = 0
-    lesion, (x, y, z) = np.linalg.norm(at, axis=-1) < 3.5, np.moveaxis(at, -1, 0)
-    plane = np.unique(z[lesion])[0]
-    stroke = (z == plane) & (abs(x) < 10.0) & (abs(y) < 3.0) & ~lesion
-    drawn = (lesion | stroke) * np.uint8(Label.OEDEMA)
-    outline = outline_of(analysis, "2.25.1", np.zeros_like(shown), drawn, stroke)
-    widths_mm = np.ptp(np.nonzero(outline.labels)[0]) * analysis.prepared.native.spacing_mm[0]
-    assert widths_mm == pytest.approx(19.0, abs=2.0)
-
-
-def test_a_thin_lesion_takes_no_voxel_of_another_candidate():
-    analysis, shown, at = on_slices(*THICK["axial"])
-    others = analysis.findings.components > 0
-    lesion = (np.linalg.norm(at - [0.0, 13.0, 0.0], axis=-1) < 3.0) * np.uint8(Label.OEDEMA)
-    outline = outline_of(
-        analysis, "2.25.1", np.zeros_like(shown), lesion, np.zeros(shown.shape, bool)
-    )
-    assert np.count_nonzero(outline.labels)
-    assert not (outline.mask(others.shape) & others).any()
-
-
-def test_a_stroke_beside_a_computed_outline_changes_its_thick_slice():
-    analysis, shown, at = on_slices(*THICK["axial"])
-    analysis.findings.components[:] = 0
-    analysis.volumes.all_labels.data[:] = 0
-    ball = np.linalg.norm(at, axis=-1) < 8.0
-    x, y, z = np.moveaxis(at, -1, 0)
-    for plane in np.unique(z[ball]):
-        stroke = (z == plane) & (abs(x) < 20.0) & (abs(y) < 3.0) & ~ball
-        drawn = (ball | stroke) * np.uint8(Label.OEDEMA)
-        outline = outline_of(analysis, "2.25.1", np.zeros_like(shown), drawn, stroke)
-        widths_mm = np.ptp(np.nonzero(outline.labels)[0]) * analysis.prepared.native.spacing_mm[0]
-        assert widths_mm == pytest.approx(39.0, abs=2.0), plane
 
 
 @pytest.mark.parametrize("how", THICK)
@@ -657,18 +544,3 @@ def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
     (only,) = again.findings.candidates
     assert (only.id, only.drawn) == (1, DrawingMethod.MANUAL)
     assert again.findings.conclusion == "no candidate region; added by a reader: 1"
-
-
-def test_what_is_unknown_of_the_only_candidate_added_by_a_reader_is_told(analysis, monkeypatch):
-    """Its location was empty, without a word that the brain is cut."""
-    findings, prepared = analysis.findings, analysis.prepared
-    cut = replace(anatomy.head_of(prepared), whole=False)
-    monkeypatch.setattr(anatomy, "head_of", lambda _: cut)
-    nothing = replace(
-        findings, candidates=(), components=np.zeros_like(findings.components), notices=()
-    )
-    again, _ = added(replace(analysis, findings=nothing), FIRST, DrawingMethod.MANUAL)
-    (only,) = again.findings.candidates
-    assert only.location.region is None
-    assert CUT_BRAIN in again.findings.notices
-    assert (NO_T1C in again.findings.notices) is not prepared.has_t1c

@@ -14,7 +14,6 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import PatientIdentity
 
-from lesionlens.analysis.findings.additions import merged
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import study_locations
@@ -246,17 +245,6 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     assert said.endswith(f"SD (stable disease), {basis}: sign it again or withdraw it")
 
 
-def test_the_command_says_that_earlier_examinations_are_left_out(compared, tmp_path):
-    """A sum that was smaller than any here may be among them."""
-    save(compared, tmp_path / "whole")
-    assert not command(tmp_path / "whole").notes
-    run = replace(compared.run, notices=(*compared.run.notices, EARLIER_LEFT_OUT))
-    save(replace(compared, run=run), tmp_path / "out")
-    assert command(tmp_path / "out").notes == (EARLIER_LEFT_OUT,)
-    signed = command(tmp_path / "out", sign="B. Reader", category=Response.STABLE)
-    assert signed.notes == (EARLIER_LEFT_OUT,)
-
-
 def test_a_response_is_not_signed_on_decisions_that_changed_meanwhile(
     compared, tmp_path, monkeypatch
 ):
@@ -332,31 +320,6 @@ def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compa
     assert "new" not in [c.kind for c in undone.changes]
 
 
-def test_a_merge_that_is_undone_after_reopening_makes_no_lesion_new(compared, tmp_path):
-    """Only the changes after the merge were stored: the lesion came back as a new one."""
-    found, log = compared.followup, ReviewLog(compared.review)
-    grown = next(c.now for c in found.changes if c.kind == "matched")
-    new = next(c.now for c in found.changes if c.kind == "new")
-    kept, gone = (compared.findings.candidate_of(one.tracking_uid) for one in (new, grown))
-    with log.one_act():
-        for outline in merged(compared, kept, gone):
-            log.decide(outline.tracking_uid, ReviewState.EDITED, outline=outline)
-    edited = applied(replace(compared, review=log.review))
-    save(edited, tmp_path / "out")
-    current = reopen.read_reviewed(tmp_path / "out").followup
-    assert [(c.kind, c.beside) for c in current.changes] == [
-        (c.kind, c.beside) for c in edited.compared.changes
-    ]
-    reopened = reopen.reopen(read_result(tmp_path / "out"), compared.study, compared.prepared)
-    assert "merged" in [c.kind for c in reopened.compared.changes]
-    log = ReviewLog(reopened.review)
-    log.undo()
-    undone = applied(replace(reopened, review=log.review)).compared
-    assert [(c.kind, c.shown.id, c.beside) for c in undone.changes] == [
-        (c.kind, c.shown.id, c.beside) for c in found.changes
-    ]
-
-
 def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not_new(compared):
     """The draft of a response proposed progression by a new lesion."""
     found, candidates = compared.followup, compared.findings.candidates
@@ -394,45 +357,8 @@ def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     assert not any("rejected" in row.note for row in before.rows)
 
 
-def test_what_was_rejected_at_the_earlier_examination_says_so(compared):
-    changes = tuple(
-        c if c.before is None else replace(c, before=replace(c.before, state=ReviewState.REJECTED))
-        for c in compared.followup.changes
-    )
-    rejected = replace(compared, followup=replace(compared.followup, changes=changes))
-    words = "rejected at the earlier"
-    notes = [row.note for row in section_of(rejected).rows]
-    assert [words in note for note in notes].count(True) == 1
-    assert not any(words in row.note for row in section_of(compared).rows)
-    assert sum("rejected then" in line for _, line in lines_of(rejected)) == 2
-
-
 def enhancing(one, ml):
     return replace(one, volume_ml={**one.volume_ml, Region.ET: ml})
-
-
-def test_what_split_at_an_earlier_examination_is_known_later(before, now, laid_before):
-    """The next comparison and its file still say so."""
-    uids = [c.tracking_uid for c in before.findings.candidates]
-    split = Change(None, measured(2, 4.0), beside=(1,))
-    kept = Change(measured(1, 10.0), measured(1, 7.0))
-    split, kept = (
-        replace(c, now=replace(c.now, tracking_uid=uid))
-        for c, uid in zip((split, kept), uids, strict=True)
-    )
-    empty = TimePoint("2025-01-05", None, ())
-    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, True, "T1c")
-    chain = Comparison((empty, empty), (kept, split), replace(laid, mirrored=True))
-    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
-    analysis = compare(now, Examination(SOMEBODY, "2026-03-05"), prior)
-    later = analysis.followup
-    assert (later.doubtful_since(0), later.mirrored_since(0)) == ((1,), (1,))
-    assert (later.doubtful_since(1), later.mirrored_since(1)) == ((), ())
-    assert "examination before examination 2 seems mirrored" in shown_followup(analysis).doubt
-    assert set(uids) <= set(later.points[1].tangled)
-    assert later.points[2].tangled == ()
-    assert later.tangled_since(0, lambda one: one.whole_ml) >= set(uids)
-    assert later.tangled_since(1, lambda one: one.whole_ml) == frozenset()
 
 
 def test_an_examination_is_no_earlier_one_of_itself(
@@ -446,31 +372,6 @@ def test_an_examination_is_no_earlier_one_of_itself(
         assert len(again.followup.points) == 2
         assert any(told in one for one in again.warnings)
     assert not any(told in one for one in compared.warnings)
-
-
-def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
-    before, compared, laid_before, monkeypatch
-):
-    """Its lesions already have the prior's UIDs: the baseline was lost, and a response with it."""
-    lesions = compared.followup.points[0].lesions
-    chain = replace(
-        compared.followup,
-        points=tuple(
-            TimePoint(date, uid, lesions)
-            for date, uid in (("2025-01-05", "1.2.1"), ("2026-01-05", "1.2.2"))
-        ),
-        own_uids={},
-    )
-    missing = NO_COMPARISON
-    run = replace(compared.run, notices=(missing, f"Stated in the report: {missing}"))
-    study = replace(compared.study, uid="1.2.3")
-    reopened = replace(compared, followup=None, study=study, run=run)
-    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
-    again = compare(reopened, Examination(SOMEBODY, "2026-03-05"), prior)
-    dates = [point.date for point in again.followup.points]
-    assert dates == ["2025-01-05", "2026-01-05", "2026-03-05"]
-    assert not any("was itself compared" in one for one in again.warnings)
-    assert not any(missing in one for one in again.warnings)
 
 
 def test_failed_checks_of_the_prior_are_stated_until_it_is_compared_with_another(
@@ -532,24 +433,6 @@ def test_a_reader_is_told_where_nothing_says_which_examination_is_earlier(
     assert told in shown_followup(untold).doubt
 
 
-def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
-    before, now, laid_before, monkeypatch
-):
-    """'Seems mirrored' and 'make sure' stayed in window, report and findings.json."""
-    mine = Examination(SOMEBODY, "2026-03-05")
-    other = replace(before, run=replace(before.run, versions={"lesionlens": "0"}))
-    with monkeypatch.context() as mirrored:
-        mirrored.setattr(steps, "seems_mirrored", lambda *_, **__: True)
-        first = compare(now, mine, Prior(Examination(), other))
-        confirmed = check_same_patient(mine, Examination(Patient("y")), same_patient=True)
-        second = compare(first, mine, Prior(Examination(Patient("y")), other, confirmed))
-    assert len(first.warnings) == len(second.warnings) == len(now.warnings) + 4
-    saved = replace(second.findings, notices=second.warnings)
-    second = replace(second, findings=saved)  # as after reopening
-    right = compare(second, mine, Prior(Examination(SOMEBODY, "2026-01-05"), before))
-    assert right.warnings == now.warnings
-
-
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
     uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
     assert compared.review.state_of(uid) is ReviewState.ACCEPTED
@@ -581,18 +464,6 @@ def test_lesions_that_split_or_merge_say_so():
     away[0, 0, 0] = 1
     far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
     assert match(Volume(one, grid), Volume(away, far), np.eye(4)).pairs == ()
-
-
-@pytest.mark.parametrize("slices", [4, 5])
-def test_a_small_lesion_within_a_large_one_of_even_thickness_is_matched(slices):
-    """Of a large lesion every fourth voxel was compared: those of its lowest slice alone."""
-    grid = Grid((130, 130, slices + 2), np.diag([0.5, 0.5, 5.0, 1.0]))
-    across = np.hypot(*(np.indices(grid.shape[:2]) - 64))
-    large, small = np.zeros((2, *grid.shape), np.int32)
-    large[across <= 60, 1 : slices + 1] = 1
-    small[across <= 6, slices] = 1
-    assert match(Volume(large, grid), Volume(small, grid), np.eye(4)).pairs == ((1, 1),)
-    assert match(Volume(small, grid), Volume(large, grid), np.eye(4)).pairs == ((1, 1),)
 
 
 def measured(number: int, ml: float) -> LesionMeasurement:
@@ -915,20 +786,6 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
 def test_patient_and_day_come_from_folders_of_bids_alone(tmp_path, folder, found):
     write_study(make_patient(spacing_mm=12.0, lesions=()), tmp_path / folder)
     assert examination_of(open_study(tmp_path / folder)) == found
-
-
-def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
-    """It was passed over, or taken for another day, and an older one was the prior."""
-    for folder, day in (("sub-07_ses-20250301", "20250301"), ("second look", "20250601"),
-                        ("sub-07_ses-20240101", "20250901")):  # fmt: skip
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "findings.json").write_text("{}")
-        inputs = [{"file": f"anat/sub-07_ses-{day}_T1w.nii.gz", "sha256": day}]
-        (tmp_path / folder / "run.json").write_text(json.dumps({"inputs": inputs}))
-    now = Examination(Patient("sub-07"), "2025-08-01")
-    assert latest_result_before(tmp_path, now).name == "second look"
-    later = replace(now, date="2025-10-01")
-    assert latest_result_before(tmp_path, later).name == "sub-07_ses-20240101"
 
 
 @pytest.mark.parametrize(
