@@ -76,6 +76,10 @@ REVIEW = Code("review", OWN_SCHEME, "Review of the result by a person")
 REVIEW_DONE = Code("review-done", OWN_SCHEME, "Every candidate was decided on")
 REVIEW_BEGUN = Code("review-begun", OWN_SCHEME, "Some candidates were decided on")
 REVIEW_NONE = Code("review-none", OWN_SCHEME, "Nobody has reviewed this result")
+OMITTED = Code("omitted", OWN_SCHEME, "Number of candidates that these objects omit")
+OMITTED_DECIDED = Code(
+    "omitted-decided", OWN_SCHEME, "Number of omitted candidates that a reader decided on"
+)
 REVIEW_SIGNED = Code(
     "review-signed", OWN_SCHEME, "Statement on the whole study that the reader signed"
 )

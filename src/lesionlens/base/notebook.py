@@ -6,8 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +21,6 @@ _WIDTH = 180
 """Image width in CSS pixels."""
 _WINDOW_PERCENT = (1.0, 99.5)
 _OUTLINE = (230, 159, 0)
-
-
-class CandidateRenderer(Protocol):
-    """An object that can render images of a candidate."""
-
-    def picture_of(self, tracking_uid: str) -> str:
-        """Return an HTML image of one candidate; empty if there is none."""
-        ...
-
-
-RENDERERS: WeakValueDictionary[int, CandidateRenderer] = WeakValueDictionary()
-"""Renderers by the `id` of a candidate, which they hold, while a notebook references them.
-
-Tracking UIDs do not suffice: results of compared examinations share them.
-"""
 
 
 def data_frame(

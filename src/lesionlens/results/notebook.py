@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base import notebook
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow
-from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.tables import column_types, flat_row
 from lesionlens.results.review.saved_result import SavedResult
 
@@ -29,20 +27,14 @@ def to_html(result: Analysis | SavedResult) -> str:
     """Return the conclusion and an image of each candidate, outlined on its largest slice."""
     facts = {"conclusion": result.findings.conclusion, "network": result.run.engine.name}
     facts |= {"notice": RESEARCH_USE_NOTICE}
-    pictured = result.findings.candidates[:_MAX_PICTURES]
-    return notebook.table(facts) + candidate_pictures(result, pictured)
-
-
-def candidate_pictures(result: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
-    """Return an image of each candidate, outlined on its largest slice."""
     image, name = _background(result)
     labels, ids = result.volumes.labels, result.findings.components
     pictures = []
-    for candidate in candidates:
+    for candidate in result.findings.candidates[:_MAX_PICTURES]:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
         caption = f"{candidate.id}. {candidate.location.text}, {candidate.score_phrase} ({name})"
         pictures.append((caption, pixels, ratio))
-    return notebook.pictures(pictures)
+    return notebook.table(facts) + notebook.pictures(pictures)
 
 
 def _background(result: Analysis | SavedResult) -> tuple[Any, str]:

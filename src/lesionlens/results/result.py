@@ -17,7 +17,6 @@ from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
-from lesionlens.base.notebook import RENDERERS
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
@@ -115,9 +114,7 @@ class Result:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by descending score."""
-        candidates = self._record.findings.candidates
-        RENDERERS.update(dict.fromkeys(map(id, candidates), self))
-        return candidates
+        return self._record.findings.candidates
 
     @property
     def attention(self) -> ByRegion[Volume]:
@@ -149,12 +146,6 @@ class Result:
 
     def _repr_html_(self) -> str:
         return as_notebook.to_html(self._record)
-
-    def picture_of(self, tracking_uid: str) -> str:
-        """Return an image of one candidate as HTML; empty if there is none."""
-        candidate = self._record.findings.candidate_of(tracking_uid)
-        candidates = [] if candidate is None else [candidate]
-        return as_notebook.candidate_pictures(self._record, candidates)
 
     @property
     def trace(self) -> Trace | None:

@@ -200,7 +200,7 @@ class Candidate:
         return f"<Candidate {self.id}: {self.location.text}, {self.score_phrase}>"
 
     def _repr_html_(self) -> str:
-        """Return the notebook representation: measurements, and an image if still available."""
+        """Return the notebook representation: the measurements."""
 
         def in_mm(value: float | None) -> str:
             return "unknown" if value is None else f"{value:.1f} mm"
@@ -210,9 +210,7 @@ class Candidate:
             f"{r.display_name} (ml)": "unknown" if ml is None else millilitres(ml)
             for r, ml in self.volume_ml.items()
         }
-        renderer = notebook.RENDERERS.get(id(self))
-        picture = "" if renderer is None else renderer.picture_of(self.tracking_uid)
-        return picture + notebook.table(
+        return notebook.table(
             {
                 "candidate": str(self.id),
                 "where": self.location.text,

@@ -123,7 +123,7 @@ def _with_limitations(analysis: Analysis, report: Dataset) -> Analysis:
         return analysis
     texts = (text.removeprefix(_STATED) for text in report_items.limitations_in(report))
     stated = tuple(
-        f"Stated in the report that was opened: {text}"
+        f"{_STATED}{text}"
         for text in texts
         if not text.startswith(analysis.warnings)  # a notice on an edit may lack its last figure
     )

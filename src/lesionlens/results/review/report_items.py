@@ -23,9 +23,6 @@ TIME_POINT = "C2348792"
 """NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
-_OMITTED = re.compile(r"Candidates that no reader accepted are not in the DICOM objects: (\d+)$")
-"""The notice on a result that was made of such objects, which its own report repeats."""
-_SENT = re.compile(r"Reviewed: (\d+) of (\d+); sent here: (\d+)\.$")
 _UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, reader=None, time="")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
@@ -147,31 +144,28 @@ def omitted_count(report: Dataset) -> int:
 
     Those that the objects omitted of which its own result was made are included.
     """
-    earlier = (int(match[1]) for match in _matches(_OMITTED, report))
-    counts = (int(match[2]) - int(match[3]) for match in _matches(_SENT, report))
-    return max((*earlier, *counts), default=0)
+    return _count(report, codes.OMITTED)
 
 
 def omitted_decided_count(report: Dataset) -> int:
     """Return how many of the candidates that a report omits a reader had decided on."""
-    decided_count = max((int(match[1]) for match in _matches(_SENT, report)), default=0)
-    included = sum(c.decision.state.decided for c in candidates_in(report).values())
-    return min(max(decided_count - included, 0), omitted_count(report))
+    return min(_count(report, codes.OMITTED_DECIDED), omitted_count(report))
+
+
+def _count(report: Dataset, name: codes.Code) -> int:
+    """Return a number of the whole report; 0 if missing or unreadable."""
+    for item in iter_items(report):
+        values = item.get("MeasuredValueSequence")
+        if _name(item) == name.value and values:
+            match = re.fullmatch(r"(\d{1,6})(\.0*)?", str(values[0].get("NumericValue", "")))
+            return int(match[1]) if match else 0
+    return 0
 
 
 def limitations_in(report: Dataset) -> list[str]:
-    """Return the limitations that a LesionLens report states of its result.
-
-    Those on omitted candidates are left out: see `omitted_count`.
-    """
+    """Return the limitations that a LesionLens report states of its result."""
     texts = (_text(item) for item in iter_items(report) if _name(item) == codes.LIMIT.value)
-    return [text for text in texts if text and _OMITTED.search(text) is None]
-
-
-def _matches(pattern: re.Pattern[str], report: Dataset) -> list[re.Match[str]]:
-    """Return where the texts of a report match a pattern."""
-    texts = (_text(item) for item in iter_items(report))
-    return [match for match in map(pattern.search, texts) if match is not None]
+    return list(filter(None, texts))
 
 
 def iso(moment: str) -> str:
@@ -191,12 +185,12 @@ def iso(moment: str) -> str:
 
 
 def utc(moment: str) -> str:
-    """Convert a decision's time to ISO 8601; reports before 0.5 also wrote a time zone.
+    """Convert a decision's time to ISO 8601; empty if invalid.
 
     Examples
     --------
-    >>> utc("20260105101500"), utc("20260105101500+0000"), utc("***")
-    ('2026-01-05T10:15:00Z', '2026-01-05T10:15:00Z', '')
+    >>> utc("20260105101500"), utc("***")
+    ('2026-01-05T10:15:00Z', '')
     """
     timestamp = iso(moment)
     return timestamp if not timestamp or timestamp.endswith("Z") else f"{timestamp}Z"

@@ -69,10 +69,8 @@ def omission_notices(
         "Reopened from DICOM objects: they contain no probabilities, uncertainty, "
         "contributions of sequences or checks of the attention maps"
     )
-    if omitted := report_items.omitted_count(report):
-        notices.append(
-            f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
-        )
+    if report_items.omitted_count(report):
+        notices.append("Candidates that no reader accepted are not in the DICOM objects")
     lost_count = sum(c.decided for uid, c in reported.items() if uid not in uids)
     if lost_count:
         notices.append(

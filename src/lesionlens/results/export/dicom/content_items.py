@@ -5,11 +5,13 @@ from __future__ import annotations
 from highdicom.sr import (
     CodeContentItem,
     DateTimeContentItem,
+    NumContentItem,
     PnameContentItem,
     RelationshipTypeValues,
     TextContentItem,
 )
 from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 
 from lesionlens.base.codes import REVIEW_READER, REVIEW_TIME, Code
 from lesionlens.results.export.dicom.identity import concept
@@ -31,6 +33,11 @@ def code_item(
 ) -> CodeContentItem:
     """Return a coded value under a concept."""
     return CodeContentItem(concept(name), concept(value), relationship)
+
+
+def number_item(name: Code, count: int) -> NumContentItem:
+    """Return a count under a concept."""
+    return NumContentItem(concept(name), count, codes.UCUM.NoUnits, relationship_type=CONTAINS)
 
 
 def reader_item(name: str, relationship: RelationshipTypeValues = CONTAINS) -> PnameContentItem:

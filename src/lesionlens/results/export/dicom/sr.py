@@ -38,6 +38,7 @@ from lesionlens.results.export.dicom.content_items import (
     HAS_PROPERTIES,
     code_item,
     mark_separate,
+    number_item,
     reader_item,
     text_item,
     time_items,
@@ -133,6 +134,7 @@ def _summary_container(result: FramedResult) -> ContainerContentItem:
     items += [
         code_item(codes.REVIEW, _review_code(analysis)),
         text_item(codes.COMMENT, _notice_text(analysis)),
+        *_omission_items(analysis),
         text_item(codes.SENTENCE, result.sentences.of_study()),
         *(text_item(codes.LIMIT, limitation) for limitation in caveats.limits(analysis)),
         *_response_items(analysis),
@@ -141,6 +143,17 @@ def _summary_container(result: FramedResult) -> ContainerContentItem:
         items += groups.reader_items(signature, codes.REVIEW_SIGNED)
     container.ContentSequence = ContentSequence(items, is_root=False)
     return container
+
+
+def _omission_items(analysis: Analysis) -> list[Any]:
+    """Return how many candidates the objects omit, and on how many of them a reader decided."""
+    exported, state_of = identity.exported(analysis), analysis.review.state_of
+    decided_count, total = analysis.review_counts
+    decided_exported = sum(state_of(candidate.tracking_uid).decided for candidate in exported)
+    return [
+        number_item(codes.OMITTED, total - len(exported)),
+        number_item(codes.OMITTED_DECIDED, decided_count - decided_exported),
+    ]
 
 
 def _response_items(analysis: Analysis) -> list[Any]:
