@@ -10,14 +10,11 @@ import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings.prompt_response import prompt_request, redrawn
 from lesionlens.base import codes
-from lesionlens.base.labels import Label, PromptKind, Region
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.records.prompts import PromptResponse, PromptRound
-from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -30,7 +27,6 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
-from lesionlens.results.review.segments import SegmentKind, read_segments
 
 
 class Treated:
@@ -125,48 +121,6 @@ def test_the_segmentation_object_has_a_segment_of_its_own(hollow, tmp_path):
     again = reopen_folder(staged / "dicom", hollow.study, hollow.prepared)
     np.testing.assert_array_equal(again.volumes.cavity.data, hollow.volumes.cavity.data)
     np.testing.assert_array_equal(again.volumes.labels.data, hollow.volumes.labels.data)
-
-
-def test_one_of_a_mask_is_no_reader_s_edit_when_it_comes_back_from_the_archive(hollow, tmp_path):
-    """A review nobody had made began with a resection cavity that a reader had drawn."""
-    labels = hollow.volumes.all_labels
-    nib.save(nib.Nifti1Image(labels.data, labels.affine), tmp_path / "mask.nii.gz")
-    opened = reopen_folder(tmp_path / "mask.nii.gz", hollow.study, hollow.prepared)
-    assert opened.volumes.cavity.data.any()
-    staged = tmp_path / "staged"
-    staged.mkdir()
-    DicomExporter().write(opened, staged)
-    again = reopen_folder(staged / "dicom", hollow.study, hollow.prepared)
-    np.testing.assert_array_equal(again.volumes.cavity.data, opened.volumes.cavity.data)
-    assert again.review == Review()
-
-
-def test_a_segment_named_by_brats_is_one(hollow, tmp_path):
-    staged = tmp_path / "staged"
-    staged.mkdir()
-    DicomExporter().write(hollow, staged)
-    ds = pydicom.dcmread(staged / "dicom" / "seg.dcm")
-    cavity = ds.SegmentSequence[-1]
-    grid = hollow.prepared.native
-    for name, meaning in (("Resection cavity", "other"), ("RC", "RC")):
-        cavity.SegmentLabel = name
-        code = cavity.SegmentedPropertyTypeCodeSequence[0]
-        code.CodeValue, code.CodeMeaning = "1", meaning
-        assert read_segments(ds, grid)[-1].kind is SegmentKind.CAVITY
-
-
-def test_prompts_add_to_it_whatever_the_network_calls_the_place():
-    labels, free = np.zeros((3, 3, 3), np.uint8), np.ones((3, 3, 3), bool)
-    labels[0] = Label.CAVITY
-    whole = (slice(0, 3),) * 3
-    mask = np.zeros((3, 3, 3), np.float32)
-    mask[:2] = 1
-    found = PromptResponse(whole, mask, mask, np.zeros((3, 3, 3), bool))
-    asked = PromptRound(PromptKind.POINT, ((1, 1, 1),), (), None, int(Label.CAVITY), 0.0)
-    parts = np.full((3, 3, 3), Label.CORE, np.uint8)
-    now = redrawn(labels, found, asked, free, parts)
-    np.testing.assert_array_equal(now, np.where(mask > 0, 4, 0))
-    assert prompt_request(now, asked).outline.sum() == mask.sum()
 
 
 def point(date, et, cavity, contrast=True):

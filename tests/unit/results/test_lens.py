@@ -1,15 +1,11 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
-import copy
-import json
 import pickle
 import re
 import threading
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePath
 
-import nibabel as nib
 import numpy as np
 import pytest
 from tests.phantoms.acquire import Acquisition
@@ -20,16 +16,11 @@ from lesionlens.base.errors import (
     MissingPluginError,
     ReadError,
     UnusableInputError,
-    WeightsError,
 )
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation import brain_search, cache
-from lesionlens.imaging.preparation.brain import BrainMask
-from lesionlens.imaging.reading.readers import REPORTED, open_study
-from lesionlens.network import weights
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
@@ -143,23 +134,6 @@ def test_a_study_of_which_a_file_is_replaced_meanwhile_is_refused(make_study):
         Lens(engine=Meanwhile())(study)
 
 
-def test_a_study_whose_files_are_gone_once_they_are_read_is_analysed(make_study):
-    class Meanwhile(Scripted):
-        def predict(self, prepared, *, context):
-            study.series[MrSequence.FLAIR].files[0].path.unlink()
-            return super().predict(prepared, context=context)
-
-    study = open_study(make_study())
-    assert Lens(engine=Meanwhile())(study).candidates
-
-
-def test_a_new_analysis_states_that_the_study_has_a_report(make_study):
-    study = open_study(make_study())
-    assert REPORTED not in Lens(engine=Scripted())(study).analysis.warnings
-    reported = replace(study, has_report=True)
-    assert REPORTED in Lens(engine=Scripted())(reported).analysis.warnings
-
-
 def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
     result = Lens(engine=Scripted())(open_study(make_study(sequences={"flair", "t2"})))
     assert set(result.probability) == {"wt", "tc"}
@@ -201,27 +175,6 @@ def test_the_run_says_how_it_was_made(result):
     assert run.device.startswith("cpu")
 
 
-def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
-    scans = result.analysis.prepared.scans
-    assert result.analysis.run.trained_on == ()
-
-    class Taught(Scripted):
-        info = replace(Scripted.info, trained_on=frozenset({scans[MrSequence.T2], "another"}))
-
-    copy = tmp_path / "under_another_name"
-    copy.mkdir()
-    for file in folder.glob("*.nii.gz"):
-        nib.save(nib.load(file), copy / f"case_{file.name.removesuffix('.gz')}")
-    known = Lens(engine=Taught())(open_study(copy))
-    assert known.analysis.run.trained_on == (MrSequence.T2,)
-    known.save(tmp_path / "out")
-    run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert run["trained_on"] == ["t2"]
-    assert any("trained on this study (T2)" in one for one in run["warnings"])
-    again = Result.open(tmp_path / "out", copy)
-    assert again.analysis.run.trained_on == (MrSequence.T2,)
-
-
 def test_maps_are_those_of_its_files(result, tmp_path):
     """Measured on other values, the peak of a redrawn outline moved when it was reopened."""
     result.save(tmp_path / "out")
@@ -260,19 +213,6 @@ def test_prompts_are_answered_alike_after_a_result_was_saved_and_opened_again(
     np.testing.assert_array_equal(found.data, same.data)
 
 
-def test_a_fresh_result_is_returned_by_another_process(result):
-    """A pool's worker could return none: its engine holds locks."""
-    sent = pickle.loads(pickle.dumps(result))
-    assert sent.candidates == result.candidates
-    np.testing.assert_array_equal(sent.attention["wt"].data, result.attention["wt"].data)
-    assert sent.sentence() == result.sentence()
-    with pytest.raises(
-        UnusableInputError, match="was reopened, or whose engine keeps no self-attention"
-    ):
-        sent.probe((20, 20, 20))
-    assert copy.copy(result).engine is result.engine
-
-
 def test_a_lens_is_sent_to_another_process(lens):
     """multiprocessing ended in "cannot pickle '_thread.lock' object"."""
     sent = pickle.loads(pickle.dumps(lens))
@@ -280,39 +220,6 @@ def test_a_lens_is_sent_to_another_process(lens):
     assert sent.engine is not lens.engine
     own = pickle.loads(pickle.dumps(Lens(engine=Scripted())))
     assert isinstance(own.engine, Scripted)
-
-
-def test_a_result_of_a_head_is_opened_with_its_brain_where_none_is_cached(tmp_path, monkeypatch):
-    """On another machine, or once the cache was emptied, the whole head counted as brain: prompts
-    gave other outlines, and the images were corrected for a shading that they do not have.
-    """
-    head = make_patient(spacing_mm=4.0, skull=True)
-    write_nifti(head, tmp_path / "head")
-    here = BrainMask(head.brain.data, head.brain.grid, "drawn")
-    searches = []
-    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: searches.append(1) or here)
-    fresh = Lens(engine=Scripted())(open_study(tmp_path / "head"))
-    fresh.save(tmp_path / "out")
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "empty")
-    again = Result.open(tmp_path / "out", tmp_path / "head").analysis.prepared
-    assert len(searches) == 2
-    assert again.knows_brain
-    np.testing.assert_array_equal(again.brain, fresh.analysis.prepared.brain)
-    np.testing.assert_array_equal(again.channels, fresh.analysis.prepared.channels)
-
-
-def test_a_reoriented_copy_of_what_was_trained_on_is_named(folder, result, tmp_path):
-    """It counted as a patient that the weights had not seen."""
-    learnt = result.analysis.prepared.intensities[MrSequence.T2]
-
-    class Taught(Scripted):
-        info = replace(Scripted.info, trained_on=frozenset({learnt}))
-
-    for file in folder.glob("*.nii.gz"):
-        turned = nib.load(file).as_reoriented([[2, -1], [0, 1], [1, -1]])
-        nib.save(turned, tmp_path / file.name)
-    known = Lens(engine=Taught())(open_study(tmp_path))
-    assert known.analysis.run.trained_on == (MrSequence.T2,)
 
 
 def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):
@@ -324,34 +231,6 @@ def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):
         type(result)(result.analysis).probe(middle)
 
 
-def test_an_engine_may_still_be_loading(folder, scripted):
-    loading = Future()
-    stages = []
-
-    def watch(stage, fraction):
-        stages.append(stage)
-        if (stage, fraction) == ("check quality", 1.0):
-            loading.set_result(Scripted())
-
-    result = Lens(engine=loading)(open_study(folder), context=RunContext(progress=watch))
-    assert "check quality" in stages
-    assert result.candidates == scripted.candidates
-
-
-def test_an_engine_that_does_not_load_ends_the_preparation(folder):
-    loading, stages = Future(), []
-    damaged = WeightsError(found="damaged weights", expected="whole ones", next_step="Get them")
-
-    def watch(stage, fraction):
-        stages.append(stage)
-        if stage == "load" and not loading.done():
-            loading.set_exception(damaged)
-
-    with pytest.raises(WeightsError, match="damaged"):
-        Lens(engine=loading)(open_study(folder), context=RunContext(progress=watch))
-    assert "resample" not in stages
-
-
 def test_it_stops_when_asked(lens, make_study):
     study, stop = open_study(make_study()), threading.Event()
 
@@ -361,23 +240,6 @@ def test_it_stops_when_asked(lens, make_study):
 
     with pytest.raises(CancelledError):
         lens(study, context=RunContext(progress=progress, cancel=stop))
-
-
-def test_the_run_says_which_of_the_shipped_weights_decided():
-    for name in weights.SHIPPED:
-        chosen = Lens("cpu", weights=name).engine.info
-        assert chosen.weights_sha256 == weights.load_shipped(name)[1].sha256
-
-
-@pytest.mark.parametrize(
-    "beside",
-    [{"device": "cpu"}, {"weights": "default"}, {"bundle": "b"}, {"precision": "float32"}],
-    ids=lambda beside: next(iter(beside)),
-)  # fmt: skip
-def test_an_engine_object_brings_its_own_device_and_weights(beside):
-    """Others beside it were ignored without a word."""
-    with pytest.raises(UnusableInputError, match="together with an engine object"):
-        Lens(engine=Scripted(), **beside)
 
 
 @pytest.mark.parametrize("given", [None, "study", PurePath("study"), []], ids=repr)

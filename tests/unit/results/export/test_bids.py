@@ -1,6 +1,5 @@
 """Derivatives that the official validator of BIDS accepts, and that a review goes on from."""
 
-import errno
 import json
 import subprocess
 import sys
@@ -13,17 +12,12 @@ from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.files import staging
-from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.labels import DrawingMethod, ReviewState, Source
-from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import DrawingMethod, Source
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export import bids
 from lesionlens.results.export.bids import save_bids
-from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 
 MERELY_RECOMMENDED = {"TOO_FEW_AUTHORS"}
@@ -75,12 +69,6 @@ def test_the_official_validator_finds_no_error(analysis, two_lesions, tmp_path):
     assert links["ds"] == "../ds"
 
 
-def test_the_validator_would_notice(analysis, tmp_path):
-    save_bids(analysis, tmp_path / "out")
-    (tmp_path / "out" / ".bidsignore").unlink()
-    assert validated(tmp_path / "out")["error"]
-
-
 def test_volumes_are_those_of_the_result(analysis, tmp_path):
     out = tmp_path / "out"
     save_bids(analysis, out)
@@ -95,24 +83,6 @@ def test_volumes_are_those_of_the_result(analysis, tmp_path):
             there = out / f"{STEM}_label-{region.upper()}_{ending}.nii.gz"
             assert there.read_bytes() == (own / f"{name}_{region}.nii.gz").read_bytes()
     assert len(read_result(own).findings.candidates) == 2
-
-
-def test_outlines_that_a_reader_redrew_before_an_import_are_called_manual(analysis, tmp_path):
-    uid = analysis.findings.candidates[0].tracking_uid
-    edit = ReviewEvent(uid, ReviewState.EDITED, None, "2026-01-05T10:00:00Z")
-    accepted = replace(edit, state=ReviewState.ACCEPTED, reader="A. Reader")
-    save_bids(replace(analysis, review=Review((edit, accepted))), tmp_path / "out")
-    for name in ("dseg", "desc-candidates_dseg"):
-        sidecar = json.loads((tmp_path / "out" / f"{STEM}_{name}.json").read_text())
-        assert sidecar["Manual"] is True, name
-
-
-def test_diameters_by_hand_make_no_outline_manual(analysis, tmp_path):
-    log = ReviewLog()
-    line = ((0.0, 0.0, 0.0), (9.0, 0.0, 0.0))
-    log.place_diameters(analysis.findings.candidates[0].tracking_uid, (line, line))
-    save_bids(replace(analysis, review=log.review), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / f"{STEM}_dseg.json").read_text())["Manual"] is False
 
 
 @pytest.mark.parametrize(
@@ -156,67 +126,6 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     assert {line.split("\t")[-1] for line in table} == {"prompts", "n/a"}
 
 
-def test_folders_of_one_name_are_told_apart(analysis, two_lesions, tmp_path):
-    """Each study's sources lead to its own folder, in whatever order they were added."""
-    out = tmp_path / "out"
-    save_bids(analysis, out)
-    for site in ("a", "b"):
-        study = write_study(two_lesions, tmp_path / site / "ds" / f"x{site}")
-        save_bids(make_analysis(two_lesions, study), out)
-    save_bids(analysis, out)
-    links = json.loads((out / "dataset_description.json").read_text())["DatasetLinks"]
-    assert links == {"ds": "../ds", "ds2": "../a/ds", "ds3": "../b/ds"}
-    for stem, link in ((STEM, "ds"), ("sub-xb/anat/sub-xb_space-orig", "ds3")):
-        about = json.loads((out / f"{stem}_dseg.json").read_text())
-        for uri in (*about["Sources"], about["SpatialReference"]):
-            scheme, name, place = uri.split(":")
-            assert (scheme, name) == ("bids", link)
-            assert (out / links[name] / place).exists()
-
-
-def test_a_file_from_outside_the_dataset_is_named_by_its_path(analysis, tmp_path):
-    """Its bare name was given as one of the dataset, where another study's file may have it."""
-    reference = analysis.prepared.reference
-    series = analysis.study.series[reference]
-    outside = tmp_path / "elsewhere" / "t1 c.nii.gz"
-    outside.parent.mkdir()
-    outside.write_bytes(series.files[0].path.read_bytes())
-    moved = replace(series, files=(replace(series.files[0], path=outside),))
-    study = replace(analysis.study, series={**analysis.study.series, reference: moved})
-    save_bids(replace(analysis, study=study), tmp_path / "out")
-    about = json.loads((tmp_path / "out" / f"{STEM}_dseg.json").read_text())
-    assert about["SpatialReference"] == outside.as_uri()
-    assert sum(uri.startswith("bids:ds:") for uri in about["Sources"]) == len(study.series) - 1
-    assert validated(tmp_path / "out")["error"] == []
-
-
-def test_volumes_are_copied_where_a_disk_has_no_hard_links(analysis, tmp_path, monkeypatch):
-    def refused(*_, **__):
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    monkeypatch.setattr(bids.os, "link", refused)
-    save_bids(analysis, tmp_path / "out")
-    written = tmp_path / "out" / f"{STEM}_dseg.nii.gz"
-    kept = next((tmp_path / "out" / "lesionlens").rglob("segmentation.nii.gz"))
-    assert written.read_bytes() == kept.read_bytes()
-    assert not written.samefile(kept)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="it locks no folders")
-@pytest.mark.parametrize("step", ["_source_of", "_write_dataset_files"])
-def test_of_two_processes_one_at_a_time_names_its_source(analysis, tmp_path, monkeypatch, step):
-    """Both took one name for two folders: of one study, the sources were another patient's."""
-    out, written = tmp_path / "out", getattr(bids, step)
-
-    def beside_another(*given):
-        with pytest.raises(UnusableInputError, match="busy"), folder_lock(out, busy="busy"):
-            pass
-        return written(*given)
-
-    monkeypatch.setattr(bids, step, beside_another)
-    save_bids(analysis, out)
-
-
 def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp_path):
     out = tmp_path / "out"
     save_bids(analysis, out)
@@ -243,31 +152,6 @@ def test_what_a_user_added_to_the_dataset_s_own_files_is_kept(analysis, tmp_path
     save_bids(analysis, tmp_path, "sub-02")
     assert json.loads(description.read_text("utf-8")) == edited | {"BIDSVersion": bids.VERSION}
     assert "/notes" in (tmp_path / ".bidsignore").read_text("utf-8").splitlines()
-
-
-@pytest.mark.parametrize("generated", [None, {"Name": "LesionLens"}, 3])
-def test_a_description_of_another_form_is_refused(analysis, tmp_path, generated):
-    (tmp_path / "dataset_description.json").write_text(json.dumps({"GeneratedBy": generated}))
-    with pytest.raises(UnusableInputError, match="a BIDS dataset of another program"):
-        save_bids(analysis, tmp_path)
-
-
-def test_a_dataset_is_described_before_a_study_appears_in_it(analysis, tmp_path, monkeypatch):
-    """Killed in between, the study counted as done, and the description was never written."""
-    out = tmp_path / "out"
-
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(bids, "write_atomically", fail)
-    with pytest.raises(ResourceError, match="full disk"):
-        save_bids(analysis, out)
-    assert not out.exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(staging, "_commit", fail)
-    with pytest.raises(ResourceError, match="full disk"):
-        save_bids(analysis, out)
-    assert (out / "dataset_description.json").is_file()
 
 
 def test_a_file_of_another_is_refused_before_anything_is_written(analysis, tmp_path):
@@ -301,8 +185,3 @@ def test_derivatives_that_would_lie_among_the_images_of_the_study_are_refused(an
     with pytest.raises(UnusableInputError, match="within the study"):
         save_bids(analysis, tmp_path / "ds")
     assert files_below(tmp_path / "ds") == before
-
-
-def test_two_names_that_become_one_subject_are_refused():
-    with pytest.raises(UnusableInputError, match="one subject"):
-        refuse_equal_subjects(["a-b", "c", "ab"])

@@ -9,15 +9,13 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.candidates import Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
-from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.base.records.review import (
     WHOLE_STUDY,
     Outline,
     Review,
-    ReviewEvent,
     UnaidedMark,
     UnaidedRead,
 )
@@ -29,12 +27,9 @@ from lesionlens.results.review import store
 from lesionlens.results.review.earlier import is_outline_unconfirmed
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.outline_digests import (
-    cached_outline_digests,
-    is_decided_on_other_outline,
-    is_signed_on_other_outlines,
     outlines_of,
 )
-from lesionlens.results.review.reopen import read_result, reopen
+from lesionlens.results.review.reopen import read_result
 
 ALONE = UnaidedRead(
     "A. Reader",
@@ -281,51 +276,6 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
 
 
-@pytest.mark.parametrize("started", ["2001-01-05T10:00:00+00:00", "2098-01-05T10:00:00+00:00"])
-def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
-    """A clock that was ahead when the reader decided made the next outline a confirmed one."""
-    first, second = (one.tracking_uid for one in analysis.findings.candidates)
-    log = ReviewLog(outlines=cached_outline_digests(analysis))
-    log.decide(first, ReviewState.ACCEPTED)
-    log.decide(second, ReviewState.ACCEPTED)
-    log.sign("nothing further", reader="A. Reader")
-    save(replace(analysis, review=log.review), tmp_path / "out")
-    again = parts_swapped(analysis, started)
-    save(again, tmp_path / "out")
-    saved = read_result(tmp_path / "out")
-    assert not saved.review.signed
-    assert [is_outline_unconfirmed(saved, uid, outlines_of(saved)) for uid in (first, second)] == [
-        True,
-        False,
-    ]
-    accepted = ReviewLog(saved.review, cached_outline_digests(again))
-    accepted.decide(first, ReviewState.ACCEPTED)
-    signed = ReviewLog(saved.review, cached_outline_digests(again))
-    signed.sign("nothing further", reader="A. Reader")
-    for confirmed in (accepted.review, signed.review):
-        assert not is_outline_unconfirmed(
-            replace(saved, review=confirmed), first, outlines_of(saved)
-        )
-    signed.withdraw("a second look", reader="A. Reader")
-    assert is_outline_unconfirmed(replace(saved, review=signed.review), first, outlines_of(saved))
-
-
-def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
-    again, first = parts_swapped(analysis, ""), analysis.findings.candidates[0].tracking_uid
-    before, now = (outlines_of(one)[first] for one in (analysis, again))
-    assert before != now
-    log = ReviewLog(outlines=cached_outline_digests(analysis))
-    log.decide(first, ReviewState.ACCEPTED)
-    log = ReviewLog(log.review, cached_outline_digests(again))
-    log.decide(first, ReviewState.REJECTED)
-    log.undo()
-    log.place_diameters(first, None)
-    log.undo()
-    log.redo()
-    assert [event.seen for event in log.review.events] == [before, now, *[before] * 4]
-    assert is_decided_on_other_outline(log.review, first, outlines_of(again))
-
-
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("change", [drawn_smaller, moved])
 def test_each_outline_is_told_from_one_that_is_smaller_or_lies_elsewhere(analysis, change, number):
@@ -333,108 +283,6 @@ def test_each_outline_is_told_from_one_that_is_smaller_or_lies_elsewhere(analysi
     before, after = outlines_of(analysis), outlines_of(change(analysis, number))
     differing = {c.id for c in candidates if before[c.tracking_uid] != after[c.tracking_uid]}
     assert differing == {number}
-
-
-def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(analysis, reviewed):
-    first, second = (one.tracking_uid for one in analysis.findings.candidates)
-    log = ReviewLog(
-        reviewed.review.restricted_to({first, second}), cached_outline_digests(analysis)
-    )
-    log.withdraw("again", reader="A. Reader")
-    log.sign("nothing further", reader="A. Reader")
-    others = (drawn_smaller(analysis, 1), without_second(analysis))
-    assert all(is_signed_on_other_outlines(log.review, outlines_of(one)) for one in others)
-    edited = applied(replace(analysis, review=log.review))
-    assert edited.original is not None
-    for same in (analysis, edited, drawn_smaller(analysis, 2)):
-        assert not is_signed_on_other_outlines(log.review, outlines_of(same))
-
-
-@pytest.mark.parametrize(
-    ("decided", "started"),
-    [
-        ("", "2026-01-05T10:00:00Z"),
-        ("2026-01-05T10:00:00Z", ""),
-        ("2026-01-05T10:00:00Z", "2026-01-05T12:00:00"),
-    ],
-    ids=["no time of the decision", "no time of the analysis", "no time zone"],
-)
-def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
-    analysis, tmp_path, decided, started
-):
-    """DICOM objects may state no time; saving the result once more ended as a defect."""
-    first = analysis.findings.candidates[0].tracking_uid
-    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", decided)
-    save(replace(analysis, review=Review((event,))), tmp_path / "out")
-    for _ in range(2):
-        save(parts_swapped(analysis, started), tmp_path / "out")
-        saved = read_result(tmp_path / "out")
-        assert is_outline_unconfirmed(saved, first, outlines_of(saved))
-
-
-@pytest.mark.parametrize(
-    ("uid", "time", "is_confirmed"),
-    [
-        ("first", "2026-01-05T13:00:00Z", True),
-        ("first", "2026-01-05T13:00:00+02:00", False),
-        (WHOLE_STUDY, "2026-01-05T13:00:00Z", True),
-        (WHOLE_STUDY, "2026-01-05T11:00:00Z", False),
-        ("second", "2026-01-05T13:00:00Z", False),
-    ],
-)
-def test_a_later_decision_or_signature_of_an_earlier_release_confirms_an_outline(
-    analysis, tmp_path, uid, time, is_confirmed
-):
-    """It names no outline: the times decide."""
-    uids = dict(
-        zip(
-            ("first", "second"), (c.tracking_uid for c in analysis.findings.candidates), strict=True
-        )
-    )
-    first = uids["first"]
-    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z")
-    save(replace(analysis, review=Review((event,))), tmp_path / "out")
-    save(parts_swapped(analysis, "2026-01-05T12:00:00+00:00"), tmp_path / "out")
-    saved = read_result(tmp_path / "out")
-    assert is_outline_unconfirmed(saved, first, outlines_of(saved))
-    later = ReviewEvent(uids.get(uid, uid), ReviewState.ACCEPTED, "A. Reader", time)
-    again = replace(saved, review=Review((event, later)))
-    assert is_outline_unconfirmed(again, first, outlines_of(saved)) != is_confirmed
-
-
-def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):
-    second = analysis.findings.candidates[1].tracking_uid
-    events = tuple(e for e in reviewed.review.events if e.tracking_uid == second)
-    save(replace(reviewed, review=replace(reviewed.review, events=events)), tmp_path / "out")
-    save(parts_swapped(analysis, "2098-01-05T10:00:00+00:00"), tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == []
-
-
-def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path):
-    save(reviewed, tmp_path / "out")
-    _, notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
-    assert store.load(tmp_path / "out").signed
-    assert not any("another outline" in words for words in notices)
-
-
-def test_notices_on_a_replaced_review_end_with_the_signature_and_stay_in_its_folder(
-    analysis, reviewed, tmp_path
-):
-    """A result that was signed again said in every copy that it must be."""
-    save(reviewed, tmp_path / "out")
-    changed = without_second(analysis)
-    save(changed, tmp_path / "out")
-    for name in ("out", "out", "copy", "copy"):  # the second time, findings.json has them too
-        again = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
-        log = ReviewLog(again.review)
-        if not again.review.signed:
-            assert any("must be signed again" in notice for notice in again.warnings)
-            log.sign("nothing further seen", reader="A. Reader")
-        saved, notices = save(replace(again, review=log.review), tmp_path / name)
-        assert not any("must be signed again" in n for n in (*saved.warnings, *notices))
-        kept = [KEPT in notice for notice in notices]
-        assert any(kept) is (name == "out")
-        assert (KEPT in (tmp_path / name / "report.html").read_text("utf-8")) is (name == "out")
 
 
 def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):
@@ -475,44 +323,6 @@ def test_a_response_that_is_signed_without_a_decision_is_never_lost(analysis, tm
     assert set(there.responses) < set(review.responses)
 
 
-def test_a_response_that_was_signed_in_the_folder_meanwhile_is_kept(analysis, reviewed, tmp_path):
-    """As by `lesionlens response` while the window had the result open: it was lost in silence."""
-    save(reviewed, tmp_path / "out")
-    unsigned = replace(reviewed.review, events=reviewed.review.events[:-1])
-    store.save(replace(analysis, review=unsigned), tmp_path / "out")
-    store.change_response(tmp_path / "out", lambda log: log.sign_response(STABLE))
-    save(replace(analysis, review=unsigned), tmp_path / "out")
-    assert store.load(tmp_path / "out").response == STABLE
-
-
-def test_a_response_that_was_withdrawn_in_the_folder_meanwhile_is_not_valid_again(
-    analysis, tmp_path
-):
-    log = ReviewLog()
-    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
-    decided = replace(analysis, review=log.review)
-    save(decided, tmp_path / "out")
-    store.change_response(tmp_path / "out", lambda log: log.sign_response(STABLE))
-    store.change_response(
-        tmp_path / "out", lambda log: log.withdraw_response("by mistake", reader="A. Reader")
-    )
-    notices = " ".join(save(decided, tmp_path / "out")[1])
-    assert store.load(tmp_path / "out").response is None
-    assert f"kept unchanged in {KEPT}/" in notices
-
-
-@pytest.mark.parametrize("swapped", [False, True])
-def test_of_the_responses_of_two_reviews_the_one_signed_last_is_valid(swapped):
-    """One in the folder, signed later than that in the log, was read as the earlier one."""
-    later = replace(STABLE, time="2026-01-05T12:00:00Z", category=Response.PROGRESSION)
-    reviews = [Review(responses=(STABLE,)), Review(responses=(later,))]
-    one, other = reviews[::-1] if swapped else reviews
-    assert one.with_signed(other).responses == (STABLE, later)
-    set_back = Review(responses=(later, STABLE))  # the clock was
-    assert set_back.with_signed(one).responses == set_back.responses
-    assert one.with_signed(set_back).responses == set_back.responses
-
-
 def test_a_signed_response_that_a_new_review_lacks_is_kept_beside(analysis, tmp_path):
     save(replace(analysis, review=Review(responses=(STABLE,))), tmp_path / "out")
     other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
@@ -520,19 +330,6 @@ def test_a_signed_response_that_a_new_review_lacks_is_kept_beside(analysis, tmp_
     assert f"kept unchanged in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept).response == STABLE
-
-
-def test_a_withdrawn_response_stays_withdrawn_where_candidates_changed(analysis, tmp_path):
-    """Its withdrawal was left out with the signatures of the study, and it was valid again."""
-    log = ReviewLog()
-    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
-    log.sign_response(STABLE)
-    log.withdraw_response("by mistake", reader="A. Reader")
-    save(replace(analysis, review=log.review), tmp_path / "out")
-    save(drawn_smaller(analysis, 1), tmp_path / "out")
-    review = store.load(tmp_path / "out")
-    assert review.responses == (STABLE,)
-    assert review.response is None
 
 
 def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
@@ -547,20 +344,6 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
     assert store.load(kept) == reviewed.review
 
 
-def test_the_review_of_another_reader_is_said_to_be_replaced(analysis, reviewed, tmp_path):
-    """It was said to belong to another result, or only in part to this one."""
-    save(reviewed, tmp_path / "out")
-    log = ReviewLog()
-    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
-    _, notices = save(replace(analysis, review=log.review), tmp_path / "out")
-    (kept,) = (tmp_path / "out" / KEPT).iterdir()
-    assert notices[-1] == (
-        f"The earlier review in this folder was replaced: it is kept unchanged in "
-        f"{KEPT}/{kept.name}, with its findings and outlines"
-    )
-    assert store.load(kept) == reviewed.review
-
-
 def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
     (tmp_path / "out" / "review.json").write_text("{")
@@ -568,66 +351,3 @@ def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path)
     assert f"kept unchanged in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert (kept / "review.json").read_text() == "{"
-
-
-def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
-    save(reviewed, tmp_path / "out")
-    log = ReviewLog(reviewed.review)
-    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
-    save(replace(analysis, review=log.review), tmp_path / "out")
-    assert store.load(tmp_path / "out") == log.review
-    assert not (tmp_path / "out" / KEPT).exists()
-
-
-@pytest.mark.parametrize(
-    ("beyond", "listed", "said"),
-    [
-        (0, 2, "A lesion that a reader added lies entirely"),
-        (1, 3, "drew of candidate 3 lie in other"),
-    ],
-)
-def test_what_a_reader_added_and_the_network_finds_now_is_said(
-    analysis, tmp_path, beyond, listed, said
-):
-    """It was gone, or smaller, with the notice that all decisions stay."""
-    first, second = analysis.findings.candidates
-    there = analysis.findings.components == second.id
-    before = replace(
-        analysis,
-        volumes=replace(
-            analysis.volumes,
-            labels=replace(
-                analysis.volumes.labels, data=np.where(there, 0, analysis.volumes.labels.data)
-            ),
-        ),
-        findings=replace(
-            analysis.findings,
-            candidates=(first,),
-            components=np.where(there, 0, analysis.findings.components),
-        ),
-    )
-    drawn = there.astype(np.uint8) * np.uint8(2)
-    i, j, k = np.argwhere(there).max(axis=0)
-    drawn[i + 1 : i + 1 + beyond, j, k] = 2
-    log = ReviewLog()
-    log.add(Outline("2.25.77", (0, 0, 0), drawn), DrawingMethod.MANUAL, reader="A. Reader")
-    save(replace(before, review=log.review), tmp_path / "out")
-    _, warnings = save(analysis, tmp_path / "out")
-    (notice,) = (words for words in warnings if said in words)
-    rows = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
-    assert len(rows) == listed
-    assert notice in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
-    assert save(analysis, tmp_path / "out")[1].count(notice) == 1
-
-
-def test_an_edit_that_lies_in_others_leaves_the_candidate_its_outline(analysis):
-    """Its row kept the volume of the network's outline, and had no voxel."""
-    first, second = analysis.findings.candidates
-    drawn = (analysis.findings.components == first.id).astype(np.uint8) * np.uint8(2)
-    log = ReviewLog()
-    outline = Outline(second.tracking_uid, (0, 0, 0), drawn)
-    log.decide(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
-    shown = applied(replace(analysis, review=log.review)).findings
-    np.testing.assert_array_equal(shown.components, analysis.findings.components)
-    assert shown.candidates == analysis.findings.candidates
-    assert any(words.startswith("Candidate 2 keeps the outline") for words in shown.notices)

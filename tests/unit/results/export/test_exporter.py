@@ -3,18 +3,16 @@
 import json
 import os
 from dataclasses import replace
-from importlib.metadata import entry_points
 
 import pytest
 
 from lesionlens.base.errors import CancelledError, ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.base.run_context import CancelWhen, RunContext, StageTime
+from lesionlens.base.run_context import CancelWhen, RunContext
 from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
-from lesionlens.results.review.reopen import read_run
 
 CONTRACT = {
     "segmentation.nii.gz",
@@ -59,23 +57,6 @@ def test_every_file_of_the_contract_is_there(make, tmp_path):
     assert {"export: nifti", "export: report"} <= {s["name"] for s in run["stages"]}
     assert run["weights_sha256"] is None
     assert {row["file"] for row in run["inputs"]} == {"t1c.nii.gz", "flair.nii.gz"}
-
-
-def test_a_result_that_is_saved_again_lists_the_stages_of_its_latest_export_alone(make, tmp_path):
-    """They were added to those of every earlier export, and so were their seconds."""
-    analysis = make()
-    stages = (StageTime("engine", 2.0, 300.0), StageTime("export: retired", 1.0, 900.0))
-    analysis = replace(analysis, run=replace(analysis.run, stages=stages))
-    for name in ("first", "second", "third"):
-        save(analysis, tmp_path / name)
-        run = json.loads((tmp_path / name / "run.json").read_text())
-        names = [stage["name"] for stage in run["stages"]]
-        assert len(names) == len(set(names))
-        assert names[0] == "engine"
-        assert {"export: nifti", "export: report"} <= set(names)
-        assert "export: retired" not in names
-        assert run["seconds"] == pytest.approx(sum(s["seconds"] for s in run["stages"]), abs=1e-3)
-        analysis = replace(analysis, run=read_run(tmp_path / name))
 
 
 class _BreaksAtOnce(_Breaks):
@@ -166,22 +147,6 @@ def test_a_full_disk_or_memory_ends_everything(make, tmp_path, monkeypatch, erro
     assert not (tmp_path / "out").exists()
 
 
-def test_a_library_without_a_home_folder_costs_its_own_file_alone(make, tmp_path, monkeypatch):
-    """With HOME=/dev/null a library could not be imported, and the result was refused."""
-
-    class Homeless(_Breaks):
-        __module__ = _Breaks.__module__
-
-        def write(self, analysis, staged):
-            raise NotADirectoryError(20, "Not a directory", "/dev/null/.settings")
-
-    exporter = Homeless()
-    _with(monkeypatch, exporter)
-    save(make(), tmp_path / "out")
-    left_out = json.loads((tmp_path / "out" / "run.json").read_text())["left_out"]
-    assert left_out[exporter.name] == "a system error: Not a directory (null/.settings)"
-
-
 def test_two_results_never_mix_and_files_of_others_stay(make, tmp_path):
     out = tmp_path / "out"
     save(make(dicom=True), out)
@@ -221,37 +186,11 @@ def test_an_earlier_review_is_kept_beside_a_new_result(make, tmp_path):
     assert names == ["1970-01-01T00-00-00Z", "1970-01-01T00-00-00Z-2"]
 
 
-def test_an_unreadable_review_is_kept_too(make, tmp_path):
-    out = tmp_path / "out"
-    save(make(), out)
-    (out / "review.json").write_text("{ half a file")
-    save(make(), out)
-    (kept,) = (out / KEPT).iterdir()
-    assert (kept / "review.json").read_text() == "{ half a file"
-
-
-def test_an_empty_review_leaves_no_trace(make, tmp_path):
-    out = tmp_path / "out"
-    save(make(), out)
-    save(make(name="again"), out)
-    assert not (out / KEPT).exists()
-
-
 def test_a_file_in_the_way_is_refused(make, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UnusableInputError, match="file"):
         save(make(), tmp_path / "out")
     assert (tmp_path / "out").read_text() == "a file"
-
-
-def test_every_installed_exporter_keeps_the_protocol(make):
-    analysis, points = make(), entry_points(group="lesionlens.exporters")
-    assert {"dicom", "nifti", "report", "tables"} <= points.names
-    for point in points:
-        made = point.load()()
-        assert made.name == point.name
-        reason = made.missing(analysis)
-        assert reason is None or (isinstance(reason, str) and reason)
 
 
 def test_progress_ends_at_one(make, tmp_path):

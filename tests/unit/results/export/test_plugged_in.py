@@ -100,14 +100,6 @@ def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, mon
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
-def test_texts_that_no_file_can_hold_are_escaped(make, monkeypatch, tmp_path):
-    odd = r"'M\udcfcller'"
-    done = f"Written((path,), notices=({odd},), left_out={{{odd}: {odd}}})"
-    out, _, warnings = saved(monkeypatch, tmp_path, make(), done=done)
-    assert json.loads((out / "run.json").read_text())["left_out"][r"M\udcfcller"] == r"M\udcfcller"
-    assert r"M\udcfcller" in warnings
-
-
 def test_it_runs_after_ours_so_that_no_name_of_theirs_is_in_the_way(make, monkeypatch, tmp_path):
     code = EXPORTER.format(name="dicom", missing="None", done="(path,)", more="")
     install_package(monkeypatch, tmp_path, code, exporters="aaa = Writer")

@@ -10,7 +10,6 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
-from lesionlens.cli import options
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import ALWAYS, check_folder, owned
@@ -55,13 +54,6 @@ def test_a_users_own_file_with_a_name_of_ours_is_refused_by_name(make, tmp_path,
     with pytest.raises(UnusableInputError, match=f"not of an earlier result: {name}"):
         save(make(), out)
     assert tree(out) == {name: b"mine"}
-
-
-@pytest.mark.parametrize("name", [*ALWAYS, "followup.json"])
-def test_such_a_file_is_refused_before_the_analysis_begins(tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with pytest.raises(UnusableInputError, match=name):
-        options.check_layout(tmp_path, options.ResultLayout.OWN)
 
 
 @pytest.mark.parametrize(

@@ -90,16 +90,6 @@ def test_the_study_leaves_out_what_a_reader_rejected(make: MakeAnalysis) -> None
     assert f"Candidate region {other.id} (unreviewed)" in told
 
 
-def test_a_study_of_hundreds_of_candidates_has_its_sentence(make: MakeAnalysis) -> None:
-    """As many multiple-sclerosis plaques in a mask: no template is at fault."""
-    analysis = make()
-    many = analysis.findings.candidates * 200
-    analysis = replace(analysis, findings=replace(analysis.findings, candidates=many))
-    text = Sentences(analysis).of_study()
-    assert len(text) > 20_000
-    assert text.count(Sentences(analysis).of(many[0])) == 200
-
-
 def test_the_study_counts_no_candidate_if_a_reader_rejected_all(make: MakeAnalysis) -> None:
     analysis = make()
     events = tuple(
@@ -122,13 +112,6 @@ def test_unknown_and_zero_differ(make: MakeAnalysis) -> None:
     (one, *_) = with_contrast.findings.candidates
     zero = replace(one, volume_ml={**one.volume_ml, Region.ET: 0.0})
     assert "enhancing part 0 ml" in Sentences(with_contrast).of(zero)
-
-
-def test_nothing_flagged_calms_nobody(make: MakeAnalysis) -> None:
-    analysis = make(lesions=())
-    told = Sentences(analysis).of_study().lower()
-    assert told
-    assert "normal" not in told
 
 
 def test_a_site_edits_either_block(make: MakeAnalysis, tmp_path: Path) -> None:

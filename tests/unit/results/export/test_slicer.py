@@ -1,19 +1,15 @@
 """Slicer's segmentation, read back by Slicer's own library and by another reader of NRRD."""
 
 import locale
-import os
 import shutil
 import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.codes import LABEL_TYPES
-from lesionlens.results.export import lookup, slicer
+from lesionlens.results.export import lookup
 from lesionlens.results.export.slicer import SlicerExporter, segments_of
 
 nrrd = pytest.importorskip("nrrd")
@@ -83,17 +79,6 @@ def test_a_sheared_grid_is_kept(make, tmp_path, monkeypatch):
     np.testing.assert_allclose(affine_of(nrrd.read_header(str(path))), affine, atol=1e-4)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
-def test_a_folder_whose_name_is_not_utf_8_does_not_end_the_process(make, tmp_path):
-    analysis = make()
-    folder = tmp_path / os.fsdecode(b"M\xfcller")
-    folder.mkdir()
-    (odd,) = SlicerExporter().write(analysis, folder)
-    (plain,) = SlicerExporter().write(analysis, tmp_path)
-    assert odd.parent == folder
-    assert odd.read_bytes() == plain.read_bytes()
-
-
 @pytest.fixture
 def decimal_commas(tmp_path, monkeypatch):
     """The process's locale as Qt sets it on a German desktop."""
@@ -120,33 +105,6 @@ def test_under_a_german_desktop_the_file_is_the_same(make, tmp_path):
     assert locale.localeconv()["decimal_point"] == ","
     locale.setlocale(locale.LC_ALL, "C")
     assert SlicerExporter().write(analysis, tmp_path)[0].read_bytes() == german
-
-
-def test_results_saved_in_two_threads_have_points_and_leave_the_locale(monkeypatch):
-    """The first to end brought the commas back for the other, whose points then stayed."""
-    current, stages = ["de_DE"], [threading.Event() for _ in range(3)]
-    begun, may_end, second_begun = stages
-
-    def setlocale(_, name=None):
-        current[0] = name or current[0]
-        return current[0]
-
-    def second():
-        assert begun.wait(30)
-        with slicer._c_numeric_locale():
-            second_begun.set()
-            assert may_end.wait(30)
-            return current[0]
-
-    monkeypatch.setattr(locale, "setlocale", setlocale)
-    with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(second)
-        with slicer._c_numeric_locale():
-            begun.set()
-            second_begun.wait(0.3)  # it has begun only where the two do not wait
-        may_end.set()
-        assert written.result() == "C"
-    assert current == ["de_DE"]
 
 
 def test_without_a_candidate_it_says_why_there_is_no_file(make):

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +17,11 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.tables import (
     TablesExporter,
     column_types,
-    display_name_of_series,
     findings_csv,
     findings_file,
     findings_json,
     schema_text,
 )
-from lesionlens.results.review.log import ReviewLog
 
 REPOSITORY = Path(__file__).parents[4]
 CANDIDATE_KEYS = [
@@ -49,16 +47,6 @@ def test_the_json_holds_the_contracts_fields(make):
     assert first["review"] == {"state": "unreviewed", "reader": None, "time": None, "reason": None}
     low, high = first["bounding_box_mm"]
     assert all(a < m < b for a, m, b in zip(low, first["centroid_mm"], high, strict=True))
-
-
-def test_the_row_names_who_decided_not_who_measured_afterwards(make):
-    analysis, ends = make(), ((1.0, 2.0, 3.0), (9.0, 2.0, 3.0))
-    uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
-    log.decide(uid, ReviewState.ACCEPTED, reader="A", reason="ring")
-    decided = log.review.events[-1]
-    log.place_diameters(uid, (ends, ends), reader="B")
-    row = findings_json(replace(analysis, review=log.review))["candidates"][0]["review"]
-    assert row == {"state": "accepted", "reader": "A", "time": decided.time, "reason": "ring"}
 
 
 def test_relevance_still_sums_to_what_all_sequences_show(make):
@@ -118,17 +106,6 @@ def test_the_csv_says_what_the_json_says(make):
         assert row["sequence_relevance_t2"] == ""
 
 
-def test_the_csv_has_a_column_for_every_field_of_the_schema(make):
-    content = findings_file(make())
-    row = replace(content.candidates[0], sequence_relevance=None)
-    text = findings_csv(content.model_copy(update={"candidates": (row,)}))
-    (read,) = csv.DictReader(io.StringIO(text))
-    assert read["sequence_relevance_none"] == ""
-    assert list(read) == list(column_types())
-    tops = {field.name for field in fields(row)}
-    assert all(any(c == top or c.startswith(f"{top}_") for c in column_types()) for top in tops)
-
-
 @pytest.mark.parametrize("reason", ["=cmd|' /C calc'!A0", "+1", "-2", "@sum(a1)", "\t=1", " =1"])
 def test_a_formula_in_a_reason_is_defused(make, reason):
     analysis = make()
@@ -157,13 +134,6 @@ def test_the_last_word_of_a_reader_is_in_both(make):
     }
     assert rows[0]["review"]["state"] == "unreviewed"
     assert len(rows) == 2
-
-
-def test_a_series_of_slices_is_named_by_its_folder(make):
-    series = make(dicom=True).study.series[MrSequence.T1C]
-    assert display_name_of_series(series) == f"S01 ({len(series.files)} files)"
-    interpolated = replace(series, files=(*series.files, series.files[-1]))  # one slice was missing
-    assert display_name_of_series(interpolated) == display_name_of_series(series)
 
 
 def test_the_published_schema_is_current():

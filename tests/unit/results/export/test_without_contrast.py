@@ -18,10 +18,9 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import Label, MapExtent, MrSequence, Region, ReviewState
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
-from lesionlens.base.records.study import PreparedStudy
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
+from lesionlens.results.review.reopen import read_result, reopen
 
 NATIVE = (MrSequence.FLAIR, MrSequence.T2)
 EVERYTHING = ExportOptions(
@@ -160,23 +159,6 @@ def test_a_reader_who_paints_it_paints_core(native, tmp_path):
     drawn = again.volumes.labels.data[again.findings.components == number]
     assert set(np.unique(drawn)) == {Label.CORE}
     assert again.review.of(analysis.findings.candidates[0].tracking_uid).outline is not None
-
-
-def test_mask_and_objects_of_an_earlier_version_are_opened_without_it(
-    native, tmp_path, monkeypatch
-):
-    with monkeypatch.context() as before:
-        before.setattr(PreparedStudy, "has_t1c", True)
-        analysis = native()
-        save(analysis, tmp_path / "old")
-    mask = tmp_path / "a_mask.nii.gz"
-    (tmp_path / "old" / "segmentation.nii.gz").rename(mask)
-    for place in (mask, tmp_path / "old" / "dicom"):
-        opened = reopen_folder(place, analysis.study, analysis.prepared)
-        save(replace(opened, options=EVERYTHING), tmp_path / f"new {place.name}")
-        assert enhancing_in(tmp_path / f"new {place.name}") == {}
-        assert all(c.volume_ml[Region.ET] is None for c in opened.findings.candidates)
-        assert opened.findings.notices
 
 
 def test_a_bids_dataset_has_none(native, tmp_path):

@@ -1,7 +1,5 @@
 """Strokes that are not kept yet lie on disk, whole, for the voxels that they were drawn on."""
 
-import os
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.files.folder_lock import lock_now
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.followup import Alignment, Comparison
@@ -82,43 +79,6 @@ def test_strokes_are_continued_on_the_outline_of_now(analysis):
     np.testing.assert_array_equal(continued, np.where(painted, 0, merged))
     write(analysis, drafts.OutlineDraft("2.25.5", edited))  # as an earlier release wrote it
     np.testing.assert_array_equal(read(analysis).continued_from(merged), edited)
-
-
-def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
-    """The order of the names counted."""
-    digests = sorted(sha256 for _, sha256 in analysis.run.inputs)
-    assert len(digests) > 1
-    first, renamed = (
-        replace(analysis, run=replace(analysis.run, inputs=tuple(zip("abcd", order, strict=False))))
-        for order in (digests[::-1], digests)
-    )
-    write(first, draft(analysis))
-    assert read(renamed) is not None
-    delete(renamed)
-    assert not list(home.iterdir())
-
-
-def test_drafts_that_replaced_no_other_all_come_back_the_latest_first(analysis):
-    uids = ["2.25.5", "2.25.6", "2.25.7"]
-    for uid in uids:
-        drafts.write_draft(analysis, draft(analysis, uid), drafts.free_path(analysis))
-    found = []
-    while (stored := read(analysis)) is not None:
-        found.append(stored.tracking_uid)
-        delete(analysis)
-    assert found == uids[::-1]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
-def test_a_draft_that_a_window_holds_was_not_interrupted(analysis):
-    """A second window of the reader offered the strokes of the first as interrupted."""
-    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
-    lock = lock_now(drafts.interrupted_draft(analysis, "A. Reader"))
-    assert read(analysis, "A. Reader") is None
-    assert drafts.is_drawn_elsewhere(analysis, "A. Reader")
-    assert not drafts.is_drawn_elsewhere(analysis, "B. Reader")
-    os.close(lock)
-    assert read(analysis, "A. Reader").tracking_uid == "2.25.5"
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):

@@ -1,6 +1,5 @@
 """The log only grows, and its fold is what the reader last wanted."""
 
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -9,17 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
-from lesionlens.base.records.prompts import PromptRound, prompts_text
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.base.records.review import (
     CAVITY,
-    MAX_REASON,
     WHOLE_STUDY,
     Outline,
     Review,
-    ReviewEvent,
-    UnaidedRead,
 )
 from lesionlens.results.review.log import ReviewLog
 
@@ -150,26 +145,6 @@ def test_the_decision_is_of_the_reader_who_made_it(acts_of_b, who):
     assert again == decision
 
 
-def test_an_undo_whose_act_is_not_there_takes_no_decision_away():
-    """Half of an undone merge may be of a candidate that another result does not have."""
-    log = ReviewLog()
-    log.decide("1.1", ReviewState.REJECTED, reader="A")
-    log.decide("1.1", ReviewState.ACCEPTED, reader="B")
-    stray = ReviewEvent("1.2", ReviewState.UNREVIEWED, "B", "", act=ReviewAct.UNDO)
-    review = Review((*log.review.events, stray))
-    assert review.decision_of("1.1") == log.review.events[-1]
-    assert review.decision_of("1.2") is None
-
-
-def test_times_are_utc_and_do_not_go_back():
-    log = ReviewLog()
-    for _ in range(3):
-        log.decide("1.1", ReviewState.DEFERRED)
-    times = [e.time for e in log.review.events]
-    assert times == sorted(times)
-    assert all(t.endswith("Z") for t in times)
-
-
 def test_every_act_names_its_reader_and_its_time():
     log, end = ReviewLog(), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     log.decide("1.1", ReviewState.ACCEPTED, reader="A")
@@ -184,24 +159,6 @@ def test_every_act_names_its_reader_and_its_time():
     events = log.review.events
     assert [event.reader for event in events] == ["A"] * 8
     assert all(datetime.fromisoformat(event.time).tzinfo is not None for event in events)
-
-
-def test_a_log_goes_on_with_all_that_its_review_holds():
-    """Also with what other readers signed before the analysis was shown, and with the response."""
-    log = ReviewLog()
-    log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
-    unaided = UnaidedRead("B", "2026-01-05T10:00:00Z", "2026-01-05T10:05:00Z", 300.0, "one lesion")
-    review = replace(log.review, unaided=(unaided,), responses=(STABLE,))
-    for again in (ReviewLog(review), ReviewLog(review).copy()):
-        assert again.review == review
-        again.decide("1.1", ReviewState.ACCEPTED)
-        assert again.review == replace(review, events=again.review.events)
-        assert again.review.outline_of("1.1") is not None
-
-
-def test_a_state_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="maybe"):
-        ReviewLog().decide("1.1", "maybe")
 
 
 def signed():
@@ -256,25 +213,6 @@ def test_nobody_signs_without_a_name_or_twice():
         log.sign("nothing seen", reader="A")
 
 
-def test_a_signature_that_an_earlier_version_undid_is_not_undone_again():
-    """It recorded U as a verdict on the whole study."""
-    log = signed()
-    taken = replace(log.review.events[-1], state=ReviewState.UNREVIEWED, act=ReviewAct.UNDO)
-    old = ReviewLog(Review((*log.review.events, taken)))
-    assert old.review.signed is None
-    old.undo()
-    assert old.review.state_of("1.1") is ReviewState.UNREVIEWED
-
-
-def test_a_reason_that_no_reader_wrote_is_refused():
-    """Five million characters kept the report's layout busy for ten minutes and more."""
-    log = ReviewLog()
-    log.decide("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * MAX_REASON)
-    with pytest.raises(UnusableInputError, match="reason of 5000000 characters"):
-        log.decide("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * 5_000_000)
-    assert len(log.review.events) == 1
-
-
 def _ball(uid, size):
     return Outline(uid, (0, 0, 0), np.full((size, 1, 1), 2, np.uint8))
 
@@ -293,71 +231,6 @@ def test_a_merge_is_taken_over_whole_or_not_at_all(known, left):
     assert len(kept.events) == left
     assert kept.events == tuple(e for e in log.review.events if e in kept.events)
     assert set(kept.outlined) == ({"1.1", "1.2"} if known == "both" else set())
-
-
-def test_an_undone_merge_that_is_left_out_takes_its_undo_along():
-    """What undid it undid another act instead, which a reader had not undone."""
-    log = ReviewLog()
-    log.decide("1.1", ReviewState.ACCEPTED, reader="A. Reader")
-    log.decide("1.3", ReviewState.REJECTED, reader="A. Reader")
-    with log.one_act():
-        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
-        log.decide("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
-    log.undo()
-    log.redo()
-    log.undo()
-    kept = ReviewLog(log.review.restricted_to({"1.1", "1.3"}))
-    assert kept.review.events == log.review.events[:2]
-    assert not kept.can_redo
-    kept.undo()
-    assert kept.review.state_of("1.1") is ReviewState.ACCEPTED
-    assert kept.review.state_of("1.3") is ReviewState.UNREVIEWED
-
-
-def test_an_undone_outline_does_not_come_back_without_the_merge_before_it():
-    log = ReviewLog()
-    with log.one_act():
-        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
-        log.decide("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
-    log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 7))
-    log.undo()
-    assert log.review.restricted_to({"1.1"}).events == ()
-
-
-def test_what_a_split_that_is_left_out_added_is_left_out_too():
-    log = ReviewLog()
-    with log.one_act():
-        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
-        log.add(_ball("9.1", 2), DrawingMethod.MANUAL)
-    log.decide("9.1", ReviewState.REJECTED)
-    log.add(_ball("9.2", 3), DrawingMethod.MANUAL)
-    assert log.review.restricted_to({"1.1"}) == log.review
-    assert [e.tracking_uid for e in log.review.restricted_to({"1.7"}).events] == ["9.2"]
-
-
-def test_prompts_of_all_edits_that_led_to_the_outline_are_reported():
-    """The report named those of the last edit, or none after a brush."""
-    log, uid = ReviewLog(), UIDS[0]
-
-    def prompt(kind, seconds):
-        return PromptRound(kind, ((1, 2, 3),), (), Region.WT, 2, seconds)
-
-    first = (prompt(PromptKind.POINT, 9.0), prompt(PromptKind.POINT, 12.5))
-    second = (prompt(PromptKind.BOX, 14.2),)
-    for length, prompts in ((1, first), (2, ()), (3, second), (4, second)):
-        outline = Outline(uid, (0, 0, 0), np.ones((length, 1, 1), np.uint8))
-        log.decide(uid, ReviewState.EDITED, outline=outline, prompts=prompts)
-    log.decide(uid, ReviewState.ACCEPTED)
-    log.undo()
-    log.undo()
-    assert log.review.prompts_of(uid) == (first, second)
-    text = "3 prompts (1 box, 2 point), 26.7 s, for the whole tumour"
-    assert prompts_text(log.review.prompts_of(uid)) == text
-    log.undo()
-    assert log.review.prompts_of(uid) == (first,), "the brush did not remove what they drew"
-    log.undo()
-    log.undo()
-    assert log.review.prompts_of(uid) == ()
 
 
 @pytest.mark.parametrize("is_added", [False, True])

@@ -177,36 +177,9 @@ def test_swapped_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp_p
         }
 
 
-def test_a_second_series_that_seems_better_does_not_replace_the_analysed_one(tmp_path):
-    study = tmp_path / "study"
-    write_nifti(HEAD, study, sequences=(T1C,))
-    (study / "t1c.nii.gz").rename(study / "b_t1c.nii.gz")
-    result = analysed(open_study(study), tmp_path / "result")
-    write_nifti(make_patient(seed=1, spacing_mm=4.0), study, sequences=(T1C,))
-    (study / "t1c.nii.gz").rename(study / "a_t1c.nii.gz")
-    later = open_study(study, named={T1C: "a_t1c.nii.gz"})
-    opened = paired(read_result(result), later)
-    assert opened.series[T1C].files[0].name == "b_t1c.nii.gz"
-    told = "The series used are those that were analysed, not those chosen since: T1c"
-    assert opened.notices == (told,)
-    assert [one.files[0].name for one in opened.set_aside] == ["a_t1c.nii.gz"]
-
-
 def test_a_study_prepared_with_another_reference_is_refused(nifti, tmp_path):
     write_nifti(HEAD, tmp_path / "less", sequences=(FLAIR,))
     result = analysed(open_study(tmp_path / "less"), tmp_path / "result")
     more = open_study(nifti)
     with pytest.raises(ReadError, match="its reference is T1c, that of the result FLAIR"):
         reopen(read_result(result), more, make_analysis(HEAD, more).prepared)
-
-
-def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):
-    for place, sequence in (("a", T1C), ("b", FLAIR)):
-        write_nifti(HEAD, tmp_path / place, sequences=(sequence,))
-        (tmp_path / place / f"{sequence.value}.nii.gz").rename(tmp_path / place / "image.nii.gz")
-    write_nifti(HEAD, tmp_path / "study", sequences=(T2,))
-    named = {T1C: tmp_path / "a" / "image.nii.gz", FLAIR: tmp_path / "b" / "image.nii.gz"}
-    study = open_study(tmp_path / "study", named=named)
-    assert [name for name, _ in inputs_of(study).files] == ["image.nii.gz"] * 2 + ["t2.nii.gz"]
-    result = analysed(study, tmp_path / "result")
-    assert paired(read_result(result), study) is study

@@ -11,9 +11,7 @@ from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.records.arrays import Volume
+from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.parts import (
     AlteredResultError,
     check_objects,
@@ -25,7 +23,6 @@ from lesionlens.results.export.result_files import write_list
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
-from lesionlens.results.review.saved_parts import check_measures
 
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 
@@ -161,68 +158,6 @@ def test_what_was_changed_is_refused_by_name(result, what):
     assert caught.value.exit_status == 2
 
 
-def test_a_change_that_could_be_true_is_known_by_the_list(result):
-    candidates(lambda c: c[0].update(score=0.123))(result)
-    with pytest.raises(AlteredResultError, match=r"changed since.*findings\.json"):
-        read_result(result)
-    write_list(result)
-    assert read_result(result).findings.candidates[0].score == 0.123
-
-
-ALONE = {
-    "a part without a number": (lambda ids, parts: parts.put(0, 2), "do not belong together"),
-    "a number without a part": (
-        lambda ids, parts: parts.put(ids.argmax(), 0),
-        "do not belong together",
-    ),
-    "a number below 0": (lambda ids, parts: (ids.put(0, -1), parts.put(0, 2)), "invalid numbers"),
-    "a number beyond": (
-        lambda ids, parts: ids.put(np.flatnonzero(ids == ids.max()), 65_536),
-        "invalid numbers",
-    ),
-    "a part beyond": (lambda ids, parts: parts.put(ids.argmax(), 4), "invalid numbers"),
-}
-
-
-def measured(one, number, ids, labels):
-    """Return a candidate of which number, volumes and place are those of its voxels."""
-    mask, grid = ids == number, labels.grid
-    counts = {r: np.count_nonzero(mask & np.isin(labels.data, r.labels)) for r in Region}
-    return replace(
-        one,
-        id=number,
-        volume_ml={r: count * grid.voxel_ml for r, count in counts.items()},
-        centroid_mm=tuple(grid.to_mm(np.argwhere(mask).mean(axis=0)).tolist()),
-    )
-
-
-@pytest.mark.parametrize("what", ALONE)
-def test_voxels_that_mean_nothing_are_refused_though_all_measures_are_theirs(results, what):
-    change, words = ALONE[what]
-    saved = read_result(results[0], maps=False)
-    grid = saved.volumes.labels.grid
-    ids, parts = saved.findings.components.copy(), saved.volumes.labels.data.copy()
-    change(ids, parts)
-    labels = Volume(parts, grid)
-    there = [number for number in np.unique(ids) if number > 0]
-    rows = zip(saved.findings.candidates, there, strict=True)
-    own = [measured(one, int(number), ids, labels) for one, number in rows]
-    with pytest.raises(AlteredResultError, match=words):
-        check_measures(own, Volume(ids, grid), labels)
-
-
-def test_masks_on_two_grids_are_refused(results):
-    saved = read_result(results[0], maps=False)
-    labels, ids = saved.volumes.labels, saved.findings.components
-    check_measures(saved.findings.candidates, Volume(ids, labels.grid), labels)
-    moved = labels.grid.affine.copy()
-    moved[0, 3] += 1
-    with pytest.raises(AlteredResultError, match="do not belong together"):
-        check_measures(
-            saved.findings.candidates, Volume(ids, Grid(labels.grid.shape, moved)), labels
-        )
-
-
 @pytest.mark.parametrize(
     "name", ["findings.json", "segmentation.nii.gz", "candidates.nii.gz", "review.json"]
 )
@@ -230,12 +165,6 @@ def test_a_part_of_another_result_is_refused(result, other, name):
     shutil.copy(other / name, result / name)
     write_list(result)
     with pytest.raises(ReadError, match=name.split(".")[0]):
-        read_result(result)
-
-
-def test_the_run_of_another_result_is_refused(result, other):
-    shutil.copy(other / "run.json", result / "run.json")
-    with pytest.raises(AlteredResultError):
         read_result(result)
 
 
@@ -249,12 +178,6 @@ def test_a_signature_on_another_study_signs_nothing(result, key):
 def test_decisions_on_other_candidates_are_refused(result):
     edit(result / "review.json", lambda r: r["events"][0].update(tracking_uid="2.25.9"))
     with pytest.raises(AlteredResultError, match="candidates that the result does not have"):
-        read_result(result)
-
-
-def test_a_map_that_was_never_written_is_refused(result):
-    shutil.copy(result / "probability_wt.nii.gz", result / "evidence_none.nii.gz")
-    with pytest.raises(AlteredResultError, match=r"evidence_none\.nii\.gz"):
         read_result(result)
 
 

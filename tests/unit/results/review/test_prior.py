@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,31 +93,6 @@ def test_other_images_of_a_prior_are_refused_before_anything_is_computed(tmp_pat
     result = result_of(tmp_path / "before", BEFORE, tmp_path / "result")
     with pytest.raises(UnusableInputError, match=r"T1c differs.*: --prior-study STUDY"):
         find_prior(result, open_study(tmp_path / "now"), tmp_path / "other")
-
-
-def test_an_outline_in_place_of_a_prior_is_not_said_to_lack_a_sequence_of_this_study(tmp_path):
-    """The advice was to name it with --flair, which names those of this examination."""
-    for name, head in (("now", NOW), ("before", BEFORE)):
-        write_nifti(head, tmp_path / name, sequences=ONE)
-    mask = tmp_path / "mask.nii.gz"
-    shutil.copy(next((tmp_path / "before").glob("*.nii.gz")), mask)
-    with pytest.raises(
-        UnusableInputError, match=r"as the prior examination, .* --prior"
-    ) as refused:
-        find_prior(mask, open_study(tmp_path / "now"))
-    assert "--flair" not in str(refused.value)
-
-
-def test_a_prior_that_was_selected_of_several_nifti_studies_is_found_again(tmp_path):
-    """Its folder alone was stored, and all of its studies were named in place of the prior."""
-    dataset, sessions = tmp_path / "dataset", ("ses-20250101", "ses-20250601")
-    for head, session in zip((BEFORE, NOW), sessions, strict=True):
-        write_nifti(head, dataset / "sub-1" / session, sequences=ONE)
-    names = [f"sub-1/{session}" for session in sessions]
-    result = result_of(dataset, BEFORE, tmp_path / "result", names[0])
-    located = find_prior(result, open_study(dataset, study_uid=names[1]))
-    assert located.examination.date == "2025-01-01"
-    assert located.study[MrSequence.T1C].files[0].path.is_relative_to(dataset / names[0])
 
 
 def test_the_window_asks_for_the_images_of_a_prior_whose_folder_holds_others_by_now(tmp_path):

@@ -11,7 +11,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import ComputePrecision, MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
@@ -26,13 +26,11 @@ from lesionlens.results.export.tables import findings_json
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.pairing import paired
 from lesionlens.results.review.reopen import (
-    is_result,
     prepare_and_reopen,
     read_result,
     reopen,
     reopen_folder,
     result_folder,
-    result_of,
 )
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -64,39 +62,6 @@ def test_everything_is_as_it_was(closed):
     assert again.run.inputs == analysis.run.inputs
 
 
-def test_how_a_result_was_computed_stays_when_it_is_saved_again(closed, tmp_path):
-    """A reviewed result's run.json named neither the precision nor the threads of its analysis."""
-    analysis, _ = closed
-    engine = replace(analysis.run.engine, precision=ComputePrecision.FLOAT32, threads=2)
-    save(replace(analysis, run=replace(analysis.run, engine=engine)), tmp_path / "first")
-    save(
-        reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared),
-        tmp_path / "again",
-    )
-    first, again = (
-        json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "again")
-    )
-    of_this_export = {"stages", "seconds", "peak_memory_mib", "files"}
-    for name in first.keys() - of_this_export:
-        assert again[name] == first[name], name
-
-
-def test_a_result_states_the_preparation_of_its_analysis(closed, tmp_path):
-    """Once exported again, one with N4 no longer said so, as its images are prepared without."""
-    analysis, _ = closed
-    wished = PreparationStep(StepName.BIAS, MrSequence.T1C, done=True, message="N4.")
-    prepared = replace(analysis.prepared, steps=(wished,), notices=("Said of the analysis.",))
-    save(replace(analysis, prepared=prepared), tmp_path / "first")
-    now = replace(analysis.prepared, notices=("Said of the images as they are prepared now.",))
-    save(reopen(read_result(tmp_path / "first"), analysis.study, now), tmp_path / "again")
-    first, again = (
-        json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "again")
-    )
-    assert again["preparation"] == first["preparation"] != []
-    assert again["warnings"] == first["warnings"]
-    assert "Said of the analysis." in again["warnings"]
-
-
 def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed, tmp_path):
     analysis, _ = closed
     grid = analysis.prepared.working
@@ -118,22 +83,6 @@ def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed
     (one,) = again.findings.considered
     assert (one.location.text, one.score, one.peak_mm) == ("left insula", 0.07, (1, 2, 4))
     assert one.voxels.shape == (0, 3)
-
-
-def test_what_was_considered_stays_where_there_is_no_evidence_by_sequence(closed, tmp_path):
-    analysis, _ = closed
-    below = Considered(0.07, Location("left", "insula"), (1, 2, 3), (1, 2, 4), 0.4)
-    for name, considered in {"one": (below,), "none": ()}.items():
-        findings = replace(analysis.findings, considered=considered)
-        options = ExportOptions(evidence=True)
-        save(replace(analysis, findings=findings, options=options), tmp_path / name)
-        again = reopen(read_result(tmp_path / name), analysis.study, analysis.prepared)
-        save(again, tmp_path / f"{name} again")
-        files = [tmp_path / place / "considered.json" for place in (name, f"{name} again")]
-        assert files[0].read_bytes() == files[1].read_bytes()
-    save(analysis, tmp_path / "without")
-    again = reopen(read_result(tmp_path / "without"), analysis.study, analysis.prepared)
-    assert not again.options.evidence
 
 
 def test_maps_return_to_the_working_grid(closed):
@@ -236,32 +185,11 @@ def test_a_damaged_result_is_named(closed, tmp_path, name, content):
         read_result(tmp_path / "out")
 
 
-def test_a_result_of_a_newer_release_is_called_that(closed, tmp_path):
-    analysis, _ = closed
-    save(analysis, tmp_path / "out")
-    run = tmp_path / "out" / "run.json"
-    run.write_text(run.read_text().replace("lesionlens/run/1", "lesionlens/run/2"))
-    with pytest.raises(ReadError, match=r"run\.json of another version.*Update LesionLens"):
-        read_result(tmp_path / "out")
-
-
 def test_a_result_is_named_by_its_folder_or_by_its_findings(closed, tmp_path):
     analysis, folder = closed
     again = reopen_folder(folder / "findings.json", analysis.study, analysis.prepared)
     assert findings_json(again) == findings_json(analysis)
     assert result_folder(tmp_path / "findings.json") == tmp_path / "findings.json"
-
-
-def test_a_result_is_named_by_files_of_it_but_not_by_images_beside_them(closed, tmp_path):
-    analysis, _ = closed
-    save(analysis, tmp_path / "out")
-    ours = [tmp_path / "out" / name for name in ("segmentation.nii.gz", "findings.csv")]
-    scan = tmp_path / "out" / "t1.nii.gz"
-    scan.touch()
-    (tmp_path / "segmentation.nii.gz").touch()
-    assert result_of(ours) == result_of([tmp_path / "out"]) == tmp_path / "out"
-    assert result_of([*ours, scan]) is result_of([scan]) is None
-    assert result_of([ours[0], tmp_path / "segmentation.nii.gz"]) is result_of([]) is None
 
 
 def test_an_export_states_the_preparation_of_the_analysis_not_that_of_reopening(closed, tmp_path):
@@ -274,11 +202,6 @@ def test_an_export_states_the_preparation_of_the_analysis_not_that_of_reopening(
     again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
     save(again, tmp_path / "again")
     assert read_run_file(tmp_path / "again").preparation == (corrected,)
-
-
-def test_a_result_is_recognised_by_its_files(closed, tmp_path):
-    assert is_result(closed[1])
-    assert not is_result(tmp_path)
 
 
 def test_a_result_is_prepared_without_checking_again_and_keeps_what_was_found(closed):

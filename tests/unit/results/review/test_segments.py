@@ -59,13 +59,6 @@ def read(label: str = "", category: str = "", method: str = "", identified: bool
     return _segment(item, frames, 5.0, Grid((2, 2, 3), np.diag([-1.0, -1.0, 5.0, 1.0])))
 
 
-def test_a_segment_without_codes_is_read_as_drawn():
-    found = read("Region 1")
-    assert (found.part, found.kind) == (Part.WHOLE, SegmentKind.UNKNOWN)
-    assert found.mask.all()
-    assert not found.resampled
-
-
 @pytest.mark.parametrize(
     ("label", "part"),
     [
@@ -87,20 +80,6 @@ def test_a_segment_without_codes_is_read_as_drawn():
 def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
     found = read(label)
     assert (found.part, found.kind) == (part, SegmentKind.LESION)
-
-
-def test_the_short_name_of_the_resection_cavity_is_read_unless_it_is_anatomy():
-    assert read("RC", "49755003").kind is SegmentKind.CAVITY
-    assert read("Resection_cavity").kind is SegmentKind.CAVITY
-    assert read("RC", "123037004").kind is SegmentKind.ANATOMY
-    assert read("ARC", "49755003").kind is SegmentKind.LESION
-
-
-def test_anatomy_is_no_lesion_unless_it_is_named_one():
-    assert read("Brain", "123037004").kind is SegmentKind.ANATOMY
-    assert read("Brain metastasis", "123037004").kind is SegmentKind.LESION
-    assert read("Brain", "49755003").kind is SegmentKind.LESION
-    assert read("Brain without tumour", "123037004").kind is SegmentKind.ANATOMY
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,10 @@ from pydicom.tag import Tag
 from lesionlens.base import codes
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.results.review.sent_objects import (
-    REPORTS,
     SEGMENTATIONS,
-    _date,
     _is_truncated,
-    _other_reviewed_count,
     _report_of,
     _without_superseded,
-    map_label,
-    referenced,
 )
 
 
@@ -84,28 +79,6 @@ def test_a_segmentation_is_superseded_by_a_newer_report_that_does_not_reference_
     assert current == ([seg] if is_current else [])
 
 
-def test_only_other_reports_with_decisions_are_counted():
-    used = report("2.1", "100000")
-    begun = report("2.3", "100000", state=codes.REVIEW_BEGUN)
-    others = [report("2.2", "100000"), begun, report("2.6", "100000")]
-    unreviewed = report("2.4", "100000", state=codes.REVIEW_NONE)
-    of_another_program = report("2.5", "100000", state=None)
-    reports = [used, *others, others[0], unreviewed, of_another_program]
-    assert _other_reviewed_count(reports, used) == 3
-    assert _other_reviewed_count(reports, of_another_program) == 0
-    assert _other_reviewed_count(reports, Dataset()) == 0
-
-
-def test_a_map_without_a_label_has_an_empty_one():
-    assert map_label(Dataset()) == ""
-    assert referenced(Dataset()) == set()
-
-
-def test_a_report_is_named_by_day_and_minute_or_as_of_an_unknown_day():
-    assert _date(report("2.1", "101530")) == "2026-01-05T10:15"
-    assert _date(report("2.2", "")) == "an unknown day"
-
-
 @pytest.mark.parametrize(("stored", "truncated"), [(8, False), (7, False), (6, True), (0, True)])
 def test_a_file_that_ends_early_is_truncated_unless_padding_alone_is_missing(stored, truncated):
     """Some programs do not pad pixels of an odd length."""
@@ -113,11 +86,3 @@ def test_a_file_that_ends_early_is_truncated_unless_padding_alone_is_missing(sto
     ds.SOPClassUID = SEGMENTATIONS[0]
     ds[0x7FE00010] = RawDataElement(Tag(0x7FE00010), "OB", 8, bytes(stored), 0, False, True)
     assert _is_truncated(ds) is truncated
-
-
-def test_a_lesionlens_report_without_content_is_truncated():
-    ds = Dataset()
-    ds.SOPClassUID, ds.Manufacturer = REPORTS[0], MANUFACTURER
-    assert _is_truncated(ds)
-    ds.Manufacturer = "Other"
-    assert not _is_truncated(ds)

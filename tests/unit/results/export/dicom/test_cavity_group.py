@@ -10,10 +10,9 @@ from pydicom.sr.codedict import codes
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Label, MrSequence, ReviewState
+from lesionlens.base.labels import Label, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline
-from lesionlens.results.export.dicom import refs
 from lesionlens.results.review import report_items
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -30,22 +29,6 @@ def _with_cavity(analysis):
     inside &= labels.data == 0
     assert inside.any()
     return replace(analysis, volumes=replace(analysis.volumes, cavity=Volume(inside, labels.grid)))
-
-
-def _without_outlines(analysis):
-    labels = analysis.volumes.labels
-    empty = replace(labels, data=np.zeros_like(labels.data))
-    unknown = tuple(
-        replace(
-            c,
-            volume_ml=dict.fromkeys(c.volume_ml),
-            longest_axial_diameter_mm=None,
-            perpendicular_diameter_mm=None,
-        )
-        for c in analysis.findings.candidates
-    )
-    findings = replace(analysis.findings, candidates=unknown)
-    return replace(analysis, findings=findings, volumes=replace(analysis.volumes, labels=empty))
 
 
 def _groups(report):
@@ -85,23 +68,6 @@ def test_the_last_group_is_of_the_cavity_and_references_its_segment(
     assert not names & {code.value for code in judged}
     read = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm").content
     assert len(read.get_volumetric_roi_measurement_groups()) == len(segments)
-
-
-def test_a_point_in_the_cavity_lets_viewers_jump_to_it(make, read_objects):
-    analysis = _with_cavity(make(dicom=True))
-    (point,) = _groups(read_objects(analysis)["sr"])[-1][own.VOLUME.value].ContentSequence
-    assert (point.GraphicType, point.RelationshipType) == ("POINT", "INFERRED FROM")
-    uid = point.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
-    frame = [ds.SOPInstanceUID for ds in sources.datasets].index(uid)
-    column, row = (int(value) for value in point.GraphicData)
-    assert sources.stack(analysis.volumes.cavity.data)[frame, row, column]
-
-
-def test_a_cavity_comes_first_if_no_candidate_has_a_measure(make, read_objects):
-    """3D Slicer's columns are the measures of the first group."""
-    groups = _groups(read_objects(_with_cavity(_without_outlines(make(dicom=True))))["sr"])
-    assert [len(set(group) & MEASURES) for group in groups] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("lesions", [None, ()], ids=["two candidates", "no candidate"])

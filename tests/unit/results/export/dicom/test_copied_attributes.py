@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import warnings
 
 import pydicom
 import pytest
@@ -13,10 +12,7 @@ from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.results.export.dicom import copied_attributes
-from lesionlens.results.export.dicom.copied_attributes import Characters
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.dicom.values import valid
 from lesionlens.results.export.exporter import save
 
 KANJI = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
@@ -179,16 +175,6 @@ def test_a_value_of_another_type_is_omitted_and_costs_no_object(make, tmp_path, 
     assert all(tag not in pydicom.dcmread(path) for path in done.files)
 
 
-def test_a_number_is_copied(make, tmp_path):
-    analysis = make(**THICK, lesions=(Lesion(),))
-    for file in analysis.study.series[MrSequence.T1C].files:
-        with edited_dicom(file.path) as ds:
-            ds.PregnancyStatus = 4
-    done = DicomExporter().write(analysis, tmp_path)
-    assert not done.notices
-    assert {pydicom.dcmread(path).PregnancyStatus for path in done.files} == {4}
-
-
 def test_no_notice_repeats_what_a_header_says_of_a_person(make, tmp_path):
     analysis = make(**THICK, lesions=(Lesion(),))
     _dirty(analysis, {"PatientID": b"SECRET\n1", "PatientSex": b"SECRETX", "StudyDate": b"SECRET"})
@@ -210,44 +196,3 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
     assert not written.left_out
     for path in written.files:
         assert b"HIDDENNAME" not in path.read_bytes(), path.name
-
-
-@pytest.mark.parametrize(
-    ("keyword", "vr", "text", "wanted"),
-    [
-        ("StudyDate", "DA", "2006/12/01", "20061201"),
-        ("StudyDate", "DA", "01.12.2006", None),
-        ("StudyTime", "TM", "12:34:56", "123456"),
-        ("StudyTime", "TM", "1234", "1234"),
-        ("PatientAge", "AS", "45Y", "045Y"),
-        ("PatientWeight", "DS", "72.5000000000000001", "72.5"),
-        ("PatientWeight", "DS", "nan", None),
-        ("StudyInstanceUID", "UI", "1.2.840..1", None),
-        ("PatientComments", "LT", "a\r\nb\x07", "a\r\nb"),
-        ("StudyID", "SH", "  7 ", "7"),
-        ("PregnancyStatus", "IS", "99999999999999", None),
-        ("ReferencedFrameNumber", "IS", "2147483647", "2147483647"),
-        ("ReferencedFrameNumber", "IS", "2147483648", None),
-        ("ContextGroupVersion", "DT", "20060112123456.5", "20060112123456.5"),
-        ("ContextGroupVersion", "DT", "12.01.2006", None),
-    ],
-)
-def test_a_value_is_corrected_only_where_it_can_mean_one_thing(keyword, vr, text, wanted):
-    assert valid(keyword, vr, text) == wanted
-
-
-def test_decoding_makes_no_errors_of_the_warnings_of_other_threads(monkeypatch):
-    """Filters are the process's: a study that was opened meanwhile failed by a warning."""
-
-    def decode(text, *_):
-        warnings.warn("of a study that another thread opens", UserWarning, stacklevel=1)
-        return text.decode("latin-1")
-
-    monkeypatch.setattr(copied_attributes, "decode_bytes", decode)
-    assert Characters(("latin-1",)).decoded(b"M\xc3\xbcller") == "M\xc3\xbcller"
-
-
-def test_text_that_is_not_in_its_declared_set_is_read_nevertheless():
-    declared = pydicom.Dataset()
-    declared.SpecificCharacterSet = "ISO_IR 192"
-    assert Characters.of(declared).decoded(b"M\xfcller") == "Müller"
