@@ -29,6 +29,10 @@ _COLUMNS = (
     ("found", "found", 0), ("of", "lesions", 0), ("false", "fp", 0),
     ("peak", "point_wt", 0), ("ECE", "ece", 3),
 )  # fmt: skip
+_GROUP_COLUMNS = (
+    ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95", "hd95_wt", 1),
+    ("found", "sensitivity", 2), ("false", "fp", 2), ("ECE", "ece", 3),
+)  # fmt: skip
 _ROWS = (
     ("Dice WT", "wt", 3), ("Dice TC", "tc", 3), ("Dice ET", "et", 3),
     ("HD95 WT (mm)", "hd95_wt", 1), ("HD95 TC (mm)", "hd95_tc", 1), ("HD95 ET (mm)", "hd95_et", 1),
@@ -167,14 +171,12 @@ def _summary_table(summary: Summary) -> Table:
 
 
 def _group_table(groups: Mapping[str, Sequence[CaseScore]]) -> Table:
-    from lesionlens.analysis.evaluation.bounds import METRICS
     from lesionlens.analysis.evaluation.summary import column
 
-    metrics = [metric for name, metric in METRICS.items() if name != "failures"]
-    table = new_table(("group", "cases", *(metric.title for metric in metrics), "failed"))
+    table = new_table(("group", "cases", *(title for title, _, _ in _GROUP_COLUMNS), "failed"))
     for name, scores in groups.items():
-        columns = [column(scores, metric.key) for metric in metrics]
-        means = [_cell(fmean(values) if values else None, 3) for values in columns]
+        columns = [(column(scores, key), digits) for _, key, digits in _GROUP_COLUMNS]
+        means = [_cell(fmean(values) if values else None, digits) for values, digits in columns]
         table.add_row(plain(name), str(len(scores)), *means, str(sum(s.failed for s in scores)))
     return table
 
