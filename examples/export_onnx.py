@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.network.weights import load_chosen
+from lesionlens.plugin import load_network
 
 
 class Logits(nn.Module):
@@ -33,7 +33,7 @@ class Logits(nn.Module):
 
 def main(out: str, weights: str | None = None) -> None:
     """Write the network in use, or a file of weights, to `out`."""
-    network, _ = load_chosen(weights)
+    network, _ = load_network(weights)
     sizes = {2 + n: 8 * torch.export.Dim(axis, min=2, max=64) for n, axis in enumerate("ijk")}
     torch.onnx.export(
         Logits(network).to(memory_format=torch.contiguous_format).eval(),  # type: ignore[call-overload]

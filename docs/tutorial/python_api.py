@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from lesionlens import Lens, Region, Result, open_study
-from lesionlens.imaging.samples import STUDY
+from lesionlens.testing import SAMPLE_STUDY
 
-study = open_study(STUDY)
+study = open_study(SAMPLE_STUDY)
 study
 
 # %% [markdown]

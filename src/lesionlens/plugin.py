@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.lens.engine import LensEngine
     from lesionlens.engines.network_input import make_network_input
     from lesionlens.imaging.preparation.resampling import resample
+    from lesionlens.network.weights import load_chosen as load_network
     from lesionlens.results.export.exporter import Exporter
     from lesionlens.results.export.written import Written
 
@@ -73,6 +74,7 @@ __getattr__ = lazy_exports(
         "lesionlens.engines.lens.engine": "LensEngine",
         "lesionlens.engines.network_input": "make_network_input",
         "lesionlens.imaging.preparation.resampling": "resample",
+        "lesionlens.network.weights": "load_chosen:load_network",
         "lesionlens.results.export.exporter": "Exporter",
         "lesionlens.results.export.written": "Written",
     },
@@ -117,6 +119,7 @@ __all__ = [
     "choose_device",
     "describe_device",
     "interruptible",
+    "load_network",
     "make_network_input",
     "resample",
 ]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.testing.heads import healthy_head, prepared_head
     from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
     from lesionlens.imaging.preparation.prepare import PrepareOptions
+    from lesionlens.imaging.samples import STUDY as SAMPLE_STUDY
 
 __getattr__ = lazy_exports(
     __name__,
@@ -18,9 +19,11 @@ __getattr__ = lazy_exports(
         "lesionlens.engines.testing.heads": "healthy_head prepared_head",
         "lesionlens.engines.testing.simple": "Lesion SyntheticPatient make_patient",
         "lesionlens.imaging.preparation.prepare": "PrepareOptions",
+        "lesionlens.imaging.samples": "STUDY:SAMPLE_STUDY",
     },
 )
 __all__ = [
+    "SAMPLE_STUDY",
     "Lesion",
     "PrepareOptions",
     "SyntheticPatient",
