@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,15 @@ def _volume(path: Path) -> dict[str, Any]:
     return {**about, "maximum": round(float(voxels.max()), 2), "blocks": blocks}
 
 
+def _labels(items: Sequence[Dataset]) -> list[str]:
+    """Return a label of each item: the code of its concept, so that one more moves no other."""
+    codes = [
+        item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else ""
+        for item in items
+    ]
+    return [f"{code}#{codes[:n].count(code)}" for n, code in enumerate(codes)]
+
+
 def _elements(data: Dataset, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the place of each element, and its value where that is no UID, time or text."""
     for element in data:
@@ -127,8 +136,8 @@ def _elements(data: Dataset, place: str = "") -> Iterator[tuple[str, Any]]:
             yield name, len(items)
             whole = len(items) <= 8 or element.keyword == "ContentSequence"
             shown = items if whole else [items[0], items[-1]]
-            for number, item in enumerate(shown):
-                yield from _elements(item, f"{name}[{number}].".replace("ContentSequence", "C"))
+            for item, label in zip(shown, _labels(shown), strict=True):
+                yield from _elements(item, f"{name}[{label}].".replace("ContentSequence", "C"))
         elif element.VR in ("DS", "FL", "FD", "US", "SS", "UL", "IS"):
             empty = element.value is None or element.value == ""
             values = [] if empty else np.atleast_1d(np.asarray(element.value, float))
