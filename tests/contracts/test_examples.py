@@ -21,7 +21,6 @@ EXAMPLES = REPOSITORY / "examples"
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(lesionlens [^`]+)`(?!`)")
-TORCHRUN = "torchrun --nproc-per-node 4 --no-python "
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 
@@ -51,7 +50,6 @@ def shown_commands():
     for command in every_command(typer.main.get_command(app)):
         shown.append((command.epilog or "").removeprefix("Example: "))
     calls = (" ".join(re.split("[#>]", line)[0].split()) for line in shown)
-    calls = (call.removeprefix(TORCHRUN) for call in calls)
     return sorted({c for c in calls if c.startswith("lesionlens ") and not set("…|") & set(c)})
 
 

@@ -28,9 +28,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, WeightsError
 from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
@@ -38,7 +39,6 @@ from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
-from lesionlens.training.release import mean_of
 from training.common import print_progress
 from training.lens import calibrate as fitting
 from training.lens import scoring
@@ -124,6 +124,38 @@ def parse_options() -> argparse.Namespace:
 def weights_in(run: Path) -> Path:
     """Return the weights of a run's folder, or the file itself."""
     return run / "weights.safetensors" if run.is_dir() else run
+
+
+def mean_of(sources: list[tuple[Path, float]]) -> LensNetwork:
+    """Average weights of one architecture, which often performs better than any of them.
+
+    Weights fine-tuned from common ones are in the same basin of the loss, and their mean is closer
+    to its centre (Wortsman et al. 2022, arXiv 2203.05482).
+
+    Parameters
+    ----------
+    sources : sequence of (Path, float)
+        Weights and their coefficients, which sum to one; the configuration is the first one's.
+
+    Raises
+    ------
+    WeightsError
+        The networks differ.
+    """
+    network, info = weights.load(sources[0][0])
+    total: dict[str, Tensor] = {}
+    for path, coefficient in sources:
+        loaded, other_info = weights.load(path)
+        if info.config != other_info.config:
+            raise WeightsError(
+                found=f"{path.name}, weights of a different network from {sources[0][0].name}",
+                expected="weights of one network",
+                next_step="Average weights with the same initial weights",
+            )
+        state = loaded.state_dict()
+        total = {n: total.get(n, torch.zeros(())) + coefficient * state[n] for n in state}
+    network.load_state_dict(total)
+    return network
 
 
 def averaged_weights(

@@ -20,7 +20,6 @@ _EXTRAS = {
     "gui": ("napari", "qtpy"),
     "pacs": ("dicomweb-client", "pynetdicom"),
     "cohort": ("distributed", "pandas"),
-    "train": ("tensorboard",),
 }
 _UNLOADABLE = (ImportError, OSError)
 """Errors of a package that is missing, or whose libraries cannot be loaded."""

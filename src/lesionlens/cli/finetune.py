@@ -60,8 +60,8 @@ def finetune(
     STOP.record_only()
     with progress_bar() as context:
         context.progress("loading", 0.0)
+        from lesionlens.engines.device import choose
         from lesionlens.engines.threads import use_threads
-        from lesionlens.training.distributed import process_group
         from lesionlens.training.finetune import FinetuneJob
         from lesionlens.training.finetune import finetune as run
 
@@ -70,9 +70,7 @@ def finetune(
 
         job = FinetuneJob(cases, out, studies, recipe, steps, weights, convention)
         use_threads(engine_choice.threads)
-        with process_group(engine_choice.device) as processes:
-            outcome = run(
-                job, minutes=minutes, processes=processes, on_step=report, context=context
-            )
+        device = choose(engine_choice.device)
+        outcome = run(job, minutes=minutes, device=device, on_step=report, context=context)
     notes = (f"{plain(name)} is not trained on: {why}" for name, why in outcome.left_out)
-    return output_of(outcome.trained, *notes, is_leader=processes.is_leader)
+    return output_of(outcome.trained, *notes)

@@ -38,15 +38,14 @@ def train(
     """Train the network on synthetic brains by a recipe; resumes from a checkpoint in DIR.
 
     No patient's scan is needed; `finetune` trains on your own cases. Ctrl-C saves a checkpoint;
-    the same command continues. On several GPUs: torchrun --nproc-per-node 4 --no-python lesionlens
-    train CONFIG --out DIR --device cuda.
+    the same command continues.
     """
     STOP.record_only()
     with progress_bar() as context:
         context.progress("loading", 0.0)
+        from lesionlens.engines.device import choose
         from lesionlens.engines.threads import use_threads
         from lesionlens.training.config import read_config
-        from lesionlens.training.distributed import process_group
         from lesionlens.training.loop import TrainOptions
         from lesionlens.training.loop import train as run
 
@@ -55,21 +54,13 @@ def train(
 
         recipe = read_config(config)
         use_threads(engine_choice.threads)
-        with process_group(engine_choice.device) as processes:
-            summary = run(
-                recipe,
-                out,
-                TrainOptions(minutes, not fresh, processes),
-                on_step=report,
-                context=context,
-            )
-    return output_of(summary, is_leader=processes.is_leader)
+        options = TrainOptions(minutes, not fresh, choose(engine_choice.device))
+        summary = run(recipe, out, options, on_step=report, context=context)
+    return output_of(summary)
 
 
-def output_of(summary: TrainSummary, *notes: str, is_leader: bool) -> CommandOutput:
+def output_of(summary: TrainSummary, *notes: str) -> CommandOutput:
     """Return the output of one session of training."""
-    if not is_leader:
-        return CommandOutput(status=130 if STOP.is_set() else 0)
     progress_text = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
     if summary.resumed_at:
         progress_text += f" (resumed from step {summary.resumed_at})"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.network.weights import chosen_path
 from lesionlens.training.config import TrainConfig, read_config
-from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network
 from lesionlens.training.loop import OnStep, TrainOptions, TrainSummary, train
 from lesionlens.training.real_cases import RealCases, config_for_cases
@@ -65,7 +65,7 @@ def finetune(
     job: FinetuneJob,
     *,
     minutes: float | None = None,
-    processes: ProcessGroup | None = None,
+    device: torch.device,
     on_step: OnStep | None = None,
     context: RunContext = SILENT,
 ) -> FinetuneOutcome:
@@ -77,14 +77,13 @@ def finetune(
         A case, the recipe or the initial weights cannot be used.
     """
     recipe = _recipe(job)
-    with processes.leader_first() if processes else nullcontext():
-        initial_network(config_for_cases(recipe, ()))  # refused before any case is read
-        conventions = read_conventions(job.convention, job.cases)
-        found = find_real_cases(job.cases, studies=job.studies, convention=conventions.of)
-        conventions.check(case.name for case in found.cases)
-        recipe = config_for_cases(recipe, found.cases)
-        cases = RealCases(found.cases, job.out, recipe, context)
-    options = TrainOptions(minutes, processes=processes, cases=cases)
+    initial_network(config_for_cases(recipe, ()))  # refused before any case is read
+    conventions = read_conventions(job.convention, job.cases)
+    found = find_real_cases(job.cases, studies=job.studies, convention=conventions.of)
+    conventions.check(case.name for case in found.cases)
+    recipe = config_for_cases(recipe, found.cases)
+    cases = RealCases(found.cases, job.out, recipe, context)
+    options = TrainOptions(minutes, device=device, cases=cases)
     trained = train(recipe, job.out, options, on_step=on_step, context=context)
     return FinetuneOutcome(trained, found.left_out)
 

@@ -21,7 +21,7 @@ from lesionlens.base.files.manifest import claim_names
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.logs import REPORT
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.device import autocast, choose
+from lesionlens.engines.device import autocast
 from lesionlens.network.build import build
 from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
@@ -36,11 +36,9 @@ from lesionlens.training.data import (
     patch_stage,
     stage_seed,
 )
-from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.tensorboard import EventWriter, open_event_writer
 from lesionlens.training.trained_cases import TrainedCases, differing
 from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate
@@ -49,7 +47,7 @@ logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
 _LOG, _VALIDATION = "log.jsonl", "validation.jsonl"
 _FILES, _LIST = ("weights.safetensors", _LOG, _VALIDATION), "train.files.json"
-_SEEDS_PER_PROCESS = 10_000_000_000
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +89,13 @@ OnStep = Callable[[TrainEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """Duration, processes and data of one call of `train`."""
+    """Duration, device and data of one call of `train`."""
 
     minutes: float | None = None
     """Stop after this long; the next call resumes."""
     resume: bool = True
     """Resume from the checkpoint in the output folder, if there is one."""
-    processes: ProcessGroup | None = None
-    """Process group from `distributed.process_group`; None for this process alone, on the CPU. Each
-    process generates its own volumes, so that the effective batch is multiplied; one process
-    writes.
-    """
+    device: torch.device = _CPU
     cases: Cases | None = None
     """Train on these instead of synthetic brains."""
 
@@ -110,15 +104,13 @@ TO_THE_END = TrainOptions()
 
 
 def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
-    processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
     initial, notes, parent = initial_network(config)
-    network = channels_last(initial.to(processes.device))
+    network = channels_last(initial.to(options.device))
     optimiser = Optimiser(network, config.optimiser)
-    run = TrainingRun(config, out, processes, network, optimiser, options.cases, notes, parent)
+    run = TrainingRun(config, out, options.device, network, optimiser, options.cases, notes, parent)
     check_target(out)
-    if processes.is_leader:
-        claim_names(out, _FILES, _LIST)
+    claim_names(out, _FILES, _LIST)
     return run
 
 
@@ -126,16 +118,13 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
 def _exclusive(run: TrainingRun) -> Iterator[None]:
     """Refuse a second training in the folder: each would delete the other's checkpoint."""
     folder = run.out / "checkpoint"
-    if not run.processes.is_leader:
-        yield
-        return
     make_folder(folder)
     with folder_lock(folder, busy=f"another training running in {run.out.name!r}"):
         yield
 
 
 def _resume(run: TrainingRun, *, resume: bool) -> None:
-    """Continue from the checkpoint, if there is one, in all processes.
+    """Continue from the checkpoint, if there is one.
 
     Otherwise the earlier checkpoint is forgotten with the log: a session that is killed before its
     first checkpoint would be followed by one that resumes the earlier run without its log.
@@ -143,13 +132,10 @@ def _resume(run: TrainingRun, *, resume: bool) -> None:
     if resume:
         run.restore()
         run.check_held_out()
-    elif run.processes.is_leader:
+    else:
         checkpoints.forget(run.out / "checkpoint")
-    if run.processes.is_leader:
-        for name in (_LOG, _VALIDATION):
-            _drop_rows(run.out / name, run.step + 1)
-    run.processes.check_step(run.step)
-    run.training_module = run.processes.distribute(run.network)
+    for name in (_LOG, _VALIDATION):
+        _drop_rows(run.out / name, run.step + 1)
 
 
 def _drop_rows(file: Path, first_step: int) -> None:
@@ -179,15 +165,15 @@ def _rate_factor(config: TrainConfig, step: int) -> float:
 
 def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """Train on one batch; return the loss and its terms."""
-    device = run.processes.device
+    device = run.device
     on_device = Batch(*(t.to(device) for t in batch))
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with autocast(device, enabled=run.config.autocast):
-        output = run.training_module(x, bounds=on_device.position_range)
+        output = run.network(x, bounds=on_device.position_range)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
-    if run.processes.any(not math.isfinite(value)):
+    if not math.isfinite(value):
         logger.warning("step %d has no finite loss and is skipped", run.step + 1)
     else:
         terms["gradient"] = run.optimiser.step(loss, _rate_factor(run.config, run.step), run.step)
@@ -198,16 +184,14 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
 
 
 def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
-    """Create the source of a stage; seeds differ between stages, processes and sessions."""
-    config, rank = run.config, run.processes.rank
+    """Create the source of a stage; seeds differ between stages and sessions."""
+    config = run.config
     session = 0 if config.data.workers == 0 else run.session
-    first_volume_seed = stage_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
+    first_volume_seed = stage_seed(config.seed, session, stage)
     completed = config.stage_at(run.step)[1]
     stage_config = config.stages[stage]
     if run.cases is not None:
-        with run.processes.leader_first():
-            seed = config.seed + stage + 1000 * rank
-            return run.cases.source(stage_config, config.data, seed, completed)
+        return run.cases.source(stage_config, config.data, config.seed + stage, completed)
     if stage_config.patches is None:
         return SynthSource(config.draw, stage_config, config.data, first_volume_seed, completed)
     patches = patch_stage(stage_config, stage_config.patches)
@@ -236,31 +220,27 @@ def _report(
     value: float,
     terms: dict[str, float],
     source: BatchSource,
-    board: EventWriter,
 ) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(term, 4) for name, term in terms.items()}
     row |= {"drawn": source.drawn, "shown": source.shown}
     _append_row(run.out / _LOG, row)
-    board.scalars({"loss": value, **terms}, run.step)
 
 
-def _validate(run: TrainingRun, board: EventWriter) -> None:
-    """Validate on held-out seeds and patients; one process writes a log line."""
-    config, device = run.config, run.processes.device
-    if not run.processes.is_leader or (not config.validation_volumes and run.cases is None):
+def _validate(run: TrainingRun) -> None:
+    """Validate on held-out seeds and patients; write a log line."""
+    config, device = run.config, run.device
+    if not config.validation_volumes and run.cases is None:
         return
     model = channels_last(build(run.network.config).to(device))
     model.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    metrics, picture = validate(model, grid, config.validation_volumes, device)
+    metrics = validate(model, grid, config.validation_volumes, device)
     if run.cases is not None:
         metrics |= run.cases.validate(model, stage, device)
     _drop_rows(run.out / _VALIDATION, run.step)  # a finished run that is called again
     _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
-    board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
-    board.picture("validation/t1c, reference, found", picture, run.step)
 
 
 def _running_mean(mean: float, value: float) -> float:
@@ -274,14 +254,13 @@ def _run_session(
     run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
 ) -> None:
     """Train until all steps or the time are used up, or the user cancels."""
-    config, leads = run.config, run.processes.is_leader
-    board = open_event_writer(run.out if leads else None, run.step + 1)
+    config = run.config
     started, spent_before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved_at, validated_step = started, -1
     try:
         while run.step < config.steps:
-            if run.processes.any(context.cancel.is_set() or time.monotonic() - started >= limit_s):
+            if context.cancel.is_set() or time.monotonic() - started >= limit_s:
                 break
             current_stage = config.stage_at(run.step)[0]
             if source is None or current_stage != stage:
@@ -291,21 +270,20 @@ def _run_session(
             value, terms = train_step(run, source.batch(config.stages[stage].batch))
             run.spent_s = spent_before + time.monotonic() - started
             run.loss = _running_mean(run.loss, value)
-            if leads and run.step % _REPORT_EVERY == 0:
-                _report(run, value, terms, source, board)
+            if run.step % _REPORT_EVERY == 0:
+                _report(run, value, terms, source)
                 if on_step is not None:
                     on_step(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
             if time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                 run.save()
-                _validate(run, board)
+                _validate(run)
                 saved_at, validated_step = time.monotonic(), run.step
         if run.cases is not None and validated_step != run.step and not context.cancel.is_set():
             run.save()  # a held-out case may be refused
-            _validate(run, board)
+            _validate(run)
     finally:
         if source is not None:
             source.close()
-        board.close()
 
 
 def train(
@@ -321,8 +299,8 @@ def train(
     Parameters
     ----------
     out : Path
-        Receives `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
-        `validation.jsonl` and, if TensorBoard is installed, `board/`.
+        Receives `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl` and
+        `validation.jsonl`.
     on_step : callable or None
         Called every `_REPORT_EVERY` steps.
     context : RunContext
@@ -340,7 +318,7 @@ def train(
     run = _create_run(config, out, options)
     with _exclusive(run):
         _resume(run, resume=options.resume)
-        if run.resumed_at and run.processes.is_leader:
+        if run.resumed_at:
             logger.log(REPORT, "continuing from step %d of %d", run.resumed_at, config.steps)
         limit_s = math.inf if options.minutes is None else 60 * options.minutes
         with suppress(CancelledError):  # while cases are prepared

@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
 from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.base.text import abbreviated_list
@@ -19,7 +18,6 @@ from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import BatchSource
-from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import name_of
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.trained_cases import (
@@ -66,7 +64,7 @@ class TrainingRun:
 
     config: TrainConfig
     out: Path
-    processes: ProcessGroup
+    device: torch.device
     network: LensNetwork
     optimiser: Optimiser
     cases: Cases | None = None
@@ -82,8 +80,6 @@ class TrainingRun:
     spent_s: float = 0.0
     session: int = 0
     loss: float = float("nan")
-    training_module: nn.Module = field(init=False)
-    """The network for training steps, possibly distributed."""
 
     @property
     def trained(self) -> TrainedCases:
@@ -97,10 +93,8 @@ class TrainingRun:
         return merged(self.earlier_cases, self.cases.training)
 
     def save(self) -> Path:
-        """Write checkpoint and averaged weights in one process; return the weights' path."""
+        """Write checkpoint and averaged weights; return the weights' path."""
         path = self.out / "weights.safetensors"
-        if not self.processes.is_leader:
-            return path
         tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
         tensors |= self.optimiser.state()
         meta = {

@@ -37,22 +37,14 @@ def cavity_dice(predicted: Tensor, reference: Tensor) -> dict[str, float]:
     return {_CAVITY: dice(predicted[len(REGIONS)], reference)} if has_cavity else {}
 
 
-def _picture(channels: Tensor, reference: Tensor, predicted: Tensor) -> Tensor:
-    """Return T1c, reference and prediction side by side, in the slice with most tumour."""
-    level = int(reference[0].sum((0, 1)).argmax())
-    grey = ((channels[1, :, :, level] + 2.5) / 6).clamp(0, 1)
-    overlays = [labels[:, :, :, level].float().sum(0) / 3 for labels in (reference, predicted)]
-    return torch.cat([grey, *overlays], 1).cpu()
-
-
 @torch.no_grad()
 def validate_each(
     network: LensNetwork,
     config: GeneratorConfig,
     volumes: Sequence[int],
     device: torch.device,
-) -> Iterator[tuple[dict[str, float], Tensor | None]]:
-    """Yield the metrics of each synthetic volume, and an image of those with a tumour.
+) -> Iterator[dict[str, float]]:
+    """Yield the metrics of each synthetic volume.
 
     Parameters
     ----------
@@ -63,12 +55,10 @@ def validate_each(
 
     Yields
     ------
-    figures : dict
+    dict
         ``wt``, ``tc``, ``et`` (Dice) and ``peak`` (whether WT attention peaks inside); of a
         tumour-free brain only ``flagged_ml``; ``cavity`` (Dice) if there is one and the network
         outlines it.
-    picture : (H, W) Tensor or None
-        T1c, reference and prediction.
     """
     network.eval()
     for index in volumes:
@@ -80,11 +70,11 @@ def validate_each(
         scores = cavity_dice(predicted, volume.instances[0] == CAVITY)
         if not bool(reference.any()):
             edge = float(volume.spacing_mm[0])
-            yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}, None
+            yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}
             continue
         scores |= {name: dice(predicted[r], reference[r]) for r, name in enumerate(REGIONS)}
         scores["peak"] = float(reference[0].flatten()[int(output.attention[0, 0].argmax())])
-        yield scores, _picture(volume.zscored[0], reference, predicted[: len(REGIONS)])
+        yield scores
 
 
 def validate(
@@ -92,21 +82,9 @@ def validate(
     config: GeneratorConfig,
     volumes: int,
     device: torch.device,
-) -> tuple[dict[str, float], Tensor]:
-    """Return mean Dice with all sequences, peak inside, and volume flagged in tumour-free brains.
-
-    Returns
-    -------
-    metrics : dict
-        Means over `validate_each`.
-    picture : (H, W) Tensor
-        Image of the last volume with a tumour.
-    """
-    rows, picture = list[dict[str, float]](), torch.zeros(1, 1)
-    for metrics, image in validate_each(network, config, range(volumes), device):
-        rows.append(metrics)
-        picture = picture if image is None else image
-    return mean_scores(rows), picture
+) -> dict[str, float]:
+    """Return mean Dice with all sequences, peak inside, and volume flagged where no tumour is."""
+    return mean_scores([*validate_each(network, config, range(volumes), device)])
 
 
 def mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

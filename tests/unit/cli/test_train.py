@@ -32,7 +32,7 @@ def test_a_recipe_that_fits_no_weights_is_refused_before_any_case_is_read(init, 
 @pytest.mark.parametrize(("loss", "said"), [(math.nan, "minutes"), (2.5, "loss 2.500")])
 def test_without_a_step_there_is_no_loss(loss, said):
     done = TrainSummary(0, 6, False, 0.0, loss, Path("weights.safetensors"))
-    assert train.output_of(done, is_leader=True).output[0].endswith(said)
+    assert train.output_of(done).output[0].endswith(said)
 
 
 SUMMARY = TrainSummary(4, 6, False, 0.5, 2.5, Path("weights.safetensors"))
@@ -40,30 +40,26 @@ SUMMARY = TrainSummary(4, 6, False, 0.5, 2.5, Path("weights.safetensors"))
 
 def test_a_resumed_training_says_from_where(monkeypatch):
     monkeypatch.setattr(train, "STOP", StopRequest())
-    done = train.output_of(replace(SUMMARY, resumed_at=2), is_leader=True)
+    done = train.output_of(replace(SUMMARY, resumed_at=2))
     assert done.output[0] == "4 of 6 steps in 0.5 minutes (resumed from step 2), loss 2.500"
     assert (done.notes, done.status) == ((), 0)
 
 
 def test_cases_that_make_figures_doubtful_are_named(monkeypatch):
     monkeypatch.setattr(train, "STOP", StopRequest())
-    done = train.output_of(
-        replace(SUMMARY, trained_before=("a", "b\x1b"), differing=("c",)), is_leader=True
-    )
+    summary = replace(SUMMARY, trained_before=("a", "b\x1b"), differing=("c",))
+    done = train.output_of(summary)
     before, differing = done.notes
     assert before.endswith("too good: a, b")
     assert differing.endswith("as they are now: c")
 
 
-@pytest.mark.parametrize("is_leader", [True, False])
-def test_a_stopped_training_has_the_status_of_an_interruption(monkeypatch, is_leader):
+def test_a_stopped_training_has_the_status_of_an_interruption(monkeypatch):
     stop = StopRequest()
     stop.set()
     monkeypatch.setattr(train, "STOP", stop)
-    done = train.output_of(SUMMARY, is_leader=is_leader)
-    assert done.status == 130
-    assert bool(done.output) is is_leader, "of several processes one alone prints"
-    assert done.notes == (("stopped; the same command continues",) if is_leader else ())
+    done = train.output_of(SUMMARY)
+    assert (done.status, len(done.notes)) == (130, 1)
 
 
 def test_training_writes_nothing_among_the_cases(tmp_path):

@@ -22,7 +22,6 @@ from lesionlens.network.build import build
 from lesionlens.network.synth import generator as synth
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
-from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.loop import train_step
 from lesionlens.training.optimiser import Optimiser
 
@@ -141,10 +140,9 @@ def after_a_step(device):
     source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
     run = SimpleNamespace(
         config=RECIPE,
-        processes=ProcessGroup(device),
-        training_module=network,
+        device=device,
+        network=network,
         optimiser=Optimiser(network, RECIPE.optimiser),
-        precision=ComputePrecision.FLOAT32,
         step=3,
     )
     return train_step(run, source.batch(stage.batch))[0], network

@@ -114,7 +114,7 @@ def test_weights_with_a_cavity_go_on_outlining_it(tmp_path):
 
 def test_synthetic_validation_judges_the_cavity_where_there_is_one():
     network = build(preset("tiny").with_cavity()).eval()
-    (with_one, _), (without, _) = validate_each(network, TREATED, [2, 1], torch.device("cpu"))
+    with_one, without = validate_each(network, TREATED, [2, 1], torch.device("cpu"))
     assert 0 <= with_one["cavity"] <= 1
     assert "cavity" not in without
     ((plain, _),) = validate_each(build("tiny").eval(), TREATED, [2], torch.device("cpu"))
