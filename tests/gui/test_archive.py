@@ -6,7 +6,6 @@ import json
 import shutil
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pydicom
 import pytest
@@ -390,18 +389,3 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     dock.session.refresh(always=True)
     assert dock.session.state.rows[0].entry.place
     assert dock.session.state.rows[0].entry.sequences
-
-
-def test_a_study_whose_fetched_copy_was_deleted_is_fetched_again_when_opened(
-    archived, peer, panel, qtbot
-):
-    """The panel said that there is no such folder."""
-    panel.commands.run("next_study")
-    wait(qtbot, panel)
-    archived.session.refresh(always=True)
-    row = archived.session.state.rows[0]
-    shutil.rmtree(row.entry.place)
-    archived.controller.open_row(row)
-    wait(qtbot, panel)
-    assert [asked[1] for asked in peer.asked if asked[0] == "get"] == [row.entry.study_uid] * 2
-    assert Path(row.entry.place).is_dir()
