@@ -94,15 +94,6 @@ def test_a_grid_s_maps_are_inverses_and_it_cannot_be_changed(affine, shape, voxe
         grid.affine[0, 0] = 1.0
 
 
-@given(affines(), st.sampled_from((-0.5, 0.5)), st.permutations(range(3)))
-def test_shear_is_the_cosine_of_two_axes_whether_acute_or_obtuse(affine, share, axes):
-    assert geometry.shear_of(affine) < 1e-9
-    one, other, _ = axes
-    lengths_mm = geometry.spacing_mm(affine)
-    affine[:3, one] += share * lengths_mm[one] / lengths_mm[other] * affine[:3, other]
-    assert geometry.shear_of(affine) == pytest.approx(0.5 / np.sqrt(1.25))
-
-
 @pytest.mark.parametrize(
     "affine",
     [
@@ -120,9 +111,3 @@ def test_an_affine_that_no_scan_has_is_refused_with_its_place(affine):
     with pytest.raises(GeometryError, match="t1c") as refusal:
         geometry.check_affine(affine, where="t1c")
     assert refusal.value.next_step
-
-
-@pytest.mark.parametrize("edge", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, np.inf)])
-def test_an_impossible_spacing_is_refused(edge):
-    with pytest.raises(GeometryError):
-        geometry.respace(np.eye(4), (3, 3, 3), edge)

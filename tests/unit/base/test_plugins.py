@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.helpers.third_party_package import install_package
 
@@ -26,13 +24,6 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
     assert set(failed) == {"mine"} == set(plugins.load_errors(plugins.EXPORTERS))
 
 
-def test_an_entry_point_to_no_class_names_its_package(monkeypatch, tmp_path):
-    """A number was "of the module builtins"."""
-    install_package(monkeypatch, tmp_path, "Reader = 5", exporters="mine = Reader")
-    _, failed = plugins.create_all(plugins.EXPORTERS)
-    assert "crooked 0.7" in failed["mine"].brief
-
-
 REFUSAL = """
 from lesionlens.base.errors import ReadError
 
@@ -52,19 +43,6 @@ def test_a_plugin_that_refuses_before_it_is_chosen_costs_no_other(code, monkeypa
     assert "old" in str(failed["mine"])
     with pytest.raises(errors.LesionLensError, match="an old file"):
         plugins.make(plugins.EXPORTERS, "mine")
-
-
-def test_doctor_names_a_plugin_that_refuses_to_be_loaded(monkeypatch, tmp_path):
-    install_package(monkeypatch, tmp_path, f"{REFUSAL}\nrefuse()", engines="mine = Engine")
-    assert "an old file" in plugins.load_errors(plugins.ENGINES)["mine"]
-
-
-def test_a_request_to_stop_is_no_failure_of_a_plugin():
-    with (
-        pytest.raises(errors.CancelledError),
-        plugins.plugin_errors("a", "b", "c", may_refuse=False),
-    ):
-        raise errors.CancelledError
 
 
 def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
@@ -104,24 +82,6 @@ def test_what_is_nobodys_fault_is_not_blamed_on_a_plugin(error):
     with pytest.raises(type(error)) as caught, plugins.plugin_errors("crooked", "reader", "now"):
         raise error
     assert caught.value is error
-
-
-def test_a_defect_of_ours_is_not_blamed_on_others():
-    with (
-        pytest.raises(ZeroDivisionError),
-        plugins.plugin_errors("lesionlens.results", "reader", "now"),
-    ):
-        raise ZeroDivisionError
-
-
-@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
-def test_a_plugin_that_ends_the_process_is_stopped(error):
-    """A cancelled task of its event loop ended the command with a traceback."""
-    with (
-        pytest.raises(errors.PluginError, match=error.__name__),
-        plugins.plugin_errors("a", "reader", "now"),
-    ):
-        raise error(3)
 
 
 def test_our_code_that_needs_a_missing_package_names_the_package():

@@ -9,7 +9,7 @@ import pytest
 
 from lesionlens.base import errors
 from lesionlens.base.process.peak_memory import peak_memory_mib
-from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
+from lesionlens.base.run_context import RunContext, TimeLimit
 
 
 def test_a_stage_is_timed_reported_and_stopped_before_it_begins():
@@ -40,30 +40,3 @@ def test_a_time_limit_ends_a_block_quietly_and_only_where_time_is_up():
         raise errors.CancelledError
     with pytest.raises(ValueError, match="own"), over:
         raise ValueError("its own")
-
-
-def test_a_time_limit_passes_on_the_wish_of_the_user():
-    stop = threading.Event()
-    limit = TimeLimit(3600.0, RunContext(cancel=stop))
-    assert not limit.is_set()
-    stop.set()
-    assert limit.is_set()
-    with pytest.raises(errors.CancelledError), limit:
-        limit.context.check("anything")
-    late = TimeLimit(0.0, RunContext(cancel=stop))
-    with pytest.raises(errors.CancelledError), late:
-        late.context.check("anything")
-
-
-def test_a_part_reports_its_share_of_the_whole_under_its_own_title():
-    reported: list[tuple[str, float]] = []
-    whole = RunContext(lambda stage, fraction: reported.append((stage, fraction)))
-    whole.part(0.5, 1.0, "case 2: {}").progress("network", 0.5)
-    assert reported == [("case 2: network", 0.75)]
-
-
-def test_the_default_times_nothing_so_that_a_long_process_keeps_no_list_of_stages():
-    with SILENT.stage("network"):
-        pass
-    assert SILENT.times is None
-    assert SILENT.quiet() == SILENT

@@ -33,11 +33,6 @@ def test_an_image_below_its_background_is_called_inverted(head, scale):
         scan_limits.check_voxels(-head * np.float32(scale), "x")
 
 
-def test_an_image_below_zero_on_a_dark_background_is_taken(head):
-    scan_limits.check_voxels(head - 1000, "x")
-    scan_limits.check_voxels(head, "x")
-
-
 @pytest.mark.parametrize("padding", [-1000, -2048])
 def test_air_near_minus_1000_is_a_ct(head, padding):
     air = np.random.default_rng(0).normal(-1000, 20, head.shape)
@@ -53,19 +48,3 @@ def test_an_mr_scan_within_padding_is_no_ct(head, padding):
     scan = head.copy()
     scan[:8] = padding
     scan_limits.check_voxels(scan, "x")
-
-
-@pytest.mark.parametrize("unit", [500, 1000, 5000])
-def test_a_brain_that_was_z_scored_in_large_units_is_no_ct(head, unit):
-    inside = head > 0
-    scores = (head - head[inside].mean()) / head[inside].std()
-    scan = np.where(inside, unit * scores, 0).astype(np.float32)
-    assert (scan < -500).mean() > 0.05
-    scan_limits.check_voxels(scan, "x")
-
-
-@pytest.mark.parametrize(("values", "count"), [((0, 1, 2), 3), ((5, 10), 2)])
-def test_the_different_values_of_a_label_image_are_counted(values, count):
-    labels = np.resize(np.array(values, np.float32), (11, 11, 11))
-    with pytest.raises(UnusableInputError, match=f"only {count} different values"):
-        scan_limits.check_voxels(labels, "x")

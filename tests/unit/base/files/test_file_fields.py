@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import TypeAdapter
 
-from lesionlens.base.files.file_fields import Decimals, Keys
+from lesionlens.base.files.file_fields import Keys
 from lesionlens.base.labels import MrSequence, PromptKind
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prompts import PromptRound
@@ -31,22 +31,7 @@ def test_a_record_is_stored_under_its_keys_and_read_back(record, keys):
     assert adapter.validate_python(stored) == record
 
 
-def test_prompts_of_an_earlier_release_name_no_network():
-    adapter = TypeAdapter(PromptRound)
-    new = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), None, 2, 4.5, "network 1")
-    stored = adapter.dump_python(new, mode="json", by_alias=True)
-    assert adapter.validate_python(stored) == new
-    del stored["made_by"]
-    assert adapter.validate_python(stored).made_by == ""
-
-
 def test_keys_of_text_are_put_in_order_and_stay_text():
     adapter = TypeAdapter(Annotated[dict[str, float], Keys((MrSequence.T1C, "none"))])
     found = adapter.validate_python({"none": 0.0, "t1c": 1.0})
     assert repr(found) == "{'t1c': 1.0, 'none': 0.0}"
-
-
-def test_no_number_is_stored_as_minus_0():
-    """Of a centroid at -0.0004 mm the tables had -0.0."""
-    stored = TypeAdapter(Annotated[float, Decimals(3)]).validate_python(-0.0004)
-    assert str(stored) == "0.0"

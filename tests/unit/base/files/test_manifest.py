@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import threading
 
@@ -36,37 +34,3 @@ def test_two_writers_of_one_folder_never_mix_their_files(tmp_path, monkeypatch):
     assert [(tmp_path / name).read_text() for name in ("a.csv", "b.csv")] == ["second", "second"]
     digests = {name: sha256 for name, sha256 in listed(tmp_path, LIST).items() if name != LIST}
     assert digests == {name: sha256_of(tmp_path / name) for name in ("a.csv", "b.csv")}
-
-
-def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_path, monkeypatch):
-    """One file was of the new run and the other of the one before."""
-    write_listed(tmp_path, {"a.csv": "first", "b.csv": "first"}, LIST)
-    sync, synced = os.fsync, []
-
-    def full_at_the_second(descriptor):
-        synced.append(descriptor)
-        if len(synced) == 3:  # after the list and the last of the files
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full_at_the_second)
-    with pytest.raises(OSError, match="No space left"):
-        write_listed(tmp_path, {"a.csv": "second", "b.csv": "second"}, LIST)
-    assert [(tmp_path / name).read_text() for name in ("a.csv", "b.csv")] == ["first", "first"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", LIST]
-
-
-@pytest.mark.parametrize("n_written", range(4))
-def test_a_full_disk_leaves_neither_list_nor_folder(tmp_path, monkeypatch, n_written):
-    sync, synced = os.fsync, []
-
-    def full(descriptor):
-        synced.append(descriptor)
-        if len(synced) > n_written:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_listed(tmp_path / "out" / "tables", {"a.csv": "1", "b.csv": "2"}, LIST)
-    assert not [*tmp_path.iterdir()]

@@ -40,17 +40,6 @@ def test_a_data_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         user_folders.data()
 
 
-def test_a_window_needs_folders_that_napari_can_write(tmp_path, monkeypatch):
-    """It ended with napari's traceback."""
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: str(tmp_path / name))
-    monkeypatch.setattr("platformdirs.user_config_dir", lambda name, **_: str(tmp_path / name))
-    user_folders.check_writable("napari")
-    monkeypatch.setattr("platformdirs.user_config_dir", no_home)
-    with pytest.raises(ResourceError, match="napari, which napari needs and which cannot be writt"):
-        user_folders.check_writable("napari")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="the folder of Linux")
 def test_the_sites_settings_lie_where_documented_whatever_the_desktop_sets(monkeypatch):
     """On Ubuntu's desktop, and KDE's, `unaided_first` of the site was ignored without a word."""

@@ -1,7 +1,5 @@
 """What a reader merges or splits after a comparison, in the comparison."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -102,21 +100,6 @@ def test_a_merge_that_was_undone_after_comparing_makes_no_lesion_new():
     found = with_edits(compared, NOW, log.review, None)
     assert {c.kind for c in found.changes} == {"matched", "split", "merged"}
     assert {"9.1", "9.3"} <= set(found.points[-1].tangled)
-
-
-def test_a_split_that_was_undone_after_comparing_leaves_no_lesion_gone():
-    log = ReviewLog()
-    half = Outline("9.1", (0, 0, 0), np.ones((2, 2, 2), np.uint8))  # the prior's UID: it matched
-    with log.one_act():
-        log.decide("8.1", ReviewState.EDITED)
-        log.add(half, DrawingMethod.MANUAL)
-    whole = candidate(1, 12.0, "8.1")
-    halves = [replace(whole, volume_ml=dict.fromkeys(Region, 3.0)), candidate(2, 9.0, "9.1")]
-    compared = comparison_of(BEFORE[:1], halves, [(None, 1, (1,)), (1, 2, ())])
-    assert rows_of(with_edits(compared, halves, log.review, None)) == rows_of(compared)
-    log.undo()
-    found = with_edits(compared, [whole], log.review, None)
-    assert rows_of(found) == [("split", "8.1", (1,)), ("merged", "9.1", (1,))]
 
 
 def test_a_lesion_that_a_reader_adds_is_new_and_undone_it_is_not_listed(compared):

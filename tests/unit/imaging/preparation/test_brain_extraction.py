@@ -1,16 +1,14 @@
 """The own brain extraction: what it finds, that nothing turns it, and what is no brain to it."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
-from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -28,7 +26,6 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
-from lesionlens.network import folded_unet, shipped_weights
 
 UNCACHED = PrepareOptions(sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
@@ -39,28 +36,12 @@ def head():
     return make_patient(spacing_mm=3.0, skull=True)
 
 
-def test_one_mask_has_one_volume_in_all_messages(head):
-    """The step measured the network's grid, the check the working grid: 431 and 432 ml."""
-    volume = head.sequences[MrSequence.T1]
-    prepared = prepare(study_of(volume.data, volume.grid), RunContext(), UNCACHED)
-    (step,) = [step for step in prepared.steps if step.step is StepName.BRAIN]
-    (check,) = [check for check in prepared.quality if check.check == "coverage"]
-    assert step.done
-    assert f"{step.figure:.0f} ml" in check.message
-    assert prepared.working.volume_ml(prepared.brain) != pytest.approx(step.figure, abs=0.5)
-
-
 def away_mm():
     return np.linalg.norm((np.indices(GRID.shape) - 31.5) * 3.5, axis=0)
 
 
 def dice(one, other):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
-
-
-def test_folding_is_undone_by_unfolding():
-    image = torch.arange(2 * 3 * 4 * 6 * 8.0).view(2, 3, 4, 6, 8)
-    assert torch.equal(folded_unet.unfold(folded_unet.fold(image)), image)
 
 
 @pytest.mark.parametrize("sequences", [("t1",), ("t1", "t1c", "t2", "flair")])
@@ -129,21 +110,6 @@ def test_a_brain_without_skull_looks_like_brain():
         content = outline_content(volume.data, volume.grid, patient.brain.data)
         assert content.brain > 0.3
         assert not content.may_be_head
-
-
-def test_altered_weights_are_refused(tmp_path, monkeypatch):
-    shipped = shipped_weights.shipped_path("brain")
-    for file in (shipped, shipped.with_suffix(".json")):
-        shutil.copy(file, tmp_path)
-    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
-    shipped_weights.shipped_file("brain")
-    with (tmp_path / "brain.safetensors").open("r+b") as stream:
-        stream.seek(-1, 2)
-        last = stream.read(1)
-        stream.seek(-1, 2)
-        stream.write(bytes([last[0] ^ 1]))
-    with pytest.raises(WeightsError):
-        shipped_weights.shipped_file("brain")
 
 
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
@@ -251,24 +217,3 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
     mask = resample(found.mask.astype(np.float32), found.grid, grid) > 0.5
     assert dice(mask, truth) >= 0.95
     assert found.doubt is None
-
-
-def test_what_a_mask_encloses_is_filled_wherever_it_lies():
-    mask = np.zeros((12, 9, 10), bool)
-    mask[6:12, 1:6, 2:7] = True
-    whole = mask.copy()
-    mask[8:10, 3, 4] = False  # a hole
-    mask[11, 3, 3:6] = whole[11, 3, 3:6] = False  # a notch in the outermost slice
-    np.testing.assert_array_equal(fill_holes(mask), whole)
-    assert not fill_holes(np.zeros_like(mask)).any()
-
-
-def test_the_largest_part_is_found_wherever_it_lies():
-    mask = np.zeros((20, 18, 16), bool)
-    mask[1:3, 1:3, 1:3] = True
-    mask[8:14, 7:12, 9:15] = True
-    wanted = mask.copy()
-    wanted[:5] = False
-    np.testing.assert_array_equal(largest(mask), wanted)
-    np.testing.assert_array_equal(largest(mask[:5]), mask[:5])
-    assert not largest(np.zeros_like(mask)).any()

@@ -93,16 +93,6 @@ def test_a_cropped_sequence_that_lies_elsewhere_is_registered(head, shift):
     assert any(step.done for step in _prepared(head, change).steps)
 
 
-def test_nor_is_one_left_of_which_a_part_lies_beyond_the_reference(head):
-    images, brain = head
-    values, grid = _cropped(np.where(brain.data, images[T1C], np.float32(0)), brain.grid, 0)
-    half = values[: values.shape[0] // 2]
-    t1c = _stripped(T1C, half, Grid(half.shape, grid.affine))
-    flair = _stripped(FLAIR, np.where(brain.data, images[FLAIR], np.float32(0)), brain.grid)
-    study = Study("x", StudyKind.NIFTI, {T1C: t1c, FLAIR: flair}, root=None)
-    assert any(step.done for step in prepare(study, RunContext(), OPTIONS).steps)
-
-
 def test_the_grid_of_a_moved_sequence_lies_in_the_frame_of_the_reference():
     """A brain that is outlined on that sequence must be where the reference shows it."""
     grid = Grid((4, 5, 6), np.diag([2.0, 2.0, 3.0, 1.0]))

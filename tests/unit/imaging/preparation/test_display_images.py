@@ -86,21 +86,3 @@ def test_what_does_not_fit_is_called_doubtful(prepared: PreparedStudy) -> None:
     found = align_other_series(prepared, other)
     assert found.doubtful
     assert found.alignment.endswith("doubtful: check by eye")
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "expected"),
-    [
-        ("CCT nativ", -1000.0, (0.0, 80.0)),
-        ("CCT scaled to 8 bits", 0.0, None),
-        ("ep2d_diff_ADC", -1000.0, None),
-    ],
-)
-def test_a_ct_in_hounsfield_units_is_shown_in_the_brain_window(
-    prepared: PreparedStudy, name: str, low: float, expected: tuple[float, float] | None
-) -> None:
-    """Air and bone set the window: the whole brain was one grey."""
-    placed = series(prepared, frame="1.2.3")
-    values = np.where(placed.load() > 0, placed.load(), np.float32(low))
-    found = align_other_series(prepared, replace(placed, load=lambda: values, description=name))
-    assert found.window == expected

@@ -1,15 +1,11 @@
 """Slices that were lost: a few are interpolated and named, more cost no part of the brain."""
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import lost_slices
 from lesionlens.imaging.preparation.brain import stripped_brain_mask
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import open_study
 
 
 @pytest.fixture(scope="module", params=[2.0, 3.0])
@@ -64,15 +60,3 @@ def test_a_wide_gap_in_one_sequence_costs_no_part_of_the_brain(head):
     assert alone[:, :, :25].any()
     assert alone[:, :, 30:].any()
     assert not alone[:, :, 25:30].any()
-
-
-def test_the_report_of_a_study_names_lost_slices(make_study):
-    folder = make_study()
-    path = folder / "t1c.nii.gz"
-    image = nib.load(path)
-    values = np.asarray(image.dataobj, np.float32)
-    nib.save(nib.Nifti1Image(without(values, 2, values.shape[2] // 2, 2), image.affine), path)
-    options = PrepareOptions(sides=False)
-    found = prepare(open_study(folder), RunContext(), options)
-    assert [n for n in found.notices if "2 blank slice(s)" in n and "T1c" in n]
-    assert all(c.passed for c in found.quality if c.check in ("coverage", "signal"))

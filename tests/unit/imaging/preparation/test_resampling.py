@@ -29,15 +29,6 @@ def test_blocks_keep_their_place_and_leave_the_rest_out():
     np.testing.assert_allclose(where.spacing_mm, (3, 3, 4))
 
 
-def test_blocks_of_one_voxel_are_a_copy():
-    values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
-    grid = Grid(values.shape, np.eye(4))
-    same, where = block_means(values, grid, (1, 1, 1))
-    same += 1
-    np.testing.assert_array_equal(values, np.arange(60).reshape(3, 4, 5))
-    assert where.matches(grid)
-
-
 @given(orders(), st.tuples(*[st.integers(-5, 7)] * 3))
 def test_voxels_that_coincide_are_copied_and_those_beyond_the_image_are_zero(order, first):
     values = np.random.default_rng(1).normal(size=(4, 5, 6)).astype(np.float32)
@@ -79,29 +70,3 @@ def test_near_some_points_a_mask_is_what_it_is_when_all_of_it_is_brought():
     np.testing.assert_array_equal(near[box], whole[box])
     near[box] = False
     assert not near.any()
-
-
-def as_in_a_file(grid):
-    """Return the grid with the affine that a NIfTI file holds."""
-    return Grid(grid.shape, grid.affine.astype(np.float32).astype(float))
-
-
-@given(orders(), orders(), st.sampled_from([0.0, 0.3, 1.1]))
-def test_labels_between_two_voxels_do_not_depend_on_how_either_grid_is_stored(
-    of_source, of_target, angle
-):
-    """Every voxel of 2 mm has its centre at the corner of eight of 1 mm."""
-    turned = np.eye(4)
-    turned[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    fine, coarse = np.diag([1.0, 1.0, 1.0, 1.0]), np.diag([2.0, 2.0, 2.0, 1.0])
-    fine[:3, 3], coarse[:3, 3] = (-70.3, 41.7, 11.1), (-69.8, 42.2, 11.6)
-    source, target = Grid((12, 10, 8), turned @ fine), Grid((6, 5, 4), turned @ coarse)
-    labels = np.arange(960, dtype=np.float32).reshape(source.shape)
-    there = resample(
-        stored(labels, of_source),
-        as_in_a_file(grid_stored(source, of_source)),
-        as_in_a_file(grid_stored(target, of_target)),
-        nearest=True,
-    )
-    same = resample(labels, as_in_a_file(source), as_in_a_file(target), nearest=True)
-    np.testing.assert_array_equal(there, stored(same, of_target))

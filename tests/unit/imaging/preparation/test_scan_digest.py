@@ -34,10 +34,6 @@ def test_name_and_packing_do_not_matter(tmp_path, digest, name):
     assert _digest(tmp_path / "two", name) == digest
 
 
-def test_the_type_of_numbers_in_the_file_does_not_matter(tmp_path, digest):
-    assert _digest(tmp_path / "two", "t1c.nii.gz", VOXELS.astype(np.float64)) == digest
-
-
 def test_another_place_or_another_voxel_is_another_scan(tmp_path, digest):
     moved = AFFINE.copy()
     moved[0, 3] += 1

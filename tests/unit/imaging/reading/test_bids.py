@@ -54,14 +54,6 @@ def test_scans_beside_the_sessions_of_their_subject_are_named(dataset):
     assert left_out(dataset, dataset / "out") == (words,)
 
 
-def test_files_beside_the_studies_are_counted_but_not_those_of_a_list_there(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "studies.sqlite").touch()
-    assert left_out(tmp_path, tmp_path) == ()
-    (words,) = left_out(tmp_path, tmp_path / "out")
-    assert words.endswith("were skipped: 1")
-
-
 def test_a_session_is_named_by_its_entities(dataset):
     study = open_study(dataset / "sub-01" / "ses-2")
     assert study.name == "sub-01_ses-2"
@@ -89,17 +81,3 @@ def test_a_dataset_is_known_without_its_description(dataset):
     assert bids.is_dataset(dataset)
     assert not bids.is_dataset(dataset / "sub-01")
     assert bids.root_of(dataset / "sub-01" / "ses-1" / "anat") == dataset
-
-
-def test_a_folder_of_that_name_elsewhere_is_looked_into(make_study):
-    study = make_study(sequences={"t1c"})
-    inner = study / "derivatives"
-    inner.mkdir()
-    (study / "t1c.nii.gz").rename(inner / "t1c.nii.gz")
-    assert open_study(study).series["t1c"]
-
-
-def test_a_dataset_without_subjects_says_so(tmp_path):
-    (tmp_path / bids.DESCRIPTION).write_text('{"BIDSVersion": "1.10.0"}')
-    with pytest.raises(UnusableInputError, match="without a subject"):
-        find_jobs(tmp_path, tmp_path / "out")

@@ -8,10 +8,6 @@ import nibabel as nib
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.reading.input_files import input_digests, inputs_of
-from lesionlens.imaging.reading.nifti.header import read_header
-from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.imaging.reading.readers import open_study
 
 
@@ -48,28 +44,6 @@ def test_a_slice_that_may_not_be_read_is_named(make_study, forbid):
         open_study(study)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_slice_that_is_gone_before_its_pixels_are_read_is_not_called_undecodable(make_study):
-    place = make_study(sequences={"t1c"}, dicom=True, spacing_mm=(8, 8, 12))
-    (series,) = open_study(place).series.values()
-    gone = max(path for path in place.rglob("*") if path.is_file())
-    gone.unlink()
-    with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
-        series.load()
-
-
-@pytest.mark.parametrize("digests_of", [inputs_of, lambda study: list(input_digests(study))])
-def test_a_file_that_is_gone_before_it_is_hashed_is_an_input_that_cannot_be_used(
-    make_study, digests_of
-):
-    """The command ended with status 1, as for a lack of resources of its own."""
-    study = open_study(make_study(sequences={"t1c"}))
-    gone = next(iter(study.series.values())).files[0].path
-    gone.unlink()
-    with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
-        digests_of(study)
-
-
 @pytest.mark.parametrize("read", ["header", "voxels"])
 def test_a_nifti_file_on_a_failing_disk_is_not_called_damaged(make_study, monkeypatch, read):
     """It was to be converted again from its DICOM files, or downloaded."""
@@ -84,12 +58,6 @@ def test_a_nifti_file_on_a_failing_disk_is_not_called_damaged(make_study, monkey
     refusal = rf"the system's refusal \(Input/output error\) to read '{file.name}'"
     with pytest.raises(UnusableInputError, match=refusal):
         open_study(place) if read == "header" else series.load()
-
-
-@pytest.mark.parametrize("read", [read_header, read_stored])
-def test_a_nifti_file_that_is_gone_when_it_is_opened_is_named(tmp_path, read):
-    with pytest.raises(UnusableInputError, match=r"no file or folder 't1\.nii'"):
-        read(tmp_path / "t1.nii", *[(1, 1, 1)] * (read is read_stored))
 
 
 @pytest.mark.parametrize("dicom", [True, False])
@@ -107,22 +75,6 @@ def test_a_pair_of_header_and_image_is_called_that(tmp_path, whole):
         (tmp_path / name).write_bytes(b"a" * 348)
     with pytest.raises(UnusableInputError, match=r"pair \(.hdr, .img\)"):
         open_study(tmp_path if whole else tmp_path / "t1c.img")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_copy_of_which_a_part_alone_was_moved_in_place_is_not_read(make_study):
-    """A copy was killed: whole sequences were missing, and slices, without a word."""
-    study = make_study(sequences={"t1c", "flair"}, dicom=True, spacing_mm=(8, 8, 12))
-    hidden = study / ".lesionlens-0123456789ab"
-    (hidden / "new").mkdir(parents=True)
-    assert set(open_study(study).series) == {MrSequence.T1C, MrSequence.FLAIR}
-    last = max(path for path in study.rglob("*") if path.is_file())
-    last.rename(hidden / "new" / last.name)
-    (hidden / "journal.json").write_text("{}")
-    with pytest.raises(UnusableInputError, match="was interrupted"):
-        open_study(study)
-    (hidden / "done").touch()
-    open_study(study)
 
 
 @pytest.mark.parametrize("where", ["the folder itself", "a folder above it"])

@@ -89,36 +89,6 @@ def test_nan_that_is_background_counts_as_such_and_is_not_called_outside(bare):
     assert "were not analysed" in notice
 
 
-def test_nan_in_a_corner_of_the_air_is_taken(noisy):
-    values, grid = noisy
-    cut = values.copy()
-    cut[:6, :6] = np.nan
-    found, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
-    assert np.isfinite(found).all()
-    assert notice is not None
-    assert f"{np.isnan(cut).mean():.1%} of the voxels" in notice
-
-
-def test_one_voxel_of_many_is_not_rounded_to_none(noisy):
-    values, grid = noisy
-    cut = values.copy()
-    cut[0, 0, 0] = np.nan
-    found, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
-    assert "less than 0.1% of the voxels were NaN" in notice
-    assert found[0, 0, 0] == np.nanmin(cut)
-    assert np.array_equal(found.ravel()[1:], cut.ravel()[1:])
-
-
-def test_the_largest_flat_face_is_measured_and_named():
-    tissue = np.zeros((80, 80, 80), bool)
-    tissue[10:70, 10:70, 30:60] = True
-    for edge_mm in (1.0, 2.0):
-        cut = lost_signal.flat_cut(
-            ~tissue, tissue, Grid((80, 80, 80), np.diag([*3 * [edge_mm], 1]))
-        )
-        assert (cut.area_cm2, cut.missing_side) == (pytest.approx(36 * edge_mm**2), "upper")
-
-
 @pytest.mark.parametrize("thinned", [(2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 1, 6), (6, 1, 1)])
 @pytest.mark.parametrize("name", ["t1", "t1c", "t2", "flair"])
 def test_a_real_head_in_coarse_voxels_is_not_accused(name, thinned):
@@ -148,14 +118,3 @@ def test_blank_parts_are_named(request, image, what):
     check = lost_signal.check({T2: (cut, grid)})
     assert not check.passed
     assert "T2" in check.message
-
-
-def test_a_part_that_other_sequences_show_is_not_called_unanalysed(bare):
-    values, grid = bare
-    cut = np.where(half(values.shape, 1, True), 0, values)
-    alone = lost_signal.check({T2: (cut, grid)}).message
-    beside = lost_signal.check({T2: (cut, grid), MrSequence.FLAIR: (values, grid)}).message
-    assert "neither imaged nor analysed" in alone
-    assert "nor analysed" not in beside
-    assert "T2 (front side" in beside
-    assert "from the other sequences" in beside

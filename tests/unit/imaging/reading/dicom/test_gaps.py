@@ -20,11 +20,6 @@ def planes(*depths):
     return series._planes(np.array(depths, float), FIRST)
 
 
-def test_even_slices_are_as_many_planes():
-    assert planes(0) == (1, 3.0, None)
-    assert planes(0, 5, 10, 15) == (4, 5.0, None)
-
-
 def test_missing_slices_are_counted_by_the_distance_of_the_others():
     count, step_mm, words = planes(0, 5, 10, 20.1, 25.1, 30.1)
     assert (type(count), count, step_mm) == (int, 7, pytest.approx(5.0))
@@ -35,13 +30,6 @@ def test_distances_without_a_common_step_are_uneven_not_missing():
     count, step_mm, words = planes(0, 5, 9, 16.5, 20)
     assert (count, step_mm) == (5, pytest.approx(5.0))
     assert words == "uneven slice spacing: distances of 3.5 to 7.5 mm"
-
-
-def test_a_slice_that_was_repeated_a_little_further_is_not_counted_as_missing():
-    """Of eight slices at seven steps, "-1 slice(s)" were missing."""
-    count, _, words = planes(0, 5, 10, 10.3, 15, 20, 25, 30)
-    assert count == 8
-    assert words == "uneven slice spacing: distances of 0.3 to 5.0 mm"
 
 
 @pytest.mark.parametrize(

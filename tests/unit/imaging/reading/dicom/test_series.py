@@ -107,37 +107,6 @@ def test_slices_of_another_pixel_spacing_are_set_apart(make_study):
     assert any("5 image(s) with a different pixel spacing" in notice for notice in study.notices)
 
 
-def test_nifti_files_beside_dicom_images_are_noticed(make_study):
-    folder = make_study(dicom=True, sequences={"t1c"})
-    (folder / "flair.nii.gz").write_bytes(b"")
-    study = open_study(folder)
-    assert list(study.series) == [T1C]
-    assert any("Both DICOM and 1 NIfTI file(s)" in notice for notice in study.notices)
-
-
-def test_nifti_files_beside_a_long_ct_are_the_study(make_study):
-    """From 500 files of another modality on, the folder was refused as DICOM without MR."""
-    folder = make_study(sequences={"t1c"})
-    slices = make_study(name="ct", dicom=True, sequences={"t2"}) / "S01"
-    path = next(slices.iterdir())
-    with edited_dicom(path) as ds:
-        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    content = path.read_bytes()[:2000]
-    (folder / "ct").mkdir()
-    for number in range(600):
-        (folder / "ct" / f"{number}.dcm").write_bytes(content)
-    assert list(open_study(folder).series) == [T1C]
-
-
-def test_links_to_files_that_were_not_fetched_are_noticed(make_study):
-    folder = make_study(dicom=True, sequences={"t1c"})
-    (folder / "S01" / ".lock").symlink_to("nowhere")
-    assert not any("file(s) are" in notice for notice in open_study(folder).notices)
-    (folder / "S02").mkdir()
-    (folder / "S02" / "1.dcm").symlink_to("nowhere")
-    assert any("1 file(s) are empty" in notice for notice in open_study(folder).notices)
-
-
 def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     again = folder / "S02"
@@ -335,27 +304,6 @@ def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, sl
     assert any("were separated" in notice for notice in study.notices)
 
 
-@pytest.mark.parametrize("spacing", ["SliceThickness", "SpacingBetweenSlices"])
-def test_two_packages_of_slices_are_one_volume(make_study, spacing):
-    folder = make_study(dicom=True, sequences={"t1c"})
-    state_spacing(folder, spacing, step_mm(folder))
-    change(folder / "S01", lambda ds, number: setattr(ds, "AcquisitionNumber", number % 2))
-    study = open_study(folder)
-    assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
-    assert not study.set_aside
-
-
-def test_a_repetition_of_an_aborted_acquisition_is_not_mixed_with_it(make_study):
-    """The aborted one has the lower numbers; its slices were in the volume."""
-    folder = make_study(dicom=True, sequences={"t1c"})
-    repeat(folder, [lambda ds, number: None])
-    for path in sorted((folder / "S01").iterdir())[8:]:
-        path.unlink()
-    study = open_study(folder)
-    assert folders_of(study.series[T1C]) == {"run0"}
-    assert any("images of the complete volume were kept" in notice for notice in study.notices)
-
-
 @pytest.mark.parametrize("description", ["t1_vibe_tra", "t1_vibe_tra_dyn"])
 @pytest.mark.parametrize("named", [False, True])
 def test_the_t1c_of_a_dynamic_series_is_its_last_volume(make_study, description, named):
@@ -377,35 +325,6 @@ def test_the_t1c_of_a_dynamic_series_is_its_last_volume(make_study, description,
         return
     series = open_study(folder, named={T1C: uid} if named else {}).series[T1C]
     assert folders_of(series) == {"run1"}
-
-
-def test_another_t1c_is_preferred_to_a_finer_dynamic_series(make_study):
-    folder = make_study(dicom=True, sequences={"t1", "t1c"})
-    first = pydicom.dcmread(next((folder / "S02").iterdir()))
-
-    def dynamic(ds, _):
-        ds.SeriesDescription = ds.ProtocolName = "t1_vibe_tra"
-        ds.ContrastBolusAgent, ds.PixelSpacing = "GADOVIST", [0.9 * mm for mm in first.PixelSpacing]
-
-    change(folder / "S01", dynamic)
-    repeat(folder, [lambda ds, _, t=t: setattr(ds, "AcquisitionNumber", t) for t in (2, 3)])
-    assert folders_of(open_study(folder).series[T1C]) == {"S02"}
-
-
-@pytest.mark.parametrize("off_mm", [0.02, 0.09])
-def test_time_points_whose_positions_are_rounded_differently_are_not_mixed(make_study, off_mm):
-    """Each position was two: the series was set aside as incomplete, or its volumes interleaved."""
-    folder = make_study(dicom=True, sequences={"t2"})
-
-    def rounded(ds, number):
-        ds.TemporalPositionIdentifier = 2
-        ds.ImagePositionPatient[2] += off_mm * (-1) ** number
-
-    change(folder / "S01", lambda ds, _: setattr(ds, "TemporalPositionIdentifier", 1))
-    repeat(folder, [rounded])
-    study = open_study(folder)
-    assert folders_of(study.series[T2]) == {"S01"}
-    assert [folders_of(series) for series in study.set_aside] == [{"run0"}]
 
 
 def test_of_two_equal_t1c_the_later_is_used(make_study):
@@ -536,19 +455,3 @@ def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(make_study):
     named = {s: name_for_reader(series, study) for s, series in picked.items()}
     reopened = open_study(folder, named=named)
     assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
-
-
-def test_series_without_a_description_are_listed_by_their_files(make_study):
-    """Both were listed as "", which says nothing of which to name."""
-    folder = make_study(dicom=True, sequences={"t1", "t2"})
-
-    def nameless(ds, _):
-        ds.SeriesDescription = ds.ProtocolName = ""
-        del ds.EchoTime
-
-    for name in ("S01", "S02"):
-        change(folder / name, nameless)
-    with pytest.raises(UnusableInputError) as caught:
-        open_study(folder)
-    listed = [f'"{next((folder / name).iterdir()).parent.name}/' for name in ("S01", "S02")]
-    assert all(name in caught.value.found for name in listed), caught.value.found

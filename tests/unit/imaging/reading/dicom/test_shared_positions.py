@@ -59,25 +59,6 @@ def test_two_attributes_of_which_neither_is_enough_separate_together(depth, stac
     assert sorted(found) == [[f"{n} {k}" for k in range(depth)] for n in sorted(of.values())]
 
 
-def test_volumes_without_a_number_are_in_the_order_of_their_first_images():
-    numbers = {"later": (2, 3), "first": (1, 8)}
-    positions = [[image(n, numbers[n][k], StackID=n) for n in numbers] for k in range(2)]
-    assert names(split_volumes(positions)) == [["first", "first"], ["later", "later"]]
-
-
-@given(counts, counts, st.booleans(), st.booleans())
-def test_volumes_that_are_numbered_alike_are_separated_by_number(volumes, depth, block, down):
-    def number(v, k):
-        along = depth - 1 - k if down else k
-        return 1 + (v * depth + along if block else along * volumes + v)
-
-    positions = [
-        [image(f"{v} {k}", number(v, k)) for v in reversed(range(volumes))] for k in range(depth)
-    ]
-    expected = [[f"{v} {k}" for k in range(depth)] for v in range(volumes)]
-    assert names(split_volumes(positions)) == expected
-
-
 @pytest.mark.parametrize("numbers", [((1, 4), (2, 3)), ((1, 1), (2, 2))], ids=["opposite", "equal"])
 @pytest.mark.parametrize("beside", [0, 1])
 def test_images_that_nothing_tells_apart_are_refused(tmp_path, numbers, beside):
@@ -110,19 +91,3 @@ def test_of_an_acquisition_that_was_stopped_the_complete_one_is_kept(depth, data
     assert names([kept]) == [[f"whole {k}" for k in range(depth)]]
     assert f"{stopped} slice position(s) occur twice" in kept.notices[0]
     assert "the images of the complete volume were kept" in kept.notices[0]
-
-
-@pytest.mark.parametrize(
-    ("positions", "kept"),
-    [
-        ([[image("a", 2), image("b", 1)]], ["b"]),
-        ([[image("a"), image("b")]], ["a"]),
-        ([[image("a")], [image("b")], [image("c"), image("d")]], ["a", "b", "c"]),
-    ],
-)
-def test_without_a_complete_volume_the_lower_number_else_the_first_is_kept(positions, kept):
-    (volume,) = split_volumes(positions)
-    assert names([volume]) == [kept]
-    assert (
-        "the image with the lower number, or else from the first file, was kept"
-    ) in volume.notices[0]
