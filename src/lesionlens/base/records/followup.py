@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
@@ -320,19 +320,17 @@ class Comparison:
         lesions = (lesion for group in groups for c in group for lesion in (c.before, c.now))
         return tuple(sorted({lesion.tracking_uid for lesion in lesions if lesion is not None}))
 
-    def tangled_since(
-        self, number: int, volume: Callable[[LesionMeasurement], float | None]
-    ) -> frozenset[str]:
+    def tangled_since(self, number: int) -> frozenset[str]:
         """Return the tracking UIDs of lesions that merged or split after an examination.
 
-        Only of lesions of nonzero `volume`: a lesion of oedema alone changes no enhancing sum.
+        Only of lesions that enhance: a lesion of oedema alone changes no enhancing sum.
         """
         tangled_uids: set[str] = set()
         uids_by_interval = (*(point.tangled for point in self.points[1:-1]), self.tangled_now)
         intervals = zip(pairwise(self.points), uids_by_interval, strict=True)
         for (before, now), uids in list(intervals)[number:]:
             lesions = (*before.lesions, *now.lesions)
-            affected = {m.tracking_uid for m in lesions if volume(m) != 0}.intersection(uids)
+            affected = {m.tracking_uid for m in lesions if enhancing_ml(m) != 0}.intersection(uids)
             tangled_uids |= affected if len(affected) > 1 else set()
         return frozenset(tangled_uids)
 
@@ -398,7 +396,7 @@ class Comparison:
         rows: list[tuple[float | None, float | None]] = []
         for number, point in enumerate(self.points):
             lesions = [lesion for uid in targets if (lesion := point.lesion(uid)) is not None]
-            tangled = not self.tangled_since(number, enhancing_ml).isdisjoint(targets)
+            tangled = not self.tangled_since(number).isdisjoint(targets)
             if tangled or point.contrast is False or not all(lesion.counts for lesion in lesions):
                 rows.append((None, None))
                 continue

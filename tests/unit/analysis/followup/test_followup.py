@@ -859,3 +859,20 @@ def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_on
     states = {c.id: again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
     assert states == {1: ReviewState.REJECTED, 2: ReviewState.UNREVIEWED}
     assert again.findings.candidates[1].tracking_uid == "1.2.3"
+
+
+def test_a_compared_result_keeps_the_tracking_uids_of_the_result_in_its_folder(
+    compared, now, tmp_path
+):
+    """Of its own candidates, also where they are named after the prior's lesions now."""
+    others = {c.tracking_uid: f"2.25.7{c.id}" for c in now.findings.candidates}
+    save(now.renamed(others), tmp_path / "out")
+    saved, _ = save(compared, tmp_path / "out")
+    ((prior, own),) = compared.followup.own_uids.items()
+    assert saved.followup.own_uids == {prior: others[own]}
+    expected = [others.get(c.tracking_uid, prior) for c in compared.findings.candidates]
+    assert [c.tracking_uid for c in saved.findings.candidates] == expected
+    assert [lesion.tracking_uid for lesion in saved.followup.points[-1].lesions] == expected
+    assert [c.now.tracking_uid for c in saved.followup.changes if c.now] == expected
+    assert saved.review.state_of(prior) is ReviewState.ACCEPTED
+    assert read_result(tmp_path / "out").followup.own_uids == saved.followup.own_uids
