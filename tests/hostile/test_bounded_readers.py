@@ -28,7 +28,6 @@ from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.napari.model.studies import last_layout
 from lesionlens.napari.model.studies.archive import stored_servers
-from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry
@@ -74,7 +73,6 @@ READERS = {
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
     "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),
-    "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
     "bounds": Reader("a.toml", "min_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
                    lambda _: unaided_first_required()),

@@ -7,11 +7,12 @@ and its whole result, with which a review can continue, in `lesionlens/NAME`, ex
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.codes import LABEL_TYPES
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import manifest
 from lesionlens.base.files.atomic_file import write_atomically
@@ -29,15 +31,16 @@ from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import staged
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Region, Source
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import bids
-from lesionlens.results.export import lookup, result_files
+from lesionlens.results.export import result_files
 from lesionlens.results.export.caveats import NOT_ACCEPTED
+from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
@@ -80,6 +83,9 @@ desc-attention    the network's attention for them; BIDS has no suffix for it: .
 
 {bids.RESULTS}/ holds the whole result of each study, with its report and review.
 """
+_LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
+_ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET", Label.CAVITY: "RC"}
+"""Abbreviations as in BraTS 2023 and 2024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +319,7 @@ def _write_mask(analysis: Analysis, stem: Path) -> None:
 
 
 def _write_tables(analysis: Analysis, stem: Path) -> None:
-    labels = lookup.label_table(analysis.labels)
+    labels = _label_table(analysis.labels)
     Path(f"{stem}_dseg.tsv").write_text(labels, encoding="utf-8")
     state = analysis.review.state_of
     rows = []
@@ -323,7 +329,7 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
         review_fields = (score, state(uid).value, c.source.value, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))
     names = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
-    text = lookup.tsv(names, rows)
+    text = _tsv(names, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 
 
@@ -367,7 +373,7 @@ def _write_dataset_files(dataset: Path, source: _Source) -> None:
     write_atomically(dataset / bids.DESCRIPTION, json.dumps(description, indent=1) + "\n")
     sidecar = {"Description": "What desc-… in the names of files means."}
     for name, text in (
-        (_TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS)),
+        (_TABLE, _tsv(("desc_id", "description"), _DESCRIPTIONS)),
         (_SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n"),
         (_IGNORE, _IGNORED),
         ("README", _README),
@@ -383,3 +389,24 @@ def _is_own(generator: Any) -> bool:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in BIDS format: tab-separated, `n/a` for unknown values."""
+    cells = ([_cell(value) for value in row] for row in rows)
+    return csv_text(columns, cells, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else " ".join(str(value).replace('"', "'").split())
+    return text or "n/a"
+
+
+def _label_table(labels: Iterable[Label]) -> str:
+    """Return a BIDS lookup table for a `_dseg`."""
+    codes = {label: LABEL_TYPES[label] for label in labels}
+    rows = [
+        (int(n), n.display_name, _ABBREVIATIONS[n], n.colour, f"{code.scheme}:{code.value}")
+        for n, code in codes.items()
+    ]
+    return _tsv(_LABEL_COLUMNS, rows)

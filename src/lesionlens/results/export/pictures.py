@@ -14,7 +14,6 @@ from skimage.measure import find_contours
 from lesionlens.analysis.explain.maps import by_logarithm
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.results.export import wording
-from lesionlens.results.export.lookup import rgb
 from lesionlens.results.export.slices import Cut, SliceScene, ViewPlane
 
 ATTENTION_COLOUR = "#CC79A7"
@@ -254,3 +253,15 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     colours = np.stack([np.interp(heat, scale, stops[:, c]) for c in range(3)], axis=-1)
     opacity = 0.75 * np.clip((heat - MIN_HEAT) / (0.5 - MIN_HEAT), 0, 1)[..., None]
     return np.asarray(grey[..., None] * (1 - opacity) + colours * opacity, dtype=np.uint8)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Return red, green and blue, 0 to 255, of #rrggbb.
+
+    Examples
+    --------
+    >>> rgb("#E69F00")
+    (230, 159, 0)
+    """
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue

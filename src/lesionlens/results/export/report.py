@@ -6,18 +6,19 @@ The content is collected in `page`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Template
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from lesionlens.base.labels import Identity, MrSequence
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures, wording
-from lesionlens.results.export.html import environment
 from lesionlens.results.export.page import Page, map_check_text
 from lesionlens.results.export.written import UnconditionalExporter
+
+_OVERRIDES = re.compile("[\u202a-\u202e]")
 
 
 def report_html(analysis: Analysis) -> str:
@@ -38,15 +39,29 @@ def report_html(analysis: Analysis) -> str:
 @cache
 def _template() -> Template:
     """Return the template; compiling it takes longer than rendering."""
-    filters: dict[str, Callable[..., object]] = {
+    env = Environment(
+        loader=PackageLoader("lesionlens.results.export"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_remove_overrides,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.globals["research_use_notice"] = RESEARCH_USE_NOTICE
+    env.filters |= {
         "number": wording.number,
         "check_name": wording.check_name,
         "score": wording.score,
         "volume": wording.volume,
         "sequence": lambda key: MrSequence(key).display_name,
-        "checked": lambda checks: map_check_text(checks),
+        "checked": map_check_text,
     }
-    return environment(filters=filters).get_template("report.html.j2")
+    return env.get_template("report.html.j2")
+
+
+def _remove_overrides(value: object) -> object:
+    """Remove direction overrides from text: an unclosed one reverses the text after it."""
+    return _OVERRIDES.sub("", value) if type(value) is str else value
 
 
 class ReportExporter(UnconditionalExporter):

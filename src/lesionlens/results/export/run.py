@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
 from lesionlens.base.run_context import StageTime
@@ -86,8 +84,3 @@ def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRec
     """Write run.json into a staged folder; see `run_file`."""
     text = run_file(analysis, record).file_text()
     (staged / "run.json").write_text(text, encoding="utf-8")
-
-
-def read_run_json(result: Path) -> Mapping[str, Any]:
-    """Read the run.json of a result; empty if missing or unreadable."""
-    return read_object(result / "run.json")

@@ -25,7 +25,8 @@ from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.text import is_writable
-from lesionlens.results.export import caveats, lookup
+from lesionlens.results.export import caveats
+from lesionlens.results.export.pictures import rgb
 
 if TYPE_CHECKING:
     from lesionlens.base.grid import Grid
@@ -112,7 +113,7 @@ def _header_fields(
             if owner is None
             else caveats.part_name(analysis, owner, label.display_name)
         )
-        colour = " ".join(f"{part / 255:.6g}" for part in lookup.rgb(label.colour))
+        colour = " ".join(f"{part / 255:.6g}" for part in rgb(label.colour))
         fields |= {
             f"Segment{index}_ID": label.display_name.replace(" ", "-")
             if owner is None

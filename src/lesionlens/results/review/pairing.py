@@ -6,7 +6,6 @@ choice of series, which may have changed since the analysis.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -21,8 +20,6 @@ from lesionlens.imaging.reading.input_files import digest_of_series
 from lesionlens.imaging.reading.series_selection import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
 
-_FILE_COUNT_PATTERN = re.compile(r"(?:(?P<folder>.+) )?\((?P<count>\d+) files\)", re.DOTALL)
-"""How findings.json names a series of several files."""
 Fits = Callable[[Series], bool]
 
 

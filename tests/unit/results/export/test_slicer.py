@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.codes import LABEL_TYPES
-from lesionlens.results.export import lookup
+from lesionlens.results.export.pictures import rgb
 from lesionlens.results.export.slicer import SlicerExporter, segments_of
 
 nrrd = pytest.importorskip("nrrd")
@@ -54,9 +54,7 @@ def test_slicer_s_library_reads_names_colours_and_terms(make, tmp_path):
     assert len(wanted) == 6
     for segment, (number, label) in zip(read["segments"], wanted, strict=True):
         assert segment["name"] == f"{number} {label.display_name}"
-        np.testing.assert_allclose(
-            segment["color"], np.array(lookup.rgb(label.colour)) / 255, atol=1e-5
-        )
+        np.testing.assert_allclose(segment["color"], np.array(rgb(label.colour)) / 255, atol=1e-5)
         terminology, code = segment["terminology"], LABEL_TYPES[label]
         assert terminology["type"] == [code.scheme, code.value, code.meaning]
         assert terminology["category"][1] == "49755003"

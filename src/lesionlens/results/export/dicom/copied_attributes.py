@@ -62,8 +62,6 @@ EQUIPMENT = (
 )
 """Attributes of the scanner, for contributing equipment."""
 _DESCRIPTION = (*TYPE_2, *PATIENT, *STUDY, *TRIAL)
-PATIENT_AND_STUDY = ("StudyInstanceUID", *_DESCRIPTION)
-"""What every object states of its patient and study."""
 COPIED = (*UIDS, *_DESCRIPTION, *EQUIPMENT)
 LOSSY_COMPRESSION = (
     "LossyImageCompression",

@@ -29,10 +29,11 @@ from lesionlens.base.labels import DrawingMethod, Label, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
-from lesionlens.results.export import caveats, lookup
+from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import frame_encoding, identity
 from lesionlens.results.export.dicom.framed import FramedResult, Segment, SegmentMask
 from lesionlens.results.export.dicom.refs import SourceFrames, drop_unused_frame_references
+from lesionlens.results.export.pictures import rgb
 
 
 def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArray[np.uint8]:
@@ -104,7 +105,7 @@ def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDes
         tracking_uid=segment.tracking_uid,
         tracking_id=tracking_id,
         anatomic_regions=[identity.concept(BRAIN)],
-        display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
+        display_color=CIELabColor.from_rgb(*rgb(colour)),
     )
     if source is Source.SEGMENTATION and not is_manual:  # whose family (Type 1) is unknown
         del description.SegmentationAlgorithmIdentificationSequence
