@@ -149,6 +149,8 @@ def _omission_items(analysis: Analysis) -> list[Any]:
     """Return how many candidates the objects omit, and on how many of them a reader decided."""
     exported, state_of = identity.exported(analysis), analysis.review.state_of
     decided_count, total = analysis.review_counts
+    if total == len(exported):
+        return []
     decided_exported = sum(state_of(candidate.tracking_uid).decided for candidate in exported)
     return [
         number_item(codes.OMITTED, total - len(exported)),

@@ -64,7 +64,7 @@ def test_the_last_group_is_of_the_cavity_and_references_its_segment(
     (named,) = segment.SegmentationAlgorithmIdentificationSequence
     assert cavity["111001"].TextValue == named.AlgorithmName == segment.SegmentAlgorithmName
     assert names & MEASURES == {own.VOLUME.value}
-    judged = (own.REVIEW_STATE, own.PROBABILITY, own.CERTAINTY, own.SOURCE, own.KIND, own.SENTENCE)
+    judged = (own.REVIEW_STATE, own.PROBABILITY, own.CERTAINTY, own.SOURCE, own.SENTENCE)
     assert not names & {code.value for code in judged}
     read = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm").content
     assert len(read.get_volumetric_roi_measurement_groups()) == len(segments)
