@@ -276,15 +276,6 @@ def refining_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _untrained_weights(path, spacing_mm=5.0, focus_spacing_mm=4.0)
 
 
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The developers' folder of real scans; skip the test without it."""
-    for folder in (REPOSITORY, *REPOSITORY.parents):
-        if (folder / "shared" / "data").is_dir():
-            return folder / "shared" / "data"
-    pytest.skip("no folder shared/data of real scans above the repository")
-
-
 @pytest.fixture
 def flushed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Inodes of the files flushed to disk during the test."""

@@ -69,7 +69,6 @@ STUDIES: dict[str, Callable[[Path], object]] = {
     "nifti no t1c": lambda to: write_nifti(one(), to, sequences=(T1, T2, FLAIR)),
     "nifti slices": lambda to: write_nifti(one(), to, how=SLICES, reference=True),
     "nifti oblique": lambda to: write_nifti(one(), to, how=Acquisition("LPS", tilt_deg=12.0)),
-    "nifti later": lambda to: write_nifti(grown(), to),
     "nifti healthy": lambda to: write_nifti(healthy(), to),
     "dicom": lambda to: write_dicom(one(), to, how=SLICES),
     "dicom two": lambda to: write_dicom(two(), to, how=SLICES),
