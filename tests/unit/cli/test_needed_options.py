@@ -46,9 +46,6 @@ def test_an_option_without_the_one_it_needs_is_refused(
         ("batch S --out OUT --scheduler tcp://h:1 --workers 2", "--scheduler", "--workers"),
         ("response . --withdraw reason --sign A --category CR", "--withdraw", "--category"),
         ("response . --withdraw reason --sign A --baseline 2", "--withdraw", "--baseline"),
-        ("response . --withdraw reason --sign A --nadir 1", "--withdraw", "--nadir"),
-        ("response . --withdraw reason --sign A --steroids same", "--withdraw", "--steroids"),
-        ("response . --withdraw reason --sign A --clinical same", "--withdraw", "--clinical"),
         ("pacs get dicom://A@127.0.0.1:9 1.2 --out O --by get --port 104", "--by get", "--port"),
     ],
 )

@@ -56,7 +56,8 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     """Score one case; a failure is recorded, not raised.
 
     `result` is a folder written by `analyze`, or a plain segmentation file, whose labels follow the
-    convention of the reference. A folder whose files were changed since they were written fails.
+    convention of the reference. A folder whose files were changed since they were written is scored
+    as it is, with a notice.
 
     Raises
     ------
@@ -115,6 +116,8 @@ def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Refere
     score.reviewed = result.is_reviewed
     if result.has_edits:
         score.problems.append("readers edited outlines, and the network's own are not kept")
+    if result.changed:
+        score.problems.append(f"changed since it was written: {', '.join(result.changed)}")
     score.unsegmented = _unsegmented(findings)
     if run is not None:
         _note_run(score, run)

@@ -64,6 +64,8 @@ class ScoredResult:
     """Whether readers decided on candidates, edited outlines or signed."""
     has_edits: bool
     """Whether readers edited outlines, and the network's own are not kept."""
+    changed: tuple[str, ...]
+    """Files that were changed since the result was written."""
 
     @property
     def has_t1c(self) -> bool:
@@ -81,12 +83,12 @@ def read_result(folder: Path) -> ScoredResult:
     Raises
     ------
     UnscorableError
-        A part is missing, or was changed since the result was written.
+        A part is missing.
     """
     if folder.is_dir() and not is_result(folder):
         raise UnscorableError("no result: its folder holds none, nor a single segmentation")
     run = run_of(folder)
-    network_folder = _checked_folder(folder, run)
+    network_folder = _network_folder(folder, run)
     voxels, grid = volume_of(network_folder / SEGMENTATION)
     if not set(np.unique(voxels).tolist()) <= set(Label):
         raise UnscorableError(f"{SEGMENTATION} has labels beyond 0 to {max(Label)}")
@@ -117,24 +119,28 @@ def read_result(folder: Path) -> ScoredResult:
         or bool(states - {ReviewState.UNREVIEWED} or events),
         has_edits=not keeps_own
         and (ReviewState.EDITED in states or any(map(_is_imported_edit, events or ()))),
+        changed=_changed_files(folder, run),
     )
 
 
-def _checked_folder(result: Path, run: RunFile | None) -> Path:
-    """Return the folder of the network's own outlines, after a check of the files' digests."""
+def _network_folder(result: Path, run: RunFile | None) -> Path:
+    """Return the folder of the network's own outlines."""
     listed_files = {row.file for row in (run.files if run else ())}
     edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed_files)
-    folder = result / ORIGINAL if edited else result
+    return result / ORIGINAL if edited else result
+
+
+def _changed_files(result: Path, run: RunFile | None) -> tuple[str, ...]:
+    """Return the files that differ from what run.json lists."""
     if run is None:
-        return folder
+        return ()
     try:
         check_parts(result, run, (*MEASURED, *MAPS))
     except AlteredResultError as error:
-        names = ", ".join(error.names)
-        raise UnscorableError(f"changed since the result was written: {names}") from error
+        return error.names
     except ReadError as error:
         raise UnscorableError(f"run.json cannot be read: {error.found}") from error
-    return folder
+    return ()
 
 
 def _is_imported_edit(event: Any) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
+from lesionlens.base.files import manifest
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
@@ -34,7 +36,10 @@ def write_result(folder: Path, answered: SyntheticPatient, scratch: Path) -> Pat
     folder.mkdir(parents=True)
     for exporter in (NiftiExporter(), TablesExporter()):
         exporter.write(analysis, folder)
+    rows = manifest.rows_of(folder)
     write_run(analysis, folder)
+    with edited_json(folder / "run.json") as run:
+        run["files"] = rows
     return folder
 
 
