@@ -1,7 +1,5 @@
 """Which sequence it is, and on what evidence."""
 
-import time
-
 import pytest
 
 from lesionlens.base.labels import MrSequence
@@ -358,14 +356,7 @@ def test_the_combined_image_of_an_mp2rage_is_a_t1():
 
 
 @pytest.mark.parametrize("word", ["a", "t1", "fract", "x(-) ", "subtr", "0 ", "no", "s/ "])
-def test_the_time_for_a_long_description_grows_no_faster_than_its_length(word):
-    """A description of 64 kB took four minutes: each letter was tried as a beginning."""
-
-    def seconds(length):
-        description = (word * length)[:length]
-        started = time.process_time()
-        from_acquisition(AcquisitionParameters(description=description, agent=description))
-        return time.process_time() - started
-
-    short, long = (min(seconds(length) for _ in "123") for length in (2_000, 32_000))
-    assert long < 80 * short, "16 times as long; by the square it would be 256 times"
+def test_a_long_description_is_read_at_once(word):
+    """64 kB took four minutes by the square of the length: this test would not end."""
+    description = (word * 64_000)[:64_000]
+    from_acquisition(AcquisitionParameters(description=description, agent=description))

@@ -177,7 +177,7 @@ def rejected_objects(result: Path) -> set[str]:
 
 
 def _is_record(content: Any) -> bool:
-    """Return whether content is a valid record; earlier releases recorded only reports."""
+    """Return whether content is a valid record."""
     return isinstance(content, dict) and all(
         isinstance(content.get(name, []), list) for name in _RECORD_KEYS
     )
