@@ -34,7 +34,7 @@ TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
 VOLUME_ERROR_PERCENT = 19.0
 """Median error of the ratio of a lesion's volumes by the outlines of two examinations, measured on
-synthetic pairs (docs/explanation/over_time_measured.md)."""
+synthetic pairs (docs/reference/model_card_figures.md)."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
 """Changes in percent at which RANO 2.0 (Wen 2023) defines response and progression."""
 
