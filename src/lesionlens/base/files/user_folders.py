@@ -17,7 +17,7 @@ _NAME = "lesionlens"
 
 
 def data() -> Path:
-    """Return the folder of permanent data: reviews, decisions, accepted weights.
+    """Return the folder of permanent data: reviews and decisions.
 
     Raises
     ------
