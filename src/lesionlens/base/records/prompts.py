@@ -259,7 +259,7 @@ class PromptRound:
     seconds: Annotated[float, Decimals(1, 0.0)]
     """Seconds since work on the outline started."""
     made_by: str = ""
-    """As in `PromptResponse`; empty in reviews of earlier releases."""
+    """As in `PromptResponse`."""
 
 
 def prompts_text(edits: Sequence[Sequence[PromptRound]]) -> str:

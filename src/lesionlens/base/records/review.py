@@ -469,7 +469,7 @@ def _replayed(events: Sequence[ReviewEvent]) -> tuple[list[int], list[int], list
     numbers, valid, undone = list[int](), list[int](), list[int]()
     for index, event in enumerate(events):
         number = numbers[-1] if event.with_previous and numbers else index
-        if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
+        if event.tracking_uid == WHOLE_STUDY:
             if event.act is ReviewAct.DECIDE:
                 undone.clear()
         elif event.act is ReviewAct.DECIDE:

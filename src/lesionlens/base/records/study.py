@@ -90,7 +90,6 @@ class Series:
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
     even: bool = True
     """False if slices were missing or uneven and the volume was interpolated along k."""
-    named_by_user: bool = False
     nifti_codes: tuple[int, int] = (1, 1)
     """sform and qform code: the source's, or 1 (scanner)."""
 
@@ -156,7 +155,7 @@ class Study:
             evidence = f"{sequence.value}, named by the user"
             series[sequence] = Series(
                 sequence, evidence, 1.0, Grid((i, j, k), np.asarray(affine, np.float64)), (),
-                stored.copy, sequence.value, named_by_user=True,
+                stored.copy, sequence.value,
             )  # fmt: skip
         return cls(name, StudyKind.NIFTI, series, Path(os.devnull))
 

@@ -78,7 +78,7 @@ def is_decided_on_other_outline(
 ) -> bool | None:
     """Return whether a decision was made on another outline, which no signature confirmed since.
 
-    None if it is unknown: decisions of earlier releases do not name it.
+    None if it is unknown: decisions from DICOM objects do not name it.
     """
     decision, signature = review.of(tracking_uid), review.signature
     seen = None if signature is None else signature.seen

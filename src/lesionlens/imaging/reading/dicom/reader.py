@@ -307,7 +307,6 @@ def _selected_by_user(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
-            named_by_user=True,
         )
         series.remove(best)
     return selected, notices

@@ -180,7 +180,7 @@ def _refuse_repeated_files(named_paths: Mapping[MrSequence, Path]) -> None:
 def series_of_file(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
     """Read the NIfTI file that the user named as a sequence; add the notices of its header."""
     guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0)
-    return replace(_make_series(path, root, guess, notices), named_by_user=True)
+    return _make_series(path, root, guess, notices)
 
 
 def _read_all_detected(
