@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 import typer
 
+from lesionlens import batch
 from lesionlens.cli.main import app
 from lesionlens.network.weights import load_chosen
 
@@ -75,9 +77,11 @@ def test_every_command_that_is_shown_parses(line, monkeypatch):
 
 @pytest.mark.slow
 def test_the_python_of_the_documents_runs_as_shown(monkeypatch, tmp_path):
-    """README's block makes the result that the other pages' blocks read."""
+    """README's block makes the result that the other pages' blocks read, and a batch its table."""
     first = REPOSITORY / "README.md"
     monkeypatch.chdir(REPOSITORY)
+    shutil.copytree("sample_data/study", tmp_path / "studies" / "one")
+    batch(tmp_path / "studies", out=tmp_path / "out" / "batch")
     for page in (first, *(page for page in PAGES if page != first)):
         for block in blocks(page, "python"):
             code = block.replace('"out/', f'"{(tmp_path / "out").as_posix()}/')
