@@ -9,6 +9,8 @@ import pytest
 from tests.command import digests, lesionlens
 from tests.corpus import READER, REASON, copy_of, decide, states_of
 
+from lesionlens import Result
+
 pytestmark = pytest.mark.usefixtures("coarse", "third_party")
 STATES = ("accepted", "rejected")
 
@@ -34,6 +36,9 @@ def holds(out: Path, *words: str) -> bool:
 
 def test_a_decision_is_in_the_result_with_reader_time_and_reason(corpus, decided):
     assert states_of(decided) == list(STATES)
+    reopened = Result.open(decided)
+    uids = [candidate.tracking_uid for candidate in reopened.candidates]
+    assert [reopened.review.state_of(uid) for uid in uids] == list(STATES)
     for candidate in json.loads((decided / "findings.json").read_text("utf-8"))["candidates"]:
         review = candidate["review"]
         assert (review["reader"], review["reason"]) == (READER, REASON)

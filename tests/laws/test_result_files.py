@@ -153,6 +153,7 @@ def test_figures_are_those_of_the_outlines(corpus):
 
 
 def test_nothing_enhances_without_t1c(corpus, tmp_path):
+    """Whatever an engine says: this one claims that it does."""
     for out in (
         corpus.result("nifti no t1c"),
         analysed(corpus.study("dicom no t1c"), tmp_path / "o"),
@@ -160,6 +161,7 @@ def test_nothing_enhances_without_t1c(corpus, tmp_path):
         findings = findings_of(out)
         assert findings["candidates"]
         assert {one["volume_ml"]["et"] for one in findings["candidates"]} == {None}
+        assert all(one["volume_ml"]["tc"] > 0 for one in findings["candidates"]), "it is core"
         assert not {path.name for path in out.iterdir() if path.name.endswith("_et.nii.gz")}
         assert 3 not in voxels(out / "segmentation.nii.gz")[0]
         for object_ in (out / "dicom").glob("*.dcm"):

@@ -39,6 +39,8 @@ class ByRule:
                 ratio = values / max(float(typical), 1e-6) - 1.4
                 bright[sequence] = np.where(prepared.brain, ratio, -1)
         enhancing = bright[MrSequence.T1C] > 0
+        if not prepared.has_t1c:  # what nobody can know: LesionLens must not believe it
+            enhancing = ndimage.binary_erosion(bright[MrSequence.FLAIR] > 0)
         core = ndimage.binary_fill_holes(enhancing)
         whole = core | (bright[MrSequence.FLAIR] > 0)
         whole = ndimage.binary_fill_holes(ndimage.binary_opening(whole))
