@@ -12,9 +12,7 @@ from tests.helpers.third_party_package import install_package
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -269,14 +267,6 @@ def test_what_would_become_wrong_evidence_is_refused(words):
     perturbed = [InputPerturbation.showing([]), InputPerturbation.showing([MrSequence.FLAIR])]
     with pytest.raises(PluginError, match=words):
         PerturbationRunner(engine, HEAD).predict("the test", perturbed)
-
-
-CROOKED_ATTRIBUTIONS = {
-    "failed in its attribution by grad-cam": KeyError("a layer"),
-    "ndarray for an attribution": ROUND[0],
-    "an attribution as an array": Volume(ROUND[0, :2, :2, :2], Grid((2, 2, 2), np.eye(4))),
-    "an attribution with negative or infinite values or NaN": Volume(ROUND[0] + np.nan, GRID),
-}
 
 
 BOX = (slice(0, 2), slice(3, 5), slice(1, 4))
