@@ -26,10 +26,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import memory
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.preferences import Preferences
-from lesionlens.results.export.nifti import NiftiExporter
-from lesionlens.results.export.run import write_run
-from lesionlens.results.export.tables import TablesExporter
-from lesionlens.results.review.store import ReviewExporter
+from lesionlens.results.export.exporter import save
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -223,10 +220,7 @@ def one(head, tmp_path_factory):
     """Folder with a study of one sequence (no registration) and its result."""
     folder = tmp_path_factory.mktemp("day")
     made = make_analysis(head, write_study(head, folder / "head", sequences=(MrSequence.T1C,)))
-    (folder / "result").mkdir()
-    for exporter in (TablesExporter(), NiftiExporter(), ReviewExporter()):
-        exporter.write(made, folder / "result")
-    write_run(made, folder / "result")
+    save(made, folder / "result")
     return folder
 
 
