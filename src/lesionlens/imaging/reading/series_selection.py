@@ -219,9 +219,9 @@ def refuse_several(
         replace(study, series=series, set_aside=(*undecided, *study.set_aside)),
         found=f"several files of one sequence ({listed})",
         expected="one file of each sequence, of one examination of one patient",
-        next_step=f"{naming_advice(next(iter(repeated))).capitalize()}, or give each examination "
-        "a folder of its own",
-        in_window=f"{NAME_IN_WINDOW.capitalize()}, or give each examination a folder of its own",
+        next_step=f"Choose one: {naming_advice(next(iter(repeated)))}; or give each examination a "
+        "folder of its own",
+        in_window=f"Choose one: {NAME_IN_WINDOW}; or give each examination a folder of its own",
     )
 
 
