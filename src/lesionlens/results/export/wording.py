@@ -142,7 +142,8 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{name.display_name} {percent_digits(share)}%" for name, share in ranked)
     return (
-        f"{listed} (the engine's own probabilities, calibrated on synthetic heads; not a diagnosis)"
+        f"{listed} (the engine's own classes, learned on synthetic heads and not calibrated; "
+        "not a diagnosis)"
     )
 
 
