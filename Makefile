@@ -10,7 +10,7 @@ COVERAGE := -p pytest_cov --cov --cov-report=term:skip-covered --cov-report=xml
 
 unexport PYTHONDONTWRITEBYTECODE  # each process of the tests would compile every module anew
 
-.PHONY: help demo test nightly lint types format docs golden install system clean
+.PHONY: help demo test tests nightly lint types format docs golden install system clean
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
@@ -45,7 +45,9 @@ format: install
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 test: system install
-	@$(MAKE) --no-print-directory --jobs=2 lint types
+	@$(MAKE) --no-print-directory --jobs=3 lint types tests
+
+tests: install
 	@$(PYTEST) -m "not slow"
 
 nightly: system install

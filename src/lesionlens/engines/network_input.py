@@ -151,7 +151,8 @@ def make_network_input(
     mask = frame.brain_on(device)
     matrices = separable.matrices(frame.box_grid, frame.grid, antialias=True)
     brain = separable.apply(mask, matrices) > HALF
-    channels = torch.zeros((1, len(prepared.present), *frame.grid.shape), device=device)
+    shape = (1, len(prepared.present), *frame.grid.shape)
+    channels = torch.zeros(shape, dtype=torch.float32, device=device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][frame.box], dtype=np.float32)
         volume = separable.apply(torch.from_numpy(values).to(device) * mask, matrices)

@@ -74,8 +74,8 @@ class Blend:
     """Accumulates overlapping outputs, weighted by the distance from the window's border."""
 
     def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:
-        self._sum = torch.zeros(shape, device=device)
-        self._weight = torch.zeros(shape, device=device)
+        self._sum = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
 
     def add(self, window: Window, output: Tensor) -> None:
         """Add one (I, J, K) output."""

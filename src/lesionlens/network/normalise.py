@@ -61,7 +61,7 @@ def zscore(channels: Tensor, brain: Tensor, *, robust: bool = True) -> Tensor:
     >>> abs(round(float(out[0, 0, 0, 0, 500]), 3)), round(float(out[0, 0, 0, 0, 1000]), 2)
     (0.0, 1.73)
     """
-    out = torch.zeros(channels.shape, device=channels.device)
+    out = torch.zeros(channels.shape, dtype=torch.float32, device=channels.device)
     for item, inside in enumerate(brain):
         if not bool(inside.any()):
             continue

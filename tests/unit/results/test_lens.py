@@ -249,7 +249,7 @@ def test_what_is_no_study_is_refused_with_the_next_step(given):
 
 
 def test_impossible_wishes_are_refused():
-    with pytest.raises(MissingPluginError, match="installed: lens"):
+    with pytest.raises(MissingPluginError, match="no-such-engine"):
         Lens("cpu", engine="no-such-engine")
     with pytest.raises(UnusableInputError, match="both a weights file and a bundle"):
         Lens("cpu", weights="a", bundle="b")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lesionlens.base.geometry import Floats
@@ -85,7 +84,7 @@ def rollout_row(token: int, layers: Sequence[Tensor]) -> Tensor:
     >>> rollout_row(0, [torch.tensor([[0.0, 1.0], [1.0, 0.0]])]).tolist()
     [0.5, 0.5]
     """
-    attention = torch.zeros(layers[0].shape[:1], device=layers[0].device)
+    attention = layers[0].new_zeros(layers[0].shape[:1])
     attention[token] = 1.0
     for weights in reversed(layers):
         attention = 0.5 * attention + 0.5 * (attention @ weights)

@@ -461,7 +461,7 @@ class LensEngine:
                 predict(perturbation_order.after_quick_passes(present, share))
 
     def _calibrated(self, logits: Tensor) -> Tensor:
-        temperature = torch.tensor(self._weights_info.temperature, device=logits.device)
+        temperature = logits.new_tensor(self._weights_info.temperature)
         return logits[:, : len(Region)].float() / temperature.view(-1, 1, 1, 1)
 
     def _refined(

@@ -57,7 +57,9 @@ def plan(whole: Tensor, grid: Grid, fine: Grid) -> WindowPlan:
     to_fine = separable.matrices(grid, fine, antialias=False)
     suspected = whole.sigmoid().cpu().numpy() >= _MIN_PROBABILITY
     if not suspected.any():
-        return WindowPlan(torch.zeros(whole.shape, device=whole.device), to_fine, ())
+        return WindowPlan(
+            torch.zeros(whole.shape, dtype=torch.float32, device=whole.device), to_fine, ()
+        )
     distance_mm = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
     neighbourhood = torch.from_numpy((distance_mm <= _MARGIN_MM).astype(np.float32)).to(
         whole.device
@@ -90,7 +92,10 @@ def refine(
         by their share of the region.
     """
     device, shape = first_pass_logits.device, network_input.grid.shape
-    blend, attention_sum = windows.Blend(shape, device), torch.zeros(shape, device=device)
+    blend, attention_sum = (
+        windows.Blend(shape, device),
+        torch.zeros(shape, dtype=torch.float32, device=device),
+    )
     for window, (logits, attention) in zip(window_plan.windows, outputs, strict=True):
         blend.add(window, logits)
         attention_sum[window] += attention * logits.sigmoid().sum()

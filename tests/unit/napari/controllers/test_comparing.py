@@ -73,7 +73,6 @@ def refused(analysis, monkeypatch):
     """Acts whose comparison awaits the answer whether it is one patient, and that answer."""
     asked, session = [], ReviewSession()
     session.open(analysis.study)
-    monkeypatch.setattr(comparing, "read_preferences", Preferences)
     monkeypatch.setattr(current_read, "read_preferences", Preferences)
     monkeypatch.setattr(ReadController, "withheld", analysis)
     acts = ComparingActs(session, ViewerModel())
