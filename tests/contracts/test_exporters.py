@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from tests.command import digests
-from tests.corpus import COARSE, rule_engine
+from tests.corpus import COARSE, copy_of, decide, rule_engine
 
 from lesionlens import Lens, open_study
 from lesionlens.plugin import Analysis, Written
@@ -55,3 +57,17 @@ def test_one_that_fails_costs_no_other_file(corpus, tmp_path, third_party, monke
     assert not list(out.rglob("half.txt"))
     assert (out / "report.html").is_file()
     assert "counting" in (out / "run.json").read_text("utf-8")
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+def test_objects_of_a_review_that_rejected_one_candidate_are_valid(corpus, tmp_path):
+    study = corpus.study("dicom two")
+    folder = copy_of(corpus.result("dicom two"), tmp_path / "result")
+    decide(folder, study, "accepted", "rejected")
+    objects = sorted((folder / "dicom").glob("*.dcm"))
+    assert len(objects) >= 3
+    for path in objects:
+        done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        lines = (done.stdout + done.stderr).splitlines()
+        errors = [line for line in lines if line.startswith("Error") and "Laterality" not in line]
+        assert errors == [], path.name
