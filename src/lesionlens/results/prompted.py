@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -115,30 +115,6 @@ def segment_prompts(
         probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
     attention = _normalised_attention(response, prepared)
     return PromptedVolume(probability, prepared.native, attention, prompts, response.made_by)
-
-
-def replay(
-    rounds: Sequence[Prompts],
-    prompt: Callable[[Prompts, Mask | None], PromptedVolume],
-    start: Mask | None = None,
-) -> PromptedVolume:
-    """Replay rounds of prompts, each starting from the previous mask.
-
-    Raises
-    ------
-    UnusableInputError
-        There are no rounds, or one cannot be answered.
-    """
-    if not rounds:
-        raise UnusableInputError(
-            found="no prompts",
-            expected="at least one round of them",
-            next_step="Point at something",
-        )
-    volume = prompt(rounds[0], start)
-    for prompts in rounds[1:]:
-        volume = prompt(prompts, volume.mask)
-    return volume
 
 
 def _native_probability(

@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.results.prompted import replay, segment_prompts
+from lesionlens.results.prompted import segment_prompts
 
 WORKING, NATIVE = (40, 44, 36), (44, 40, 9)
 
@@ -110,18 +110,6 @@ def test_a_prompt_on_the_native_grid_is_answered_there(prepared):
     assert found.mask[26, 16, 4]
     assert not found.mask[10, 20, 4]
     assert np.unravel_index(found.attention.data.argmax(), NATIVE) == (20, 10, 4)
-
-
-def test_rounds_replayed_give_the_same_voxels(prepared):
-    rounds = [Prompts.of([((20, 10, 4), True)]), Prompts.of([((20, 24, 4), True)], region="wt")]
-    kept = [Prompts.from_json(one.as_json()) for one in rounds]
-
-    def prompt(prompts, start):
-        return segment_prompts(prompts, prepared, cube_round, start)
-
-    second = prompt(rounds[1], prompt(rounds[0], None).mask)
-    assert np.array_equal(replay(kept, prompt).data, second.data)
-    assert second.mask[20, 10, 4]
 
 
 def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():

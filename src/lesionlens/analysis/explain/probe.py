@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain import maps
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
@@ -40,16 +39,6 @@ def voxel_attention(
     """
     weights = _voxel_weights(trace, prepared, voxel)
     return Volume(native_grid.resample_map(weights, prepared), prepared.native)
-
-
-def voxel_attention_raw(
-    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
-) -> NDArray[np.float32]:
-    """Return the probe on the working grid in multiples of uniform attention.
-
-    Raises as `voxel_attention`.
-    """
-    return maps.relative(_voxel_weights(trace, prepared, voxel), prepared.brain)
 
 
 def _voxel_weights(

@@ -261,8 +261,6 @@ class PreparationStep:
     done: bool
     message: str
     figure: float | None = None
-    on_request: bool = False
-    """Whether the user requested the step; False for a default step."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -64,7 +64,7 @@ def _use_mask_file(draft: Draft, path: Path) -> None:
             hint="Name a mask that was drawn on this study.",
         )
     message = f"The brain mask {path.name!r} was used: {volume_ml:.0f} ml."
-    draft.add_step(StepName.BRAIN, draft.reference, message, figure=volume_ml, on_request=True)
+    draft.add_step(StepName.BRAIN, draft.reference, message, figure=volume_ml)
     draft.mask = Volume(mask, grid)
 
 

@@ -132,10 +132,9 @@ class Draft:
         *,
         done: bool = True,
         figure: float | None = None,
-        on_request: bool = False,
     ) -> None:
         """Record a step; see `PreparationStep`."""
-        self.steps.append(PreparationStep(step, sequence, done, message, figure, on_request))
+        self.steps.append(PreparationStep(step, sequence, done, message, figure))
 
     @property
     def native(self) -> Grid:

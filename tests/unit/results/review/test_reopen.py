@@ -194,9 +194,7 @@ def test_a_result_is_named_by_its_folder_or_by_its_findings(closed, tmp_path):
 
 def test_an_export_states_the_preparation_of_the_analysis_not_that_of_reopening(closed, tmp_path):
     analysis, _ = closed
-    corrected = PreparationStep(
-        StepName.BIAS, MrSequence.T1C, done=True, message="shading removed", on_request=True
-    )
+    corrected = PreparationStep(StepName.BIAS, MrSequence.T1C, done=True, message="shading removed")
     with_bias = replace(analysis, prepared=replace(analysis.prepared, steps=(corrected,)))
     save(with_bias, tmp_path / "first")
     again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
