@@ -81,6 +81,7 @@ def rollout_row(token: int, layers: Sequence[Tensor]) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> rollout_row(0, [torch.tensor([[0.0, 1.0], [1.0, 0.0]])]).tolist()
     [0.5, 0.5]
     """
