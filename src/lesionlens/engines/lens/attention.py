@@ -81,8 +81,7 @@ def rollout_row(token: int, layers: Sequence[Tensor]) -> Tensor:
 
     Examples
     --------
-    >>> import torch
-    >>> rollout_row(0, [torch.tensor([[0.0, 1.0], [1.0, 0.0]])]).tolist()
+    >>> rollout_row(0, [Tensor([[0.0, 1.0], [1.0, 0.0]])]).tolist()
     [0.5, 0.5]
     """
     attention = layers[0].new_zeros(layers[0].shape[:1])
