@@ -68,7 +68,8 @@ def test_a_result_is_not_exported_beside_another_patient_s_images(corpus, tmp_pa
 
 def test_a_prior_of_another_patient_is_refused(corpus, tmp_path):
     words = ("analyze", corpus.study("dicom other"), "--out", tmp_path / "out", "--prior")
-    ended = lesionlens(*words, corpus.result("dicom two"), "--engine", "by-rule")
+    prior = (corpus.result("dicom two"), "--prior-study", corpus.study("dicom two"))
+    ended = lesionlens(*words, *prior, "--engine", "by-rule")
     assert ended.status == 2
     assert not (tmp_path / "out").exists()
 
@@ -76,13 +77,15 @@ def test_a_prior_of_another_patient_is_refused(corpus, tmp_path):
 @pytest.mark.slow
 def test_growth_is_measured_against_the_lesion_at_the_same_place(corpus, tmp_path):
     words = ("analyze", corpus.study("dicom later"), "--out", tmp_path / "out", "--prior")
-    ended = lesionlens(*words, corpus.result("dicom two"), "--engine", "by-rule")
+    prior = (corpus.result("dicom two"), "--prior-study", corpus.study("dicom two"))
+    ended = lesionlens(*words, *prior, "--engine", "by-rule")
     assert ended.status == 0, ended.stderr
     followup = (tmp_path / "out" / "followup.json").read_text("utf-8")
     findings = json.loads((tmp_path / "out" / "findings.json").read_text("utf-8"))
-    prior = json.loads((corpus.result("dicom two") / "findings.json").read_text("utf-8"))
-    left, right = (one["tracking_uid"] for one in prior["candidates"])
-    (candidate,) = findings["candidates"]
-    assert candidate["volume_ml"]["wt"] > 1.3 * prior["candidates"][0]["volume_ml"]["wt"]
-    assert left in followup
-    assert right in followup
+    before = json.loads((corpus.result("dicom two") / "findings.json").read_text("utf-8"))
+    left, right = (one["tracking_uid"] for one in before["candidates"])
+    assert (
+        findings["candidates"][0]["volume_ml"]["wt"]
+        > 1.3 * before["candidates"][0]["volume_ml"]["wt"]
+    )
+    assert left in followup and right in followup  # noqa: PT018
