@@ -33,7 +33,6 @@ from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptio
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
 from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.network.fork_safety import fork_safe
-from lesionlens.results.export.nifti import UNCERTAINTY_STEPS, as_stored
 from lesionlens.results.result import Result
 
 
@@ -255,11 +254,9 @@ def _volumes(prepared: PreparedStudy, detection: _Detection) -> Volumes:
     uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     return Volumes(
         labels=Volume(detection.flagged.components.labels, grid),
-        probability={r: as_stored(p, grid) for r, p in evidence.probability.items()},
-        attention={r: as_stored(a, grid) for r, a in evidence.attention.items()},
-        uncertainty=None
-        if uncertainty is None
-        else as_stored(uncertainty, grid, UNCERTAINTY_STEPS),
+        probability={r: Volume(p, grid) for r, p in evidence.probability.items()},
+        attention={r: Volume(a, grid) for r, a in evidence.attention.items()},
+        uncertainty=None if uncertainty is None else Volume(uncertainty, grid),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
         cavity=detection.cavity,
     )

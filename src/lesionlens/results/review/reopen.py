@@ -357,7 +357,10 @@ def _volume(path: Path, dtype: Any) -> Volume:
     try:
         image: Any = nib.load(path)
         check_size(image.shape, path.name)
-        stored: NDArray[Any] = np.asarray(image.dataobj)
+        is_map = dtype is np.float32
+        stored: NDArray[Any] = (
+            image.get_fdata("unchanged", dtype) if is_map else np.asarray(image.dataobj)
+        )
         with np.errstate(invalid="ignore"):
             data: NDArray[Any] = stored.astype(dtype, copy=False)
         grid = Grid(data.shape, image.affine)

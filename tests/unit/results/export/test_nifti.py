@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -19,13 +20,8 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.export.nifti import (
-    STEPS,
-    UNCERTAINTY_STEPS,
-    NiftiExporter,
-    header_of,
-    write_volume,
-)
+from lesionlens.results.export.nifti import NiftiExporter, header_of, write_volume
+from lesionlens.results.review import reopen
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "LIP"])
@@ -47,26 +43,28 @@ def test_every_volume_lies_on_the_native_grid(make, tmp_path, orientation):
         np.testing.assert_allclose(image.get_qform(), native.affine, atol=1e-3)
 
 
-def test_types_are_kept_labels_exactly_and_shares_to_their_levels(make, tmp_path):
+def test_labels_are_stored_exactly_and_maps_in_fine_steps(make, tmp_path):
+    """Every reader gets the same values: nibabel, and ITK with it 3D Slicer, apply the slope."""
     analysis = make()
-    unsure = analysis.volumes.probability[Region.WT]
-    analysis = replace(analysis, volumes=replace(analysis.volumes, uncertainty=unsure))
-    NiftiExporter().write(analysis, tmp_path)
-    labels = nib.load(tmp_path / "segmentation.nii.gz")
-    assert labels.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asanyarray(labels.dataobj), analysis.volumes.labels.data)
-    volumes = analysis.volumes
-    written = [
-        *((f"attention_{region}", volume, STEPS) for region, volume in volumes.attention.items()),
-        *((f"probability_{region}", v, STEPS) for region, v in volumes.probability.items()),
-        ("uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS),
-    ]
-    for name, volume, steps in written:
-        image = nib.load(tmp_path / f"{name}.nii.gz")
-        assert image.get_data_dtype() == np.float32
-        values = np.asanyarray(image.dataobj)
-        np.testing.assert_allclose(values, volume.data, rtol=0, atol=0.5 / steps + 1e-7)
-        np.testing.assert_array_equal(values * steps, np.rint(values * steps))
+    labels = analysis.volumes.labels
+    noise = np.random.default_rng(0).random(labels.data.shape, np.float32)
+    noise.ravel()[:4] = 0, 0.5, 1, 1e-5
+    volumes = replace(
+        analysis.volumes,
+        probability={Region.WT: Volume(noise, labels.grid)},
+        uncertainty=Volume(1 - noise, labels.grid),
+    )
+    NiftiExporter().write(replace(analysis, volumes=volumes), tmp_path)
+    stored = nib.load(tmp_path / "segmentation.nii.gz")
+    assert stored.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asanyarray(stored.dataobj), labels.data)
+    for name, values in {"probability_wt": noise, "uncertainty": 1 - noise}.items():
+        path = tmp_path / f"{name}.nii.gz"
+        assert nib.load(path).get_data_dtype() == np.int16
+        by_itk = sitk.GetArrayFromImage(sitk.ReadImage(path)).transpose()
+        for read in (nib.load(path).get_fdata(), by_itk, reopen._volume(path, np.float32).data):
+            np.testing.assert_allclose(read, values, rtol=0, atol=4e-5)
+            assert set(read[values == 0.5]) | set(read[values == 1]) == {0.5, 1.0}
 
 
 @pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 0), (0, 1), (1, 2)])
@@ -84,9 +82,10 @@ def test_the_codes_of_the_source_are_kept(make_study, patient, tmp_path, codes):
     np.testing.assert_allclose(image.affine, nib.load(path).affine, atol=1e-4)
 
 
-def test_a_value_that_is_no_number_is_refused(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -2.0])
+def test_a_value_that_no_map_can_have_is_refused(tmp_path, value):
     data = np.zeros((2, 3, 4), np.float32)
-    data[1, 1, 1] = np.nan
+    data[1, 1, 1] = value
     with pytest.raises(ExportError, match="not numbers"):
         write_volume(tmp_path / "x.nii.gz", Volume(data, Grid((2, 3, 4), np.eye(4))))
 
