@@ -251,13 +251,12 @@ def make_prepared() -> MakePrepared:
 def _untrained_weights(path: Path, **notes: float) -> Path:
     torch = pytest.importorskip("torch")
     from lesionlens.network import weights
-    from lesionlens.network.build import build
-    from lesionlens.network.config import preset
-    from lesionlens.network.weights_metadata import WeightsNotes
+    from lesionlens.network.lens_net import TINY, LensNetwork
+    from lesionlens.network.weights import WeightsNotes
 
     torch.manual_seed(3)
     metadata = WeightsNotes(version="test", **notes)
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), metadata)
+    weights.save(path, TINY, LensNetwork(TINY).state_dict(), metadata)
     return path
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.folded_unet import FoldedUNet
+from lesionlens.network.unet import FoldedUNet
 from lesionlens.training import checkpoint
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser

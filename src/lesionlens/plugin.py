@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.lens.engine import LensEngine
     from lesionlens.engines.network_input import make_network_input
     from lesionlens.imaging.preparation.resampling import resample
-    from lesionlens.network.weights import load_chosen as load_network
+    from lesionlens.network.weights import load as load_network
     from lesionlens.results.export.exporter import Exporter
     from lesionlens.results.export.written import Written
 
@@ -74,7 +74,7 @@ __getattr__ = lazy_exports(
         "lesionlens.engines.lens.engine": "LensEngine",
         "lesionlens.engines.network_input": "make_network_input",
         "lesionlens.imaging.preparation.resampling": "resample",
-        "lesionlens.network.weights": "load_chosen:load_network",
+        "lesionlens.network.weights": "load:load_network",
         "lesionlens.results.export.exporter": "Exporter",
         "lesionlens.results.export.written": "Written",
     },

@@ -16,7 +16,7 @@ import typer
 
 from lesionlens import batch
 from lesionlens.cli.main import app
-from lesionlens.network.weights import load_chosen
+from lesionlens.network.weights import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -111,7 +111,7 @@ def test_the_exported_network_computes_the_same(tmp_path, random_weights):
 
     file = tmp_path / "lens.onnx"
     runpy.run_path(str(EXAMPLES / "export_onnx.py"))["main"](str(file), str(random_weights))
-    network, _ = load_chosen(random_weights)
+    network, _ = load(random_weights)
     x = torch.rand(1, 8, 24, 16, 16)
     with torch.inference_mode():
         expected = network(x).logits.numpy()

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import preset
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.lens_net import TINY, LensNetwork
+from lesionlens.network.weights import WeightsNotes
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -33,7 +32,7 @@ def run(script, *words, status=0):
 def tiny(tmp_path):
     """Weights of the smallest network."""
     torch.manual_seed(0)
-    network, path = build(preset("tiny")), tmp_path / "tiny.safetensors"
+    network, path = LensNetwork(TINY), tmp_path / "tiny.safetensors"
     weights.save(path, network.config, network.state_dict(), WeightsNotes())
     return path
 

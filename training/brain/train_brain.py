@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network import brain
-from lesionlens.network.brain import BRAIN, SPACING_MM
-from lesionlens.network.folded_unet import FoldedUNet
+from lesionlens.imaging.preparation.brain_extraction import SPACING_MM
 from lesionlens.network.synth.atlas import INDIVIDUALS
+from lesionlens.network.unet import FoldedUNet, scaled
 from training import unet
 from training.brain.whole_heads import generate_heads
 from training.unet import averaged, release_unet
@@ -33,7 +32,7 @@ FIRST_VALIDATION_SEED = 1_000_000
 
 def _scaled(images: Tensor) -> Tensor:
     """Scale each (1, I, J, K) image as for a prediction."""
-    return torch.from_numpy(np.stack([brain.scaled(image) for image in images.numpy()]))
+    return torch.from_numpy(np.stack([scaled(image) for image in images.numpy()]))
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -89,7 +88,7 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
 
 def release(out: Path) -> None:
     """Write the averaged weights to the package."""
-    release_unet(averaged(out), BRAIN, {})
+    release_unet(averaged(out), "brain", {})
 
 
 def main() -> None:

@@ -33,12 +33,11 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
-from lesionlens.network.lesion_queries import LesionOutput
-from lesionlens.network.model import channels_last
+from lesionlens.network.lens_net import LesionOutput
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.other_lesions import LesionFrequencies
-from lesionlens.network.weights_metadata import WeightsNotes, notes_of
+from lesionlens.network.weights import WeightsNotes, notes_of
 from lesionlens.training import losses
 from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
@@ -135,7 +134,6 @@ def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Ten
     """Return the lesion queries' loss of the first volume only, as matching waits for the GPU."""
     first = LesionOutput(
         output.classes[:1], output.boxes[:1], tuple(m[:1] for m in output.masks),  # type: ignore[arg-type]
-        output.attention[:1],
     )  # fmt: skip
     return set_loss(first, parts[:1], present[:1])
 
@@ -161,7 +159,8 @@ class TrainingRun:
         network, info = weights.load(options.init)
         self._notes = WeightsNotes(**notes_of(info))
         self._origin = {"init": info.sha256, "cases": [row["case"] for row in self._rows]}
-        self.network = channels_last(network.to(self._device)).train()
+        self.network = network.to(self._device).train()
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._optimiser = Optimiser(
             self.network,
             OptimiserConfig(rate=options.rate, warmup=options.warmup, average=options.average),
@@ -235,7 +234,7 @@ class TrainingRun:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, bounds=batch.position_range)
+            output = self.network(x, bounds=batch.position_range, trace=True)
         loss, parts = losses.lens_loss(output, batch, LossConfig())
         value = float(loss.detach())
         if math.isfinite(value):

@@ -34,10 +34,9 @@ from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import LesionLensError, WeightsError
 from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
-from lesionlens.network.model import LensNetwork
-from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED
+from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.synth.generator import GeneratorConfig
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.weights import DEFAULT_NAME, SHIPPED, WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
 from training.common import print_progress
 from training.lens import calibrate as fitting

@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.labels import Region
-from lesionlens.network.model import LensNetwork
+from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.network.synth.other_lesions import LesionFrequencies
-from lesionlens.network.weights import load_chosen
+from lesionlens.network.weights import load
 from training.prompts.anatomies import read_structures
 from training.prompts.samples import Volume
 
@@ -201,7 +201,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for file in sorted(options.anatomies.glob("*.nii.gz")) if options.anatomies else ():
         add_label_map(options.pool, file)
-    network = load_chosen(options.weights)[0]
+    network = load(options.weights)[0]
     for number in range(options.synthetic):
         seed = options.first_seed + number
         add_synthetic(options.pool, seed, network, KINDS[options.kinds])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lesionlens.base.masks import connected_parts
 from lesionlens.network.prompt import crop
-from lesionlens.network.small_lesions import SPACING_MM
+from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM as SPACING_MM
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

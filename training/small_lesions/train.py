@@ -23,14 +23,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
-from lesionlens.network.small_lesions import CHANNELS, NAME
+from lesionlens.network.unet import FoldedUNet, load_unet
 from lesionlens.training import checkpoint
 from training import unet
 from training.small_lesions.samples import Crop, Head, draw
 from training.unet import WEIGHTS, averaged, release_unet
 
 SIZE = 64
+CHANNELS = 5
+"""Four images and the brain."""
 REAL_SHARE = 0.6
 _BIAS = -4.0
 
@@ -69,7 +70,7 @@ def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
 def new_network(start: Path | None) -> FoldedUNet:
     """Return the network of a new run: with the weights in a file, or untrained."""
     if start is not None:
-        return unet.channels_last(load_folded_unet(start, CHANNELS).train())
+        return load_unet(start, CHANNELS).train()
     torch.manual_seed(1)
     network = unet.channels_last(FoldedUNet(CHANNELS))
     assert network.last.bias is not None
@@ -119,7 +120,7 @@ def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
     if start is not None:
         before = json.loads(start.with_suffix(".json").read_text())
         record["start"] = {key: before[key] for key in ("version", "steps", "sha256")}
-    release_unet(averaged(out, CHANNELS), NAME, record)
+    release_unet(averaged(out, CHANNELS), "small_lesions", record)
 
 
 def main() -> None:

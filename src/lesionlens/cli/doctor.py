@@ -101,9 +101,9 @@ def _device() -> dict[str, Any]:
 def _weights(name: str) -> dict[str, Any]:
     """Load the packaged weights, checking their SHA-256, and report the outcome."""
     try:
-        from lesionlens.network.weights import load_shipped
+        from lesionlens.network.weights import load
 
-        _, info = load_shipped(name)
+        _, info = load(name)
     except (LesionLensError, *_UNLOADABLE) as error:
         return {"verified": False, "sha256": None, "version": None, "message": str(error)}
     return {

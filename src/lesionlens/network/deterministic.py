@@ -14,18 +14,11 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from typing_extensions import override
 
 from lesionlens.base.process.shared_block import SharedBlock
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_ROWS = 256
-"""Voxels summed in float32 before switching to float64."""
-_CHUNK_ROWS = 64 * _ROWS
-"""Voxels whose squares exist at once: they stay in the processor's cache."""
 
 
 class _ThreadSetting(threading.local):
@@ -143,69 +136,3 @@ def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return run_with_threads
 
     return decorate
-
-
-def predicts_on_cpu(x: Tensor) -> bool:
-    """Return whether this is a float32 prediction on a CPU, not traced for export."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
-
-
-def silu(x: Tensor) -> Tensor:
-    """Apply SiLU to a tensor that nothing else uses: in place where a CPU predicts."""
-    return functional.silu(x, inplace=predicts_on_cpu(x))
-
-
-def add(x: Tensor, y: Tensor) -> Tensor:
-    """Return x + y, where nothing else uses x: in place where a CPU predicts."""
-    return x.add_(y) if predicts_on_cpu(x) else x + y
-
-
-class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with exact sums for predictions on a CPU, of a tensor that nothing else uses.
-
-    Torch sums a channels-last volume entirely in float32, with errors up to 3e-4: too much for
-    results that another runtime must reproduce. Such a prediction replaces its input. Parameters
-    are those of `nn.GroupNorm`.
-    """
-
-    @override
-    def forward(self, input: Tensor) -> Tensor:
-        if not predicts_on_cpu(input) or self.weight is None:
-            return super().forward(input)
-        mean, variance = _moments(input, self.num_groups)
-        channels_per_group = input.shape[1] // self.num_groups
-        scale = (variance + self.eps).rsqrt().repeat_interleave(
-            channels_per_group, 1
-        ) * self.weight.double()
-        shift = self.bias.double() - mean.repeat_interleave(channels_per_group, 1) * scale
-        shape = (*scale.shape, *(1,) * (input.dim() - 2))
-        return torch.addcmul(shift.float().view(shape), input, scale.float().view(shape), out=input)
-
-
-def _moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Return the (B, groups) float64 mean and variance of (B, C, ...)."""
-    rows = x.movedim(1, -1).reshape(len(x), -1, x.shape[1])
-    voxels = rows.shape[1] * (x.shape[1] // groups)
-    mean, square = (s.view(len(x), groups, -1).sum(-1) / voxels for s in _sums(rows))
-    return mean, (square - mean * mean).clamp_min(0)
-
-
-def _sums(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum (B, N, C) and its squares over N, each to (B, C) float64."""
-    b, n, c = rows.shape
-    aligned = n - n % _ROWS
-    sums, squares = [], []
-    for start in range(0, aligned, _CHUNK_ROWS):
-        blocks = rows[:, start : min(start + _CHUNK_ROWS, aligned)].reshape(b, -1, _ROWS, c)
-        sums.append(blocks.sum(2).double())
-        squares.append(blocks.square().sum(2).double())
-    remainder = rows[:, aligned:]
-    sums.append(remainder.double().sum(1, keepdim=True))
-    squares.append(remainder.square().double().sum(1, keepdim=True))
-    return torch.cat(sums, 1).sum(1), torch.cat(squares, 1).sum(1)

@@ -1,31 +1,81 @@
-"""Find, verify and load weights; safetensors only, verified by SHA-256."""
+"""Weights files: save, load, and find the shipped ones.
+
+A file is safetensors with two JSON records in its metadata: the network's sizes and `WeightsNotes`.
+Its identity is the SHA-256 of the file. Shipped files lie in `weight_files/`, each beside a JSON
+record of its hash.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
-from torch import Tensor, nn
+from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.build import build
-from lesionlens.network.config import NetworkConfig
-from lesionlens.network.model import LensNetwork, channels_last
-from lesionlens.network.shipped_weights import DEFAULT_NAME, SHIPPED, shipped_file
-from lesionlens.network.weights_metadata import (
-    WeightsInfo,
-    WeightsNotes,
-    from_json,
-    notes_of,
-    sizes_from_json,
-)
+from lesionlens.network.lens_net import LensNetwork, NetworkConfig
+
+DEFAULT_NAME = "default"
+SHIPPED = (DEFAULT_NAME, "synthetic")
+"""Shipped weights of the Lens network; no patient was used for the second."""
+FOLDER = Path(__file__).parent / "weight_files"
+AGREEMENT = (-0.62, 0.55, 10.7, 17 / 18)
+"""Of weights whose metadata lack it."""
+_UNUSED = ("exists.weight", "exists.bias")  # a head that only training used
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsNotes:
+    """What is stored with weights beside the sizes of the network."""
+
+    version: str = "0"
+    """Version of the weights, not of the package."""
+    spacing_mm: float = 2.0
+    """Voxel edge of the pass over the whole brain."""
+    focus_spacing_mm: float | None = None
+    """Voxel edge of the refinement in windows; None if it does not help."""
+    temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """(3,) float: logits of WT, TC, ET are divided by these before the sigmoid."""
+    operating_points: tuple[Mapping[str, float], ...] = ()
+    """By ascending sensitivity, each with ``threshold``, ``sensitivity``, ``false_per_scan``."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, recipe, steps, minutes."""
+    score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
+    """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml. A
+    candidate's score is the sigmoid of their sum (`engines.component_score`)."""
+    score_floor: float = 0.2
+    """Regions with a lower score are not flagged."""
+    agreement: tuple[float, float, float, float] | None = AGREEMENT
+    """(4,) float or None: fields of `base.records.prediction.ViewAgreement`."""
+    thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """(3,) float: probability from which a voxel is WT, TC, ET. The best expected Dice is at half
+    of the achievable Dice (Lipton et al. 2014, doi:10.1007/978-3-662-44851-9_15)."""
+    trained_on: tuple[str, ...] = ()
+    """Training scans, by both digests of `imaging.preparation.scan_digest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo(WeightsNotes):
+    """Notes, sizes of the network and SHA-256 of loaded weights."""
+
+    sha256: str
+    config: NetworkConfig
+
+
+def notes_of(notes: WeightsNotes) -> dict[str, Any]:
+    """Return the fields of `WeightsNotes` by name, without those of `WeightsInfo`."""
+    return {item.name: getattr(notes, item.name) for item in fields(WeightsNotes)}
 
 
 def save(
@@ -36,15 +86,12 @@ def save(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write weights and everything needed to use them; return the SHA-256.
-
-    The file is written atomically. Of loaded weights (`WeightsInfo`) only the metadata are written;
-    configuration and hash are those of the new file.
+    """Write weights and all that is needed to use them, atomically; return the SHA-256.
 
     Raises
     ------
     ResourceError
-        The disk is full or cannot be written.
+        The file cannot be written; an earlier one is intact.
     """
     metadata = {
         "format": "lesionlens-weights-1",
@@ -57,25 +104,17 @@ def save(
 def write_tensors(
     path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: torch.dtype
 ) -> str:
-    """Write tensors and metadata as safetensors, atomically; return the SHA-256.
-
-    Raises
-    ------
-    ResourceError
-        The disk is full or cannot be written.
-    """
+    """Write tensors and metadata as safetensors, atomically; raises and returns as `save`."""
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
-    # Not by `save_file`: its temporary file has another name, which a killed process leaves behind.
-    content = _with_sorted_metadata(serialised(tensors, dict(metadata)))
     try:
-        write_atomically(path, content)
+        write_atomically(path, serialised(tensors, dict(metadata)))
     except OSError as error:
         raise write_error("weights", path, error) from error
     return sha256_of(path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """Read tensors as float32, and metadata, from safetensors; damage raises the library's errors.
+    """Read tensors as float32, and metadata; of a damaged file raise the library's error.
 
     They are copied: the file may be replaced while the network is used.
     """
@@ -85,90 +124,67 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
         return state, stream.metadata() or {}
 
 
-def _with_sorted_metadata(content: bytes) -> bytes:
-    """Sort the metadata in the header, which safetensors writes in random order.
-
-    Equal weights then have equal files, and one SHA-256.
-    """
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return content if len(text) > size else content[:8] + text.ljust(size) + content[8 + size :]
+def record_from_json(kind: Callable[..., _T], text: str) -> _T:
+    """Read a record of tuples and numbers; raise TypeError or ValueError if it is another's."""
+    table = parse_json(text)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
 
 
-def _unreadable(path: Path, reason: object) -> WeightsError:
-    return WeightsError(
-        found=f"{path.name}, which cannot be used ({' '.join(str(reason).split())[:200]})",
-        expected="weights written by LesionLens (safetensors)",
-        next_step="Train again, or leave --weights out to use the default weights",
-        in_window="Train again, or use the default weights",
-    )
+def load(
+    weights: str | Path | None = None, device: torch.device | str = "cpu"
+) -> tuple[LensNetwork, WeightsInfo]:
+    """Load a network in evaluation mode, channels last, with its notes.
 
-
-def load(path: Path, device: torch.device | str = "cpu") -> tuple[LensNetwork, WeightsInfo]:
-    """Load a network in evaluation mode, channels last, and its metadata.
+    Parameters
+    ----------
+    weights : str, Path or None
+        As for `weights_path`.
 
     Raises
     ------
     WeightsError
-        The file is missing, unreadable or of another network.
+        The file is missing, damaged or of another network, or shipped weights are altered.
     """
+    path = weights_path(weights)
     if not path.is_file():
-        raise WeightsError(
-            found=f"no file {path.name}",
-            expected="weights (safetensors)",
-            next_step="Check the path, or leave --weights out to use the default weights",
-            in_window="Check the path, or use the default weights",
-        )
+        raise WeightsError(f"There is no weights file {path.name}.", hint="Check --weights.")
     sha256 = sha256_of(path)
     try:
         state, metadata = read_tensors(path)
-        config = sizes_from_json(metadata["network"])
-        notes = from_json(WeightsNotes, metadata["notes"])
-        network = _with_tensors(config, state)
-    except KeyError as error:
-        raise _unreadable(path, f"without the metadata {error}") from error
-    except (SafetensorError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise _unreadable(path, error) from error
-    if not is_finite(network):
-        raise _unreadable(path, "with values that are not numbers")
-    network = channels_last(network.to(device)).eval()
-    return network, WeightsInfo(sha256=sha256, config=config, **notes_of(notes))
+        network = _network_of(metadata["network"], state)
+        notes = record_from_json(WeightsNotes, metadata["notes"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise unusable(path, error) from error
+    network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    info = WeightsInfo(sha256=sha256, config=network.config, **notes_of(notes))
+    return network.eval(), info
 
 
-def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNetwork:
-    """Build a network of these tensors; sizes that are not theirs are refused, not allocated."""
-    layers = config.layers + sum(config.blocks)
-    if layers > len(state):
-        raise ValueError(f"{layers} layers in {len(state)} tensors")
+def unusable(path: Path, reason: object) -> WeightsError:
+    """Return the error for a file that does not hold the weights of this network."""
+    text = " ".join(str(reason).split())[:200]
+    hint = "Train again, or use the default weights."
+    return WeightsError(f"{path.name} does not hold weights of this network: {text}.", hint=hint)
+
+
+def _network_of(sizes: str, state: dict[str, Tensor]) -> LensNetwork:
+    """Build a network around tensors; sizes that are not theirs allocate nothing."""
+    table = parse_json(sizes)
+    table.pop("design", None)  # of earlier files: there is one design
+    config = record_from_json(NetworkConfig, json.dumps(table))
+    if config.layers + sum(config.blocks) > len(state):
+        raise ValueError(f"{config.layers} layers in {len(state)} tensors")
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise ValueError("some values are not finite")
     with torch.device("meta"):
-        network = build(config)
-    network.load_state_dict(state, assign=True)
+        network = LensNetwork(config)
+    used = {name: value for name, value in state.items() if name not in _UNUSED}
+    network.load_state_dict(used, assign=True)
     return network
 
 
-def is_finite(network: nn.Module) -> bool:
-    """Return whether all parameters and buffers are finite, in the precision of the network."""
-    return all(bool(value.isfinite().all()) for value in network.state_dict().values())
-
-
-def load_shipped(
-    name: str = DEFAULT_NAME, device: torch.device | str = "cpu"
-) -> tuple[LensNetwork, WeightsInfo]:
-    """Load one of the sets in `SHIPPED`; raises as `shipped_file`."""
-    return load(shipped_file(name), device)
-
-
-def load_chosen(
-    chosen: str | Path | None, device: torch.device | str = "cpu"
-) -> tuple[LensNetwork, WeightsInfo]:
-    """Load the user's choice; see `chosen_path`, and raises as `load`."""
-    return load(chosen_path(chosen), device)
-
-
-def chosen_path(chosen: str | Path | None) -> Path:
-    """Return the file of the user's choice: a file, a name in `SHIPPED`, or None for the default.
+def weights_path(weights: str | Path | None = None) -> Path:
+    """Return the file of a choice: a path, a name in `SHIPPED`, or None for the default.
 
     A name wins over a file that is called the same; ``./synthetic`` is the file.
 
@@ -177,6 +193,32 @@ def chosen_path(chosen: str | Path | None) -> Path:
     WeightsError
         Shipped weights are missing or altered.
     """
-    if chosen is None or chosen in SHIPPED:
-        return shipped_file(str(chosen or DEFAULT_NAME))
-    return Path(chosen)
+    if weights is None or weights in SHIPPED:
+        return shipped_file(str(weights or DEFAULT_NAME))
+    return Path(weights)
+
+
+def shipped_record(name: str) -> dict[str, Any]:
+    """Return the record of a shipped file: `sha256`, mostly also `version` and `trained_on`."""
+    return dict(json.loads((FOLDER / f"{name}.json").read_text("utf-8")))
+
+
+def shipped_file(name: str) -> Path:
+    """Return the path of a shipped file, verified against its record.
+
+    Raises
+    ------
+    WeightsError
+        The file or its record is missing, or the file is altered.
+    """
+    path = FOLDER / f"{name}.safetensors"
+    complete = path.is_file() and path.with_suffix(".json").is_file()
+    if not complete or sha256_of(path) != shipped_record(name)["sha256"]:
+        raise WeightsError(f"{path.name} is missing or altered.", hint="Install LesionLens again.")
+    return path
+
+
+def shipped_scans(name: str) -> frozenset[str]:
+    """Return the digests of the scans that a shipped file was trained on (`scan_digest`)."""
+    cases = shipped_record(name)["trained_on"].values()
+    return frozenset(digest for case in cases for digest in case.values())

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.text import counted
-from lesionlens.network.config import PRESETS
+from lesionlens.network.lens_net import BASE, TINY
 from lesionlens.network.recipe_types import Count, EdgeRange, GridShape, Seed, Share
 from lesionlens.network.synth.generator import GeneratorConfig
 
@@ -23,6 +23,9 @@ _ZERO_OR_MORE = (0, math.inf)
 _ROUNDING = 1e-9  # of a sum of shares
 _GRID_KEYS = {"shape", "spacing_mm"}
 _RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
+
+SIZES = {"tiny": TINY, "base": BASE}
+"""Networks by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,6 @@ class LossConfig:
     of small ones, but outlines faint ones too large.
     """
     attention: float = 0.03
-    exists: float = 0.1
     """Attention mass inside the region; presence of the region."""
     lesions: float = 0.1
     """Set prediction of the lesion queries."""
@@ -268,8 +270,8 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     _check_shares(config, table)
     if not config.stages:
         raise _recipe_error("recipe", "no stage", "at least one [[stages]]")
-    if config.network is not None and config.network not in PRESETS:
-        raise _recipe_error("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
+    if config.network is not None and config.network not in SIZES:
+        raise _recipe_error("recipe.network", repr(config.network), f"one of {', '.join(SIZES)}")
     return config
 
 

@@ -10,7 +10,7 @@ import torch
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.network.weights import chosen_path
+from lesionlens.network.weights import weights_path
 from lesionlens.training.config import TrainConfig, read_config
 from lesionlens.training.initial_network import initial_network
 from lesionlens.training.loop import OnStep, TrainOptions, TrainSummary, train
@@ -38,7 +38,7 @@ class FinetuneJob:
     steps : int or None
         Steps of the last stage; None as in the recipe.
     weights : str or None
-        Initial weights, as for `network.weights.chosen_path`.
+        Initial weights, as for `network.weights.weights_path`.
     convention : str or None
         Name or table of the label conventions, as for `evaluate`.
     """
@@ -92,7 +92,7 @@ def _recipe(job: FinetuneJob) -> TrainConfig:
     """Return the recipe; for few steps no more brains are generated than they can use."""
     recipe = read_config(job.recipe or RECIPE)
     if job.weights is not None or recipe.init is None:
-        recipe = replace(recipe, init=str(chosen_path(job.weights)))
+        recipe = replace(recipe, init=str(weights_path(job.weights)))
     if job.steps is None:
         return recipe
     data, last = recipe.data, recipe.stages[-1]

@@ -9,11 +9,9 @@ import torch
 
 from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import NetworkConfig, preset
-from lesionlens.network.model import LensNetwork
-from lesionlens.network.weights_metadata import WeightsNotes, notes_of
-from lesionlens.training.config import TrainConfig
+from lesionlens.network.lens_net import LensNetwork, NetworkConfig
+from lesionlens.network.weights import WeightsNotes, notes_of
+from lesionlens.training.config import SIZES, TrainConfig
 
 _REGION_TENSORS = ("queries.query", "refine.weight", "refine.bias")
 """Tensors with one row for each region query."""
@@ -35,8 +33,7 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str
         They cannot be read, or are of another network.
     """
     if config.init is None:
-        sizes = preset(name_of(config))
-        return build(sizes.with_cavity() if config.cavity else sizes), WeightsNotes(), None
+        return LensNetwork(_with_cavity(SIZES[name_of(config)], config)), WeightsNotes(), None
     if not Path(config.init).is_file():
         raise ConfigError(
             found=f"no file {config.init!r}, which the recipe names as its initial weights",
@@ -45,7 +42,7 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str
         )
     loaded, info = weights.load(Path(config.init))
     sizes = info.config if config.network is None else _compatible_config(info.config, config)
-    network = build(sizes.with_cavity() if config.cavity else sizes)
+    network = LensNetwork(_with_cavity(sizes, config))
     state, new_state = loaded.state_dict(), network.state_dict()
     for name in _REGION_TENSORS:
         state[name] = torch.cat([state[name], new_state[name][len(state[name]) :]])
@@ -58,6 +55,10 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str
     return network, notes, info.sha256
 
 
+def _with_cavity(sizes: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+    return dataclasses.replace(sizes, regions=4) if config.cavity else sizes
+
+
 def name_of(config: TrainConfig) -> str:
     """Return the network's name as stored in checkpoints."""
     return config.network or ("base" if config.init is None else Path(config.init).stem)
@@ -65,7 +66,7 @@ def name_of(config: TrainConfig) -> str:
 
 def _compatible_config(loaded: NetworkConfig, config: TrainConfig) -> NetworkConfig:
     """Check that weights fit the network; missing lesion queries are initialised randomly."""
-    configured = dataclasses.replace(preset(name_of(config)), regions=loaded.regions)
+    configured = dataclasses.replace(SIZES[name_of(config)], regions=loaded.regions)
     expected = dataclasses.replace(configured, lesions=loaded.lesions)
     if loaded != expected or loaded.lesions not in (0, configured.lesions):
         raise WeightsError(

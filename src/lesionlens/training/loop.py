@@ -22,8 +22,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.logs import REPORT
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.device import autocast
-from lesionlens.network.build import build
-from lesionlens.network.model import channels_last
+from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import TrainConfig
@@ -106,7 +105,8 @@ TO_THE_END = TrainOptions()
 def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
     torch.manual_seed(config.seed)
     initial, notes, parent = initial_network(config)
-    network = channels_last(initial.to(options.device))
+    network = initial.to(options.device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = Optimiser(network, config.optimiser)
     run = TrainingRun(config, out, options.device, network, optimiser, options.cases, notes, parent)
     check_target(out)
@@ -170,7 +170,7 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with autocast(device, enabled=run.config.autocast):
-        output = run.network(x, bounds=on_device.position_range)
+        output = run.network(x, bounds=on_device.position_range, trace=True)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -232,7 +232,8 @@ def _validate(run: TrainingRun) -> None:
     config, device = run.config, run.device
     if not config.validation_volumes and run.cases is None:
         return
-    model = channels_last(build(run.network.config).to(device))
+    model = LensNetwork(run.network.config).to(device)
+    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     model.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network.model import LensOutput
+from lesionlens.network.lens_net import LensOutput
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import LossConfig
@@ -103,11 +105,9 @@ def lens_loss(
         scaled_target = target if scale == 0 else pool_like(target, logits, factor)
         part = mask_loss(logits.float(), scaled_target, _SMOOTH / factor**3, config)
         masks = masks + scale_weight / sum(config.scales) * (part * weight).mean()
-    attention = attention_loss(output.attention, target)
-    is_present = (target.sum(_SPATIAL) > 0).float()
-    exists = functional.binary_cross_entropy_with_logits(output.presence, is_present)
-    total = masks + config.attention * attention + config.exists * exists
-    terms = {"masks": masks, "attention": attention, "exists": exists}
+    attention = attention_loss(cast("Tensor", output.attention), target)
+    total = masks + config.attention * attention
+    terms = {"masks": masks, "attention": attention}
     if config.each_lesion:
         terms["each lesion"] = (each_lesion_loss(output.logits, batch, config) * weight).mean()
         total = total + config.each_lesion * terms["each lesion"]

@@ -29,12 +29,12 @@ from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
-from lesionlens.network.model import LensNetwork
+from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.shipped_weights import shipped_path
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
+from lesionlens.network.weights import FOLDER
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     FIRST_STORED_SEED,
@@ -71,7 +71,7 @@ def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainCon
     It starts from the default weights if it names none, and outlines the resection cavity if the
     reference of any case does.
     """
-    init = config.init or str(shipped_path())
+    init = config.init or str(FOLDER / "default.safetensors")
     cavity = config.cavity or any(case.cavity for case in cases)
     return replace(config, init=init, cavity=cavity)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.labels import LesionClass, MrSequence
-from lesionlens.network.lesion_queries import LesionOutput
+from lesionlens.network.lens_net import LesionOutput
 from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
 
 _NONE = len(LesionClass)

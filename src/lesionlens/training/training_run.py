@@ -13,8 +13,8 @@ import torch
 from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.base.text import abbreviated_list
 from lesionlens.network import weights
-from lesionlens.network.model import LensNetwork
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.lens_net import LensNetwork
+from lesionlens.network.weights import WeightsNotes
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import BatchSource

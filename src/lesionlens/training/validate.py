@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from lesionlens.engines.device import autocast
-from lesionlens.network.model import LensNetwork
+from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
@@ -65,7 +66,7 @@ def validate_each(
         volume = draw(config, [FIRST_VALIDATION_SEED + index], str(device))
         x = with_presence(volume.zscored, torch.ones(1, 4, device=device), volume.brain)
         with autocast(device):
-            output = network(x.contiguous(memory_format=torch.channels_last_3d))
+            output = network(x, trace=True)
         predicted, reference = output.logits[0] > 0, volume.labels[0] > 0
         scores = cavity_dice(predicted, volume.instances[0] == CAVITY)
         if not bool(reference.any()):
@@ -73,7 +74,8 @@ def validate_each(
             yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}
             continue
         scores |= {name: dice(predicted[r], reference[r]) for r, name in enumerate(REGIONS)}
-        scores["peak"] = float(reference[0].flatten()[int(output.attention[0, 0].argmax())])
+        attention = cast("Tensor", output.attention)[0, 0]
+        scores["peak"] = float(reference[0].flatten()[int(attention.argmax())])
         yield scores
 
 

@@ -51,7 +51,7 @@ def test_a_torch_whose_libraries_cannot_be_loaded_is_reported(monkeypatch, tmp_p
     def unloadable(name):
         raise OSError(reason)
 
-    monkeypatch.setattr("lesionlens.network.weights.load_shipped", unloadable)
+    monkeypatch.setattr("lesionlens.network.weights.load", unloadable)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torch")
     found = doctor.examine()
@@ -65,7 +65,7 @@ def test_shipped_weights_that_are_damaged_are_called_not_usable(monkeypatch):
     def damaged(name):
         raise WeightsError(found=f"damaged {name}", expected="others", next_step="Install again")
 
-    monkeypatch.setattr("lesionlens.network.weights.load_shipped", damaged)
+    monkeypatch.setattr("lesionlens.network.weights.load", damaged)
     found = doctor.examine()
     assert not found["ready"]
     assert any(

@@ -18,7 +18,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
-from lesionlens.network.build import build
+from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.synth import generator as synth
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
@@ -135,7 +135,7 @@ def test_a_training_step_is_the_same_on_every_device(kind):
 def after_a_step(device):
     """One step of training on a synthetic volume: the loss, and the network after it."""
     torch.manual_seed(5)
-    network = build("tiny").to(device)
+    network = LensNetwork(TINY).to(device)
     (stage,) = RECIPE.stages
     source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
     run = SimpleNamespace(

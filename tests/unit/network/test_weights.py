@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.imaging.preparation.scan_digest import INTENSITIES
-from lesionlens.network import shipped_weights, weights
-from lesionlens.network.build import build
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network import weights
+from lesionlens.network.lens_net import BASE, TINY, LensNetwork
+from lesionlens.network.weights import WeightsNotes
 
 
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    network = build("tiny")
+    network = LensNetwork(TINY)
     notes = WeightsNotes(
         version="3",
         spacing_mm=1.5,
@@ -81,8 +81,8 @@ def test_other_files_are_refused(tmp_path, content):
 def test_weights_of_another_network_are_refused(saved, tmp_path):
     _, notes, _, _ = saved
     path = tmp_path / "mixed.safetensors"
-    weights.save(path, build("base").config, build("tiny").state_dict(), notes)
-    with pytest.raises(WeightsError, match="cannot be used"):
+    weights.save(path, BASE, LensNetwork(TINY).state_dict(), notes)
+    with pytest.raises(WeightsError, match="does not hold weights"):
         weights.load(path)
 
 
@@ -92,9 +92,9 @@ def test_weights_of_another_network_are_refused(saved, tmp_path):
         ("query_dim", 10**7, "size mismatch"),
         ("channels", [10**6] * 4, "size mismatch"),
         ("layers", 10**9, "layers in"),
-        ("regions", 10**30, "cannot be used"),
-        ("heads", 0, "attention heads"),
-        ("heads", 3, "attention heads"),
+        ("regions", 10**30, "does not hold weights"),
+        ("heads", 0, "heads"),
+        ("heads", 3, "heads"),
     ],
 )
 def test_sizes_that_are_not_those_of_the_tensors_cost_no_memory(saved, tmp_path, name, size, found):
@@ -116,64 +116,64 @@ def test_weights_that_are_not_finite_are_refused(saved, tmp_path, value):
     name = next(n for n, tensor in state.items() if tensor.is_floating_point())
     state[name] = state[name] + value
     weights.save(tmp_path / "odd.safetensors", network.config, state, notes)
-    with pytest.raises(WeightsError, match="values that are not numbers"):
+    with pytest.raises(WeightsError, match="not finite"):
         weights.load(tmp_path / "odd.safetensors")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"no file gone\.safetensors"):
+    with pytest.raises(WeightsError, match=r"no weights file gone\.safetensors"):
         weights.load(tmp_path / "gone.safetensors")
 
 
-@pytest.mark.parametrize("name", shipped_weights.SHIPPED)
+@pytest.mark.parametrize("name", weights.SHIPPED)
 def test_shipped_weights_load_and_are_what_the_hash_says(name):
-    network, info = weights.load_shipped(name)
-    path = shipped_weights.shipped_path(name)
+    network, info = weights.load(name)
+    path = weights.FOLDER / f"{name}.safetensors"
     assert info.sha256 == json.loads(path.with_suffix(".json").read_text("utf-8"))["sha256"]
     assert path.stat().st_size <= 16e6
     assert not network.training
 
 
 def test_the_synthetic_weights_were_trained_on_no_patient():
-    assert weights.load_shipped("synthetic")[1].provenance["data"] == "synthetic only"
+    assert weights.load("synthetic")[1].provenance["data"] == "synthetic only"
 
 
 def test_shipped_weights_name_the_scans_that_they_were_trained_on():
-    own = weights.load(shipped_weights.shipped_path())[1].trained_on
+    own = weights.load(weights.FOLDER / "default.safetensors")[1].trained_on
     by_intensities = {digest for digest in own if digest.startswith(INTENSITIES)}
     assert len(by_intensities) == 12 * 4  # twelve patients, four sequences
     assert len(set(own) - by_intensities) == 12 * 4
-    assert weights.load_shipped()[1].trained_on == own
-    assert weights.load_shipped("synthetic")[1].trained_on == ()
+    assert weights.load()[1].trained_on == own
+    assert weights.load("synthetic")[1].trained_on == ()
 
 
 def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
-    for name in shipped_weights.SHIPPED:
-        wanted = weights.load_shipped(name)[1].sha256
-        assert weights.load_chosen(name)[1].sha256 == wanted
-    assert weights.load_chosen(None)[1].sha256 == weights.load_shipped()[1].sha256
+    for name in weights.SHIPPED:
+        wanted = weights.load(name)[1].sha256
+        assert weights.load(name)[1].sha256 == wanted
+    assert weights.load(None)[1].sha256 == weights.load()[1].sha256
     monkeypatch.chdir(tmp_path)
-    network = build("tiny")
+    network = LensNetwork(TINY)
     digest = weights.save(Path("synthetic"), network.config, network.state_dict(), WeightsNotes())
-    assert weights.load_chosen("./synthetic")[1].sha256 == digest
-    assert weights.load_chosen("synthetic")[1].sha256 != digest
+    assert weights.load("./synthetic")[1].sha256 == digest
+    assert weights.load("synthetic")[1].sha256 != digest
 
 
 @pytest.mark.parametrize("damage", ["no weights", "no record", "changed byte"])
 def test_shipped_weights_are_refused_unless_complete_and_unchanged(tmp_path, monkeypatch, damage):
     """Of a missing file it was said to leave --weights out, in favour of the file itself."""
-    shipped = shipped_weights.shipped_path()
+    shipped = weights.FOLDER / "default.safetensors"
     file, record = (Path(shutil.copy(shipped.with_suffix(e), tmp_path))
                     for e in (".safetensors", ".json"))  # fmt: skip
-    monkeypatch.setattr(shipped_weights, "files", lambda _: tmp_path)
-    assert weights.load_chosen("default")[1].sha256 == weights.load_shipped()[1].sha256
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    assert weights.load("default")[1].sha256 == weights.load()[1].sha256
     if damage == "changed byte":
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
     else:
         (file if damage == "no weights" else record).unlink()
-    for load in (weights.load_shipped, lambda: weights.load_chosen("default")):
+    for load in (weights.load, lambda: weights.load("default")):
         with pytest.raises(
             WeightsError, match=r"(?s)default\.safetensors.*Install LesionLens again"
         ):

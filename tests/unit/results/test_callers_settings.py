@@ -10,10 +10,9 @@ import torch
 from tests.phantoms.files import write_nifti
 
 from lesionlens import Lens, open_study
-from lesionlens.network.folded_unet import load_folded_unet
 from lesionlens.network.prompt import weights as prompt_weights
-from lesionlens.network.shipped_weights import shipped_file
-from lesionlens.network.small_lesions import CHANNELS, NAME
+from lesionlens.network.unet import load_unet
+from lesionlens.network.weights import shipped_file
 
 pytestmark = pytest.mark.usefixtures("coarse")
 
@@ -74,8 +73,8 @@ def test_results_are_the_same_whatever_the_caller_set(setting, study_and_result,
 
 @pytest.mark.parametrize("setting", ["float64", "bfloat16"])
 def test_shipped_networks_are_float32_and_take_no_random_numbers(setting):
-    state, path = torch.get_rng_state(), shipped_file(NAME)
+    state, path = torch.get_rng_state(), shipped_file("small_lesions")
     with SETTINGS[setting]():
-        for network in (load_folded_unet(path, CHANNELS), prompt_weights.load_shipped()[0]):
+        for network in (load_unet(path, 5), prompt_weights.load_shipped()[0]):
             assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert torch.equal(torch.get_rng_state(), state)

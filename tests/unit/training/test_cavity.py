@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -15,12 +16,11 @@ from lesionlens.cli.main import app
 from lesionlens.engines.lens.ensemble import CAVITY_NOTICE
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import preset
+from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.weights import WeightsNotes
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig, TrainConfig
 from lesionlens.training.data import Packed, collate
 from lesionlens.training.initial_network import initial_network
@@ -79,7 +79,7 @@ def test_a_cavity_is_a_fourth_target_and_no_lesion(batch):
 @pytest.mark.slow
 def test_a_network_learns_it_in_a_few_steps(batch):
     torch.manual_seed(0)
-    network = build(preset("tiny").with_cavity())
+    network = LensNetwork(replace(TINY, regions=4))
     optimiser = Optimiser(network, OptimiserConfig(warmup=0))
     x = with_presence(batch.channels, batch.present, batch.brain)
     goal = targets(batch, MORE + 1)[0]
@@ -103,7 +103,7 @@ def test_weights_without_a_cavity_gain_its_query_and_keep_the_rest(random_weight
 
 def test_weights_with_a_cavity_go_on_outlining_it(tmp_path):
     place = tmp_path / "four.safetensors"
-    made = build(preset("tiny").with_cavity())
+    made = LensNetwork(replace(TINY, regions=4))
     weights.save(place, made.config, made.state_dict(), WeightsNotes())
     for named in (None, "tiny"):
         recipe = TrainConfig(stages=(), init=str(place), network=named)
@@ -113,11 +113,11 @@ def test_weights_with_a_cavity_go_on_outlining_it(tmp_path):
 
 
 def test_synthetic_validation_judges_the_cavity_where_there_is_one():
-    network = build(preset("tiny").with_cavity()).eval()
+    network = LensNetwork(replace(TINY, regions=4)).eval()
     with_one, without = validate_each(network, TREATED, [2, 1], torch.device("cpu"))
     assert 0 <= with_one["cavity"] <= 1
     assert "cavity" not in without
-    (plain,) = validate_each(build("tiny").eval(), TREATED, [2], torch.device("cpu"))
+    (plain,) = validate_each(LensNetwork(TINY).eval(), TREATED, [2], torch.device("cpu"))
     assert "cavity" not in plain
 
 

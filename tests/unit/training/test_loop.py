@@ -10,9 +10,8 @@ import torch
 
 from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError, WeightsError
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import preset
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.lens_net import TINY, LensNetwork
+from lesionlens.network.weights import WeightsNotes
 from lesionlens.training import loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
@@ -93,7 +92,7 @@ def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
 
     monkeypatch.setattr(SynthSource, "batch", batch)
     recipe = small_recipe(3, 6.0)
-    assert preset(recipe.network).lesions  # whose queries are matched before the loss is known
+    assert TINY.lesions  # whose queries are matched before the loss is known
     summary = train(recipe, tmp_path)
     assert summary.step == 3
     assert math.isfinite(summary.loss)
@@ -121,14 +120,14 @@ def test_patches_train_and_set_the_focus(tmp_path, monkeypatch):
 
 
 def test_weights_without_lesion_queries_may_be_gone_on_from(tmp_path):
-    old = dataclasses.replace(preset("tiny"), lesions=0)
+    old = dataclasses.replace(TINY, lesions=0)
     notes = WeightsNotes(spacing_mm=2.0)
-    weights.save(tmp_path / "old.safetensors", old, build(old).state_dict(), notes)
+    weights.save(tmp_path / "old.safetensors", old, LensNetwork(old).state_dict(), notes)
     recipe = dataclasses.replace(RECIPE, init=str(tmp_path / "old.safetensors"))
     train(recipe, tmp_path / "run", AT_ONCE)
     network, _ = weights.load(tmp_path / "run/weights.safetensors")
     start, _ = weights.load(tmp_path / "old.safetensors")
-    assert network.config.lesions == preset("tiny").lesions
+    assert network.config.lesions == TINY.lesions
     torch.testing.assert_close(network.queries.query, start.queries.query)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from lesionlens.network.model import LensOutput
+from lesionlens.network.lens_net import LensOutput
 from lesionlens.network.synth.instances import WHITE_SPOTS
 from lesionlens.training.config import LossConfig, OptimiserConfig
 from lesionlens.training.data import Batch
@@ -23,8 +23,7 @@ def _output(labels, sign):
     deep = tuple(torch.nn.functional.avg_pool3d(logits, n) for n in (2, 4))
     spread = labels.float() if sign > 0 else 1 - labels.float()
     attention = spread / spread.sum((2, 3, 4), keepdim=True)
-    exists = torch.full((1, 3), 8.0 * sign)
-    return LensOutput(logits, deep, exists, attention, None)
+    return LensOutput(logits, deep, torch.zeros(1, 3, 8), attention, None, None)
 
 
 def test_right_is_cheap_and_wrong_is_dear():
@@ -35,7 +34,7 @@ def test_right_is_cheap_and_wrong_is_dear():
     wrong, _ = lens_loss(_output(labels, -1), _batch(labels), config)
     assert float(right) < 0.1
     assert float(wrong) > 2
-    assert set(parts) == {"masks", "each lesion", "attention", "exists"}
+    assert set(parts) == {"masks", "each lesion", "attention"}
 
 
 def _two_lesions():
@@ -76,7 +75,7 @@ def test_padded_grids_are_met():
     labels = torch.zeros(1, 3, 14, 16, 9)
     deep = (torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 3, 4, 4, 4))
     even = torch.full((1, 3, 14, 16, 9), 1 / (14 * 16 * 9))
-    output = LensOutput(torch.zeros(1, 3, 14, 16, 9), deep, torch.zeros(1, 3), even, None)
+    output = LensOutput(torch.zeros(1, 3, 14, 16, 9), deep, torch.zeros(1, 3, 8), even, None, None)
     assert torch.isfinite(lens_loss(output, _batch(labels), LossConfig())[0])
 
 

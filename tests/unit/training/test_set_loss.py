@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lesionlens.network.lesion_queries import LesionOutput
+from lesionlens.network.lens_net import LesionOutput
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from lesionlens.training.set_loss import instance_targets, match, set_loss
 

@@ -32,7 +32,6 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import joined_with_and
 from lesionlens.engines.bundle import transforms
-from lesionlens.network.weights import is_finite
 
 _DEFINITIONS = ("network_def", "network")
 _WEIGHTS = ("models/model.pt", "models/model.pth")
@@ -283,7 +282,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
             expected="a state dictionary of plain tensors",
             next_step="Save the network's state_dict() alone; pickled objects are not loaded",
         ) from error
-    if not is_finite(network):
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise WeightsError(
             found=f"{path.name}, with values that are not numbers",
             expected="finite weights",

@@ -48,25 +48,13 @@ def region_attention(weights: Tensor, frame: InputFrame, refined: Tensor | None)
     return attention
 
 
-def layer_weights(q: Tensor, k: Tensor) -> Tensor:
-    """Return one layer's attention, averaged over heads, from (heads, N, d) queries and keys.
-
-    Returns
-    -------
-    (N, N) float32
-        Rows sum to one.
-    """
-    weights: Tensor = (q.float() @ k.float().swapaxes(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
-    return weights.mean(0)
-
-
 def rollout_row(token: int, layers: Sequence[Tensor]) -> Tensor:
     """Return the rollout weights of one token of the last layer over the input tokens.
 
     Parameters
     ----------
     layers : sequence of (N, N) Tensor
-        From first to last, from `layer_weights`.
+        Attention from first to last layer, averaged over heads; rows sum to one.
 
     Returns
     -------
@@ -115,7 +103,7 @@ def trace_of(
 ) -> Trace:
     """Return the attention of a pass, with the probe if it was traced."""
     probe = None
-    if out.trace:
-        matrices = [layer_weights(layer.q[0], layer.k[0]) for layer in out.trace]
-        probe = AttentionRollout(matrices, out.trace[0].grid, frame)
+    if out.trace is not None:
+        matrices = [weights[0] for weights in out.trace.self_attention]
+        probe = AttentionRollout(matrices, out.trace.tokens, frame)
     return Trace(cross, method, ("full resolution",), probe_row=probe)

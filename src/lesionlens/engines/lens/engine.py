@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -69,7 +69,6 @@ from lesionlens.engines.network_input import InputFrame, NetworkInput, make_netw
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
-from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
 from lesionlens.network.deterministic import (
@@ -77,7 +76,8 @@ from lesionlens.network.deterministic import (
     thread_count,
     with_threads,
 )
-from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.lens_net import LensNetwork, LensOutput
+from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -139,7 +139,7 @@ class LensEngine:
     ) -> None:
         torch_device = devices.choose(device)
         self._precision = devices.choose_precision(torch_device)
-        self._network, weights_info = weight_files.load_chosen(weights, torch_device)
+        self._network, weights_info = weight_files.load(weights, torch_device)
         self.placement = devices.DevicePlacement(torch_device, self._move)
         self._prompts = StudyPrompts(device=torch_device)
         self._weights_info = weights_info
@@ -213,8 +213,9 @@ class LensEngine:
 
     @property
     def _trained_on(self) -> frozenset[str]:
-        search = small_lesion_network.trained_on() if self._searches_small_lesions else frozenset()
-        return search.union(self._weights_info.trained_on)
+        own = frozenset(self._weights_info.trained_on)
+        searches = self._searches_small_lesions
+        return own | weight_files.shipped_scans("small_lesions") if searches else own
 
     @property
     def _floor(self) -> float:
@@ -254,8 +255,7 @@ class LensEngine:
         prepared, result = first_pass.network_input.frame.prepared, None
         if self._searches_small_lesions and prepared.has_t1c:
             context.check(SEARCH)
-            spacing = small_lesion_network.SPACING_MM
-            fine_input = self._input_at(prepared, spacing)
+            fine_input = self._input_at(prepared, SMALL_LESIONS_SPACING_MM)
             source = first_pass.network_input.grid
             matrices = separable.matrices(source, fine_input.grid, antialias=False)
             logits = separable.apply(first_pass.logits[:2], matrices).cpu().numpy()
@@ -310,7 +310,8 @@ class LensEngine:
                 notices = (*notices, SEARCH_NOTICE)
         probabilities = _by_region(frame.pasted(probability))
         del probability
-        attention = region_attention(out.attention[0, : len(Region)], frame, refined)
+        weights = cast("Tensor", out.attention)[0, : len(Region)]
+        attention = region_attention(weights, frame, refined)
         method = METHOD if refined is None else REFINED_METHOD
         return Prediction(
             probability=probabilities,
@@ -337,7 +338,9 @@ class LensEngine:
 
         def run(perturbation: InputPerturbation) -> PassOutput:
             return self._pass(
-                network_input.input_of(perturbation), trace=perturbation is EVERYTHING
+                network_input.input_of(perturbation),
+                trace=perturbation is EVERYTHING,
+                lesions=perturbation is EVERYTHING,
             )
 
         with self._watch(PRELIMINARY, context, len(inputs)):
@@ -484,8 +487,10 @@ class LensEngine:
 
         def run(window: windows.Window) -> tuple[Tensor, Tensor]:
             bounds = windows.relative_bounds(window, fine_input.grid.shape, self._device)
-            out = self._pass(fine_input.within(window).input_of(EVERYTHING), bounds=bounds)
-            return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
+            x = fine_input.within(window).input_of(EVERYTHING)
+            out = self._pass(x, bounds=bounds, trace=True)
+            attention = cast("Tensor", out.attention)[0, len(Region) - 1]
+            return self._calibrated(out.logits)[0, -1], attention
 
         with self._watch(REFINEMENT, context, len(plan.windows)):
             # Two concurrent passes would take 2.2 GB.
@@ -520,11 +525,13 @@ class LensEngine:
             yield
         trim_memory()
 
-    def _pass(self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False) -> PassOutput:
-        """Run the network on (1, 8, I, J, K); `bounds` as for `LensNetwork.forward`."""
+    def _pass(
+        self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False, lesions: bool = False
+    ) -> PassOutput:
+        """Run the network on (1, 8, I, J, K); parameters as for `LensNetwork.forward`."""
         autocast = devices.autocast_for(self._precision, self._device)
         with torch.inference_mode(), autocast:
-            out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=trace)
+            out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=lesions)
         classes = None if out.lesions is None else out.lesions.class_probabilities()
         return PassOutput(out.logits, out.attention, out.trace, classes)
 

@@ -26,7 +26,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.perturbation_order import Subset
-from lesionlens.network.attention import SelfTrace
+from lesionlens.network.lens_net import AttentionTrace
 
 CAVITY_NOTICE = (
     "The resection cavity is outlined where its probability is at least .5; this probability is "
@@ -59,11 +59,11 @@ class PassOutput(NamedTuple):
     """Output of one pass for inference; B is 1 where it is traced."""
 
     logits: Tensor
-    """(B, R, I, J, K), as in `network.model.LensOutput`."""
-    attention: Tensor
-    """(B, R, I, J, K); sums to one."""
-    trace: tuple[SelfTrace, ...]
-    """Queries and keys of each self-attention layer; empty if they were not requested."""
+    """(B, R, I, J, K), as in `network.lens_net.LensOutput`."""
+    attention: Tensor | None
+    """(B, R, I, J, K), sum one; None if it was not traced."""
+    trace: AttentionTrace | None
+    """None if it was not traced."""
     classes: Tensor | None
     """(B, 3, I, J, K) at 1/2 of the padded grid: probability of each `LesionClass`; None without
     lesion queries, and if no trace was requested."""

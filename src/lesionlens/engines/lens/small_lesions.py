@@ -1,7 +1,7 @@
 """Search for small enhancing lesions with a network of finer voxels.
 
 The network that outlines tumours reads the brain at 2 mm, at which small metastases are a few
-voxels. Here a U-Net (`network.small_lesions`) reads it at 1.3 mm. What it finds is added to the
+voxels. Here a U-Net (`network.unet`) reads it at 1.3 mm. What it finds is added to the
 outlines if its own certainty and the other network's suspicion together suffice.
 """
 
@@ -26,8 +26,7 @@ from lesionlens.base.records.prediction import InputPerturbation, PerturbedPredi
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
-from lesionlens.network.brain import MULTIPLE
-from lesionlens.network.small_lesions import SPACING_MM, lesion_logit
+from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM, lesion_logits
 
 T1C = list(MrSequence).index(MrSequence.T1C)
 _WINDOW_VOX = 64
@@ -75,9 +74,9 @@ class SmallLesions:
     """All lesions found by the search in a study."""
 
     network_input: NetworkInput
-    """At `SPACING_MM`."""
+    """At `SMALL_LESIONS_SPACING_MM`."""
     images: Floats
-    """(5, I', J', K') float32: input of the search, padded at the far ends."""
+    """(5, I, J, K) float32: input of the search."""
     probability: Floats
     """(I, J, K) float32: 0 to 1 in the lesions, 0 elsewhere."""
     lesions: Sequence[SmallLesion]
@@ -129,18 +128,17 @@ class SmallLesions:
         images = self.images
         if perturbation.hidden is not None:
             matrices = separable.matrices(grid, self.network_input.grid, antialias=False)
-            i, j, k = self.network_input.grid.shape
             images = images.copy()
             hidden = separable.apply_numpy(perturbation.hidden.astype(np.float32), matrices) > 0.5
-            images[:4, :i, :j, :k][:, hidden] = 0
+            images[:4][:, hidden] = 0
         scored = []
         for window, members in _windows(self.lesions, images.shape[1:]):
             window_images = images[(slice(None), *window)].copy()
             window_images[:4][~keep] = 0
             logit = (
-                lesion_logit(window_images[:, ::-1])[::-1]
+                lesion_logits(window_images[:, ::-1])[::-1]
                 if perturbation.mirrored
-                else lesion_logit(window_images)
+                else lesion_logits(window_images)
             )
             for lesion in members:
                 box_logit = logit[relative(lesion.box, window)]
@@ -150,7 +148,7 @@ class SmallLesions:
 
     def _resampled(self, lesion: SmallLesion, values: Floats, target: Grid) -> Floats:
         """Resample values in `lesion.box` to a grid."""
-        coarser = bool(target.spacing_mm[0] > SPACING_MM)
+        coarser = bool(target.spacing_mm[0] > SMALL_LESIONS_SPACING_MM)
         matrices = separable.matrices(self.network_input.grid, target, antialias=coarser)
         i, j, k = (m[:, side] for m, side in zip(matrices, lesion.box, strict=True))
         return separable.apply_numpy(np.ascontiguousarray(values), (i, j, k))
@@ -176,18 +174,16 @@ def search(network_input: NetworkInput, first_pass_logits: Floats) -> SmallLesio
     Parameters
     ----------
     network_input : NetworkInput
-        At `SPACING_MM`.
+        At `SMALL_LESIONS_SPACING_MM`.
     first_pass_logits : (2, I, J, K) float32
         Logits of whole tumour and core by the other network, on the same grid.
     """
     shape = network_input.grid.shape
     brain = network_input.brain.cpu().numpy()
     images = np.concatenate([network_input.channels.cpu().numpy()[0], brain]).astype(np.float32)
-    images = np.pad(images, [(0, 0), *((0, -n % MULTIPLE) for n in shape)])
-    i, j, k = shape
     voxel_ml = network_input.grid.voxel_ml
     searched = _without_remnants(brain[0] > 0, voxel_ml)
-    logit = np.where(searched, lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
+    logit = np.where(searched, lesion_logits(images), -np.inf).astype(np.float32)
     parts, _ = ndimage.label(logit >= 0, TOUCHING)
     arrays = _SearchArrays(
         logit, parts, first_pass_logits[0], _outlined_cores(first_pass_logits, voxel_ml), voxel_ml
@@ -280,8 +276,7 @@ def _windows(
         else:
             sides = []
             for side, size in zip(lesion.box, shape, strict=True):
-                longer = -(-(side.stop - side.start) // MULTIPLE) * MULTIPLE
-                edge = min(max(_WINDOW_VOX, longer), size)
+                edge = min(max(_WINDOW_VOX, side.stop - side.start), size)
                 first = max(0, min((side.start + side.stop - edge) // 2, size - edge))
                 sides.append(slice(first, first + edge))
             out.append(((sides[0], sides[1], sides[2]), [lesion]))

@@ -1,6 +1,6 @@
 """Brain extraction from images with skull by a small built-in network.
 
-The network, trained on synthetic images of random contrast (`network.brain`,
+The network, trained on synthetic images of random contrast (`network.unet`,
 `training/brain/train_brain.py`), segments each sequence separately, and the logits are
 averaged.
 """
@@ -26,9 +26,10 @@ from lesionlens.imaging.preparation.brain import (
     may_be_whole,
 )
 from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_grid, resample
-from lesionlens.network.brain import MULTIPLE, SPACING_MM, brain_logits, scaled
 
 METHOD = "built-in network"
+SPACING_MM = 2.5
+"""Voxel edge on which the network was trained."""
 FINER = 2
 """The outline is computed on voxels of this fraction of the network's voxel edge."""
 SURE_LOGIT = 2.0
@@ -68,16 +69,9 @@ def reading_grid(native: Grid) -> Grid:
 
 def logits_of(images: Sequence[Floats]) -> Generator[Floats, None, None]:
     """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
-    padded, crops = [], []
-    for image in images:
-        padding = [-length % MULTIPLE for length in image.shape]
-        pads = [(extra // 2, extra - extra // 2) for extra in padding]
-        enlarged = np.pad(image.astype(np.float32, copy=False), pads)
-        padded.append(scaled(enlarged.clip(0)))
-        extents = zip(pads, image.shape, strict=True)
-        crops.append(tuple(slice(before, before + length) for (before, _), length in extents))
-    for logit, crop in zip(brain_logits(padded), crops, strict=True):
-        yield np.ascontiguousarray(logit[crop])
+    from lesionlens.network.unet import brain_logits  # torch, only for a skull
+
+    return brain_logits(images)
 
 
 def brain_logit(images: Images, *, context: RunContext = SILENT) -> Floats:

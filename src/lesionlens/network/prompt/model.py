@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lesionlens.network.attention import GridCrossAttention
-from lesionlens.network.convolution import Conv3d
-from lesionlens.network.encoder import Residual
-from lesionlens.network.folded_unet import fold, unfold
+from lesionlens.network.blocks import Conv3d, Residual, fold, unfold
+from lesionlens.network.lens_net import CrossAttention
 
 MULTIPLE = 8
 """The crop's axes must be multiples of this."""
@@ -88,7 +86,7 @@ class PromptNetwork(nn.Module):
         self.deeper = Residual(far, far)
         self.to_middle = Conv3d(far, middle, 1)
         self.up_middle = Residual(middle, middle)
-        self.cross = GridCrossAttention(middle, middle, config.heads)
+        self.cross = CrossAttention(middle, middle, config.heads)
         self.gathered = nn.Linear(3 * middle, middle)
         self.to_near = Conv3d(middle, near, 1)
         self.up_near = Residual(near, near)
@@ -145,10 +143,7 @@ class PromptNetwork(nn.Module):
         weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-6)
         grid = middle.flatten(2).transpose(1, 2)
         query = weights.to(grid.dtype) @ grid
-        no_bias = torch.zeros(
-            *query.shape[:2], grid.shape[1], dtype=torch.float32, device=grid.device
-        )
-        prompted, attention = self.cross(query, grid, no_bias, trace)
+        prompted, attention = self.cross(query, grid, trace=trace)
         if attention is None:
             return prompted, None
         i, j, k = middle.shape[2:]

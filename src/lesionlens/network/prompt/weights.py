@@ -12,9 +12,12 @@ from safetensors import SafetensorError
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
-from lesionlens.network.shipped_weights import shipped_file
-from lesionlens.network.weights import read_tensors, write_tensors
-from lesionlens.network.weights_metadata import from_json
+from lesionlens.network.weights import (
+    read_tensors,
+    record_from_json,
+    shipped_file,
+    write_tensors,
+)
 
 NAME, SMALL_NAME = "prompt", "prompt_small"
 """Files of the general network and of the one for small objects (`prompting.small_objects`)."""
@@ -57,9 +60,9 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
     """
     try:
         state, metadata = read_tensors(path)
-        notes = from_json(PromptNotes, metadata["notes"])
+        notes = record_from_json(PromptNotes, metadata["notes"])
         with torch.device("meta"):  # draws no random numbers
-            network = PromptNetwork(from_json(PromptConfig, metadata["network"]))
+            network = PromptNetwork(record_from_json(PromptConfig, metadata["network"]))
         network.load_state_dict(state, assign=True)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(

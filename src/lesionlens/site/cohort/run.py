@@ -184,9 +184,9 @@ def _with_absolute_paths(choice: CohortChoice) -> CohortChoice:
     """Return a choice for a worker that runs in another folder; names stay names."""
     weights, bundle = choice.engine.weights, choice.engine.bundle
     if weights is not None and Path(weights).is_file():
-        from lesionlens.network.weights import chosen_path
+        from lesionlens.network.weights import weights_path
 
-        is_name = chosen_path(weights) != Path(weights)
+        is_name = weights_path(weights) != Path(weights)
         weights = weights if is_name else str(absolute(Path(weights)))
     bundle = None if bundle is None else absolute(bundle)
     engine = replace(choice.engine, weights=weights, bundle=bundle)

@@ -6,7 +6,7 @@ from lesionlens.analysis.findings.component_scores import (
     score_by_all_views,
 )
 from lesionlens.base.records.prediction import Scoring, ViewAgreement
-from lesionlens.network.weights_metadata import AGREEMENT
+from lesionlens.network.weights import AGREEMENT
 
 FITTED = Scoring(floor=0.4, agreement=ViewAgreement(*AGREEMENT))
 

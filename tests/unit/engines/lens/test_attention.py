@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionlens.engines.lens.attention import layer_weights, rollout_row
+from lesionlens.engines.lens.attention import rollout_row
+from lesionlens.network.lens_net import attention_weights
 
 
 @settings(max_examples=20, deadline=None)
@@ -13,8 +14,8 @@ from lesionlens.engines.lens.attention import layer_weights, rollout_row
 def test_one_row_of_the_rollout_is_that_of_the_whole_product(layers, tokens, seed):
     rng = torch.Generator().manual_seed(seed)
     made = [
-        layer_weights(
-            torch.randn(2, tokens, 4, generator=rng), torch.randn(2, tokens, 4, generator=rng)
+        attention_weights(
+            torch.randn(tokens, 4, generator=rng), torch.randn(tokens, 4, generator=rng)
         )
         for _ in range(layers)
     ]

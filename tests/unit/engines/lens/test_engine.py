@@ -19,9 +19,8 @@ from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import PRELIMINARY, LensEngine
 from lesionlens.engines.lens.ensemble import EnsembleOutput
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import preset
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.lens_net import TINY, LensNetwork
+from lesionlens.network.weights import WeightsNotes
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypa
     engine = LensEngine("cpu", random_weights)
     real = engine._pass
 
-    def answer(x, *, trace=False):
-        out = real(x, trace=trace)
+    def answer(x, **how):
+        out = real(x, **how)
         everything = bool(x[0, 4:].any(dim=(1, 2, 3)).all()) if x.ndim == 5 else True
         return out._replace(logits=torch.full_like(out.logits, 4.0 if everything else -9.0))
 
@@ -168,7 +167,7 @@ def sure_of(out):
 def test_weights_say_where_to_cut(tmp_path, make_prepared, monkeypatch):
     path = tmp_path / "cut.safetensors"
     notes = WeightsNotes(spacing_mm=8.0, thresholds=(0.5, 0.4, 0.3))
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
+    weights.save(path, TINY, LensNetwork(TINY).state_dict(), notes)
     engine = LensEngine("cpu", path)
     real = engine._pass
     monkeypatch.setattr(engine, "_pass", lambda x, **more: sure_of(real(x, **more)))
@@ -295,7 +294,7 @@ def test_a_study_without_a_brain_is_refused(make_prepared):
 def predicted(tmp_path, study, state, focus_spacing_mm):
     path = tmp_path / "weights.safetensors"
     notes = WeightsNotes(spacing_mm=6.0, focus_spacing_mm=focus_spacing_mm)
-    weights.save(path, preset("tiny"), state, notes)
+    weights.save(path, TINY, state, notes)
     return LensEngine("cpu", path).predict(study, context=SILENT)
 
 
@@ -303,7 +302,7 @@ def predicted(tmp_path, study, state, focus_spacing_mm):
 def suspicious():
     """Return untrained weights that suspect something nearly everywhere."""
     torch.manual_seed(3)
-    state = build("tiny").state_dict()
+    state = LensNetwork(TINY).state_dict()
     return {**state, "refine.bias": state["refine.bias"] + 3.0}
 
 

@@ -15,11 +15,10 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens import small_lesions
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.network_input import make_network_input
-from lesionlens.network import small_lesions as network
 from lesionlens.network import weights
-from lesionlens.network.build import build
-from lesionlens.network.config import preset
-from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.network.lens_net import TINY, LensNetwork
+from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM
+from lesionlens.network.weights import WeightsNotes
 
 CPU = torch.device("cpu")
 SHAPE = (60, 66, 56)
@@ -55,12 +54,12 @@ def study_with(*seats, mirrored=False, present=ALL):
 def _reads_brightness(monkeypatch):
     """A network that calls bright T1c a lesion, so that the rest is tested alone."""
     monkeypatch.setattr(
-        small_lesions, "lesion_logit", lambda images: np.where(images[1] > 4, 14, NOTHING)
+        small_lesions, "lesion_logits", lambda images: np.where(images[1] > 4, 14, NOTHING)
     )
 
 
 def searched(study, known=NOTHING):
-    fine = make_network_input(study, network.SPACING_MM, CPU)
+    fine = make_network_input(study, SMALL_LESIONS_SPACING_MM, CPU)
     return small_lesions.search(fine, np.full((2, *fine.grid.shape), known, np.float32))
 
 
@@ -110,7 +109,7 @@ def test_a_core_that_the_other_network_outlines_in_a_large_tumour_stays_as_it_is
 
 def test_a_lesion_in_a_small_outline_is_added():
     study = study_with(SEAT)
-    fine = make_network_input(study, network.SPACING_MM, CPU)
+    fine = make_network_input(study, SMALL_LESIONS_SPACING_MM, CPU)
     at = np.rint(fine.grid.to_voxel(study.working.to_mm(SEAT)))
     known = np.where(ball(at, 4, fine.grid.shape), 3.0, NOTHING).astype(np.float32)
     assert small_lesions.search(fine, np.stack([known, known])) is not None
@@ -173,7 +172,7 @@ def test_a_component_scores_no_less_than_the_lesion_in_it():
 def engine_with(tmp_path, trained_on):
     path = tmp_path / f"{len(trained_on)}.safetensors"
     notes = WeightsNotes(version="test", spacing_mm=5.0, trained_on=trained_on)
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
+    weights.save(path, TINY, LensNetwork(TINY).state_dict(), notes)
     return LensEngine("cpu", path)
 
 
@@ -190,7 +189,7 @@ def test_beside_weights_of_patients_the_reader_is_told_and_the_scans_are_named(t
     study = study_with(SEAT)
     engine = engine_with(tmp_path, ("sha256:of-a-scan",))
     found = engine.predict(study, context=SILENT)
-    assert found.engine.trained_on > network.trained_on()
+    assert found.engine.trained_on > weights.shipped_scans("small_lesions")
     assert "sha256:of-a-scan" in found.engine.trained_on
     assert any("small enhancing" in notice for notice in found.notices)
     assert found.probability[Region.ET][tuple(SEAT)] > 0.5
