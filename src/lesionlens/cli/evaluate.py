@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.storage import write_atomically
 from lesionlens.base.text import abbreviated_list
 from lesionlens.cli import checks
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar

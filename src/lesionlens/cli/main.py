@@ -23,7 +23,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, environment_error
-from lesionlens.base.files import access
 from lesionlens.base.process.streams import discard_output, write_line
 from lesionlens.cli import (
     analyze,
@@ -169,7 +168,6 @@ def empty_argument_error(arguments: Sequence[str]) -> str | None:
 
 def _configure_process() -> None:
     """Apply process-wide settings, which a program may make but not a library."""
-    os.umask(access.umask())  # logs and files written by other packages
     # Waiting OpenMP threads sleep. By default they spin and take the cores from other programs
     # (three times slower beside one busy program). Read when torch is loaded. In lower case,
     # because libgomp compares by locale, and in a Turkish one rejects PASSIVE, whose I is another.

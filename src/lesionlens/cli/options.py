@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import MapExtent
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.storage import check_target
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis, Document

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.files.safe_paths import absolute
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.storage import check_target
 from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar

@@ -5,16 +5,16 @@ from __future__ import annotations
 import filecmp
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lesionlens.base.files.access import copy_files
 from lesionlens.base.files.safe_paths import resolved
-from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.storage import replaced_folder
 from lesionlens.cli.console import CommandOutput, plain
 
 
@@ -33,10 +33,12 @@ def sample(
     sources = {"": FOLDER, "recipes": RECIPES}
     in_clone = resolved(out) == resolved(FOLDER)  # `sample_data` of a clone is that folder
     if not in_clone and not all(_is_copied(source, out / name) for name, source in sources.items()):
-        check_target(out)
-        with staged(out) as folder:
+        with replaced_folder(out) as folder:
             for name, source in sources.items():
-                copy_files(source, folder / name)
+                for path in (p for p in source.rglob("*") if p.is_file()):
+                    copy = folder / name / path.relative_to(source)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, copy)  # without permissions: installations are read-only
     study = plain(_quoted(str(out / "study")))
     return CommandOutput(
         (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)

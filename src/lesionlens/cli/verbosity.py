@@ -16,7 +16,6 @@ import typer
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import access
 from lesionlens.base.process.logs import REPORT
 from lesionlens.cli.console import QUIET, plain
 
@@ -175,9 +174,6 @@ def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
             next_step="Name another with --log-file",
         )
     try:
-        if not path.exists():
-            path.touch()
-            access.restrict(path)
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnusableInputError(

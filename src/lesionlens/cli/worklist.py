@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.files.staging import check_target
+from lesionlens.base.storage import check_target
 from lesionlens.base.text import case_folded, counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar

@@ -39,7 +39,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     ResourceError
         The folder or a file cannot be written; nothing is kept.
     """
-    from lesionlens.base.files.atomic_file import write_error
+    from lesionlens.base.storage import write_error
 
     folder = Path(without_nifti_suffix(path))
     if folder.exists():
@@ -102,7 +102,7 @@ def _write(path: str, layer: LayerData) -> list[str]:
     import npe2
     import numpy as np
 
-    from lesionlens.base.files.atomic_file import atomic_file, write_error
+    from lesionlens.base.storage import atomic_file, write_error
 
     if not _is_in_patient(path, layer):
         return [str(file) for file in npe2.write(path, layer_data=[layer], plugin_name="napari")]

@@ -14,13 +14,9 @@ from pathlib import Path
 import torch
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.files.access import make_folder
-from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.files.manifest import claim_names
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.logs import REPORT
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import check_target, claim, locked, write_atomically
 from lesionlens.engines.device import autocast
 from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
@@ -110,7 +106,7 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
     optimiser = Optimiser(network, config.optimiser)
     run = TrainingRun(config, out, options.device, network, optimiser, options.cases, notes, parent)
     check_target(out)
-    claim_names(out, _FILES, _LIST)
+    claim(out, _FILES, _LIST)
     return run
 
 
@@ -118,8 +114,8 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
 def _exclusive(run: TrainingRun) -> Iterator[None]:
     """Refuse a second training in the folder: each would delete the other's checkpoint."""
     folder = run.out / "checkpoint"
-    make_folder(folder)
-    with folder_lock(folder, busy=f"another training running in {run.out.name!r}"):
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, busy=f"Another training is running in {run.out.name!r}."):
         yield
 
 

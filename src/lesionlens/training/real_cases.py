@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
-from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import write_atomically
 from lesionlens.engines.device import autocast
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.storage import write_atomically
 from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate

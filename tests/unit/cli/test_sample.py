@@ -10,7 +10,6 @@ from importlib import util
 import pytest
 
 from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
-from lesionlens.base.files.access import copy_files
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
@@ -32,25 +31,11 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
     assert (out / "README.md").read_text() == "mine"
 
 
-def test_the_sample_of_a_read_only_installation_may_be_changed(tmp_path):
-    """Folders of Nix and of some shared installations are read-only, and so were the copies."""
-    installed, copy = tmp_path / "installed", tmp_path / "copy"
-    (installed / "study").mkdir(parents=True)
-    (installed / "study" / "t1.nii.gz").write_text("image")
-    for path in (installed / "study" / "t1.nii.gz", installed / "study", installed):
-        path.chmod(0o555)
-    copy_files(installed, copy)
-    for path in (installed, installed / "study"):
-        path.chmod(0o755)
-    assert all(p.stat().st_mode & 0o200 for p in (copy, *copy.rglob("*")))
-    assert (copy / "study" / "t1.nii.gz").read_text() == "image"
-
-
 def test_the_sample_may_be_requested_again(tmp_path):
     """The README, the site and the tutorial begin with this command: the second was refused."""
     assert sample(tmp_path / "mine") == sample(tmp_path / "mine")
     (tmp_path / "mine" / "study" / "t1.nii.gz").write_bytes(b"")
-    with pytest.raises(UnusableInputError, match=r"t1\.nii\.gz|have names of the output"):
+    with pytest.raises(UnusableInputError):
         sample(tmp_path / "mine")
 
 

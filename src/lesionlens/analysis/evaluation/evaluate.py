@@ -21,7 +21,7 @@ from lesionlens.analysis.evaluation.scored_result import SEGMENTATION, is_result
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.parts import ORIGINAL
+from lesionlens.base.records.files import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext
 
 ConventionOf = Callable[[Case], str | None]

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from lesionlens.analysis.evaluation.metrics import BINS
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
-from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.storage import atomic_file
 from lesionlens.base.text import counted
 
 _GREY = "#777777"

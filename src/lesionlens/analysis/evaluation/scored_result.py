@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation.cases import read_volume
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_model, read_object
-from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.files import FindingsFile, RunFile
-from lesionlens.base.records.parts import MAPS, MEASURED, ORIGINAL, AlteredResultError, check_parts
+from lesionlens.base.records.files import ORIGINAL, FindingsFile, RunFile
 from lesionlens.base.scan_limits import check_shear
+from lesionlens.base.storage import edited_since, finish
 
 SEGMENTATION = "segmentation.nii.gz"
 _RESULT_FILES = ("findings.json", "run.json")
@@ -35,7 +34,7 @@ def is_result(folder: Path) -> bool:
 
     An interrupted replacement of the folder is completed or reverted first.
     """
-    recover(folder)
+    finish(folder)
     return any((folder / name).is_file() for name in _RESULT_FILES)
 
 
@@ -65,7 +64,7 @@ class ScoredResult:
     has_edits: bool
     """Whether readers edited outlines, and the network's own are not kept."""
     changed: tuple[str, ...]
-    """Files that were changed since the result was written."""
+    """Files that were edited since the result was written."""
 
     @property
     def has_t1c(self) -> bool:
@@ -119,7 +118,7 @@ def read_result(folder: Path) -> ScoredResult:
         or bool(states - {ReviewState.UNREVIEWED} or events),
         has_edits=not keeps_own
         and (ReviewState.EDITED in states or any(map(_is_imported_edit, events or ()))),
-        changed=_changed_files(folder, run),
+        changed=tuple(edited_since(folder)),
     )
 
 
@@ -128,19 +127,6 @@ def _network_folder(result: Path, run: RunFile | None) -> Path:
     listed_files = {row.file for row in (run.files if run else ())}
     edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed_files)
     return result / ORIGINAL if edited else result
-
-
-def _changed_files(result: Path, run: RunFile | None) -> tuple[str, ...]:
-    """Return the files that differ from what run.json lists."""
-    if run is None:
-        return ()
-    try:
-        check_parts(result, run, (*MEASURED, *MAPS))
-    except AlteredResultError as error:
-        return error.names
-    except ReadError as error:
-        raise UnscorableError(f"run.json cannot be read: {error.found}") from error
-    return ()
 
 
 def _is_imported_edit(event: Any) -> bool:

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.files import access, reachable, user_files, user_folders
+from lesionlens.base.files import reachable, user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.study import Study
+from lesionlens.base.storage import locked
 
 _MAX_LOCATIONS = 2000  # the oldest are removed
 
@@ -38,9 +38,7 @@ def remember(inputs: Sequence[tuple[str, str]], study: Study) -> None:
 
     Under a lock: workers of a batch, or tasks of a cluster, that end together keep each other's.
     """
-    with suppress(OSError):  # `store` reports it
-        access.make_folder(location_file().parent)  # which is locked: the first ones, too
-    with folder_lock(location_file().parent):
+    with suppress(OSError), locked(location_file()):
         locations = _load_locations()
         locations.pop(key_of(inputs), None)
         locations[key_of(inputs)] = [str(study.root.absolute()), study.selection]

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError
-from lesionlens.base.files import access
 from lesionlens.base.files.file_model import first_problem
 
 MAX_BYTES = 2**30
@@ -26,7 +25,7 @@ _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 def open_database(
     folder: Path, name: str, timeout_s: float, *, reading: bool = False
 ) -> sqlite3.Connection:
-    """Open a database, creating it and its folder (owner only) if missing.
+    """Open a database, creating it and its folder if missing.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ def open_database(
     path = folder / name
     read_only = reading and path.exists() and not may_write(folder, name)
     try:
-        access.make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         if not is_new and not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(folder, name, "it is not a regular file")
@@ -57,8 +56,6 @@ def open_database(
             raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
         address = _address_for_reading(path) if read_only else path
         connection = sqlite3.connect(address, timeout=timeout_s, uri=read_only)
-        if is_new:
-            access.restrict(path)
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(folder, error) from error
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import quarantine_damaged
+from lesionlens.base.storage import write_atomically
 
 logger = logging.getLogger(__name__)
 

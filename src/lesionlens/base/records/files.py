@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
+from lesionlens.base.errors import ReadError, is_refusal, unreadable
+from lesionlens.base.files.bounded_read import Model, read_model
 from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
@@ -39,6 +42,8 @@ from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
 """File that contains a `ConsideredFile`."""
+ORIGINAL = "review_edits/original"
+"""The network's own outlines, and the comparison as computed, if readers edited outlines."""
 
 
 class ReviewRow(FileModel):
@@ -267,3 +272,40 @@ class ReviewFile(FileModel):
     outlines: tuple[OutlineRow, ...] = ()
     unaided: tuple[UnaidedRead, ...] = ()
     responses: tuple[SignedResponse, ...] = ()
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """Read the run.json of a result; raises `ReadError` if it is missing or not of LesionLens."""
+    return read_part(folder / "run.json", RunFile)
+
+
+def read_part(path: Path, model: type[Model]) -> Model:
+    """Read a JSON file of a result; raises as `read_run_file`."""
+    try:
+        return read_model(path, model)
+    except (OSError, ValueError) as error:
+        raise unreadable_part(path, error) from error
+
+
+def is_of_another_version(error: Exception | None) -> bool:
+    """Return whether a file has another schema, or fields that this version does not know."""
+    return isinstance(error, ValidationError) and any(
+        each["type"] == "extra_forbidden"
+        or (each["type"] == "literal_error" and each["loc"] == ("schema",))
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
+def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:
+    """Return the error for a file that is not part of a LesionLens result, or cannot be read."""
+    if is_refusal(error):
+        return unreadable(error, path.name)
+    if is_of_another_version(error):
+        return ReadError(
+            f"{path.name} was written by another version of LesionLens.",
+            hint="Update LesionLens, or analyse the study again.",
+        )
+    return ReadError(
+        f"{path.name} is missing, damaged or not written by LesionLens.",
+        hint="Choose another folder, or analyse the study again.",
+    )

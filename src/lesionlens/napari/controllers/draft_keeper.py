@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lesionlens.base.files.folder_lock import is_locked, lock_now
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.controllers.current_read import CurrentRead
 from lesionlens.results.review import drafts, store
-from lesionlens.results.review.drafts import OutlineDraft
+from lesionlens.results.review.drafts import OutlineDraft, is_locked, lock_now
 
 
 class DraftKeeper:

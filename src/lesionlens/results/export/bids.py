@@ -24,19 +24,21 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.codes import LABEL_TYPES
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import manifest
-from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.safe_paths import check_outside
-from lesionlens.base.files.staging import staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import (
+    check_free,
+    locked,
+    replaced_folder,
+    write_atomically,
+    write_listed,
+)
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import result_files
 from lesionlens.results.export.caveats import NOT_ACCEPTED
@@ -51,6 +53,8 @@ _NAME = "LesionLens"
 _TABLE, _SIDECAR, _IGNORE = "descriptions.tsv", "descriptions.json", ".bidsignore"
 _DATASET_FILES = (_TABLE, _SIDECAR, _IGNORE)
 _LIST_SUFFIX = ".files.json"
+_VIEW = ".bids"
+"""Folder of a new result in which the files with BIDS names are made."""
 _EXTENSIONS = (".nii.gz", ".json", ".tsv")
 _SUFFIXES = (
     "label-L_mask",
@@ -141,48 +145,29 @@ def save_bids(
     """
     check_dataset(dataset)
     name = name or analysis.study.name
-    analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
-    result_path, label = Path(bids.RESULTS) / name, bids.bids_name(name)
+    result, label = dataset / bids.RESULTS / name, bids.bids_name(name)
     _check_case(dataset, label.partition("_")[0])
     check_outside(analysis.study.root, dataset / _stem(label))
-    volumes = tuple(_volumes(analysis))
-    names = [
-        f"{_stem(label)}_{suffix}{extension}" for suffix in _SUFFIXES for extension in _EXTENSIONS
-    ]
-    list_name = f"{result_path.as_posix()}{_LIST_SUFFIX}"
-    earlier = EarlierReview(dataset / result_path)
-
-    def owned_files(path: Path) -> OwnedFiles:
-        earlier.check_unchanged()
-        own_files = {
-            f"{result_path.as_posix()}/{key}": sha
-            for key, sha in result_files.owned(path / result_path).items()
-        }
-        listed_files = manifest.listed(path, list_name)
-        return {**own_files, **(listed_files or dict.fromkeys(names if own_files else ()))}
-
-    with staged(dataset, own_files=owned_files, shared=True) as staging:
-        (staging / result_path).mkdir(parents=True)
-        warnings = write_result(analysis, earlier, staging / result_path, context)
-        stem = staging / _stem(label)
+    list_name = f"{bids.RESULTS}/{name}{_LIST_SUFFIX}"
+    check_free(
+        dataset, (f"{_stem(label)}_{s}{e}" for s in _SUFFIXES for e in _EXTENSIONS), list_name
+    )
+    with replaced_folder(result, reserved=result_files.NAMES) as new:
+        analysis = applied(with_earlier_review(analysis, result))
+        warnings = write_result(analysis, EarlierReview(result), new, context)
+        result_files.write_list(new)
+        stem = new / _VIEW / _stem(label)
         stem.parent.mkdir(parents=True)
         _write_mask(analysis, stem)
         _write_tables(analysis, stem)
-        result_files.write_list(staging / result_path)
-        # Within the lock: another process that adds a study would choose the same link name, or
-        # write the description without this link.
-        with folder_lock(dataset):
+        with locked(dataset):  # another process could choose the same link name for its source
             source = _source_of(analysis, dataset)
-            for volume in volumes:
-                sidecar = _sidecar(analysis, source, volume)
-                _write_volume_files(volume, staging / result_path, stem, sidecar)
-            written = [name for name in names if (staging / name).is_file()]
-            manifest.write_list(staging, written, list_name)
-            # Before the study appears: killed in between, a resumed batch would never write them.
-            files = (path for path in staging.rglob("*") if path.is_file())
-            staged_names = [path.relative_to(staging).as_posix() for path in files]
-            manifest.check_free(dataset, staged_names, owned_files(dataset))
             _write_dataset_files(dataset, source)
+        for volume in _volumes(analysis):
+            _write_volume_files(volume, new, stem, _sidecar(analysis, source, volume))
+        files = {p.relative_to(new / _VIEW).as_posix(): p for p in stem.parent.iterdir()}
+        write_listed(dataset, files, list_name)  # first: a result makes the study complete
+        shutil.rmtree(new / _VIEW)
     return analysis, warnings
 
 
@@ -196,7 +181,7 @@ def check_dataset(dataset: Path) -> None:
     """
     description_path = dataset / bids.DESCRIPTION
     if not description_path.is_file():
-        manifest.check_free(dataset, (bids.DESCRIPTION, *_DATASET_FILES), {})
+        check_free(dataset, (bids.DESCRIPTION, *_DATASET_FILES), bids.DESCRIPTION)
     elif not any(map(_is_own, _generators(dataset))):
         raise UnusableInputError(
             found=f"a BIDS dataset of another program in {dataset.name!r}",

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.files.access import copy_files
+from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.result_files import KEPT, REVIEW
@@ -35,13 +33,11 @@ class EarlierReview:
     """The review in an output folder, while a new result is made for it."""
 
     folder: Path
-    _initial_digest: str | None = None
 
     def keep(self, staging: Path, review: Review) -> tuple[str, ...]:
         """Stage a copy of an earlier review that would be lost; return a notice about it."""
         review_path = self.folder / REVIEW
-        self._initial_digest = _digest(review_path)
-        if self._initial_digest is None or _continues(review_path, review):
+        if not review_path.is_file() or _continues(review_path, review):
             return ()
         stamp = datetime.fromtimestamp(review_path.stat().st_mtime, UTC).strftime(
             "%Y-%m-%dT%H-%M-%SZ"
@@ -55,7 +51,7 @@ class EarlierReview:
         for name in KEPT_WITH_REVIEW:
             source = self.folder / name
             if source.is_dir():
-                copy_files(source, target / name)
+                shutil.copytree(source, target / name)
             elif source.is_file():
                 shutil.copy2(source, target / name)
         return (
@@ -67,25 +63,6 @@ class EarlierReview:
         """Return a result's notices without those on reviews that another folder keeps."""
         matches = ((notice, _KEPT_NOTICE.match(notice)) for notice in notices)
         return tuple(n for n, kept in matches if kept is None or (self.folder / kept[1]).is_dir())
-
-    def check_unchanged(self) -> None:
-        """Refuse to replace a review that another process saved since `keep`.
-
-        Raises
-        ------
-        UnusableInputError
-            The review has changed.
-        """
-        if _digest(self.folder / REVIEW) != self._initial_digest:
-            raise UnusableInputError(
-                found=f"a review that was saved in {self.folder.name!r} at the same time",
-                expected="one result at a time for a folder",
-                next_step="Start again: the review there is then kept; nothing was changed",
-            )
-
-
-def _digest(file: Path) -> str | None:
-    return sha256_of(file) if file.is_file() else None
 
 
 def _continues(review_path: Path, review: Review) -> bool:

@@ -2,8 +2,8 @@
 
 Handling of an earlier result in the same folder
 ----------------------------------------------------
-The files that its run.json lists are replaced or removed, so that two results never mix. Foreign
-files stay; if one has a name of the new result, or if a listed file was changed since, nothing is
+The files that its run.json lists are replaced or removed, so that two results never mix. Others'
+files stay; if one has a name of the new result, or if a listed file was edited since, nothing is
 written. A reader's work is never lost: if `review.json` has events that the new review does not
 continue, it is moved to `earlier_reviews/<time>/` together with its findings and labels.
 """
@@ -19,20 +19,18 @@ from typing import Protocol
 from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.files.manifest import OwnedFiles
-from lesionlens.base.files.staging import staged
 from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.files import left_out_warning
+from lesionlens.base.records.files import ORIGINAL, left_out_warning
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
+from lesionlens.base.storage import replaced_folder
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.followup import write_followup_json
 from lesionlens.results.export.nifti import codes_of, outlines_by_name, write_volume
 from lesionlens.results.export.plugged_in import write_third_party
-from lesionlens.results.export.result_files import replaceable_files, write_list
+from lesionlens.results.export.result_files import NAMES, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.export.written import Written, reason_of
@@ -89,8 +87,7 @@ def save(
     Raises
     ------
     UnusableInputError
-        The folder is not writable, or contains a foreign file with a name of the result; or another
-        process saved a review there meanwhile.
+        The folder is not writable, or contains a foreign file with a name of the result.
     ResourceError
         The disk is full.
     ExportError
@@ -99,16 +96,9 @@ def save(
         Saving was cancelled. In every case the folder is unchanged.
     """
     out = Path(out)
-    analysis = applied(with_earlier_review(analysis, out))
-    earlier = EarlierReview(out)
-
-    def owned_files(path: Path) -> OwnedFiles:
-        """List the files to replace, in the locked folder; refuse if a review was saved there."""
-        earlier.check_unchanged()
-        return replaceable_files(path)
-
-    with staged(out, own_files=owned_files) as staging:
-        notices = write_result(analysis, earlier, staging, context)
+    with replaced_folder(out, reserved=NAMES) as staging:
+        analysis = applied(with_earlier_review(analysis, out))
+        notices = write_result(analysis, EarlierReview(out), staging, context)
         write_list(staging)
         return analysis, notices
 

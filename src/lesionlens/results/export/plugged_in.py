@@ -10,21 +10,18 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
-from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.parts import MAPS
+from lesionlens.base.storage import is_inside
 from lesionlens.base.text import encodable, is_writable
 from lesionlens.imaging.reading.dicom.documents import SENT
-from lesionlens.results.export.result_files import ALWAYS, KEPT
+from lesionlens.results.export.result_files import KEPT, NAMES
 from lesionlens.results.export.written import Written, reason_of
 
 _RESERVED = (
-    *ALWAYS,
+    *NAMES,
     "segmentation.seg.nrrd",
-    "candidates.nii.gz",
-    *MAPS,
     "followup.csv",
     "dicom/seg.dcm",
     "dicom/sr.dcm",

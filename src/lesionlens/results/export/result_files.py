@@ -1,71 +1,56 @@
-"""Files that belong to a result: those listed in its run.json under `files`."""
+"""Names of the files of a result, and their list in run.json under `files`."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
-from lesionlens.base.files import manifest
-from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.records.parts import MAPS, MEASURED
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.files import CONSIDERED, ORIGINAL
+from lesionlens.base.storage import RUN, check_free, rows_of, write_atomically
 
-RUN, REVIEW = "run.json", "review.json"
-ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
-"""Files of every result."""
+REVIEW = "review.json"
+MAPS = (
+    *(f"{kind}_{r.value}.nii.gz" for kind in ("probability", "attention") for r in Region),
+    *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
+    "uncertainty.nii.gz",
+    "candidates.nii.gz",
+    CONSIDERED,
+    "followup.json",
+)
+NAMES = (
+    "segmentation.nii.gz",
+    "findings.json",
+    "findings.csv",
+    "report.html",
+    RUN,
+    REVIEW,
+    *MAPS,
+    *(f"{ORIGINAL}/{n}" for n in ("findings.json", "segmentation.nii.gz", "candidates.nii.gz")),
+    f"{ORIGINAL}/followup.json",
+)
+"""Every file that is read when a result is opened: no file of others may have such a name."""
 KEPT = "earlier_reviews"
 """Folder of earlier reviews that were kept; never replaced."""
-_EDITED_OUTLINE = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
 
 
 def write_list(folder: Path) -> None:
-    """Add the folder's files with SHA-256 to run.json; the last step on a staged result."""
+    """Add the folder's files with SHA-256 to run.json; the last step of writing a result."""
     rows = [
         row
-        for row in manifest.rows_of(folder)
+        for row in rows_of(folder)
         if row["file"] != RUN and not row["file"].startswith(f"{KEPT}/")
     ]
     content = json.loads((folder / RUN).read_text(encoding="utf-8"))
     write_atomically(folder / RUN, json.dumps({**content, "files": rows}, indent=1) + "\n")
 
 
-def owned(folder: Path) -> dict[str, str | None]:
-    """Return the files of a result, and the SHA-256 of those that never change."""
-    run = read_object(folder / RUN)
-    if not str(run.get("schema", "")).startswith("lesionlens/run/") or "files" not in run:
-        return {}
-    files = {**manifest.rows_in(run), RUN: None}
-    if REVIEW not in files:
-        return files
-    edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
-    return {
-        **files,
-        REVIEW: None,
-        **{name: None for name in edits if _EDITED_OUTLINE.fullmatch(name)},
-    }
-
-
 def check_folder(folder: Path) -> None:
-    """Refuse a folder with foreign files that a result would overwrite, or read when it is opened.
+    """Refuse a folder in which files of others have a name of a result, or ours were edited.
 
     Raises
     ------
     UnusableInputError
         There are such files.
     """
-    if folder.is_dir():
-        replaceable_files(folder)
-
-
-def replaceable_files(folder: Path) -> dict[str, str | None]:
-    """Return the files of a result (`owned`); refuse foreign files under names that a result uses.
-
-    Raises
-    ------
-    UnusableInputError
-        There are such files.
-    """
-    files = owned(folder)
-    manifest.check_free(folder, dict.fromkeys((*ALWAYS, *MEASURED, *MAPS)), files)
-    return files
+    check_free(folder, NAMES)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base import geometry
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, Code
-from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.text import is_writable
@@ -176,8 +176,8 @@ def _utf8_path(path: Path) -> Iterator[Path]:
     if is_writable(str(path)):
         yield path
         return
-    with ScratchFolder() as temporary:
-        target = temporary / path.name
+    with TemporaryDirectory() as temporary:
+        target = Path(temporary) / f"export{path.suffix}"
         yield target
         shutil.copyfile(target, path)
 

@@ -11,6 +11,8 @@ import io
 import itertools
 import logging
 import math
+import os
+import sys
 import zipfile
 import zlib
 from contextlib import suppress
@@ -23,14 +25,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.files.folder_lock import is_locked
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.stored_rounds import StoredRounds
+from lesionlens.base.storage import write_atomically
 from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,39 @@ class OutlineDraft:
         """
         changed = True if self.changed is None else self.changed
         return np.where(changed, self.drawn, current)
+
+
+def lock_now(path: Path) -> int | None:
+    """Lock a file until the returned descriptor is closed or the process ends.
+
+    None if another descriptor holds the lock, or if the system or the disk has no such locks.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether any descriptor, also of this process, holds the lock of a file."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    with suppress(OSError), path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def interrupted_draft(analysis: Analysis, reader: str | None = None) -> Path | None:

@@ -17,12 +17,12 @@ import numpy as np
 
 from lesionlens.analysis.findings.candidates import uid_of
 from lesionlens.base.errors import LesionLensError, UnusableInputError
-from lesionlens.base.files.journal import recover
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.base.storage import finish
 from lesionlens.results.review.outline_digests import (
     Outlines,
     is_decided_on_other_outline,
@@ -74,7 +74,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
 
 def _earlier_result(analysis: Analysis, folder: Path) -> SavedResult | None:
     """Return the result of the same study, on the same grid, in a folder; None if there is none."""
-    recover(folder)  # a killed process may have moved the review aside
+    finish(folder)  # a killed process may have moved the review aside
     if not is_result(folder):
         return None
     try:

@@ -28,9 +28,8 @@ from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguou
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import FindingsFile
+from lesionlens.base.records.files import FindingsFile, read_run_file
 from lesionlens.base.records.findings import LESION_PARTS
-from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample

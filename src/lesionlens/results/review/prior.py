@@ -22,11 +22,11 @@ from lesionlens.analysis.followup.patient import (
 from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.storage import OLD, finish_in
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
 from lesionlens.results.review.pairing import OtherStudyError, paired
@@ -280,8 +280,8 @@ def _about_prior(
 def _possible_results(folder: Path) -> Iterator[Path]:
     """Yield folders with findings, recovered, at most three levels deep, none of them hidden."""
     for depth in ("*", "*/*", "*/*/*"):
-        for work_folder in folder.glob(f"{depth}/{PREFIX}*"):
-            recover(work_folder.parent)
+        for parent in {path.parent for path in folder.glob(f"{depth[:-1]}.*{OLD}")}:
+            finish_in(parent)
         for file in folder.glob(f"{depth}/findings.json"):
             if not any(part.startswith(".") for part in file.relative_to(folder).parts):
                 yield file.parent

@@ -23,8 +23,6 @@ from pydantic import TypeAdapter
 from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.errors import GeometryError, ReadError
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.files.journal import PREFIX, recover
-from lesionlens.base.files.manifest import listed
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -34,27 +32,22 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import (
     CONSIDERED,
+    ORIGINAL,
     ConsideredFile,
     FindingsFile,
     RunFile,
     left_out_warning,
-)
-from lesionlens.base.records.findings import Candidate, Considered, Findings
-from lesionlens.base.records.followup import Comparison
-from lesionlens.base.records.parts import (
-    MAPS,
-    MEASURED,
-    ORIGINAL,
-    AlteredResultError,
-    check_parts,
     read_part,
     read_run_file,
     unreadable_part,
 )
+from lesionlens.base.records.findings import Candidate, Considered, Findings
+from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
+from lesionlens.base.storage import edited_since, finish, finish_in, listed
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
@@ -64,7 +57,7 @@ from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
-from lesionlens.results.review.saved_parts import check_measures, check_review
+from lesionlens.results.review.saved_parts import AlteredResultError, check_measures, check_review
 from lesionlens.results.review.saved_result import SavedResult
 
 
@@ -79,7 +72,7 @@ def result_folder(path: Path) -> Path:
     An interrupted replacement of the folder is completed or reverted first.
     """
     folder = path.parent if path.name == "findings.json" else path
-    recover(folder)
+    finish(folder)
     return folder if is_result(folder) else path
 
 
@@ -117,10 +110,8 @@ def result_of(paths: Sequence[Path]) -> Path | None:
 
 def results_in(folder: Path) -> list[Path]:
     """Return the saved results directly below a folder, recovered and sorted by name."""
+    finish_in(folder)
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    for entry in entries:
-        if not is_result(entry) and any(entry.glob(f"{PREFIX}*")):
-            recover(entry)
     return [entry for entry in entries if entry.is_dir() and is_result(entry)]
 
 
@@ -150,9 +141,10 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         A file is missing or was not written by LesionLens; the subclass `AlteredResultError` if it
         was not written with the others.
     """
-    recover(folder)
+    finish(folder)
     run = read_run_file(folder)
-    notices = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
+    edited = edited_since(folder)
+    notices = (f"Edited since the result was written: {', '.join(edited)}",) * bool(edited)
     original = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
     outlines = _read_outlines(folder, original)
     content = outlines.content
@@ -240,7 +232,7 @@ def _volumes(folder: Path, outlines: _Outlines) -> Volumes:
 
 def read_run(folder: Path) -> RunInfo:
     """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
-    recover(folder)
+    finish(folder)
     return _run(read_run_file(folder), ())
 
 

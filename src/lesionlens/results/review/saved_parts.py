@@ -1,8 +1,4 @@
-"""Check that candidates, voxels and review of a saved result are consistent.
-
-The digests in run.json show whether files belong together; these checks are independent of them,
-and also apply to results without digests.
-"""
+"""Check that candidates, voxels and review of a saved result are consistent."""
 
 from __future__ import annotations
 
@@ -12,19 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.components import boxes_of
+from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import Box
 from lesionlens.base.labels import TUMOUR_LABELS
 from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import ReviewFile, RunFile
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.parts import AlteredResultError
 from lesionlens.base.records.review import NO_CANDIDATE
 
 _TOLERANCE_MM = 0.1
 _RELATIVE_TOLERANCE, _TOLERANCE_ML = 1e-3, 2e-4
 _MAX_CANDIDATES = 65_535
 """Largest id of a candidate: files store ids as uint16."""
+
+
+class AlteredResultError(ReadError):
+    """A result with files that do not belong together."""
+
+    def __init__(self, names: tuple[str, ...], found: str) -> None:
+        self.names = names
+        super().__init__(
+            f"{', '.join(names)}: {found}.",
+            hint="Restore them, or analyse the study again. An outline that was edited in another "
+            "program can be opened by itself: lesionlens review MASK.nii.gz STUDY",
+        )
 
 
 def check_measures(

@@ -22,16 +22,18 @@ from nibabel.filebasedimages import ImageFileError
 
 from lesionlens.base.errors import ReadError, ResourceError, is_refusal, unreadable
 from lesionlens.base.files import user_folders
-from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis, RunInfo
-from lesionlens.base.records.files import CandidateReference, OutlineRow, ReviewFile
-from lesionlens.base.records.parts import is_of_another_version
+from lesionlens.base.records.files import (
+    CandidateReference,
+    OutlineRow,
+    ReviewFile,
+    is_of_another_version,
+)
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
+from lesionlens.base.storage import atomic_file, finish, locked, write_atomically
 from lesionlens.results.review.log import ReviewLog, unusable_labels
 from lesionlens.results.review.saved_parts import inputs_sha256
 
@@ -98,8 +100,8 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
         The file is not writable.
     """
     path = folder / NAME
-    with folder_lock(folder.resolve().parent):
-        recover(folder)
+    finish(folder)
+    with locked(folder):
         try:
             content = _content_of(path)
         except (OSError, ValueError) as error:
@@ -127,7 +129,7 @@ def load(folder: Path, check: Check | None = None) -> Review:
     ReadError
         review.json is not a LesionLens file, or damaged.
     """
-    recover(folder)
+    finish(folder)
     return _read(folder / NAME, folder / EDITS, check)
 
 
@@ -220,7 +222,7 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
 def _unreadable(path: Path, error: Exception | None = None) -> ReadError:
     if is_refusal(error):  # to move it away would lose decisions
         return unreadable(error, path.name)
-    if error is not None and is_of_another_version(error):
+    if is_of_another_version(error):
         return ReadError(
             found=f"a {path.name} of another version of LesionLens",
             expected="a review of this version or an earlier one",

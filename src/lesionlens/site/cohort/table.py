@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_json, read_rows
-from lesionlens.base.files.manifest import check_free, listed, rows_in, write_listed
+from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.labels import ReviewState
-from lesionlens.base.provenance import sha256_of
+from lesionlens.base.storage import check_free, edited_since, write_listed
 from lesionlens.base.text import abbreviated_list, safe_cell
 from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.tables import column_types
@@ -76,7 +75,7 @@ def check_tables(out: Path) -> None:
     UnusableInputError
         The folder contains such files.
     """
-    check_free(out, (CSV_NAME,), listed(out, LIST_NAME))
+    check_free(out, (CSV_NAME,), LIST_NAME)
 
 
 def check_names(studies: Iterable[str]) -> None:
@@ -153,8 +152,7 @@ def _readable_rows(out: Path, outcome: StudyOutcome) -> tuple[list[dict[str, str
 def _candidate_rows(result: Path) -> list[dict[str, str]]:
     """Return the rows of a result's findings.csv; ValueError if they were changed since."""
     path = result / "findings.csv"
-    digest = rows_in(read_json(result / "run.json")).get(path.name)
-    if digest is not None and digest != sha256_of(path):
+    if path.name in edited_since(result):
         raise ValueError("it was changed since it was written")
     types = column_types()
     return [

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, environment_error, is_out_of_memory
 from lesionlens.base.files.safe_paths import check_outside
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.storage import check_target
 from lesionlens.base.text import encodable
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.reading.input_files import input_digests

@@ -14,12 +14,12 @@ from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError, is_refusal, os_reason
 from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.files.manifest import rows_in
 from lesionlens.base.labels import REFERENCE_ORDER, Source
-from lesionlens.base.provenance import joint_sha256, sha256_of
+from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import edited_since
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
@@ -309,8 +309,7 @@ def with_counts(outcome: StudyOutcome, result: Path) -> StudyOutcome | None:
     """
     try:
         fields = read_json(result / RESULT)
-        digest = rows_in(read_json(result / "run.json")).get(RESULT)
-        if digest is not None and digest != sha256_of(result / RESULT):
+        if RESULT in edited_since(result):
             return replace(outcome, message=_CHANGED)
         count, message = len(fields["candidates"]), str(fields["conclusion"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError):

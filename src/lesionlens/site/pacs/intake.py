@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
-from lesionlens.base.files.staging import staged
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import replaced_folder
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError, Ledger, deliver
@@ -339,7 +339,7 @@ class Pacs(ABC):
         patients, notices = (
             ((listed,), ()) if listed is not None else self._archived_patients(study_uid, context)
         )
-        with staged(target) as staging_folder:
+        with replaced_folder(target) as staging_folder:
             intake = Intake(
                 staging_folder,
                 study_uid,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.provenance import utc_now
-from lesionlens.base.records.parts import check_objects
+from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
+from lesionlens.base.provenance import sha256_of, utc_now
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import finish, listed
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -39,7 +39,7 @@ def files_to_send(result: Path) -> list[Path]:
     ------
     UnusableInputError
         The path does not exist, or there is no DICOM file.
-    AlteredResultError
+    ReadError
         Objects were changed or added since the result was written.
     """
     check_path(result)
@@ -60,6 +60,41 @@ def files_to_send(result: Path) -> list[Path]:
             next_step="Analyse a DICOM study first: NIfTI input gives no DICOM objects",
         )
     return files
+
+
+def check_objects(result: Path) -> None:
+    """Refuse to send the DICOM objects of a result that are not as they were written.
+
+    Parameters
+    ----------
+    result : Path
+        A result folder, its folder `dicom`, or any other folder, which is not checked.
+
+    Raises
+    ------
+    ReadError
+        Objects were edited or added, or the review was changed, since the result was written.
+    """
+    resolved = result.resolve()
+    folder = resolved.parent if resolved.name == "dicom" else resolved
+    finish(folder)
+    own = listed(folder)
+    if not own:
+        return
+    objects = (p for p in (folder / "dicom").rglob("*") if p.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in objects}
+    altered = sorted(n for n, path in names.items() if own.get(n, "") != sha256_of(path))
+    if altered:
+        raise ReadError(
+            f"These objects are not those of the result: {', '.join(altered)}.",
+            hint="Export the result again, and send that.",
+        )
+    review = folder / "review.json"
+    if own.get(review.name) and review.is_file() and sha256_of(review) != own[review.name]:
+        raise ReadError(
+            "The review was changed after the DICOM objects were written.",
+            hint="Export the result again, and send that.",
+        )
 
 
 def send_result(

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
-from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
@@ -128,8 +128,8 @@ def reject(
     archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, context: RunContext
 ) -> Delivery:
     """Send a note that rejects earlier objects."""
-    with ScratchFolder() as folder:
-        path = folder / "rejection.dcm"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rejection.dcm"
         rejection_of(earlier).save_as(path, enforce_file_format=True)
         return archive.send([path], same_patient=same_patient, context=context.quiet())
 

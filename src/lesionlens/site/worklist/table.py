@@ -9,10 +9,9 @@ from pathlib import Path
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import read_json, read_object
-from lesionlens.base.files.manifest import write_listed
-from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.storage import check_target, write_listed
 from lesionlens.base.text import counted
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON

@@ -8,7 +8,7 @@ from tests.helpers.json_files import edited_json
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.base.files import manifest
+from lesionlens.base import storage
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
@@ -36,7 +36,7 @@ def write_result(folder: Path, answered: SyntheticPatient, scratch: Path) -> Pat
     folder.mkdir(parents=True)
     for exporter in (NiftiExporter(), TablesExporter()):
         exporter.write(analysis, folder)
-    rows = manifest.rows_of(folder)
+    rows = storage.rows_of(folder)
     write_run(analysis, folder)
     with edited_json(folder / "run.json") as run:
         run["files"] = rows

@@ -158,7 +158,7 @@ def test_a_file_of_another_is_refused_before_anything_is_written(analysis, tmp_p
     other = tmp_path / "out" / f"{STEM}_dseg.nii.gz"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"mine")
-    with pytest.raises(UnusableInputError, match="not of an earlier result"):
+    with pytest.raises(UnusableInputError, match="dseg"):
         save_bids(analysis, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == [other.name]
 

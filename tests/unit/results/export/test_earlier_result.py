@@ -9,7 +9,6 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.candidates import Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.response import Response, SignedResponse
 from lesionlens.base.records.review import (
@@ -20,7 +19,6 @@ from lesionlens.base.records.review import (
     UnaidedRead,
 )
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.results.export import exporter
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
@@ -139,27 +137,6 @@ def without_second(analysis):
             analysis.volumes, labels=replace(labels, data=labels.data * ours.astype(np.uint8))
         ),
     )
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_review_that_another_process_saves_meanwhile_is_not_replaced(
-    analysis, reviewed, tmp_path, monkeypatch, there
-):
-    out = tmp_path / "out"
-    if there:
-        save(analysis, out)
-
-    def meanwhile(aside):
-        monkeypatch.undo()
-        save(reviewed, out)
-        exporter.write_list(aside)
-
-    monkeypatch.setattr(exporter, "write_list", meanwhile)
-    with pytest.raises(UnusableInputError, match="saved in 'out' at the same time"):
-        save(analysis, out)
-    assert store.load(out) == reviewed.review
-    save(analysis, out)
-    assert store.load(out) == reviewed.review
 
 
 def test_analysing_again_keeps_every_decision_and_the_signature(analysis, reviewed, tmp_path):

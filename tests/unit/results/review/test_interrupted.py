@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,9 +10,7 @@ from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.analysis.evaluation import scored_result
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.journal import _prefix_of as prefix_of
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.parts import check_objects
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
@@ -22,6 +19,7 @@ from lesionlens.results.review import store
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.prior import find_prior
 from lesionlens.results.review.reopen import read_result, result_of, results_in
+from lesionlens.site.pacs.send_result import check_objects
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +35,10 @@ def saved(reviewed, tmp_path_factory):
     return folder / "out"
 
 
-def move_aside(folder, hidden):
-    """Leave what a process leaves that is killed when it has moved every file aside."""
-    names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
-    for name in names:
-        (hidden / "old" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).rename(hidden / "old" / name)
-    (hidden / "new").mkdir()
-    journal = {"files": [name.as_posix() for name in names], "made": []}
-    (hidden / "journal.json").write_text(json.dumps(journal))
+def move_aside(folder):
+    """Leave what a process leaves that is killed between its two renames."""
+    folder.rename(folder.with_name(f".{folder.name}.lesionlens-old"))
+    folder.with_name(f".{folder.name}.lesionlens-new").mkdir()
 
 
 def is_kept_from_another_study(folder):
@@ -58,7 +51,7 @@ def is_kept_from_another_study(folder):
 def interrupted(saved, tmp_path):
     """A result of which everything was moved aside when the process was killed."""
     folder = shutil.copytree(saved, tmp_path / "results" / "out")
-    move_aside(folder, folder / ".lesionlens-0123456789ab")
+    move_aside(folder)
     return folder
 
 
@@ -95,7 +88,7 @@ def test_objects_of_two_results_are_never_sent(saved, interrupted):
     """Without a run.json yet, nothing was checked."""
     check_objects(interrupted)
     assert (interrupted / "run.json").is_file()
-    assert not list(interrupted.glob(".lesionlens-*"))
+    assert [path.name for path in interrupted.parent.iterdir()] == ["out"]
 
 
 def test_decisions_stay_with_a_result_that_is_saved_again(reviewed, interrupted):
@@ -107,11 +100,11 @@ def test_decisions_stay_with_a_result_that_is_saved_again(reviewed, interrupted)
 
 def test_a_result_in_a_bids_dataset_is_reverted_with_the_dataset(reviewed, tmp_path):
     dataset = tmp_path / "derivatives"
-    result, hidden = dataset / "lesionlens" / "sub-01", prefix_of(dataset) + "0123456789ab"
+    result = dataset / "lesionlens" / "sub-01"
     save_bids(reviewed, dataset, "sub-01")
-    move_aside(dataset, dataset / hidden)
+    move_aside(result)
     assert read_result(result).review.events == reviewed.review.events
-    move_aside(dataset, dataset / hidden)
+    move_aside(result)
     save_bids(replace(reviewed, review=Review()), dataset, "sub-01")
     assert store.load(result).events == reviewed.review.events
     assert not (result / "earlier_reviews").exists()

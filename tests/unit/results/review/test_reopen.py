@@ -14,8 +14,8 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.files import read_run_file
 from lesionlens.base.records.findings import Considered, Location
-from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext

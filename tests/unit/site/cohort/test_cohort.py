@@ -651,7 +651,7 @@ def test_a_table_with_notes_of_a_person_is_not_replaced(tmp_path):
     edited = csv_path.read_text(encoding="utf-8").replace("no scan", "no scan; ask Anna")
     csv_path.write_text(edited, encoding="utf-8")
     for act in (lambda: table.check_tables(tmp_path), lambda: write_table(tmp_path, outcomes)):
-        with pytest.raises(UnusableInputError, match=r"changed since .*: cohort\.csv"):
+        with pytest.raises(UnusableInputError, match=r"cohort\.csv"):
             act()
     assert csv_path.read_text(encoding="utf-8") == edited
     csv_path.rename(tmp_path / "notes.csv")

@@ -18,7 +18,7 @@ from lesionlens.base.errors import (
     ResourceError,
     UnusableInputError,
 )
-from lesionlens.base.files.staging import staged
+from lesionlens.base.storage import replaced_folder
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake, Pacs
@@ -148,7 +148,7 @@ def test_a_study_that_would_fill_the_disk_is_refused(tmp_path, image, monkeypatc
 def test_missing_images_leave_nothing(tmp_path, image):
     with (
         pytest.raises(ResourceError, match="1 of the study's 2 images"),
-        staged(tmp_path / "got") as aside,
+        replaced_folder(tmp_path / "got") as aside,
     ):
         into = Intake(aside, STUDY, {image[1]: image[2], "1.2.3": image[2]})
         into.add_file((image[0],))

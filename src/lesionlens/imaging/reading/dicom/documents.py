@@ -13,10 +13,9 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
-from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.analysis import Document
+from lesionlens.base.storage import locked, write_atomically, write_error
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -133,7 +132,7 @@ def record_sent(
         "notices": [{**sent, "notice": notice} for notice in notices],
     }
     try:
-        with folder_lock(result.resolve().parent):  # the result may be sent elsewhere, too
+        with locked(result):  # the result may be sent elsewhere, too
             damaged = quarantine_damaged(path, _is_record)
             record = {key: [*_rows(path, key), *rows] for key, rows in added.items()}
             write_atomically(path, json.dumps({"schema": SCHEMA} | record, indent=2) + "\n")
