@@ -22,7 +22,6 @@ from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.base.process import memory
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid
@@ -61,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Exclude all imported objects from garbage collection: they stay until the end."""
     gc.collect()
-    memory.freeze()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,10 +95,10 @@ MakePrepared = Callable[..., PreparedStudy]
 def thawed() -> Iterator[None]:
     """Run the test without objects that are excluded from garbage collection."""
     before = gc.get_freeze_count()
-    memory.unfreeze()
+    gc.unfreeze()
     yield
     if before:
-        memory.freeze()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

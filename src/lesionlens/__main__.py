@@ -11,8 +11,7 @@ import sys
 from typing import Any
 
 from lesionlens.base.errors import INTERRUPTED, Interrupt
-from lesionlens.base.process.interrupts import signals_to_handle
-from lesionlens.base.process.streams import write_line
+from lesionlens.base.process import signals_to_handle, write_line
 
 
 def run() -> int:

@@ -23,7 +23,6 @@ from tests.helpers.analysed_head import (
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process import memory
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.exporter import save
@@ -78,7 +77,7 @@ def modules_at_rest() -> None:
     import lesionlens.napari.dock  # noqa: F401
 
     gc.collect()
-    memory.freeze()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -95,11 +94,11 @@ def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[A
     from tests.gui.shared_window import SharedWindow
 
     shared = SharedWindow(manifest)
-    memory.freeze()  # it stays, too; collections happen at every layer and study
+    gc.freeze()  # it stays, too; collections happen at every layer and study
     yield shared
-    memory.unfreeze()
+    gc.unfreeze()
     shared.close()
-    memory.freeze()
+    gc.freeze()
 
 
 @pytest.fixture

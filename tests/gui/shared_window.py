@@ -27,7 +27,6 @@ from npe2._pytest_plugin import TestPluginManager
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-from lesionlens.base.process import memory
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import KEY, layers_of
@@ -83,7 +82,7 @@ class SharedWindow:
         stays, stays long: it is not looked through again.
         """
         gc.collect()
-        memory.freeze()
+        gc.freeze()
         if study is None or study is not self._study:
             self.viewer.layers.clear()
             self._study, self._kept = study, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import platform
 import shutil
@@ -18,7 +19,6 @@ from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import FakeResult
 from tests.gui.window import PATIENCE_MS, threads_ended, wait
 
-from lesionlens.base.process.memory import release_memory
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
 
@@ -49,7 +49,7 @@ def in_use_mib():
     an analysis, and what is its alone by libraries that another process has just left. Both are
     taken where the allocator does not count.
     """
-    release_memory()
+    gc.collect()
     counted = getattr(ctypes.CDLL(None), "mallinfo2", None) if LINUX else None
     if counted is None:
         return psutil.Process().memory_full_info().uss / MIB
@@ -107,7 +107,7 @@ def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
             tracemalloc.start()
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         left = read_one(panel, qtbot, analysis, root)
-        release_memory()
+        gc.collect()
         assert [ref for ref in left if ref() is not None] == []
         held.append(tracemalloc.get_traced_memory()[0] / MIB)
     tracemalloc.stop()

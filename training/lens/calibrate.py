@@ -31,7 +31,7 @@ from lesionlens.analysis.findings.components import (
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.numerics import logit as clipped_logit
-from lesionlens.base.process.worker_processes import end_with_parent
+from lesionlens.base.process import end_with_parent
 from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.process.worker_processes import end_with_parent
+from lesionlens.base.process import end_with_parent
 from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_file

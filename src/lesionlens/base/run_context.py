@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,6 @@ from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.files.file_fields import STRICT, Decimals
-from lesionlens.base.process.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
@@ -39,6 +40,9 @@ def no_progress(stage: str, fraction: float) -> None:
     """Ignore progress."""
 
 
+REPORT = logging.INFO + 5
+"""Level of a log that shows progress without a terminal, for example one line per study."""
+logging.addLevelName(REPORT, "REPORT")
 NEVER: Cancel = threading.Event()
 _POLL_S = 0.05
 
@@ -72,6 +76,16 @@ def on_cancel(cancel: Cancel, act: Callable[[threading.Event], object]) -> Itera
     finally:
         finished.set()
         watcher.join()
+
+
+def peak_memory_mib() -> float:
+    """Return the process's peak resident memory so far, in MiB; 0 on Windows."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.base.process.retained_memory import all_memory_retained
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres
 from lesionlens.cli import comparison, options
@@ -42,7 +41,7 @@ def analyze(
     """
     options.check_layout(out, layout)
     check_outside(study, out)
-    with all_memory_retained(), progress_bar() as context:
+    with progress_bar() as context:
         context.progress("opening the study", 0.0)
         opened_study = source.open(study, context)
         located_prior = comparison.find(

@@ -9,7 +9,7 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.process.processors import usable_processors
+from lesionlens.base.process import available_threads
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
@@ -84,7 +84,7 @@ def batch(
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))
         notes = [*ignored_column_notes(studies), *left_out(studies, results)]
-        processes = min(workers or max(1, usable_processors() // 2), count)
+        processes = min(workers or max(1, available_threads() // 2), count)
         STOP.record_only()
         dataset = None if results == out else out
         cohort = Cohort(studies, results, resume, dataset, selected_shard, processes, scheduler)

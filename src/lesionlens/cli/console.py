@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from lesionlens.base.errors import Interrupt
-from lesionlens.base.process.interrupts import signals_to_handle
-from lesionlens.base.process.streams import LossyStream
+from lesionlens.base.process import LossyStream, signals_to_handle
 from lesionlens.base.run_context import Progress, RunContext, no_progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.process.processors import usable_processors
+from lesionlens.base.process import available_threads
 from lesionlens.base.provenance import version_of
 from lesionlens.base.text import counted
 from lesionlens.cli import options
@@ -80,7 +80,7 @@ def _device() -> dict[str, Any]:
 
         from lesionlens.engines import device as devices
     except _UNLOADABLE:  # which the weights report
-        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": usable_processors()}
+        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": available_threads()}
     accelerators = [
         {
             "device": str(device),

@@ -23,7 +23,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from lesionlens.base.errors import INTERRUPTED, LesionLensError, ResourceError, environment_error
-from lesionlens.base.process.streams import discard_output, write_line
+from lesionlens.base.process import discard_output, write_line
 from lesionlens.cli import (
     analyze,
     batch,
@@ -180,6 +180,7 @@ def _configure_process() -> None:
     # Torch is imported during the preparation, which would wait 5 ms for it at each return to
     # Python.
     sys.setswitchinterval(0.0005)
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers import nothing of the working folder
     if os.environ.get("COLUMNS") == "0":  # unknown, as some consoles set it; rich prints nothing
         del os.environ["COLUMNS"]
     if isinstance(sys.stdout, io.TextIOWrapper):  # unencodable characters are replaced

@@ -14,8 +14,7 @@ import typer
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.plugins import check_window
-from lesionlens.base.process.host_process import TUNE
-from lesionlens.base.process.worker_processes import interrupts_blocked
+from lesionlens.base.process import interrupts_blocked
 from lesionlens.cli.console import CommandOutput
 
 _CLOSE_TIMEOUT_S = 30.0
@@ -54,7 +53,7 @@ def open_window(
     # NumPy's threads spin while they wait, for a tenth of its processor time.
     # Small pages, so that less stays resident of what is freed in pieces.
     tuning = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
-    env = {**tuning, **os.environ, TUNE: "1"}
+    env = {**tuning, **os.environ}
     return CommandOutput(status=_show_window(command, env))
 
 

@@ -16,7 +16,7 @@ import typer
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.process.logs import REPORT
+from lesionlens.base.run_context import REPORT
 from lesionlens.cli.console import QUIET, plain
 
 

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.base.geometry import Box, Floats, mapped_box, nearest, overlap
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
@@ -72,7 +71,7 @@ def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = 
     """
     if source is None:
         source = source_grid(prepared)
-    out: Floats = lazy_zeros(prepared.native.shape, np.float32)
+    out: Floats = np.zeros(prepared.native.shape, np.float32)
     box = _native_brain_box(prepared)
     if any(side.start >= side.stop for side in box):
         return out

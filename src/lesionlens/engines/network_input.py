@@ -14,7 +14,6 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box, Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
@@ -61,7 +60,7 @@ class InputFrame:
     def pasted(self, values: Floats) -> NDArray[np.float32]:
         """Paste (R, I, J, K) values of the box into the working grid; zero elsewhere."""
         shape = (values.shape[0], *self.prepared.working.shape)
-        out: NDArray[np.float32] = lazy_zeros(shape, np.float32)
+        out: NDArray[np.float32] = np.zeros(shape, np.float32)
         out[(slice(None), *self.box)] = values
         return out
 

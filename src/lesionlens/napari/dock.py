@@ -17,7 +17,6 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.process import host_process
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
@@ -65,7 +64,6 @@ class LesionLens(Panel):
         # napari passes plugins a proxy, which is not the viewer itself
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
-        host_process.set_tunable(allowed=preferences.tune_process)
         session = ReviewSession(
             reader=preferences.reader_name, defaults=Choices(opacity=preferences.opacity)
         )

@@ -104,13 +104,11 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
     from concurrent.futures import ThreadPoolExecutor
 
     from lesionlens.base.labels import REFERENCE_ORDER
-    from lesionlens.base.process.retained_memory import trim_memory
 
     sequences = [s for s in REFERENCE_ORDER if s in study.series]
 
     def read(sequence: MrSequence) -> LayerData:
         context.check("reading the images")
-        trim_memory()  # of the series read before
         return _layer(study, sequence, study.series[sequence], top=sequence is sequences[0])
 
     layers = []

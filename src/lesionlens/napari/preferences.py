@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import ConfigError, MissingPluginError
-from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.napari.model.choices.choices import Overlay
@@ -34,8 +33,6 @@ class Preferences:
     """Whether opening a study opens the panel."""
     wheel_zooms: bool = False
     """Whether the wheel zooms and Ctrl+wheel scrolls, instead of the reverse."""
-    tune_process: bool = False
-    """Whether garbage collector, allocator and pint of the napari process may be tuned."""
     sentence_template: str = ""
     """A site's sentence template; empty for the built-in ones."""
     unaided_first: bool = False
@@ -83,7 +80,6 @@ def read_preferences() -> Preferences:
         device=engine.device.strip() or "auto",
         open_panel=bool(review.open_panel),
         wheel_zooms=str(review.wheel) == "zoom",
-        tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
         sentence_template=review.sentence_template.strip(),
         unaided_first=bool(review.unaided_first) or required,
         site_problem=site_problem,

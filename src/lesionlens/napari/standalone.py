@@ -17,9 +17,7 @@ from typing import Any
 
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
 from lesionlens.base.files.nifti_names import is_nifti_name
-from lesionlens.base.process import interrupts
-from lesionlens.base.process.streams import write_line
-from lesionlens.base.process.worker_processes import unblock_interrupts
+from lesionlens.base.process import SIGNALS, signals_to_handle, unblock_interrupts, write_line
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import study_paths
 
@@ -45,7 +43,7 @@ def main() -> int:
             _repeat_sigint()
         raise Interrupt
 
-    for number in interrupts.signals_to_handle():
+    for number in signals_to_handle():
         signal.signal(number, interrupt if number == signal.SIGINT else _treat_as_sigint)
     try:
         keep_no_sources()
@@ -71,7 +69,7 @@ def main() -> int:
         write_line(f"lesionlens: {encodable(str(error))}", sys.stderr)
         return error.exit_status
     finally:
-        for number in interrupts.SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # the process ends
         if sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ContextDecorator, contextmanager, nullcontext
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 
-from lesionlens.base.process.shared_block import SharedBlock
-
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class _ThreadSetting(threading.local):
@@ -27,6 +26,33 @@ class _ThreadSetting(threading.local):
 
 _outer_setting = _ThreadSetting()
 """The number of threads outside the blocks of this thread."""
+
+
+class SharedBlock(ContextDecorator, Generic[S]):
+    """A setting that lasts until the last of overlapping blocks of several threads ends."""
+
+    def __init__(self, begin: Callable[[], S], end: Callable[[S], object]) -> None:
+        self._begin, self._end = begin, end
+        self._lock, self._blocks = threading.Lock(), 0
+        self.before: S
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a block has begun and not ended, in any thread."""
+        return self._blocks > 0
+
+    def __enter__(self) -> S:
+        with self._lock:
+            if not self.is_active:
+                self.before = self._begin()
+            self._blocks += 1
+            return self.before
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self.is_active:
+                self._end(self.before)
 
 
 _process_threads = SharedBlock(torch.get_num_threads, lambda _: None)

@@ -15,8 +15,6 @@ from lesionlens.analysis.findings.find import Flagged, find, find_cavity, study_
 from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
-from lesionlens.base.process.retained_memory import retained_memory, trim_memory
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -115,7 +113,6 @@ class Lens:
         return self._engine
 
     @fork_safe
-    @fixed_arithmetic()
     def __call__(
         self,
         study: Study,
@@ -155,7 +152,7 @@ class Lens:
             inputs = executor.submit(inputs_of, study)
             prepared = self._prepare_study(study, context, options)
             engine = self.engine
-            with exclusive_use(engine, context), retained_memory():
+            with exclusive_use(engine, context):
                 detection = _run_engine(engine, prepared, context, first)
             prediction, explained = detection.prediction, detection.explained
             with context.stage("measurements"):
@@ -228,7 +225,6 @@ def _run_engine(
     preliminary.notify(engine, prepared, context, first)
     with context.stage("network"):
         prediction = predict(engine, prepared, context=context)
-        trim_memory()
         prediction = without_t1_hyperintensity(prediction, prepared)
     with context.stage("native grid"):
         probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)

@@ -17,7 +17,6 @@ from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
-from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
@@ -157,7 +156,6 @@ class Result:
         """The engine; None for a reopened result."""
         return self._engine
 
-    @fixed_arithmetic()
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""
         try:
@@ -231,7 +229,6 @@ class Result:
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @fork_safe
-    @fixed_arithmetic()
     def answer_prompts(self, request: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 

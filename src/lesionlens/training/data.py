@@ -19,7 +19,7 @@ from torch import Tensor
 from torch import multiprocessing as processes
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.process.worker_processes import (
+from lesionlens.base.process import (
     begin_worker,
     end_with_parent,
     starting_workers,

@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.process.logs import REPORT
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import REPORT, SILENT, RunContext
 from lesionlens.base.storage import check_target, claim, locked, write_atomically
 from lesionlens.engines.device import autocast
 from lesionlens.network.lens_net import LensNetwork

@@ -8,8 +8,7 @@ import threading
 import pytest
 
 from lesionlens.base import errors
-from lesionlens.base.process.peak_memory import peak_memory_mib
-from lesionlens.base.run_context import RunContext, TimeLimit
+from lesionlens.base.run_context import RunContext, TimeLimit, peak_memory_mib
 
 
 def test_a_stage_is_timed_reported_and_stopped_before_it_begins():

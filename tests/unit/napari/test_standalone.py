@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.process.interrupts import SIGNALS
+from lesionlens.base.process import SIGNALS
 from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
 from lesionlens.site.database.worklist_database import open_worklist_database

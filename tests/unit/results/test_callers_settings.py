@@ -1,4 +1,4 @@
-"""An analysis does not depend on what the caller set in torch and numpy, and changes none of it."""
+"""An analysis does not depend on what the caller set in torch, and changes none of it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ SETTINGS = {
     "default device": lambda: default_device("meta"),
     "float64": lambda: default_dtype(torch.float64),
     "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "numpy's errors": lambda: np.errstate(all="raise"),
 }
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import Region
-from lesionlens.base.lazy_zeros import within
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.prediction import Trace
 
@@ -58,7 +57,9 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
         raw = relative(trace.cross[region], brain)
         inside = raw[brain]
         scale = full_scale(inside)
-        maps[region] = within(np.minimum(raw / np.float32(scale), np.float32(1.0)), box)
+        maps[region] = np.zeros_like(raw)
+        if box is not None:
+            maps[region][box] = np.minimum(raw[box] / np.float32(scale), np.float32(1.0))
         ranges[region] = (float(inside.min(initial=scale)), scale)
     return AttentionMaps(maps, ranges, trace.method, trace.layers)
 

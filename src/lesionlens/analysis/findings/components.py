@@ -13,7 +13,6 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
-from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
@@ -81,7 +80,7 @@ class ComponentMask:
         flags = np.array([False, *selected])
         numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
         components = renumbered(self.components, numbers)
-        labels = lazy_zeros(self.labels.shape, np.uint8)
+        labels = np.zeros(self.labels.shape, np.uint8)
         np.copyto(labels, self.labels, where=components > 0)
         return ComponentMask(labels, components, int(flags.sum()), self.grid)
 
@@ -112,8 +111,8 @@ def segment_components(
     criteria = criteria or CandidateCriteria()
     whole_tumour = probability[Region.WT] >= criteria.thresholds[Region.WT]
     box = bounding_box(whole_tumour)
-    labels = lazy_zeros(grid.shape, np.uint8)
-    components = lazy_zeros(grid.shape, np.int32)
+    labels = np.zeros(grid.shape, np.uint8)
+    components = np.zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
     min_voxels = criteria.smallest_vox(grid)
@@ -231,7 +230,7 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
 
 def renumbered(components: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return components with the number `numbers[n]` in place of each n; 0 stays 0."""
-    out = lazy_zeros(components.shape, np.int32)
+    out = np.zeros(components.shape, np.int32)
     if (box := bounding_box(components > 0)) is not None:
         out[box] = numbers[components[box]]
     return out

@@ -35,7 +35,6 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Mask, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
-from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded
@@ -80,7 +79,6 @@ def without_edits(analysis: Analysis) -> Analysis:
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
-@fixed_arithmetic()
 def applied(analysis: Analysis) -> Analysis:
     """Return the analysis with the review's edited and added outlines, measured again.
 

@@ -12,7 +12,6 @@ from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirror
 from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
 from lesionlens.analysis.followup.patient import BOTH, NO_COMPARISON, Examination, Prior
 from lesionlens.base.geometry import Affine
-from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Findings
@@ -52,7 +51,6 @@ _UNTIL_COMPARED = (NO_COMPARISON, EARLIER_LEFT_OUT)
 """Endings of notices that a new comparison removes; a reopened report states them with a prefix."""
 
 
-@fixed_arithmetic()
 def compare(
     now: Analysis, examination: Examination, prior: Prior, *, context: RunContext = SILENT
 ) -> Analysis:

@@ -16,7 +16,6 @@ from lesionlens.base.errors import UnusableInputError, is_out_of_memory
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
-from lesionlens.base.process.retained_memory import retained_memory
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -154,16 +153,15 @@ class BundleEngine:
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        with retained_memory():
-            started = time.perf_counter()
-            examined = self._examine(prepared, context)
-            pass_s = time.perf_counter() - started
-            context.check(EXPLAIN)
-            limit = TimeLimit(self._patience_s, context)
-            trace = None
-            with limit:
-                trace = self._trace(examined, limit.context)
-            unperturbed, pass_s = self._unperturbed(examined, pass_s, limit)
+        started = time.perf_counter()
+        examined = self._examine(prepared, context)
+        pass_s = time.perf_counter() - started
+        context.check(EXPLAIN)
+        limit = TimeLimit(self._patience_s, context)
+        trace = None
+        with limit:
+            trace = self._trace(examined, limit.context)
+        unperturbed, pass_s = self._unperturbed(examined, pass_s, limit)
         omitted = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
@@ -271,8 +269,7 @@ class BundleEngine:
                         self._whole_tumour_channel
                     ][None]
 
-        with retained_memory():
-            return self._cache.predict_perturbed(prepared, groups, predict_missing)
+        return self._cache.predict_perturbed(prepared, groups, predict_missing)
 
     def _reduced_perturbation(
         self, perturbation: InputPerturbation, network_input: NetworkInput

@@ -23,7 +23,6 @@ from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -507,7 +506,6 @@ class LensEngine:
     ) -> Iterator[R]:
         """Yield results of independent passes; on a CPU in pairs, an odd last one alone."""
         if self._device.type == "cpu":
-            trim_memory()  # of passes of other shapes
             return run_concurrently(run, inputs, last_threads)
         return map(run, inputs)
 
@@ -520,10 +518,8 @@ class LensEngine:
     @contextmanager
     def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
         """Report progress of the passes within the block, and let them be cancelled."""
-        trim_memory()
         with interruptible(self._network, stage, context, passes, self._network.lesions):
             yield
-        trim_memory()
 
     def _pass(
         self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False, lesions: bool = False

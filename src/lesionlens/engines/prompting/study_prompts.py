@@ -12,8 +12,6 @@ import torch
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
-from lesionlens.base.process import collector
-from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.provenance import version_of
 from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
@@ -32,7 +30,6 @@ from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 Probabilities = Mapping[Region, Floats]
 _SPACING_MM = 1.0
 _FEATURES = "computing features for prompts"
-_IDLE_S = 1.0
 
 
 class StudyPrompts:
@@ -47,7 +44,6 @@ class StudyPrompts:
         self._device = device or torch.device("cpu")
         self._cached: tuple[InputFrame, Probabilities | None, PromptStudy] | None = None
         self._lock = threading.Lock()
-        self._trim_timer: threading.Timer | None = None
 
     def forget(self) -> None:
         """Release the last study."""
@@ -75,7 +71,6 @@ class StudyPrompts:
             frame, study = self._study_features(prepared, probability, context)
             context.check("answering a prompt")
             response = Prompter(*self._networks).answer(study, _resampled_request(request, frame))
-            self._return_memory_later()
             return replace(_resampled_response(response, frame, request), made_by=self._made_by)
 
     def _load(self) -> None:
@@ -86,14 +81,6 @@ class StudyPrompts:
             made_by.append(f"{name} {notes.version}, weights {sha256[:8]}")
         self._networks, self._made_by = tuple(entry[0] for entry in loaded), "; ".join(made_by)
 
-    def _return_memory_later(self) -> None:
-        """Return freed memory to the system after a pause without prompts, as that takes 10 ms."""
-        if self._trim_timer is not None:
-            self._trim_timer.cancel()
-        self._trim_timer = threading.Timer(_IDLE_S, collector.paused()(trim_memory))
-        self._trim_timer.daemon = True
-        self._trim_timer.start()
-
     def _study_features(
         self, prepared: PreparedStudy, probability: Probabilities | None, context: RunContext
     ) -> tuple[InputFrame, PromptStudy]:
@@ -102,9 +89,7 @@ class StudyPrompts:
             return cached[0], cached[2]
         context.progress(_FEATURES, 0.0)
         self._cached = None  # not beside the next one
-        trim_memory()  # what an analysis or a probe left
         frame, study = _prompt_study(prepared, probability)
-        trim_memory()  # what it took to make the study
         self._cached = (frame, probability, study)
         context.progress(_FEATURES, 1.0)
         return frame, study

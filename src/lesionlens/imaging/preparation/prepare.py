@@ -11,8 +11,6 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Mask, index_map
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
-from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
-from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.records.study import (
     Acquired,
     PreparedStudy,
@@ -44,7 +42,6 @@ _STAGES: tuple[tuple[str, Stage], ...] = (
 
 
 @fork_safe
-@fixed_arithmetic()
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
@@ -73,12 +70,10 @@ def prepare(
     with ThreadPoolExecutor(1) as executor:
         draft = Draft(study, reference_of(study.series), options, executor)
         for name, stage in _STAGES:
-            trim_memory()  # of the previous stage; its pieces would stay resident
             with context.stage(name):
                 stage(draft, context)
         checks: tuple[QualityCheck, ...] = ()
         if options.checks:
-            trim_memory()
             with context.stage("check quality"):
                 checks = _run_checks(draft, context)
     return PreparedStudy(

@@ -16,7 +16,6 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.process import host_process, memory
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
@@ -262,17 +261,14 @@ class Actions(EditActs, NetworkRequests, ReportActs, ComparingActs, OtherImageAc
         self.session.offer(draft)
 
     def preload_network(self) -> None:
-        """Load the network in advance, and pint's units if this process may be tuned."""
-        if host_process.tunable():
-            self.latest_request.submit(RequestKey("units"), lambda *_: read_units(), install_units)
+        """Load the network and pint's units in advance."""
+        self.latest_request.submit(RequestKey("units"), lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
         start_thread("lesionlens-network", self._load_network, is_daemon=False)
 
     def _load_network(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
             self.loaded_lens.load(read_preferences().engine)
-            if host_process.tunable():
-                memory.freeze()  # until the next `collect_and_freeze`
 
     def _release_study(self, old: State, new: State) -> None:
         """Release what the engine cached of the study that is closed."""

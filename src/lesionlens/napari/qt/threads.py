@@ -3,21 +3,20 @@
 When an object whose method is connected to a Qt signal is freed, PySide removes its connections
 from a table of the whole process without holding Python's lock (`disconnectReceiver` in
 libpyside/dynamicslot.cpp): the process crashes if the main thread connects a signal or deletes a
-widget at that moment. Therefore the arguments of a thread are kept until it has ended, and the
-garbage collector, which otherwise runs in any thread that allocates, runs on the main thread only.
+widget at that moment. Therefore the arguments of a thread are kept until it has ended, and while
+one works the garbage collector, which runs in any thread that allocates, is off; a timer of the
+main thread collects instead.
 """
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from qtpy.QtCore import QCoreApplication, QTimer
-
-from lesionlens.base.process.collector import collect_if_due, pause, resume
 
 T = TypeVar("T")
 
@@ -45,6 +44,7 @@ class _Custodian:
     def _set_timer(self) -> None:
         if not self._is_timer_set and QCoreApplication.instance() is not None:
             self._is_timer_set = True
+            gc.disable()
             QTimer.singleShot(_INTERVAL_MS, self._attend)
 
     def _attend(self) -> None:
@@ -56,23 +56,16 @@ class _Custodian:
         works, self._running, self._ended = self._running, [], []
         for work in works:
             (self._ended if work.has_ended() else self._running).append(work)
-        collect_if_due()
+        young, middle, _ = gc.get_count()
+        if young > gc.get_threshold()[0]:
+            gc.collect(1 if middle > gc.get_threshold()[1] else 0)  # a full one takes .25 s
         if self._running or self._ended:
             self._set_timer()
+        else:
+            gc.enable()
 
 
 _custodian = _Custodian()
-
-
-@contextmanager
-def _paused_from_start() -> Iterator[None]:
-    """Pause the collector for a thread that is started in the block and resumes it at its end."""
-    pause()
-    try:
-        yield
-    except RuntimeError:  # the pool is shut down, or the system starts no more threads
-        resume()
-        raise
 
 
 def prepare_rotations() -> None:
@@ -99,24 +92,14 @@ def start_thread(
     is_daemon : bool
         Whether the process may end before the thread.
     """
-
-    def run() -> None:
-        try:
-            function(*arguments)
-        finally:
-            resume()
-
-    thread = threading.Thread(target=run, name=name, daemon=is_daemon)
-    with _paused_from_start():
-        thread.start()
-    _custodian.keep(lambda: not thread.is_alive(), run)
+    thread = threading.Thread(target=function, args=arguments, name=name, daemon=is_daemon)
+    _custodian.keep(lambda: not (thread.ident is None or thread.is_alive()), (function, arguments))
+    thread.start()
     return thread
 
 
 def submit(pool: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
-    with _paused_from_start():
-        future = pool.submit(function, *arguments)
-    future.add_done_callback(lambda _: resume())
+    future = pool.submit(function, *arguments)
     _custodian.keep(future.done, (function, arguments))
     return future

@@ -7,6 +7,7 @@ position, zoom and windows the same in both.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,6 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.loading import KEY
@@ -90,7 +90,7 @@ class Views(QObject):
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_window)
         self._applied_scene = self._scene = ShownScene()
         self._idle_timer = once_idle(self.settle, self, _IDLE_MS)
-        self._collection = once_idle(collect_and_freeze, self)
+        self._collection = once_idle(gc.collect, self)
         viewpoint.changed.connect(self._on_viewpoint)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)
@@ -339,8 +339,11 @@ class Views(QObject):
     def _keep_position(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
         self._is_moving = True
-        with existing_objects_excluded():
+        gc.freeze()  # napari collects at each removed layer: .4 s a layer with all that exists
+        try:
             change()
+        finally:
+            gc.unfreeze()
         self._is_moving = False
         self._move_sliders(self._viewpoint.current)
 

@@ -19,11 +19,10 @@ from typing import Protocol
 from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.process.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import ORIGINAL, left_out_warning
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.run_context import SILENT, RunContext, StageTime
+from lesionlens.base.run_context import SILENT, RunContext, StageTime, peak_memory_mib
 from lesionlens.base.storage import replaced_folder
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
-from lesionlens.base.process.worker_processes import begin_worker, starting_workers
+from lesionlens.base.process import begin_worker, starting_workers
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.records import Status, StudyOutcome

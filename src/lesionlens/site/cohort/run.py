@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from lesionlens.base.files.safe_paths import absolute, check_outside, resolved
-from lesionlens.base.process.logs import REPORT, duration_text
-from lesionlens.base.process.processors import usable_processors
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.process import available_threads
+from lesionlens.base.run_context import REPORT, SILENT, RunContext
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
@@ -135,6 +134,20 @@ def _complete(
     return completed
 
 
+def duration_text(seconds: float) -> str:
+    """Return a duration in words.
+
+    Examples
+    --------
+    >>> duration_text(41.2), duration_text(400), duration_text(7500)
+    ('41 s', '7 min', '2 h 05 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining: int) -> str:
     """Return the log line of a completed study, with the estimated remaining time."""
     duration = f"{outcome.seconds:.1f} s"
@@ -164,7 +177,7 @@ def _outcomes(
         remote_choice = _with_absolute_paths(choice)
         yield from on_cluster(absolute_jobs, remote_choice, cohort.scheduler, context)
         return
-    threads = choice.engine.threads or max(1, usable_processors() // cohort.workers)
+    threads = choice.engine.threads or max(1, available_threads() // cohort.workers)
     task = partial(
         _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
     )

@@ -44,26 +44,6 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
         asked(Region.ET)
 
 
-def test_prompts_return_what_they_freed(monkeypatch):
-    """Before a study is read, after that, and once no prompt follows."""
-    given = []
-    monkeypatch.setattr(study_prompts, "trim_memory", lambda: given.append(1))
-    monkeypatch.setattr(study_prompts, "_IDLE_S", 600.0)
-    study, prompts = prepared_head(), StudyPrompts()
-    inside = np.argwhere(study.brain)
-    request = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
-    counts = []
-    for _ in range(2):
-        prompts.answer_prompts(study, request, None)
-        counts.append(len(given))
-    prompts._trim_timer.cancel()
-    assert counts == [2, 2]
-    monkeypatch.setattr(study_prompts, "_IDLE_S", 0.0)
-    prompts.answer_prompts(study, request, None)
-    prompts._trim_timer.join()
-    assert len(given) == 3
-
-
 def test_a_response_names_both_networks_and_the_release():
     """Either may answer, so that other weights of one may change any answer."""
     study, nobody = prepared_head(), np.zeros((0, 3), np.int64)

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.saved_results import write_saved_result
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.process.logs import REPORT
+from lesionlens.base.run_context import REPORT
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder

@@ -8,6 +8,7 @@ All of these are limited here, for headers and pixels.
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from pydicom.uid import (
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import open_regular
-from lesionlens.base.process.ignored_warnings import warnings_ignored
 
 MAX_BYTES = 512 * 2**20
 """Inflated size limit; the largest multi-frame MR objects have half of it."""
@@ -84,7 +84,7 @@ def quiet_header(path: Path, **options: Any) -> Iterator[Any]:
     Values are decoded when they are first accessed, which must be within the block. Options and
     errors are those of `read_dicom`.
     """
-    with warnings_ignored():
+    with warnings.catch_warnings(action="ignore"):
         yield read_dicom(path, stop_before_pixels=True, **options)
 
 
@@ -115,7 +115,7 @@ def read_meta(path: Path) -> Any:
     Those of `DAMAGED`, OSError
         No readable meta header.
     """
-    with open_regular(path), warnings_ignored(), _truncation_as_value_error():
+    with open_regular(path), warnings.catch_warnings(action="ignore"), _truncation_as_value_error():
         return pydicom.filereader.read_file_meta_info(path)
 
 

@@ -7,6 +7,7 @@ themselves, so that it can neither refer to other folders nor hide files.
 from __future__ import annotations
 
 import filecmp
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,6 @@ from pydicom.uid import UID
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.files.nifti_names import is_nifti_name
-from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
@@ -252,7 +252,7 @@ def sop_class(path: Path) -> str:
 def scan(files: list[Path], context: RunContext) -> Scan:
     """Read the headers of all DICOM files among regular files of any kind."""
     content = Scan()
-    with warnings_ignored():  # invalid values are handled one by one
+    with warnings.catch_warnings(action="ignore"):  # invalid values are handled one by one
         for number, path in enumerate(files):
             if number % 50 == 0:
                 context.check("opening the study")

@@ -8,6 +8,7 @@ attributes, never their content. Text becomes Unicode (ISO_IR 192).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED
 from lesionlens.results.export.dicom import values
 
@@ -121,7 +121,7 @@ class Characters:
         """
         if self.encodings:
             delimiters = _PERSON_NAME_DELIMITERS if person else _TEXT_DELIMITERS
-            with suppress(ValueError, LookupError), warnings_ignored():
+            with suppress(ValueError, LookupError), warnings.catch_warnings(action="ignore"):
                 decoded = str(decode_bytes(text, self.encodings, delimiters))
                 if _NOT_DECODED.isdisjoint(decoded):
                     return decoded

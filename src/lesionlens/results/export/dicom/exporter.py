@@ -6,9 +6,9 @@ a candidate there is no Segmentation, which would be invalid without segments, a
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from lesionlens.base.process.ignored_warnings import warnings_ignored
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import StudyKind
 from lesionlens.results.export.written import Written
@@ -41,5 +41,6 @@ class DicomExporter:
         from lesionlens.results.export.dicom import objects
 
         # source names and values are copied unchanged, including unusual ones
-        with warnings_ignored(UserWarning, module=r"(pydicom|highdicom)\."):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "", UserWarning, r"(pydicom|highdicom)\.")
             return objects.write_all(analysis, staged / "dicom")

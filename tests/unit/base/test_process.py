@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from lesionlens.base.process.interrupts import SIGNALS, signals_to_handle
+from lesionlens.base.process import SIGNALS, signals_to_handle
 from lesionlens.cli.console import StopRequest
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
