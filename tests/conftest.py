@@ -23,8 +23,8 @@ from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid
+from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
 # The same examples in every run, so that a failure is reproducible; the weekly run
 # (LESIONLENS_FUZZ=1) searches for new ones. No time limits, as machines may be busy.

@@ -26,7 +26,6 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base import codes
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
 from lesionlens.results.export.dicom import copied_attributes, identity
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -34,6 +33,7 @@ from lesionlens.results.review.sent_objects import MAP, REPORTS, SEGMENTATIONS
 from lesionlens.site.pacs import association
 from lesionlens.site.pacs.retrieve import SYNTAXES
 from lesionlens.site.pacs.server import Server
+from lesionlens.testing import make_patient
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 WRITTEN = {

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.arrays import Volume
     from lesionlens.base.records.prediction import (
-        Capability,
         ClassProbabilities,
         EngineInfo,
-        FirstPass,
         InputPerturbation,
         PerturbedPrediction,
         Prediction,
@@ -38,12 +36,7 @@ if TYPE_CHECKING:
     from lesionlens.base.run_context import SILENT, RunContext
     from lesionlens.engines.device import choose as choose_device
     from lesionlens.engines.device import describe as describe_device
-    from lesionlens.engines.engine import (
-        Engine,
-        SupportsFirstPass,
-        SupportsPerturbation,
-        SupportsPrompts,
-    )
+    from lesionlens.engines.engine import Engine
     from lesionlens.engines.interruptible import interruptible
     from lesionlens.engines.lens.engine import LensEngine
     from lesionlens.engines.network_input import make_network_input
@@ -62,14 +55,13 @@ __getattr__ = lazy_exports(
         "lesionlens.base.labels": "LesionClass MrSequence Region",
         "lesionlens.base.records.analysis": "Analysis",
         "lesionlens.base.records.arrays": "Volume",
-        "lesionlens.base.records.prediction": "Capability ClassProbabilities EngineInfo FirstPass "
+        "lesionlens.base.records.prediction": "ClassProbabilities EngineInfo "
         "InputPerturbation PerturbedPrediction Prediction Trace",
         "lesionlens.base.records.prompts": "Points PromptRequest PromptResponse",
         "lesionlens.base.records.study": "PreparedStudy Study",
         "lesionlens.base.run_context": "SILENT RunContext",
         "lesionlens.engines.device": "choose:choose_device describe:describe_device",
-        "lesionlens.engines.engine": "Engine SupportsFirstPass "
-        "SupportsPerturbation SupportsPrompts",
+        "lesionlens.engines.engine": "Engine",
         "lesionlens.engines.interruptible": "interruptible",
         "lesionlens.engines.lens.engine": "LensEngine",
         "lesionlens.engines.network_input": "make_network_input",
@@ -84,12 +76,10 @@ __all__ = [
     "Analysis",
     "Box",
     "CancelledError",
-    "Capability",
     "ClassProbabilities",
     "Engine",
     "EngineInfo",
     "Exporter",
-    "FirstPass",
     "Grid",
     "InputPerturbation",
     "LensEngine",
@@ -108,9 +98,6 @@ __all__ = [
     "RunContext",
     "Shape3",
     "Study",
-    "SupportsFirstPass",
-    "SupportsPerturbation",
-    "SupportsPrompts",
     "Trace",
     "UnusableInputError",
     "Volume",

@@ -37,7 +37,6 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
@@ -52,6 +51,7 @@ from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
+from lesionlens.testing import make_patient
 
 UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
 

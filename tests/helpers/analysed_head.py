@@ -11,10 +11,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
-from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
+from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
 LEFT: Vec3 = (-28.0, 8.0, 26.0)
 RIGHT: Vec3 = (34.0, -40.0, 30.0)
@@ -32,15 +31,7 @@ def analysis(head: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory) -
     study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
     made = make_analysis(head, study)
     uncertainty = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
-    added_capabilities = {Capability.PROBE, Capability.PERTURB}
-    engine = replace(
-        made.run.engine, capabilities=made.run.engine.capabilities | added_capabilities
-    )
-    return replace(
-        made,
-        volumes=replace(made.volumes, uncertainty=uncertainty),
-        run=replace(made.run, engine=engine),
-    )
+    return replace(made, volumes=replace(made.volumes, uncertainty=uncertainty))
 
 
 def without_right(analysis: Analysis) -> Analysis:

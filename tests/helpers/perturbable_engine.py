@@ -16,7 +16,7 @@ Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 
 
 class PerturbableEngine:
-    """An engine with `Capability.PERTURB` only.
+    """An engine with `predict_subsets` only.
 
     `answer` gives the whole-tumour probability from the kept sequences and the hidden voxels,
     `inner` that of the core and of the enhancing tumour. `asked` collects the requested
@@ -28,11 +28,7 @@ class PerturbableEngine:
         self.asked: list[Any] = []
         self.sizes: list[int] = []
 
-    def perturbation_grid(self, prepared: Any) -> Grid:
-        """Return the grid of the engine."""
-        return self.grid
-
-    def predict_perturbed(
+    def predict_subsets(
         self, prepared: Any, perturbations: Any, *, context: RunContext
     ) -> PerturbedPrediction:
         """Return the output for each perturbation; without hidden voxels the mask is empty."""

@@ -14,13 +14,13 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import is_stripped, stripped_brain_mask
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.samples import FOLDER
 from lesionlens.network.normalise import zscore
+from lesionlens.testing import make_patient
 
 factors = st.floats(-30, 15).map(lambda power: 10.0**power)
 offsets = st.floats(-3, 3)

@@ -13,7 +13,6 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
 from lesionlens.imaging.reading.dicom.series import acquisition, sort_series
@@ -24,6 +23,7 @@ from lesionlens.imaging.reading.sequences import (
     acquisition_of_sidecar,
     from_acquisition,
 )
+from lesionlens.testing import make_patient
 
 FUZZ = settings(
     max_examples=60,

@@ -21,9 +21,9 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.labels import MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = [
     pytest.mark.slow,

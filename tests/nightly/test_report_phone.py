@@ -10,9 +10,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = [
     pytest.mark.slow,

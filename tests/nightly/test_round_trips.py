@@ -22,13 +22,13 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.reopen import reopen_folder
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.server import Retrieval, Server
+from lesionlens.testing import Lesion, make_patient
 
 LACKS = "" if shutil.which("Orthanc") and ohif.PLUGIN.exists() else "orthanc, orthanc-dicomweb"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"not installed: {LACKS}")]

@@ -7,7 +7,6 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.plugin import (
-    Capability,
     EngineInfo,
     MrSequence,
     PerturbedPrediction,
@@ -16,14 +15,12 @@ from lesionlens.plugin import (
     Trace,
 )
 
-CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
-
 
 class ByRule:
     """Outlines bright voxels, from any subset of the sequences."""
 
     def __init__(self, device="auto"):
-        self.info = EngineInfo("by-rule", "0.1", None, CAPABILITIES, device)
+        self.info = EngineInfo("by-rule", "0.1", None, device)
 
     @staticmethod
     def _regions(prepared, keep=(True,) * 4, hidden=None):
@@ -67,10 +64,7 @@ class ByRule:
             unperturbed=PerturbedPrediction(regions[Region.WT][None], prepared.working),
         )
 
-    def perturbation_grid(self, prepared):
-        return prepared.working
-
-    def predict_perturbed(self, prepared, variants, *, context):
+    def predict_subsets(self, prepared, variants, *, context):
         whole = [self._regions(prepared, v.keep, v.hidden)[Region.WT] for v in variants]
         return PerturbedPrediction(np.stack(whole), prepared.working)
 

@@ -37,7 +37,7 @@ from lesionlens.base.records.findings import (
     MapAgreement,
     conclusion_of,
 )
-from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.study import (
     PreparedStudy,
     QualityCheck,
@@ -47,11 +47,11 @@ from lesionlens.base.records.study import (
     StudyKind,
 )
 from lesionlens.base.run_context import StageTime
-from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
-ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
+ENGINE = EngineInfo("phantom", "1", None)
 
 
 def write_study(

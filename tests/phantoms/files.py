@@ -14,7 +14,7 @@ from tests.phantoms.headers import NOBODY, PatientIdentity, instances
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.simple import SyntheticPatient
+from lesionlens.testing import SyntheticPatient
 
 ALL = tuple(MrSequence)
 How = Acquisition | Mapping[MrSequence, Acquisition]

@@ -141,8 +141,8 @@ def code_of(labels: NDArray[np.uint8], brain: NDArray[np.bool_]) -> NDArray[np.u
 def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
     """Write a real case: its analysis, and the predictions from subsets of its sequences."""
     from lesionlens.base.run_context import SILENT, RunContext
+    from lesionlens.engines.engine import EngineChoice
     from lesionlens.engines.network_input import make_network_input
-    from lesionlens.engines.plugin_engines import make_engine
     from lesionlens.imaging.preparation.prepare import prepare
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.training.real_cases import lesions
@@ -153,7 +153,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     prepared = prepare(case.study(), RunContext())
     fine = make_network_input(prepared, 1.0, _CPU)
     coarse = make_network_input(prepared, 2.0, _CPU)
-    engine = make_engine("lens", device="cpu", weights=weights)
+    engine = EngineChoice("cpu", weights=weights).load()
     prediction = engine.predict(prepared, context=SILENT)
     whole_analysis = np.stack(
         [resample(prediction.probability[r], prepared.working, coarse.grid) for r in Region]

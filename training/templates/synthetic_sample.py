@@ -23,9 +23,9 @@ from torch import Tensor
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.network.synth.artefacts import Damage
 from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
+from lesionlens.testing import SyntheticPatient
 
 SEED = 3_000_000_056
 """Not used in training: seeds from 3 000 000 000 are reserved for samples."""

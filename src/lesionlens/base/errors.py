@@ -294,17 +294,14 @@ class PluginError(LesionLensError):
         Such as "the engine 'mine' of a package 0.1"; and what is wrong, without patient data.
     message : str
         The plug-in's own message; it may contain names and paths and is written to no file.
-    expected : str
-        What it should be or return.
     """
 
-    def __init__(self, *, who: str, why: str, message: str = "", expected: str) -> None:
+    def __init__(self, *, who: str, why: str, message: str = "") -> None:
         self.brief = f"{who} {why}"
+        sentence = f"{self.brief}: {message}" if message else self.brief
         super().__init__(
-            found=f"that {self.brief}: {message}" if message else f"that {self.brief}",
-            expected=expected,
-            next_step="Update or uninstall that package, or send its authors the output of --debug",
-            in_window="Update or uninstall that package, or report this to its authors",
+            f"{sentence[:1].upper()}{sentence[1:]}.",
+            hint="Update or uninstall that package, or report this to its authors.",
         )
 
 

@@ -101,7 +101,6 @@ def load(group: str, name: str) -> Any:
             raise PluginError(
                 who=f"the {label} of {_distribution(points[0])}",
                 why="has the same name as that of " + ", ".join(map(_distribution, points[1:])),
-                expected="one package for a name",
             )
         with plugin_errors(points[0].module, label, "when it was loaded", may_refuse=False):
             return points[0].load()
@@ -217,7 +216,6 @@ def plugin_errors(
             who=name_of(plugin, label),
             why=reason,
             message=first_line[:300],
-            expected="one that works",
         ) from error
 
 

@@ -44,11 +44,9 @@ def validated_record(record: Any, kind: type[Record], who: str) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         field_path = ".".join((kind.__name__, *map(str, first["loc"][1:])))
-        raise PluginError(
-            who=who,
-            why=f"gave {field_path} as {type(first['input']).__name__}",
-            expected=first["msg"].removeprefix("Input should be "),
-        ) from error
+        expected = first["msg"].removeprefix("Input should be ")
+        why = f"gave {field_path} as {type(first['input']).__name__}, not {expected}"
+        raise PluginError(who=who, why=why) from error
     return cast("Record", _written(validated))
 
 

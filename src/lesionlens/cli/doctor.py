@@ -84,8 +84,7 @@ def _device() -> dict[str, Any]:
     accelerators = [
         {
             "device": str(device),
-            "name": devices.name_of(device),
-            "bfloat16": devices.has_fast_bfloat16(device),
+            "name": devices.describe(device),
         }
         for device in devices.accelerators()
     ]
@@ -94,7 +93,6 @@ def _device() -> dict[str, Any]:
         "gpus": [accelerator["name"] for accelerator in accelerators],
         "accelerators": accelerators,
         "cpu_threads": torch.get_num_threads(),
-        "cpu_bfloat16": devices.has_fast_bfloat16(torch.device("cpu")),
     }
 
 

@@ -23,10 +23,7 @@ from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, CancelWhen, RunContext
 from lesionlens.engines import native_grid
-from lesionlens.engines.engine import Engine
-from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.engines.exclusive_use import exclusive_use
-from lesionlens.engines.plugin_engines import predict
+from lesionlens.engines.engine import Engine, EngineChoice, in_turn, predict
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
 from lesionlens.imaging.reading.readers import REPORTED
@@ -152,7 +149,7 @@ class Lens:
             inputs = executor.submit(inputs_of, study)
             prepared = self._prepare_study(study, context, options)
             engine = self.engine
-            with exclusive_use(engine, context):
+            with in_turn(context):
                 detection = _run_engine(engine, prepared, context, first)
             prediction, explained = detection.prediction, detection.explained
             with context.stage("measurements"):

@@ -25,8 +25,8 @@ from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, Promp
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines import plugin_engines
-from lesionlens.engines.engine import Engine, SupportsPrompts, as_promptable
+from lesionlens.engines import engine as engines
+from lesionlens.engines.engine import Engine
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -57,7 +57,7 @@ class Result:
         engine: Engine | None = None,
     ) -> None:
         self._record, self._prediction, self._engine = analysis, prediction, engine
-        self._prompter: SupportsPrompts | None = None
+        self._prompter: Any = None
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -234,12 +234,11 @@ class Result:
 
         Uses the shipped prompt network if the engine does not support prompts.
         """
-        prompter = as_promptable(self._engine) or self._prompter or _local_prompts()
-        self._prompter = prompter
+        if self._prompter is None:
+            has_prompts = hasattr(self._engine, "prompt")
+            self._prompter = self._engine if has_prompts else _local_prompts()
         prepared, probability = self.analysis.prepared, self._analysed_probability
-        return plugin_engines.answer_prompts(
-            prompter, prepared, request, probability, context=SILENT
-        )
+        return engines.prompt(self._prompter, prepared, request, probability, context=SILENT)
 
     @cached_property
     def _analysed_probability(self) -> AnalysedProbability | None:
@@ -308,7 +307,7 @@ class Result:
         return import_module("lesionlens.napari.dock").show(self)
 
 
-def _local_prompts() -> SupportsPrompts:
+def _local_prompts() -> Any:
     with plugins.plugin_errors(__name__, "prompt network", "when it was loaded"):
         from lesionlens.engines.prompting.study_prompts import StudyPrompts
 

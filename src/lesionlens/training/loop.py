@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -164,7 +164,7 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     on_device = Batch(*(t.to(device) for t in batch))
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with autocast(device, enabled=run.config.autocast):
+    with autocast(device) if run.config.autocast else nullcontext():
         output = run.network(x, bounds=on_device.position_range, trace=True)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())

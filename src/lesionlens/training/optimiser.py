@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.training.config import OptimiserConfig
 
 _NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
@@ -34,7 +33,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     flipped = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if flipped else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    if has_fast_bfloat16(x.device):
+    if x.device.type == "cuda":
         x = x.bfloat16()
     for _ in range(_ITERATIONS):
         gram = x @ x.mT

@@ -20,8 +20,8 @@ def test_an_error_is_one_sentence_and_a_hint():
 
 def test_a_plugin_that_fails_is_named_and_its_own_words_only_in_the_message():
     who = "the engine 'mine' of a-package 0.1"
-    error = errors.PluginError(who=who, why="failed", message="Doe.nii", expected="one that works")
-    assert str(error).startswith(f"Found that {who} failed: Doe.nii. Expected one that works.")
+    error = errors.PluginError(who=who, why="failed", message="Doe.nii")
+    assert str(error).startswith(f"T{who[1:]} failed: Doe.nii.")
     assert error.brief == f"{who} failed"
     assert error.exit_status == 1
 

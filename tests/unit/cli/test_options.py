@@ -13,8 +13,8 @@ from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import SILENT
 from lesionlens.cli import options
 from lesionlens.cli.analyze import summary
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.testing import make_patient
 
 
 def test_a_study_of_the_same_folder_name_does_not_replace_anothers_result(tmp_path):

@@ -4,6 +4,7 @@ The tensors claim to lie on the device and hold real values, so whatever is left
 is refused, and what comes out must be what the CPU gives.
 """
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 import torch
 from tests.unit.engines.pretend_device import Pretended, pretended
 
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
@@ -45,7 +45,7 @@ def answers(engine, study):
     found.update({f"attention {r}": v for r, v in trace.cross.items()})
     inside = np.argwhere(study.brain)
     found["probe"] = trace.probe_row(tuple(int(v) for v in inside[len(inside) // 2]))
-    grid = engine.perturbation_grid(study)
+    grid = prediction.unperturbed.grid
     hidden = np.zeros(grid.shape, bool)
     hidden[: grid.shape[0] // 2] = True
     variants = [
@@ -53,7 +53,7 @@ def answers(engine, study):
         InputPerturbation(hidden=hidden),
         InputPerturbation((False, True, False, True)),
     ]
-    seen = engine.predict_perturbed(study, variants, context=SILENT)
+    seen = engine.predict_subsets(study, variants, context=SILENT)
     found["perturbed"] = seen.probability
     return found, trace.method
 
@@ -65,7 +65,7 @@ def study(make_prepared):
 
 @pytest.fixture
 def named(monkeypatch):
-    monkeypatch.setattr(devices, "name_of", lambda _: "a pretended device")
+    monkeypatch.setattr(devices, "describe", lambda *_: "a pretended device")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +76,7 @@ def test_the_lens_engine_computes_the_same_on_every_device(
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)
-    monkeypatch.setattr(devices, "choose_precision", lambda _: ComputePrecision.FLOAT32)
+    monkeypatch.setattr(devices, "autocast", lambda _: nullcontext())
     with pretended(place):
         engine = LensEngine(kind, refining_weights)
         assert all(isinstance(p, Pretended) for p in engine.network.parameters())
@@ -100,11 +100,11 @@ def test_a_first_prompt_moves_to_the_cpu_what_the_device_lacks(
             raise NotImplementedError("The operator 'aten::upsample_trilinear3d' is not there")
         return "an answer"
 
-    monkeypatch.setattr(StudyPrompts, "answer_prompts", answer)
+    monkeypatch.setattr(StudyPrompts, "prompt", answer)
     with pretended(place):
-        engine = LensEngine("mps", random_weights)
-        assert engine.answer_prompts(study, None, None, context=SILENT) == "an answer"
-    assert "upsample_trilinear3d" in engine.placement.notices[0]
+        engine = LensEngine("auto", random_weights)
+        assert engine.prompt(study, None, None, context=SILENT) == "an answer"
+    assert "an operation" in engine.placement.notices[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,9 +14,8 @@ from lesionlens.base import codes
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison, LesionMeasurement, TimePoint
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.candidates import cavity_text
 from lesionlens.results.export.bids import save_bids
@@ -27,12 +26,13 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
+from lesionlens.testing import make_patient
 
 
 class Treated:
     """Calls what is bright on FLAIR a tumour, and a ball of 8 mm within it a cavity."""
 
-    info = EngineInfo("treated", "1", "0" * 64, frozenset({Capability.SEGMENT}))
+    info = EngineInfo("treated", "1", "0" * 64)
 
     def predict(self, prepared, *, context):
         flair = prepared.channels[3]

@@ -11,16 +11,15 @@ from tests.phantoms.files import write_nifti
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import (
-    Capability,
     EngineInfo,
     PerturbedPrediction,
     Prediction,
 )
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.exclusive_use import exclusive_use
-from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.engines.engine import in_turn
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = pytest.mark.usefixtures("coarse")
 LESIONS = ((-28.0, 8.0, 26.0), (30.0, -20.0, 30.0), (-30.0, -30.0, 20.0))
@@ -29,7 +28,7 @@ LESIONS = ((-28.0, 8.0, 26.0), (30.0, -20.0, 30.0), (-30.0, -30.0, 20.0))
 class Caching:
     """Keeps its last study, as every engine of ours does, and takes its time."""
 
-    info = EngineInfo("caching", "1", None, frozenset({Capability.SEGMENT, Capability.PERTURB}))
+    info = EngineInfo("caching", "1", None)
 
     def __init__(self):
         self.last, self.mixed = None, 0
@@ -47,16 +46,11 @@ class Caching:
         seen = PerturbedPrediction(whole[None], prepared.working)
         return Prediction(dict.fromkeys(Region, whole), self.info, unperturbed=seen)
 
-    def predict_perturbed(self, prepared, perturbations, *, context):
+    def predict_subsets(self, prepared, inputs, *, context):
         self.last = prepared
         time.sleep(0.05)
         self.mixed += self.last is not prepared
-        return PerturbedPrediction(
-            np.stack([self._bright()] * len(perturbations)), prepared.working
-        )
-
-    def perturbation_grid(self, prepared):
-        return prepared.working
+        return PerturbedPrediction(np.stack([self._bright()] * len(inputs)), prepared.working)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +78,7 @@ def test_studies_at_the_same_time_are_analysed_one_after_the_other(studies):
 
 def test_who_waits_can_stop(studies):
     engine, stopped = Caching(), threading.Event()
-    with exclusive_use(engine, SILENT):
+    with in_turn(SILENT):
         wait = ThreadPoolExecutor(1).submit(
             Lens(engine=engine), studies[0], context=RunContext(cancel=stopped)
         )
@@ -94,18 +88,3 @@ def test_who_waits_can_stop(studies):
         with pytest.raises(CancelledError):
             wait.result(timeout=60)
     assert engine.last is None
-
-
-def test_the_same_thread_may_nest_and_other_engines_need_not_wait():
-    engine, other = Caching(), Caching()
-    with (
-        exclusive_use(engine, SILENT),
-        exclusive_use(engine, SILENT),
-        ThreadPoolExecutor(1) as thread,
-    ):
-
-        def use():
-            with exclusive_use(other, SILENT):
-                return True
-
-        assert thread.submit(use).result(timeout=60)

@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from lesionlens.base.labels import Label, Region
 from lesionlens.cli.main import app
 from lesionlens.engines.lens.ensemble import CAVITY_NOTICE
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.network import weights
 from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.weights import WeightsNotes
+from lesionlens.testing import make_patient
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig, TrainConfig
 from lesionlens.training.data import Packed, collate
 from lesionlens.training.initial_network import initial_network

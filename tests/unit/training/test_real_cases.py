@@ -29,7 +29,6 @@ from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 from lesionlens.cli.main import app
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import working_grid
 from lesionlens.imaging.preparation.prepare import prepare
@@ -37,6 +36,7 @@ from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result, read_reviewed
+from lesionlens.testing import Lesion, make_patient
 from lesionlens.training.config import (
     DataConfig,
     PatchConfig,

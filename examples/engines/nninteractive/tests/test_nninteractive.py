@@ -46,7 +46,7 @@ def asked(monkeypatch):
     def ask(foreground=(), background=(), outline=None):
         points = (np.array(some, np.int64).reshape(-1, 3) for some in (foreground, background))
         question = PromptRequest(*points, outline)
-        found = engine.answer_prompts(study, question, None, context=SILENT)
+        found = engine.prompt(study, question, None, context=SILENT)
         assert found.made_by == "a server of nnInteractive", "not the weights of the Lens network"
         return found.mask_over(outline, study.working.shape)
 

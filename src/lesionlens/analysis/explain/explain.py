@@ -16,7 +16,7 @@ from lesionlens.analysis.findings.find import Flagged
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
-from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
+from lesionlens.base.records.prediction import Prediction, QuestionTime
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native_grid
@@ -48,7 +48,7 @@ def explain(
     Parameters
     ----------
     engine : object
-        The engine; perturbed predictions are made if it has `Capability.PERTURB`.
+        The engine; perturbed predictions are made if it has `predict_subsets`.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """
@@ -106,7 +106,7 @@ def _evidence_of_perturbations(
 def _notices(prediction: Prediction, runner: PerturbationRunner | None) -> tuple[str, ...]:
     """Return which explanations the engine does not provide, or had no time for."""
     notices = []
-    if prediction.trace is None and Capability.ATTEND not in prediction.engine.capabilities:
+    if prediction.trace is None:
         notices.append("This engine provides no attention maps")
     if runner is None:
         notices.append("This engine cannot compute the contribution of each sequence")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesionlens.base.records.prediction import (
-    Capability,
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
@@ -13,8 +12,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
-from lesionlens.engines.engine import SupportsPerturbation
-from lesionlens.engines.plugin_engines import predict_perturbed
+from lesionlens.engines.engine import predict_subsets
 
 NO_LIMIT = QuestionTime()
 
@@ -27,7 +25,7 @@ class PerturbationRunner:
 
     def __init__(
         self,
-        engine: SupportsPerturbation,
+        engine: object,
         prepared: PreparedStudy,
         time: QuestionTime = NO_LIMIT,
         context: RunContext = SILENT,
@@ -67,7 +65,7 @@ class PerturbationRunner:
         needed_s = len(perturbations) * self._time.seconds_per_pass
         if needed_s <= self._limit.seconds_left:
             with self._limit:
-                return predict_perturbed(
+                return predict_subsets(
                     self._engine, self.prepared, perturbations, context=self._limit.context
                 )
         if purpose not in self._skipped:
@@ -79,8 +77,6 @@ def perturbation_runner(
     engine: object, prepared: PreparedStudy, prediction: Prediction, context: RunContext
 ) -> PerturbationRunner | None:
     """Return the runner of an engine's perturbed predictions; None if it makes none."""
-    if Capability.PERTURB not in prediction.engine.capabilities or prediction.unperturbed is None:
-        return None
-    if not isinstance(engine, SupportsPerturbation):
+    if prediction.unperturbed is None or not hasattr(engine, "predict_subsets"):
         return None
     return PerturbationRunner(engine, prepared, prediction.question_time, context)

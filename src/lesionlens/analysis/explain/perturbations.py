@@ -158,7 +158,7 @@ def predict_subsets(
     if first_pass is None:
         raise UnusableInputError(
             found="a prediction without `unperturbed`",
-            expected="one from an engine with the capability `perturb`",
+            expected="one from an engine with `predict_subsets`",
             next_step="Report this to the engine's authors",
         )
     present = runner.prepared.sequences

@@ -9,8 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import native_grid
-from lesionlens.engines.plugin_engines import traced_weights
+from lesionlens.engines import engine, native_grid
 
 REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
@@ -47,7 +46,7 @@ def _voxel_weights(
     if trace is None or trace.probe_row is None:
         raise UnusableInputError(
             found="a result that was reopened, or whose engine keeps no self-attention",
-            expected="one with the capability `probe`",
+            expected="one whose prediction has `trace.probe_row`",
             next_step="Analyse the study again, with `lens` or a bundle with self-attention",
         )
     shape = prepared.native.shape
@@ -64,7 +63,7 @@ def _voxel_weights(
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
-    return traced_weights(trace.probe_row, prepared, brain_voxel)
+    return engine.probe(trace, prepared, brain_voxel)
 
 
 def _nearest_in_brain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,12 @@ from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.analysis.findings.measure import bounding_box_mm
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import FirstPass
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native_grid
-from lesionlens.engines.engine import Engine, SupportsFirstPass
-from lesionlens.engines.plugin_engines import first_pass
+from lesionlens.engines.engine import Engine
 
 Listener = Callable[[PreliminaryFindings], None]
 """Called once, from the analysis thread; must return quickly."""
@@ -27,14 +28,12 @@ def notify(
     engine: Engine, prepared: PreparedStudy, context: RunContext, listener: Listener | None
 ) -> None:
     """Pass the preliminary candidates to a listener, if the engine has a first pass."""
-    if listener is not None and isinstance(engine, SupportsFirstPass):
+    if listener is not None and hasattr(engine, "first_pass"):
         with context.stage("first pass"):
             listener(flag(engine, prepared, context))
 
 
-def flag(
-    engine: SupportsFirstPass, prepared: PreparedStudy, context: RunContext
-) -> PreliminaryFindings:
+def flag(engine: Any, prepared: PreparedStudy, context: RunContext) -> PreliminaryFindings:
     """Segment and score the candidates of an engine's first pass.
 
     Returns
@@ -42,7 +41,7 @@ def flag(
     PreliminaryFindings
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
-    coarse = first_pass(engine, prepared, context=context)
+    coarse: FirstPass = engine.first_pass(prepared, context=context)
     whole = native_grid.resample_map(coarse.seen.probability[0], prepared, coarse.seen.grid)
     empty = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: coarse.threshold})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -13,18 +12,6 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
-
-
-class Capability(StrEnum):
-    """What an engine can do; outputs it does not support are None, with a notice."""
-
-    SEGMENT = "segment"
-    ATTEND = "attend"
-    PROBE = "probe"
-    PERTURB = "perturb"
-    """Predicts perturbed inputs: without a sequence, mirrored, partly occluded."""
-    PROMPT = "prompt"
-    """Segments from a reader's prompts, and corrects outlines."""
 
 
 class OperatingPoint(NamedTuple):
@@ -47,7 +34,6 @@ class EngineInfo:
     version: str
     weights_sha256: str | None
     """None for an engine without weights."""
-    capabilities: frozenset[Capability]
     device: str = "cpu"
     calibrated: bool = False
     """Whether its probabilities were calibrated."""

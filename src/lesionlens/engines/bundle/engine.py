@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import (
-    Capability,
     EngineInfo,
     InputPerturbation,
     PerturbedPrediction,
@@ -33,9 +33,9 @@ from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle import maps as bundle_maps
 from lesionlens.engines.bundle.maps import Probe, Reader, window_about_peak
-from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.engines.engine import in_turn
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.network_input import InputFrame, NetworkInput, make_network_input
+from lesionlens.engines.network_input import NetworkInput, make_network_input
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import visible_sequences
 from lesionlens.network.deterministic import with_threads
@@ -54,7 +54,6 @@ _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
 _STRIDES = 32  # window sizes are multiples of this, which suits all of MONAI's networks
-_CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
     "but the features that led it to segment the region",
@@ -111,24 +110,23 @@ class BundleEngine:
         bundle: Path,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        torch_device = devices.choose(device)
-        self.placement = devices.DevicePlacement(torch_device, self._move)
+        self.placement = devices.Placement(device, self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
         self._has_attention = bundle_attention.has_blocks(self._network)
         self._reader = Reader(self._network, self._run, self._bundle.window)
         self._patience_s = patience_s
-        self._move(self.placement.device)
+        self.placement.run(lambda: self._move(self.placement.device))
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._precision = devices.choose_precision(device)
+        self._precision = devices.precision_of(device)
         """Of passes beyond the first, which is in float32."""
         self._cache = PassCache(self._bundle.spacing_mm, device, robust=False)
         self._last: _Examined | None = None
 
     def forget(self) -> None:
-        """Release the last study; see `engines.engine.SupportsForgetting`."""
+        """Release the last study; see `engines.engine.Engine`."""
         self._move(self._device)
 
     @property
@@ -142,14 +140,12 @@ class BundleEngine:
             name=f"monai-bundle {self._bundle.name}",
             version=self._bundle.version,
             weights_sha256=self._bundle.sha256,
-            capabilities=_CAPABILITIES
-            | ({Capability.PROBE} if self._has_attention else frozenset()),
-            device=devices.describe(self._device, self._precision, _THREADS),
+            device=devices.describe(self._device, _THREADS),
             precision=self._precision,
             threads=_THREADS if self._device.type == "cpu" else None,
         )
 
-    @devices.on_placement_device
+    @devices.placed
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
@@ -207,7 +203,7 @@ class BundleEngine:
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
-                prediction = self.predict_perturbed(
+                prediction = self.predict_subsets(
                     examined.prepared, [InputPerturbation()], context=limit.context
                 )
                 return prediction, time.perf_counter() - started
@@ -232,29 +228,25 @@ class BundleEngine:
             self._reader, lambda: self._input(self._cache.input_for(frame.prepared)), frame
         )
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
-        in_turn = exclusive_use(self, SILENT)  # another thread's pass would be recorded too
+        in_turn_ = in_turn(SILENT)  # another thread's pass would be recorded too
         return Trace(
             cross=cross,
             method=METHODS[method],
             layers=(layer,),
-            probe_row=in_turn(probe),
+            probe_row=in_turn_(probe),
             spacing_mm=edge * self._bundle.spacing_mm,
         )
 
-    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid of `predict_perturbed`: the bundle's own spacing."""
-        return InputFrame.over(prepared, self._bundle.spacing_mm).grid
-
-    @devices.on_placement_device
+    @devices.placed
     @with_threads(_THREADS)
-    def predict_perturbed(
+    def predict_subsets(
         self,
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
         context: RunContext,
     ) -> PerturbedPrediction:
-        """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
+        """Run the network on each perturbation; see `engines.engine.Engine`."""
         network_input = self._cache.input_for(prepared)
         groups = [
             [self._reduced_perturbation(perturbation, network_input)]
@@ -327,10 +319,8 @@ class BundleEngine:
         """
         inferer = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
 
-        precision = self._precision if fast else ComputePrecision.FLOAT32
-
         def run(part: Tensor) -> Tensor:
-            with devices.autocast_for(precision, self._device):
+            with devices.autocast(self._device) if fast else nullcontext():
                 return self._run(part)
 
         with torch.inference_mode():

@@ -21,10 +21,8 @@ from torch import Tensor
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.geometry import Floats
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
-    Capability,
     EngineInfo,
     FirstPass,
     InputPerturbation,
@@ -95,15 +93,6 @@ _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
 cysts are below this value.
 """
-CAPABILITIES = frozenset(
-    {
-        Capability.SEGMENT,
-        Capability.ATTEND,
-        Capability.PROBE,
-        Capability.PERTURB,
-        Capability.PROMPT,
-    }
-)
 
 
 class LensEngine:
@@ -136,17 +125,13 @@ class LensEngine:
         device: str = "auto",
         weights: str | Path | None = None,
     ) -> None:
-        torch_device = devices.choose(device)
-        self._precision = devices.choose_precision(torch_device)
-        self._network, weights_info = weight_files.load(weights, torch_device)
-        self.placement = devices.DevicePlacement(torch_device, self._move)
-        self._prompts = StudyPrompts(device=torch_device)
-        self._weights_info = weights_info
-        self._empty_caches(torch_device)
+        self.placement = devices.Placement(device, self._move)
+        self._network, self._weights_info = weight_files.load(weights, torch.device("cpu"))
+        self._prompts = StudyPrompts()
+        self.placement.run(lambda: self._move(self._device))
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._precision = devices.choose_precision(device)
         self._prompts.move(device)
         self._empty_caches(device)
 
@@ -159,7 +144,7 @@ class LensEngine:
         self._finer_input: NetworkInput | None = None
 
     def forget(self) -> None:
-        """Release the last study; see `engines.engine.SupportsForgetting`."""
+        """Release the last study; see `engines.engine.Engine`."""
         self._empty_caches(self._device)
         self._prompts.forget()
 
@@ -170,8 +155,7 @@ class LensEngine:
             name=self.name,
             version=self._weights_info.version,
             weights_sha256=self._weights_info.sha256,
-            capabilities=CAPABILITIES,
-            device=devices.describe(self._device, self._precision),
+            device=devices.describe(self._device, thread_count()),
             calibrated=self._weights_info.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
@@ -179,7 +163,7 @@ class LensEngine:
                 if not self._weights_info.agreement or p["threshold"] <= self._floor
             ),
             floor=self._floor,
-            precision=self._precision,
+            precision=devices.precision_of(self._device),
             threads=thread_count() if self._device.type == "cpu" else None,
             trained_on=self._trained_on,
         )
@@ -193,8 +177,8 @@ class LensEngine:
         """The network in evaluation mode."""
         return self._network
 
-    @devices.on_placement_device
-    def answer_prompts(
+    @devices.placed
+    def prompt(
         self,
         prepared: PreparedStudy,
         request: PromptRequest,
@@ -202,8 +186,8 @@ class LensEngine:
         *,
         context: RunContext,
     ) -> PromptResponse:
-        """Segment from prompts; see `engines.engine.SupportsPrompts`."""
-        return self._prompts.answer_prompts(prepared, request, probability, context=context)
+        """Segment from prompts; see `engines.engine.Engine`."""
+        return self._prompts.prompt(prepared, request, probability, context=context)
 
     @property
     def _searches_small_lesions(self) -> bool:
@@ -221,7 +205,7 @@ class LensEngine:
         """Score below which nothing is flagged."""
         return self._weights_info.score_floor or _UNFITTED_FLOOR
 
-    @devices.on_placement_device
+    @devices.placed
     @with_threads(1)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
@@ -236,7 +220,7 @@ class LensEngine:
                 searched.set_result(search_result)
             prediction = self._refined_prediction(first_pass, search_result, background, context)
         self._finer_input = None
-        unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
+        unperturbed = self.predict_subsets(prepared, [EVERYTHING], context=context)
         return replace(prediction, unperturbed=unperturbed)
 
     def small_lesions_of(self, prepared: PreparedStudy, context: RunContext) -> SmallLesions | None:
@@ -378,30 +362,25 @@ class LensEngine:
         info = self._weights_info
         return Scoring(*info.score, self._floor, info.agreement and ViewAgreement(*info.agreement))
 
-    @devices.on_placement_device
+    @devices.placed
     @with_threads(1)
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
-        """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
+        """Predict at the spacing of perturbed inputs; see `analysis.findings.preliminary`."""
         seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
         default = self._whole_tumour_threshold(prepared.sequences)
         coarse = thresholds.coarse_whole_tumour_threshold(seen.probability[0], default)
         return FirstPass(seen, coarse, self._scoring)
 
-    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid of `predict_perturbed`."""
-        spacing_mm = _PERTURBED_SPACING_RATIO * self._weights_info.spacing_mm
-        return InputFrame.over(prepared, spacing_mm).grid
-
-    @devices.on_placement_device
+    @devices.placed
     @with_threads(1)
-    def predict_perturbed(
+    def predict_subsets(
         self,
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
         context: RunContext,
     ) -> PerturbedPrediction:
-        """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
+        """Run one fast pass on each input; see `engines.engine.Engine`."""
         predictions = self._perturbed(prepared, perturbations, self._watch, context)
         search_result = self.small_lesions_of(prepared, context)
         if search_result is None:
@@ -525,8 +504,7 @@ class LensEngine:
         self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False, lesions: bool = False
     ) -> PassOutput:
         """Run the network on (1, 8, I, J, K); parameters as for `LensNetwork.forward`."""
-        autocast = devices.autocast_for(self._precision, self._device)
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), devices.autocast(self._device):
             out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=lesions)
         classes = None if out.lesions is None else out.lesions.class_probabilities()
         return PassOutput(out.logits, out.attention, out.trace, classes)

@@ -55,7 +55,7 @@ class StudyPrompts:
         for network in self._networks:
             network.to(device)
 
-    def answer_prompts(
+    def prompt(
         self,
         prepared: PreparedStudy,
         request: PromptRequest,
@@ -63,7 +63,7 @@ class StudyPrompts:
         *,
         context: RunContext = SILENT,
     ) -> PromptResponse:
-        """Segment from prompts on the working grid; see `engines.engine.SupportsPrompts`."""
+        """Segment from prompts on the working grid; see `engines.engine.Engine`."""
         with self._lock:
             context.check(_FEATURES)
             if not self._networks:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from lesionlens.engines.plugin_engines import release
 from lesionlens.napari.qt.threads import prepare_rotations
 
 if TYPE_CHECKING:
-    from lesionlens.engines.engine_choice import EngineChoice
+    from lesionlens.engines.engine import EngineChoice
     from lesionlens.results.lens import Lens
 
 
@@ -33,5 +32,5 @@ class LoadedLens:
 
     def release_study(self) -> None:
         """Release what the engine cached of a study, if one is loaded."""
-        if self._lens is not None:
-            release(self._lens.engine)
+        if self._lens is not None and hasattr(self._lens.engine, "forget"):
+            self._lens.engine.forget()

@@ -82,14 +82,12 @@ def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:
             raise PluginError(
                 who=who,
                 why=f"wrote {relative_path.as_posix()!r}, which is a link or no file",
-                expected="files with content of their own",
             )
         name = relative_path.as_posix()
         if not is_inside(name) or not is_writable(name):
             raise PluginError(
                 who=who,
                 why=f"wrote {name!r}, a name that run.json cannot hold",
-                expected="names of Unicode text without colons and backslashes",
             )
         ancestors = {
             parent.as_posix().casefold() for parent in (relative_path, *relative_path.parents)
@@ -98,7 +96,6 @@ def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:
             raise PluginError(
                 who=who,
                 why=f"wrote {relative_path.as_posix()}, a name that is taken",
-                expected="names that nothing else in a result has",
             )
     for relative_path in relative_paths:
         (staging / relative_path).parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volume
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import predecessor_documents
@@ -183,7 +183,6 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
             name=str(name or "unknown").removeprefix("LesionLens "),
             version=str(algorithm.get("AlgorithmVersion", "unknown")),
             weights_sha256=digest[0] if digest else None,
-            capabilities=frozenset({Capability.SEGMENT}),
             calibrated=report_items.has(report, codes.PROBABILITY.value),
         ),
         device="not known: from DICOM objects",

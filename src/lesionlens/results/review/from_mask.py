@@ -30,7 +30,7 @@ from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import FindingsFile, read_run_file
 from lesionlens.base.records.findings import LESION_PARTS
-from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
+from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
@@ -303,7 +303,6 @@ def _run(path: Path, inputs: InputFiles, notices: tuple[str, ...]) -> RunInfo:
             name=MASK,  # its file may be named after the patient
             version=sha256_of(path)[:12],
             weights_sha256=None,
-            capabilities=frozenset({Capability.SEGMENT}),
         ),
         device="none: a mask was opened",
         stages=(),

@@ -43,7 +43,7 @@ from lesionlens.base.records.files import (
 )
 from lesionlens.base.records.findings import Candidate, Considered, Findings
 from lesionlens.base.records.followup import Comparison
-from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
@@ -419,7 +419,6 @@ def _run(
             name=run.engine,
             version=run.engine_version,
             weights_sha256=run.weights_sha256,
-            capabilities=frozenset({Capability.SEGMENT}),
             device=run.device,
             calibrated=run.calibrated,
             precision=run.precision,

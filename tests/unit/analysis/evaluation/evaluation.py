@@ -9,10 +9,10 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
 from lesionlens.base import storage
-from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
+from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 16.0), Lesion((30.0, -30.0, 20.0), 12.0)
 MOVED, FALSE = Lesion((-24.0, 10.0, 26.0), 16.0), Lesion((26.0, 22.0, 30.0), 9.0)

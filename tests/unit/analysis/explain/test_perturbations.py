@@ -17,7 +17,6 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label
 from lesionlens.base.records.prediction import (
-    Capability,
     EngineInfo,
     InputPerturbation,
     PerturbedPrediction,
@@ -39,9 +38,9 @@ def asked_of(prepared, components):
         GRID,
         lambda keep, _: np.full(GRID.shape, 0.05 + (SHARES * keep * prepared.present).sum()),
     )
-    full = engine.predict_perturbed(prepared, [InputPerturbation((True,) * 4)], context=SILENT)
+    full = engine.predict_subsets(prepared, [InputPerturbation((True,) * 4)], context=SILENT)
     engine.asked.clear()
-    info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
+    info = EngineInfo("additive", "1", None)
     prediction = Prediction({}, info, unperturbed=full)
     return perturbations.predict_subsets(
         PerturbationRunner(engine, prepared), prediction, components
@@ -75,9 +74,9 @@ class Nearsighted(PerturbableEngine):
             lambda keep, _: np.full(GRID.shape, 0.02),
         )
 
-    def predict_perturbed(self, prepared, perturbations, *, context):
+    def predict_subsets(self, prepared, perturbations, *, context):
         if not any(one.fine for one in perturbations):
-            return super().predict_perturbed(prepared, perturbations, context=context)
+            return super().predict_subsets(prepared, perturbations, context=context)
         self.asked += perturbations
         values = [0.9 if one.keep[0] or one.keep[3] else 0.1 for one in perturbations]
         seen = np.array(values, np.float32)[:, None, None, None] * np.ones(FINE.shape, np.float32)
@@ -91,8 +90,8 @@ def marked_everywhere(label):
 
 def predicted_by(engine, prepared):
     everything = [InputPerturbation((True,) * 4)]
-    full = engine.predict_perturbed(prepared, everything, context=SILENT)
-    info = EngineInfo("nearsighted", "1", None, frozenset({Capability.PERTURB}))
+    full = engine.predict_subsets(prepared, everything, context=SILENT)
+    info = EngineInfo("nearsighted", "1", None)
     return Prediction({}, info, unperturbed=full)
 
 
@@ -147,8 +146,8 @@ def test_subsets_are_predicted_at_the_predictions_own_voxel_size_where_needed(ma
 class Cautious(PerturbableEngine):
     """States the threshold of an analysis of each input: .8 without FLAIR."""
 
-    def predict_perturbed(self, prepared, perturbations, *, context):
-        found = super().predict_perturbed(prepared, perturbations, context=context)
+    def predict_subsets(self, prepared, perturbations, *, context):
+        found = super().predict_subsets(prepared, perturbations, context=context)
         cut_at = tuple(0.5 if one.keep[3] else 0.8 for one in perturbations)
         return replace(found, thresholds=cut_at)
 
@@ -156,8 +155,8 @@ class Cautious(PerturbableEngine):
 def test_each_subset_is_outlined_at_its_own_threshold_but_scored_at_the_studys(make_prepared):
     engine = Cautious(GRID, lambda keep, _: np.full(GRID.shape, 0.9 if keep[3] else 0.7))
     prepared, everything = make_prepared(present={"t1c", "flair"}), [InputPerturbation()]
-    full = engine.predict_perturbed(prepared, everything, context=SILENT)
-    info = EngineInfo("cautious", "1", None, frozenset({Capability.PERTURB}))
+    full = engine.predict_subsets(prepared, everything, context=SILENT)
+    info = EngineInfo("cautious", "1", None)
     prediction = Prediction({}, info, unperturbed=full)
     answers = perturbations.predict_subsets(
         PerturbationRunner(engine, prepared), prediction, EVERYWHERE
@@ -182,8 +181,8 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
 
     prepared, engine = make_prepared(), PerturbableEngine(GRID, by_flair_alone)
     everything = [InputPerturbation((True,) * 4)]
-    full = engine.predict_perturbed(prepared, everything, context=SILENT)
-    info = EngineInfo("flair", "1", None, frozenset({Capability.PERTURB}))
+    full = engine.predict_subsets(prepared, everything, context=SILENT)
+    info = EngineInfo("flair", "1", None)
     fitted = Scoring(intercept=3.0, logit=0.1, log_ml=0.8)  # counts the size
     prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
     spots = [ComponentVoxels(np.arange(120), 130.0)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lesionlens.analysis.findings import edit_tools
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label
-from lesionlens.engines.testing.simple import make_patient
+from lesionlens.testing import make_patient
 
 SPACING = np.array([1.0, 1.5, 2.0])
 SHAPE = (36, 26, 20)

@@ -28,9 +28,9 @@ from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.text import millilitres
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+from lesionlens.testing import Lesion, make_patient
 
 GRIDS = {
     "same": Acquisition(),

@@ -9,7 +9,7 @@ from lesionlens.analysis.findings import enhancement
 from lesionlens.analysis.findings.enhancement import enhancing_in, without_t1_hyperintensity
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import EngineInfo, Prediction
-from lesionlens.engines.testing.simple import make_patient
+from lesionlens.testing import make_patient
 
 INFO = EngineInfo("any", "1", None, frozenset())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +10,10 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings import preliminary
-from lesionlens.base.errors import CancelledError, PluginError
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.prediction import FirstPass, PerturbedPrediction, Scoring
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.testing import Lesion, make_patient
 
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0)
 
@@ -95,30 +94,3 @@ def test_it_is_not_begun_once_a_stop_was_asked_for(prepared):
     context = RunContext(cancel=SimpleNamespace(is_set=lambda: True))
     with pytest.raises(CancelledError):
         preliminary.notify(Looking(prepared), prepared, context, pytest.fail)
-
-
-@pytest.mark.parametrize(
-    ("words", "change"),
-    [
-        ("ndarray for a first pass", lambda _: np.zeros(3)),
-        ("FirstPass.threshold as NoneType", lambda found: replace(found, threshold=None)),
-        ("threshold nan", lambda found: replace(found, threshold=float("nan"))),
-        ("floor=nan", lambda found: replace(found, scoring=Scoring(floor=float("nan")))),
-        ("from nan", lambda found: of(found, found.seen.probability * np.nan)),
-        ("array of", lambda found: of(found, found.seen.probability[0])),
-        ("failed in its first pass", lambda _: 1 / 0),
-    ],
-)
-def test_a_first_pass_of_others_that_would_show_wrong_candidates_is_refused(
-    words, change, prepared
-):
-    """The window shows preliminary candidates before anything else was validated."""
-    engine = Looking(prepared)
-    given = engine.found
-    engine.first_pass = lambda *_, **__: change(given)
-    with pytest.raises(PluginError, match=words):
-        preliminary.flag(engine, prepared, RunContext())
-
-
-def of(found, probability):
-    return replace(found, seen=replace(found.seen, probability=probability))

@@ -53,7 +53,6 @@ from lesionlens.base.records.study import failed_check
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.checks.swapped_names import swap_notice
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
@@ -68,6 +67,7 @@ from lesionlens.results.review import reopen, store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import find_prior, latest_result_before, open_prior
 from lesionlens.results.review.reopen import read_result
+from lesionlens.testing import Lesion, make_patient
 
 LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
 TURN = np.deg2rad(6)

@@ -16,9 +16,9 @@ from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.testing import Lesion, make_patient
 
 STAYS, GOES, COMES = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
 DAYS = ("2026-01-05", "2026-03-05", "2026-05-05")

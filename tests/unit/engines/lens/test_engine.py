@@ -91,14 +91,13 @@ def test_the_same_study_gives_the_same_answer(engine, study, prediction):
 def test_an_unperturbed_pass_is_the_predictions_own(engine, study, prediction):
     assert isinstance(engine, SupportsPerturbation)
     everything = InputPerturbation((True,) * 4)
-    seen = engine.predict_perturbed(study, [everything], context=SILENT)
+    seen = engine.predict_subsets(study, [everything], context=SILENT)
     np.testing.assert_allclose(seen.probability, prediction.unperturbed.probability, atol=1e-5)
     assert seen.grid.matches(prediction.unperturbed.grid)
-    assert seen.grid.matches(engine.perturbation_grid(study))
 
 
 def test_perturbations_are_what_they_declare(engine, study):
-    grid = engine.perturbation_grid(study)
+    grid = engine.predict_subsets(study, [InputPerturbation()], context=SILENT).grid
     hidden = np.zeros(grid.shape, bool)
     hidden[: grid.shape[0] // 2] = True
     variants = [
@@ -107,7 +106,7 @@ def test_perturbations_are_what_they_declare(engine, study):
         InputPerturbation((True,) * 4, mirrored=True),
         InputPerturbation((True,) * 4, hidden=hidden),
     ]
-    said = engine.predict_perturbed(study, variants, context=SILENT).probability
+    said = engine.predict_subsets(study, variants, context=SILENT).probability
     assert len({answer.tobytes() for answer in said}) == 4
     only_flair = engine._coarse_cache.input_for(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
@@ -135,13 +134,13 @@ def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
         InputPerturbation.showing([MrSequence.FLAIR]),
         InputPerturbation(alone=True),
     ]
-    first = engine.predict_perturbed(study, some, context=SILENT)
-    again = engine.predict_perturbed(study, some, context=SILENT)
+    first = engine.predict_subsets(study, some, context=SILENT)
+    again = engine.predict_subsets(study, some, context=SILENT)
     assert len(taken) == 2
     np.testing.assert_array_equal(again.probability, first.probability)
     everything, flair, alone = first.probability
     np.testing.assert_allclose(everything, (alone + flair) / 2, atol=1e-6)
-    engine.predict_perturbed(make_prepared(), some, context=SILENT)
+    engine.predict_subsets(make_prepared(), some, context=SILENT)
     assert len(taken) == 4
 
 
@@ -150,10 +149,10 @@ def test_fine_answers_are_of_the_predictions_own_voxel_size(engine, study, predi
         InputPerturbation(fine=True),
         InputPerturbation.showing([MrSequence.FLAIR], fine=True),
     )
-    seen = engine.predict_perturbed(study, [everything, flair], context=SILENT)
+    seen = engine.predict_subsets(study, [everything, flair], context=SILENT)
     assert seen.grid.spacing_mm == pytest.approx(prediction.unperturbed.grid.spacing_mm / 1.5)
     hidden = np.ones(seen.grid.shape, bool)
-    changed = engine.predict_perturbed(
+    changed = engine.predict_subsets(
         study, [InputPerturbation(hidden=hidden, alone=True, fine=True)], context=SILENT
     )
     assert changed.inner.shape == (1, 2, *seen.grid.shape)
@@ -183,7 +182,7 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
         faint = found.thresholds[Region.WT] < 0.8
         assert first.threshold == (0.2 if faint else found.thresholds[Region.WT])
         shown = [InputPerturbation(), InputPerturbation.showing(["t1", "t1c"])]
-        seen = engine.predict_perturbed(study, shown, context=SILENT)
+        seen = engine.predict_subsets(study, shown, context=SILENT)
         assert seen.thresholds == (found.thresholds[Region.WT], 0.8)
         return found.thresholds[Region.WT]
 

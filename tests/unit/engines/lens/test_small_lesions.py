@@ -193,10 +193,10 @@ def test_beside_weights_of_patients_the_reader_is_told_and_the_scans_are_named(t
     assert "sha256:of-a-scan" in found.engine.trained_on
     assert any("small enhancing" in notice for notice in found.notices)
     assert found.probability[Region.ET][tuple(SEAT)] > 0.5
-    again = engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
+    again = engine.predict_subsets(study, [InputPerturbation()], context=SILENT)
     np.testing.assert_array_equal(again.lesion_scores, found.unperturbed.lesion_scores)
     engine.forget()
-    anew = engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
+    anew = engine.predict_subsets(study, [InputPerturbation()], context=SILENT)
     np.testing.assert_allclose(anew.lesion_scores, found.unperturbed.lesion_scores, atol=1e-5)
 
 

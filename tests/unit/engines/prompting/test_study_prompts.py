@@ -15,12 +15,12 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines.engine import prompt
 from lesionlens.engines.network_input import InputFrame
-from lesionlens.engines.plugin_engines import answer_prompts
 from lesionlens.engines.prompting import study_prompts
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
-from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
+from lesionlens.testing import prepared_head
 
 
 def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused_in_words():
@@ -37,7 +37,7 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
 
     def asked(region):
         request = PromptRequest(here[None], nobody, region=region)
-        return answer_prompts(StudyPrompts(), study, request, chances, context=SILENT)
+        return prompt(StudyPrompts(), study, request, chances, context=SILENT)
 
     assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]
     with pytest.raises(UnusableInputError, match="without T1c"):
@@ -49,7 +49,7 @@ def test_a_response_names_both_networks_and_the_release():
     study, nobody = prepared_head(), np.zeros((0, 3), np.int64)
     inside = np.argwhere(study.brain)
     request = PromptRequest(inside[len(inside) // 2][None], nobody)
-    release, *networks = StudyPrompts().answer_prompts(study, request, None).made_by.split("; ")
+    release, *networks = StudyPrompts().prompt(study, request, None).made_by.split("; ")
     assert release == f"LesionLens {__version__}"
     for name, words in zip((NAME, SMALL_NAME), networks, strict=True):
         _, notes, digest = load_shipped(name=name)
@@ -88,7 +88,7 @@ def test_a_response_does_not_depend_on_the_number_of_threads():
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            found.append(StudyPrompts().answer_prompts(study, request, None))
+            found.append(StudyPrompts().prompt(study, request, None))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found[0].probability, found[1].probability)

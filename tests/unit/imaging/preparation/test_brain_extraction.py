@@ -14,7 +14,6 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import fill_holes, is_stripped, largest
 from lesionlens.imaging.preparation.brain_extraction import (
     find_brain,
@@ -26,6 +25,7 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
+from lesionlens.testing import make_patient
 
 UNCACHED = PrepareOptions(sides=False)
 GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))

@@ -7,11 +7,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import co_registration
 from lesionlens.imaging.preparation.draft import Loaded
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
+from lesionlens.testing import make_patient
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
 OPTIONS = PrepareOptions(edge_mm=4.0, strip=False, sides=False)

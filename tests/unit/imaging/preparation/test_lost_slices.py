@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import lost_slices
 from lesionlens.imaging.preparation.brain import stripped_brain_mask
+from lesionlens.testing import make_patient
 
 
 @pytest.fixture(scope="module", params=[2.0, 3.0])

@@ -16,7 +16,6 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import (
     fill_holes,
     foreground,
@@ -27,6 +26,7 @@ from lesionlens.imaging.preparation.brain import (
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.testing import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence
 SAMPLE = Path(__file__).parents[4] / "sample_data" / "study"

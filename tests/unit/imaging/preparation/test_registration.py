@@ -7,9 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.registration import pyramid, register
+from lesionlens.testing import make_patient
 
 TURNED = ((4, -7, 9), (8, -6, 5))
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.napari.controllers.draft_keeper import DraftKeeper
 from lesionlens.results.review import store
 from lesionlens.results.review.drafts import OutlineDraft
+from lesionlens.testing import make_patient
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 

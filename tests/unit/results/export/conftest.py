@@ -22,8 +22,8 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
 MakeAnalysis = Callable[..., Analysis]
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))

@@ -18,7 +18,6 @@ from lesionlens.base.records.review import (
     UnaidedMark,
     UnaidedRead,
 )
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import KEPT
 from lesionlens.results.review import store
@@ -28,6 +27,7 @@ from lesionlens.results.review.outline_digests import (
     outlines_of,
 )
 from lesionlens.results.review.reopen import read_result
+from lesionlens.testing import Lesion, make_patient
 
 ALONE = UnaidedRead(
     "A. Reader",

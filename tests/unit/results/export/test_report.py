@@ -19,12 +19,12 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.page import Page
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sections import bars_of
 from lesionlens.results.export.slices import SliceScene, ViewPlane
 from lesionlens.results.export.tables import findings_file
+from lesionlens.testing import Lesion
 
 ALL = tuple(MrSequence)
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"

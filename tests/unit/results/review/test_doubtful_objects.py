@@ -19,10 +19,10 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.reopen import is_mask, reopen_folder
+from lesionlens.testing import Lesion, make_patient
 
 ONE = MrSequence.T1C
 STATED = {"PatientID": "SYNTHETIC-1", "PatientName": "Synthetic^Phantom", "PatientSex": "O"}

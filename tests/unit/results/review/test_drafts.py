@@ -11,8 +11,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.followup import Alignment, Comparison
 from lesionlens.base.records.prompts import PromptRound
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import drafts, store
+from lesionlens.testing import make_patient
 
 
 @pytest.fixture(scope="module")

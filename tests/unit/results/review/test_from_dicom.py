@@ -29,7 +29,6 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
@@ -39,6 +38,7 @@ from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import prepare_and_reopen, read_result, reopen_folder
 from lesionlens.results.review.report_items import iter_items
+from lesionlens.testing import Lesion, make_patient
 
 OWN_SOURCE = own.SOURCE.value
 BIN = str(Path(sys.executable).parent)

@@ -18,11 +18,11 @@ from tests.phantoms.files import write_nifti
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import nifti
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = pytest.mark.usefixtures("coarse")
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (30.0, -40.0, 12.0)

@@ -15,8 +15,8 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review.from_dicom import from_dicom
+from lesionlens.testing import Lesion, make_patient
 
 RECORDED = Path(__file__).parent / "other_programs"
 PARTS = {"dcmqi", "pydicom_seg"}

@@ -20,7 +20,6 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.export import export
-from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.readers import open_study
@@ -33,6 +32,7 @@ from lesionlens.results.review.reopen import (
     reopen,
     reopen_folder,
 )
+from lesionlens.testing import SyntheticPatient, make_patient
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 HEAD = make_patient(spacing_mm=4.0)

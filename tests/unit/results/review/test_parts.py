@@ -13,7 +13,6 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.result_files import write_list
 from lesionlens.results.review import store
@@ -21,6 +20,7 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.saved_parts import AlteredResultError
 from lesionlens.site.pacs.send_result import check_objects
+from lesionlens.testing import Lesion, make_patient
 
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 

@@ -15,11 +15,11 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
+from lesionlens.testing import make_patient
 
 ONE = (MrSequence.T1C,)
 NOW, BEFORE, OTHER = (make_patient(seed, spacing_mm=4.0) for seed in (1, 2, 3))

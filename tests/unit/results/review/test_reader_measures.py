@@ -24,7 +24,6 @@ from lesionlens.base.records.response import (
 from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.response import response
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.identity import is_unreviewed_description
@@ -32,6 +31,7 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.review import report_items, store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.testing import Lesion, make_patient
 
 ENDS = (((-20.0, 8.0, 26.0), (1.0, 8.0, 26.0)), ((-10.0, 2.0, 26.0), (-10.0, 14.5, 26.0)))
 SIGNED = SignedResponse(Response.STABLE, "2025-01-01", "A. Reader", "2026-01-05T10:15:00Z")

@@ -19,7 +19,6 @@ from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
 from lesionlens.results.export.tables import findings_json
@@ -32,6 +31,7 @@ from lesionlens.results.review.reopen import (
     reopen_folder,
     result_folder,
 )
+from lesionlens.testing import make_patient
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 

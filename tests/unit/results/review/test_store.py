@@ -12,9 +12,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Outline, Review
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.testing import make_patient
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review import store
 from lesionlens.site.database.records import ReadKey
 from lesionlens.site.database.worklist_database import (
@@ -26,6 +25,7 @@ from lesionlens.site.database.worklist_database import (
     existing_worklist_database,
     open_worklist_database,
 )
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -40,7 +40,7 @@ READINGS = textwrap.dedent(
     from lesionlens.results.review.log import ReviewLog
     from tests.helpers import stored_drafts
     from tests.phantoms.analysis import make_analysis, write_study
-    from lesionlens.engines.testing.simple import Lesion, make_patient
+    from lesionlens.testing import Lesion, make_patient
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.database.records import ReadKey
     from lesionlens.site.worklist.read_session import ReadSession

@@ -27,10 +27,10 @@ from tests.helpers.ports import free_port
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import NOBODY
 
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE
 from lesionlens.site.pacs.server import Retrieval, Server
+from lesionlens.testing import make_patient
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "reader", "a pass phrase"

@@ -14,11 +14,11 @@ from tests.phantoms.files import write_dicom
 from tests.unit.site.pacs.conftest import STUDY
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import StudyQuery
 from lesionlens.site.pacs.retrieve import FIRST_KINDS
 from lesionlens.site.pacs.server import Retrieval, Server
+from lesionlens.testing import make_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 CONFIGURATION = """

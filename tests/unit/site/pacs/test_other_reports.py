@@ -10,13 +10,13 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import newest_document
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.send_result import send_result
+from lesionlens.testing import Lesion, make_patient
 
 HERE = "http://127.0.0.1:8042/dicom-web"
 

@@ -11,11 +11,11 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.send_result import send_result
+from lesionlens.testing import Lesion, make_patient
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
 

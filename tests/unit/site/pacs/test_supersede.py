@@ -16,13 +16,13 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.pacs.delivery import Delivery, Refusal
 from lesionlens.site.pacs.files import ObjectKind, read_outgoing
 from lesionlens.site.pacs.send_result import SendOptions, send_result
+from lesionlens.testing import Lesion, make_patient
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 HERE = "http://127.0.0.1:8042/dicom-web"

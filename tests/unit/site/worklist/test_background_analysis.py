@@ -21,7 +21,6 @@ from tests.phantoms.headers import NOBODY, PatientIdentity
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort.work import CohortChoice, engine_identity
@@ -46,6 +45,7 @@ from lesionlens.site.worklist.background_analysis import (
 )
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.sources import studies_at, studies_of
+from lesionlens.testing import Lesion, make_patient
 
 
 @pytest.fixture

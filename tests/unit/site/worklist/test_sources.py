@@ -12,12 +12,12 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.errors import PatientConflictError, ReadError
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import sources
+from lesionlens.testing import make_patient
 
 
 @pytest.fixture

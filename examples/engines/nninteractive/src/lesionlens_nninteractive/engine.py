@@ -88,7 +88,7 @@ class NnInteractiveEngine(LensEngine):
         self._disconnect()
 
     @override
-    def answer_prompts(
+    def prompt(
         self,
         prepared: PreparedStudy,
         request: PromptRequest,
@@ -96,7 +96,7 @@ class NnInteractiveEngine(LensEngine):
         *,
         context: RunContext,
     ) -> PromptResponse:
-        """Send what was pointed at; the image goes once a study. See `SupportsPrompts`.
+        """Send what was pointed at; the image goes once a study. See `Engine`.
 
         Raises
         ------

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.plugin import (
-    Capability,
     EngineInfo,
     MrSequence,
     Prediction,
@@ -95,7 +94,6 @@ class NnUNetEngine:
             name="nnunet",
             version=version("nnunetv2"),
             weights_sha256=digest.hexdigest(),
-            capabilities=frozenset({Capability.SEGMENT}),
             device=describe_device(self._device),
         )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Findings, MapAgreement, conclusion_of
-from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm
 
@@ -33,13 +32,11 @@ def shown_in(arm: Arm, result: Result, overlays: Overlays) -> tuple[Result, Over
 def _without_maps(analysis: Analysis) -> Analysis:
     empty: Mapping[Any, Any] = {}
     original = analysis.original
-    engine = replace(analysis.run.engine, capabilities=frozenset({Capability.SEGMENT}))
     return replace(
         analysis,
         maps=None,
         volumes=replace(analysis.volumes, attention=empty, uncertainty=None, evidence=None),
         findings=_findings_alone(analysis.findings),
-        run=replace(analysis.run, engine=engine),
         original=None
         if original is None
         else replace(original, findings=_findings_alone(original.findings)),

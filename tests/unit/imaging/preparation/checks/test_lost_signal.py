@@ -7,9 +7,9 @@ import pytest
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.checks import lost_signal
+from lesionlens.testing import make_patient
 
 T2 = MrSequence.T2
 

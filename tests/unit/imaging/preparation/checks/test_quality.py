@@ -9,12 +9,12 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.checks import quality
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.testing import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence
 

@@ -8,9 +8,9 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.checks import swapped_names
 from lesionlens.imaging.preparation.checks.swapped_names import NameVerdict
+from lesionlens.testing import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence
 PAIRS = list(combinations(MrSequence, 2))

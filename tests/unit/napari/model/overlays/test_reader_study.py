@@ -9,9 +9,8 @@ import pytest
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.findings import MapAgreement
-from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.review import Outline, Review
-from lesionlens.engines import plugin_engines
+from lesionlens.engines import engine as engines
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.reader_study import shown_in
@@ -28,7 +27,7 @@ def test_an_arm_with_candidates_only_shows_no_maps_but_still_answers_prompts(ana
     assert (shown.engine, shown.trace, overlays.attention) == (None, None, {})
     assert not shown.analysis.volumes.attention
     monkeypatch.setattr(results, "_local_prompts", lambda: "the shipped network")
-    monkeypatch.setattr(plugin_engines, "answer_prompts", lambda *given, context: given)
+    monkeypatch.setattr(engines, "prompt", lambda *given, context: given)
     network, _, request, _ = shown.answer_prompts("a request")
     assert (network, request) == ("the shipped network", "a request")
 
@@ -53,7 +52,6 @@ def test_an_arm_with_candidates_only_keeps_them_and_hides_what_speaks_for_them(a
     assert [c.tracking_uid for c in seen.findings.candidates] == [
         c.tracking_uid for c in analysis.findings.candidates
     ]
-    assert seen.run.engine.capabilities == {Capability.SEGMENT}
     hidden = ("uncertainty", "sequence_relevance", "dice_without", "class_probabilities")
     for candidate in seen.findings.candidates:
         assert candidate.attention == MapAgreement(None, None)

@@ -11,9 +11,9 @@ from pydicom.tag import Tag
 from tests.helpers.dicom_files import edited_dicom
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
+from lesionlens.testing import Lesion
 
 KANJI = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
 HANGUL = (

@@ -16,8 +16,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import SourceFile, StudyKind
-from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.testing import make_patient
 
 T1C = MrSequence.T1C
 

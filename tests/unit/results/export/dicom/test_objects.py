@@ -31,7 +31,6 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.reading.dicom.documents import (
     record_sent,
 )
@@ -39,6 +38,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
+from lesionlens.testing import Lesion
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 

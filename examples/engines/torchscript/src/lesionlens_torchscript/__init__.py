@@ -1,1 +1,0 @@
-"""A TorchScript file as an engine of LesionLens."""
