@@ -26,7 +26,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base import codes
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
+from lesionlens.imaging.reading.dicom.files import MR_IMAGES
 from lesionlens.results.export.dicom import copied_attributes, identity
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.sent_objects import MAP, REPORTS, SEGMENTATIONS

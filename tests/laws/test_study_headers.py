@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
 from tests.phantoms.files import write_dicom
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import SILENT
-from lesionlens.imaging.reading.dicom import scan as dicom_scan
-from lesionlens.imaging.reading.dicom.scan import DicomSlice
-from lesionlens.imaging.reading.dicom.series import acquisition, sort_series
+from lesionlens.imaging.reading.dicom.files import Frame, scan
+from lesionlens.imaging.reading.dicom.reader import acquisition
+from lesionlens.imaging.reading.dicom.series import volumes
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import (
@@ -67,17 +66,9 @@ def test_slices_of_any_header_are_sorted_or_reported(
         "EchoTime": te,
         "EchoNumbers": echo,
     }
-
-    class Header(dict):
-        """What pydicom would hand out, without its checks."""
-
-    header = Header({k: v for k, v in values.items() if v is not None} | {"Columns": 8})
-    item = DicomSlice(None, header)
-    try:
-        out = sort_series([item])
-    except LesionLensError:
-        return
-    assert out.stacks or out.problems
+    present = {k: v for k, v in values.items() if v is not None}
+    made, reasons = volumes([Frame(None, {**present, "Columns": 8})])
+    assert made or reasons
 
 
 @FUZZ
@@ -105,20 +96,20 @@ def test_a_slice_of_impossible_thickness_costs_its_series_alone():
         "Rows": 8,
         "Columns": 8,
     }
-    out = sort_series([DicomSlice(None, header)])
-    assert not out.stacks
-    assert "orientation matrix" in out.problems[0]
+    made, reasons = volumes([Frame(None, header)])
+    assert not made
+    assert "orientation matrix" in reasons[0]
 
 
 @pytest.mark.parametrize("value", [3, "x", [3, 4], ["a", None], b"3"], ids=repr)
 def test_an_attribute_of_any_kind_is_read_as_texts_and_numbers(value):
-    item = DicomSlice(None, {"ImageType": value})
+    item = Frame(None, {"ImageType": value})
     assert item.texts("ImageType")
-    assert item.number("ImageType") in (3.0, None)
+    assert item.number_of("ImageType") in (3.0, None)
 
 
 def test_an_empty_header_says_nothing():
-    assert acquisition(DicomSlice(None, Dataset())) == AcquisitionParameters()
+    assert acquisition(Frame(None, {})) == AcquisitionParameters()
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +132,7 @@ def test_a_damaged_dicom_file_is_read_or_refused(tmp_path, one_slice, places, cu
     for place, patch in places:
         raw[place : place + len(patch)] = patch
     (tmp_path / "IM1").write_bytes(bytes(raw[: max(len(raw) - cut, 0)]))
-    scan = dicom_scan.scan([tmp_path / "IM1"], SILENT)
-    sort_series(scan.slices)
+    volumes(scan([tmp_path / "IM1"], SILENT).frames)
     with pytest.raises(LesionLensError) as caught:
         open_study(tmp_path)  # one slice is no volume, whatever else is wrong
     assert caught.value.found

@@ -7,7 +7,7 @@ import pydicom
 from highdicom.legacy import LegacyConvertedEnhancedMRImage
 from pydicom.uid import generate_uid
 
-from lesionlens.imaging.reading.dicom.scan import ENHANCED_MR
+from lesionlens.imaging.reading.dicom.files import ENHANCED_MR
 
 
 def in_frames(folder, *, enhanced):

@@ -180,7 +180,7 @@ def _is_part_of_series(path: Path) -> bool:
     """Whether a file is an index or one slice of a series."""
     if path.is_dir() or is_nifti_name(path.name):
         return False
-    from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class
+    from lesionlens.imaging.reading.dicom.files import MULTI_FRAME, sop_class
 
     return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
 

@@ -16,7 +16,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
+from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, quiet_header
 
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 

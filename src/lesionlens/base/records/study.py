@@ -88,8 +88,6 @@ class Series:
     """Series Instance UID."""
     frames: tuple[int, ...] = ()
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
-    even: bool = True
-    """False if slices were missing or uneven and the volume was interpolated along k."""
     nifti_codes: tuple[int, int] = (1, 1)
     """sform and qform code: the source's, or 1 (scanner)."""
 

@@ -20,7 +20,7 @@ from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Series, Study, StudyKind
 from lesionlens.base.text import isolated
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
+from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, quiet_header
 from lesionlens.results.export import pictures, wording
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.pictures import ReportPicture
@@ -316,7 +316,7 @@ def _dicom_header(study: Study) -> Mapping[str, object]:
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     keywords = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
     try:
-        with quiet_header(file.path, force=True, specific_tags=keywords) as header:
+        with quiet_header(file.path, specific_tags=keywords) as header:
             if not is_of(file.sop_instance_uid, header) or file.other_patient(header.get):
                 return {}
             return {key: header.get(key) for key in keywords}

@@ -52,7 +52,7 @@ from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import documents_followed
-from lesionlens.imaging.reading.dicom.scan import sop_class
+from lesionlens.imaging.reading.dicom.files import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store

@@ -13,9 +13,14 @@ from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MAX_BYTES, read_dicom
 from lesionlens.imaging.reading.dicom.documents import predecessors_of
-from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.imaging.reading.dicom.files import (
+    DAMAGED,
+    MAX_BYTES,
+    looks_like_dicom,
+    read_dicom,
+    walk,
+)
 from lesionlens.results.review import report_items
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -180,7 +185,7 @@ def _unsupported_error(found: str) -> ReadError:
 def _header(path: Path) -> tuple[str, Dataset]:
     """Return a file's SOP Class UID and header; empty if it is damaged."""
     try:
-        header = read_dicom(path, force=True, stop_before_pixels=True)
+        header = read_dicom(path, stop_before_pixels=True)
         return str(header.get("SOPClassUID", "")), header
     except (OSError, *DAMAGED):
         return "", Dataset()
@@ -195,7 +200,7 @@ def _read_whole(path: Path) -> Dataset:
             next_step="Take it out of the folder, or analyse the study",
         )
     try:
-        dataset = read_dicom(path, force=True)
+        dataset = read_dicom(path)
     except (OSError, *DAMAGED) as error:
         raise _damaged_error(path) from error
     if _is_truncated(dataset):

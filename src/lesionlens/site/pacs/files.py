@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header, read_dicom, read_meta
+from lesionlens.imaging.reading.dicom.files import DAMAGED, quiet_header, read_dicom, read_meta
 
 _UID_TAGS = ["SOPClassUID", "SOPInstanceUID"]
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20

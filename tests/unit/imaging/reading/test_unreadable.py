@@ -14,11 +14,11 @@ from lesionlens.imaging.reading.readers import open_study
 @pytest.fixture
 def forbid(monkeypatch):
     """Let the system refuse a file or a folder by its name, as it does not to an administrator."""
-    opened, listed = Path.open, os.scandir
+    opened, builtin, listed = Path.open, open, os.scandir
 
     def forbidden(name):
         def refuse(path):
-            if Path(path).name == name:
+            if not isinstance(path, int) and Path(path).name == name:
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
         def open_file(path, *how, **more):
@@ -29,7 +29,12 @@ def forbid(monkeypatch):
             refuse(path)
             return listed(path)
 
+        def open_any(path, *how, **more):
+            refuse(path)
+            return builtin(path, *how, **more)
+
         monkeypatch.setattr(Path, "open", open_file)
+        monkeypatch.setattr("builtins.open", open_any)
         monkeypatch.setattr(os, "scandir", scan_folder)
 
     return forbidden

@@ -17,8 +17,7 @@ from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.storage import locked, write_atomically, write_error
 from lesionlens.base.uids import is_uid
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
-from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.imaging.reading.dicom.files import DAMAGED, looks_like_dicom, read_dicom, walk
 
 SENT = "sent.json"
 """File in a result folder that records which of its objects were sent where, oldest first."""

@@ -1,407 +1,399 @@
-"""Sort slices into volumes: group by series and geometry, order along the normal, build a grid.
+"""Make volumes of MR image planes: group by series, split, sort along the normal, lay a grid.
 
-Rules for imperfect series (see the documentation):
-
-- A series is split by size, orientation, pixel spacing, echo and image component, by frame of
-  reference, number and description (two series under one UID), and if every position occurs
-  several times (time points, contrast phases, stacks).
-- Slices are ordered by their position along the normal; names and numbers are ignored.
-- Of two images at one position that of the complete volume is kept, else the lower instance
-  number, with a notice. Where all are there several times and nothing says which belong together,
-  they are refused.
-- Two acquisitions in one series whose slices interleave are two volumes.
-- Missing or unevenly spaced slices are interpolated to even spacing, with a notice, if no gap
-  exceeds three slices and at most a tenth is missing. As the reference such a series is refused,
-  because results must refer to acquired images.
+`volumes` does it for one series. Each group of planes becomes a volume, or is set aside with its
+reason; nothing is interpolated, and nothing that headers leave open is guessed. File names and the
+order of files mean nothing.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import GeometryError
-from lesionlens.base.geometry import Affine, plane_matrix, ras_from_lps
+from lesionlens.base.geometry import plane_matrix, ras_from_lps, shear_of
 from lesionlens.base.grid import Grid
-from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice, grouped
-from lesionlens.imaging.reading.dicom.shared_positions import component, number_of, split_volumes
-from lesionlens.imaging.reading.sequences import AcquisitionParameters
+from lesionlens.base.scan_limits import MAX_SHEAR
+from lesionlens.imaging.reading.dicom.files import Frame, is_same_image
 
-EVEN_FRACTION, EVEN_MM = 0.05, 0.1
-SCALE_TOLERANCE = 0.01
-ROUNDING = np.array([1e-3] * 8 + [0.05])
-"""Maximum difference within a volume of the direction cosines, the pixel spacing in mm, and the
-echo time in ms."""
-_FLOAT = struct.Struct("<f")
-_SERIES_KEYWORDS = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
-"""Attributes that differ only if two series have one Series Instance UID by mistake."""
-_MIN_ACQUISITION, _MAX_STEP = 5, 1.5
-"""Minimum slices of a complete acquisition, and its largest step from slice to slice, relative to
-the spacing in the header: with larger steps it is a package that another one completes."""
+CONVERT = "convert it with dcm2niix and open the NIfTI file"
 MAX_OFFSET_VOX = 0.45
-"""Maximum distance of a pixel from its voxel, whose positions may be rounded: in its plane when a
-series is read, in each direction when objects are written on it.
-"""
-MAX_MISSING_FRACTION, MAX_GAP_SLICES = 0.1, 3
+"""Largest distance of a pixel from its voxel, whose positions may be rounded: in its plane when a
+series is read, in each direction when objects are written on it."""
+EVEN_FRACTION, EVEN_MM = 0.05, 0.1
+"""Planes are evenly spaced within this share of their distance, or this length."""
+_ROUNDING = np.array([1e-3] * 8 + [0.05])
+"""Largest difference within a volume of direction cosines, pixel spacing in mm, echo time in ms."""
+_MIN_JOINED = 5
+"""Fewest images, each with a UID of its own, that are joined."""
+_SERIES = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
+"""Differ within one Series Instance UID only if two series have it by mistake."""
+_VOLUME = (
+    "TemporalPositionIndex", "TemporalPositionIdentifier", "StackID", "FrameType", "ImageType",
+    "ContrastBolusAgentAdministered", "ContrastBolusAgent", "FrameAcquisitionNumber",
+    "AcquisitionNumber", "TriggerTime", "FrameReferenceDateTime", "FrameAcquisitionDateTime",
+    "AcquisitionDateTime", "AcquisitionTime",
+)  # fmt: skip
+"""What the images of one volume share, the most specific first."""
+_COMPONENTS = {"PHASE": "P", "PHASE MAP": "P", "REAL": "R", "IMAGINARY": "I"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
-    """Parallel slices of one volume."""
+class Volume:
+    """Parallel, evenly spaced planes of one acquisition."""
 
-    slices: tuple[DicomSlice, ...]
+    frames: tuple[Frame, ...]
     """In ascending position along their normal."""
     grid: Grid
-    """i along the rows, j down the columns, k along the normal."""
-    depth_mm: NDArray[np.float64]
-    """(N,) float64: position of each slice along k, from the first one."""
-    even: bool = True
-    """Whether the slices coincide with the grid's planes."""
+    """i along the rows, j down the columns, k along the normal; mm RAS+."""
     notices: tuple[str, ...] = ()
-    """Irregularities."""
-
-    @property
-    def first(self) -> DicomSlice:
-        """The first slice, whose attributes represent the stack."""
-        return self.slices[0]
 
 
-@dataclass(slots=True)
-class SortedSeries:
-    """The stacks of one series, and the problems found."""
-
-    stacks: list[Stack] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    mosaics: int = 0
+class _SetAside(Exception):
+    """Why planes are not a volume."""
 
 
-def is_mosaic(item: DicomSlice) -> bool:
-    """Return whether a slice is a Siemens mosaic of many slices."""
-    return any("MOSAIC" in text for text in item.texts("ImageType"))
+def with_joined_uids(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
+    """Join images of one series that each have a UID of their own, as after de-identification.
 
+    They are of one series if patient, series number, description, size and orientation are equal.
+    Each gets the UIDs of the first; without a common Frame of Reference UID it has none.
 
-def sort_series(slices: Iterable[DicomSlice]) -> SortedSeries:
-    """Sort the slices of one series into stacks."""
-    result = SortedSeries()
-    usable: list[DicomSlice] = []
-    for item in slices:
-        if is_mosaic(item):
-            result.mosaics += 1
+    Returns
+    -------
+    frames, notices : list of Frame, list of str
+    """
+    names = {
+        "StudyInstanceUID": "Study Instance UID",
+        "SeriesInstanceUID": "Series Instance UID",
+        "FrameOfReferenceUID": "Frame of Reference UID",
+    }
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    label = ("PatientID", "PatientName", "SeriesNumber", "SeriesDescription", "Rows", "Columns")
+    for index, frame in enumerate(frames):
+        rounded = (round(cosine, 2) for cosine in frame.numbers("ImageOrientationPatient"))
+        groups[(*map(frame.text, label), *rounded)].append(index)
+    joined, notices = list(frames), []
+    for indices in groups.values():
+        members = [frames[index] for index in indices]
+        images = len({frame.uid for frame in members})
+        own = {k: len({frame.text(k) for frame in members}) == images for k in names}
+        if images < _MIN_JOINED or not any(own.values()):
             continue
-        problem = geometry_problem(item)
-        if problem:
-            result.problems.append(problem)
+        if own["StudyInstanceUID"] and not own["SeriesInstanceUID"]:
+            continue
+        first = min(members, key=_order)
+        shared = {key: first.text(key) for key, each in own.items() if each}
+        if own["FrameOfReferenceUID"]:
+            shared["FrameOfReferenceUID"] = ""
+        for index in indices:
+            joined[index] = replace(frames[index], values={**frames[index].values, **shared})
+        listed = ", ".join(names[key] for key, each in own.items() if each)
+        notices.append(
+            f'Each image of series "{first.text("SeriesDescription")}" has its own {listed}: its '
+            f"{images} images were joined by series number, description and geometry."
+        )
+    return joined, notices
+
+
+def volumes(frames: Iterable[Frame]) -> tuple[list[Volume], list[str]]:
+    """Make the volumes of one series, the largest first.
+
+    Returns
+    -------
+    volumes, reasons : list of Volume, list of str
+        And why other planes were set aside.
+    """
+    found: list[Volume] = []
+    reasons: Counter[str] = Counter()
+    usable = []
+    for frame in sorted(frames, key=_order):
+        if (problem := geometry_problem(frame)) is None:
+            usable.append(frame)
         else:
-            usable.append(item)
-    for group in (part for g in _group_by_geometry(usable) for part in _acquisitions(g)):
+            reasons[problem] += 1
+    for group in (run for like in _alike(usable) for run in _acquisitions(like)):
         try:
-            parts = split_volumes(_by_position(group))
-        except GeometryError as error:
-            result.problems.append(error.found)
+            parts, notices = _split(_by_position(group))
+        except _SetAside as reason:
+            reasons[str(reason)] += len(group)
             continue
-        for volume, notices in parts:
+        for part in parts:
             try:
-                result.stacks.append(_stack(volume, notices))
-            except GeometryError as error:
-                result.problems.append(error.found)
-    result.stacks.sort(key=lambda s: -len(s.slices))  # stable: the earlier volume stays first
-    if len(result.stacks) > 1:
-        result.problems.extend(_differences(result.stacks))
-    return result
+                found.append(_volume(part, notices))
+            except (_SetAside, GeometryError) as reason:
+                reasons[str(reason)] += len(part)
+    found.sort(key=lambda volume: -len(volume.frames))  # stable: the earlier one stays first
+    reasons.update(dict.fromkeys(_differences(found), 1))
+    listed = [f"{text} ({count} images)" if count > 1 else text for text, count in reasons.items()]
+    return found, listed
 
 
-def geometry_problem(item: DicomSlice) -> str | None:
-    """Return what is wrong with a slice's geometry, or None."""
-    position = item.numbers("ImagePositionPatient", 3)
-    orientation = item.numbers("ImageOrientationPatient", 6)
-    spacing = item.numbers("PixelSpacing", 2)
-    if position is None:
+def geometry_problem(frame: Frame) -> str | None:
+    """Return why a plane has no geometry, or None."""
+    if frame.tile is not None and not frame.values.get("ImagePositionPatient"):
+        return f"a Siemens mosaic without the private header that places its slices: {CONVERT}"
+    if len(frame.numbers("ImagePositionPatient")) != 3:
         return "no usable ImagePositionPatient (three numbers): its geometry is unknown"
-    if orientation is None:
+    orientation = np.array(frame.numbers("ImageOrientationPatient"))
+    if orientation.size != 6:
         return "no usable ImageOrientationPatient (six numbers): its geometry is unknown"
-    row, column = orientation[:3], orientation[3:]
-    lengths = (float(row @ row), float(column @ column))
-    if max(abs(lengths[0] - 1.0), abs(lengths[1] - 1.0), abs(float(row @ column))) > 0.02:
+    axes = orientation.reshape(2, 3)
+    if not np.abs(axes @ axes.T - np.eye(2)).max() <= 0.02:
         return "an ImageOrientationPatient that is not a pair of perpendicular unit vectors"
-    if spacing is None or (spacing <= 0).any():
+    spacing = frame.numbers("PixelSpacing")
+    if len(spacing) != 2 or min(spacing) <= 0:
         return "no usable PixelSpacing (two lengths above zero): its geometry is unknown"
     return None
 
 
-def _require_numbers(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
-    numbers = item.numbers(keyword, count)
-    if numbers is None:  # excluded by `geometry_problem`
-        raise ValueError(keyword)
-    return numbers
+def component(frame: Frame) -> str:
+    """Return M, P, R or I: magnitude, phase, real, imaginary; GE states it in a private element."""
+    raw = frame.values.get("GEComponent")
+    number = int.from_bytes(raw[:2], "little") if isinstance(raw, bytes) else 0
+    letters = {"MPRI"[number] if number < 4 else "M"}
+    for text in (
+        *frame.texts("ImageType")[2:],
+        *frame.texts("FrameType")[2:],
+        *frame.texts("ComplexImageComponent"),
+    ):
+        letters.add(_COMPONENTS.get(text.replace("_", " "), text.split("_")[0]))  # P_FFE
+    return next((letter for letter in "PRI" if letter in letters), "M")
 
 
-def _group_by_geometry(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
-    """Group slices by what all of one volume share, in the order of their numbers.
+def _order(frame: Frame) -> tuple[float, float, str]:
+    number, place = frame.number_of("InstanceNumber") or 0.0, frame.number or frame.tile or 0
+    return number, float(place), frame.uid
 
-    Measures are compared with those of a group's first slice: scanners and archives round them
+
+def _measures(frame: Frame) -> NDArray[np.float64]:
+    """Return (9,) orientation, pixel spacing in mm and echo time in ms, 0 without one."""
+    te = frame.number_of("EffectiveEchoTime") or frame.number_of("EchoTime") or 0.0
+    return np.array([*frame.numbers("ImageOrientationPatient"), *frame.numbers("PixelSpacing"), te])
+
+
+def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Group frames by what all of one volume share.
+
+    Measures are compared with those of a group's first frame: scanners and archives round them
     differently from slice to slice, and rounded again they may fall on two sides of a boundary.
     """
-    by_key: dict[tuple[str, ...], list[tuple[NDArray[np.float64], list[DicomSlice]]]]
-    by_key = defaultdict(list)
-    groups: list[list[DicomSlice]] = []
-    for item in sorted(slices, key=number_of):
-        candidates, measures = by_key[_exact_key(item)], _measures(item)
-        matching = (
-            group
-            for reference, group in candidates
-            if (np.abs(reference - measures) <= ROUNDING).all()
-        )
-        group = next(matching, None)
-        if group is None:
-            group = []
-            groups.append(group)
-            candidates.append((measures, group))
-        group.append(item)
-    return groups
+    groups: dict[tuple[str, ...], list[tuple[NDArray[np.float64], list[Frame]]]] = defaultdict(list)
+    for frame in frames:
+        exact = (*map(frame.text, (*_SERIES, "Rows", "Columns", "EchoNumbers")), component(frame))
+        measures = _measures(frame)
+        for reference, group in groups[exact]:
+            if (np.abs(reference - measures) <= _ROUNDING).all():
+                group.append(frame)
+                break
+        else:
+            groups[exact].append((measures, [frame]))
+    return [group for candidates in groups.values() for _, group in candidates]
 
 
-def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """Return the acquisitions of a group if each is complete by itself and they interleave.
-
-    A second acquisition a little further would otherwise fill the gaps of the first. If one of them
-    has all positions, they are left to `split_volumes`.
-    """
-    runs = grouped(group, "AcquisitionNumber")
-    first = group[0]
-    spacing_mm = first.number("SpacingBetweenSlices") or first.number("SliceThickness")
-    if len(runs) < 2 or not spacing_mm or min(map(len, runs.values())) < _MIN_ACQUISITION:
-        return [group]
-    normal = _normal(first)
-    depths = [
-        np.sort([_require_numbers(s, "ImagePositionPatient", 3) @ normal for s in run])
-        for run in runs.values()
-    ]
-    for depth in depths:
-        gaps = np.diff(depth)
-        if gaps.min() <= 0.5 * gaps.max() or gaps.max() > _MAX_STEP * spacing_mm:
-            return [group]
-    interleaved = max(d[0] for d in depths) < min(d[-1] for d in depths)
-    positions = [frozenset(np.round(depth, 1).tolist()) for depth in depths]
-    one_has_all = frozenset().union(*positions) in positions
-    return list(runs.values()) if interleaved and not one_has_all else [group]
-
-
-def repetitions(stacks: list[Stack]) -> list[tuple[int, int]]:
-    """Return for each volume its index among those of its kind and position, and their number."""
-    keys = [
-        (
-            component(stack.first),
-            *map(stack.first.texts, ("ImageType", "FrameType", "StackID")),
-            *np.round(_measures(stack.first), 1),
-            stack.grid.shape,
-            *np.round(stack.grid.affine[:3, 3], 1),
-        )
-        for stack in stacks
-    ]
-    return [(keys[:index].count(key), keys.count(key)) for index, key in enumerate(keys)]
-
-
-def _exact_key(item: DicomSlice) -> tuple[str, ...]:
-    """Return the attributes that are equal in all slices of one volume."""
-    exact = (*_SERIES_KEYWORDS, "Rows", "Columns", "EchoNumbers")
-    return (*map(item.text, exact), component(item))
-
-
-def _measures(item: DicomSlice) -> NDArray[np.float64]:
-    """Return (9,) orientation, pixel spacing in mm and echo time in ms, 0 without one."""
-    te = item.number("EffectiveEchoTime") or item.number("EchoTime") or 0.0
-    geometry = (("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-    return np.concatenate([*(_require_numbers(item, *field) for field in geometry), [te]])
-
-
-def _normal(item: DicomSlice) -> NDArray[np.float64]:
-    orientation = _require_numbers(item, "ImageOrientationPatient", 6)
-    normal = np.cross(orientation[:3], orientation[3:])
+def _normal(frame: Frame) -> NDArray[np.float64]:
+    row, column = np.reshape(frame.numbers("ImageOrientationPatient"), (2, 3))
+    normal = np.cross(row, column)
     return np.asarray(normal / np.linalg.norm(normal))
 
 
-def _by_position(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """Return slices with common geometry by their position along the normal.
+def _depths(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    return np.array([f.numbers("ImagePositionPatient") for f in frames]) @ _normal(frames[0])
+
+
+def _acquisitions(group: list[Frame]) -> list[list[Frame]]:
+    """Return the acquisitions of a group if each is complete by itself and they interleave.
+
+    A second acquisition a little further would otherwise fill the gaps of the first.
+    """
+    runs: dict[str, list[Frame]] = defaultdict(list)
+    for frame in group:
+        runs[frame.text("AcquisitionNumber")].append(frame)
+    first = group[0]
+    spacing = first.number_of("SpacingBetweenSlices") or first.number_of("SliceThickness")
+    if len(runs) < 2 or not spacing or min(map(len, runs.values())) < _MIN_JOINED:
+        return [group]
+    depths = [np.sort(_depths(run)) for run in runs.values()]
+    for gaps in map(np.diff, depths):
+        if gaps.min() <= 0.5 * gaps.max() or gaps.max() > 1.5 * spacing:
+            return [group]
+    positions = [frozenset(np.round(depth, 1).tolist()) for depth in depths]
+    one_has_all = frozenset().union(*positions) in positions
+    interleaved = max(d[0] for d in depths) < min(d[-1] for d in depths)
+    return list(runs.values()) if interleaved and not one_has_all else [group]
+
+
+def _by_position(group: list[Frame]) -> list[list[Frame]]:
+    """Return frames by their position along the normal, in ascending order.
 
     Positions that are rounded differently from volume to volume are one position.
     """
-    normal = _normal(group[0])
-    thickness_mm = group[0].number("SliceThickness") or np.inf
-    tolerance_mm = max(0.01, min(EVEN_MM, thickness_mm / 5))
-    depth = np.array([_require_numbers(s, "ImagePositionPatient", 3) @ normal for s in group])
-    positions: list[list[DicomSlice]] = []
-    last_depth = -np.inf
-    for index in np.argsort(depth, kind="stable"):
-        if depth[index] - last_depth > tolerance_mm:
+    tolerance = max(0.01, min(EVEN_MM, (group[0].number_of("SliceThickness") or np.inf) / 5))
+    depths = _depths(group)
+    positions: list[list[Frame]] = []
+    last = -np.inf
+    for index in np.argsort(depths, kind="stable"):
+        if depths[index] - last > tolerance:
             positions.append([])
-            last_depth = float(depth[index])
+            last = float(depths[index])
         positions[-1].append(group[index])
     return positions
 
 
-def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
-    """Build the grid of ordered slices and check their spacing."""
-    first = slices[0]
-    normal = _normal(first)
-    positions = np.array([_require_numbers(s, "ImagePositionPatient", 3) for s in slices])
-    depth = (positions - positions[0]) @ normal
-    _check_in_line(positions, depth, first)
-    count, step_mm, irregularity = _planes(depth, first)
-    step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * step_mm
-    affine = _affine(first, step)
-    rows = int(_require_numbers(first, "Rows", 1)[0])
-    columns = int(_require_numbers(first, "Columns", 1)[0])
-    grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
-    notices = [
-        *notices,
-        *_scale_notices(slices),
-        *_lossy_notices(slices),
-        *([irregularity] if irregularity else []),
-    ]
-    return Stack(tuple(slices), grid, depth, irregularity is None, tuple(notices))
+def _split(positions: list[list[Frame]]) -> tuple[list[list[Frame]], list[str]]:
+    """Split frames into volumes with each position once; with notices."""
+    counts = {len(frames) for frames in positions}
+    if counts == {1}:
+        return [[frames[0] for frames in positions]], []
+    if len(counts) == 1:
+        if (separated := _separated(positions)) is not None:
+            notice = f"its {len(separated)} volumes (time points or phases) were separated"
+            return separated, [notice]
+        times = f"{counts.pop()} images at each slice position"
+        if all(
+            frame.number is None and is_same_image(frames[0], frame)
+            for frames in positions
+            for frame in frames[1:]
+        ):
+            notice = f"{times} have identical pixels but different SOP Instance UIDs; one was kept"
+            return [[frames[0] for frames in positions]], [notice]
+    else:
+        for parts in _partitions(positions):
+            whole = [part for part in parts if all(len(frames) == 1 for frames in part)]
+            if whole:
+                more = sum(map(len, positions)) - len(whole) * len(positions)
+                notice = f"{more} image(s) at slice positions of a complete volume were left out"
+                return [[frames[0] for frames in part] for part in whole], [notice]
+        twice = sum(len(frames) > min(counts) for frames in positions)
+        times = f"{twice} slice position(s) with duplicate images"
+    raise _SetAside(f"{times}, and no header says which of them belong to one volume")
 
 
-def _scale_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
-    """Return a notice if the maker's scale differs between slices, which no standard tag says."""
-    scales = [_philips_scale(item) for item in slices]
-    effective = [
-        scale * (item.number("RescaleSlope") or 1.0)
-        for scale, item in zip(scales, slices, strict=True)
-        if scale
-    ]
-    if not effective or max(effective) <= (1 + SCALE_TOLERANCE) * min(effective):
-        return ()
-    return (
-        "its slices have different private scale factors (Philips), up to "
-        f"{max(effective) / min(effective):.1f} times: intensities may differ between slices",
-    )
+def _separated(positions: list[list[Frame]]) -> list[list[Frame]] | None:
+    """Return the volumes of positions with as many frames each; None if frames are ambiguous."""
+    if len(positions[0]) == 1:
+        return [[frames[0] for frames in positions]]
+    for parts in _partitions(positions):
+        if all(len({len(frames) for frames in part}) == 1 for part in parts):
+            split = [_separated(part) for part in parts]
+            if all(volumes is not None for volumes in split):
+                return [volume for volumes in split if volumes is not None for volume in volumes]
+    ordered = [sorted(frames, key=_order) for frames in positions]
+    numbers = [[frame.number_of("InstanceNumber") or 0.0 for frame in at] for at in ordered]
+    if len({number for at in numbers for number in at}) == 1:
+        numbers = [[float(frame.number or 0) for frame in at] for at in ordered]
+    steps = {tuple(number - at[0] for number in at) for at in numbers}
+    if len(steps) > 1 or any(len(set(step)) < len(step) for step in steps):
+        return None  # not all volumes are numbered alike
+    return [list(part) for part in zip(*ordered, strict=True)]
 
 
-def _lossy_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
-    """Return a notice if any slice was ever compressed with a loss, as its header states."""
-    if all(item.text("LossyImageCompression") != "01" for item in slices):
-        return ()
-    return (
-        "its images were lossily compressed (Lossy Image Compression): fine detail and "
-        "intensities may differ from those acquired",
-    )
+def _partitions(positions: list[list[Frame]]) -> Iterator[list[list[list[Frame]]]]:
+    """Yield the frames of each position split by an attribute that differs, in its order."""
+    for number in range(len(_VOLUME) + 9):
+        values = {id(frame): _mark(frame, number) for frames in positions for frame in frames}
+        if len(set(values.values())) < 2:
+            continue
+        first: dict[str, tuple[float, float, str]] = {}
+        for frame in (frame for frames in positions for frame in frames):
+            value = values[id(frame)]
+            first[value] = min(first.get(value, _order(frame)), _order(frame))
+        ordered = sorted(first, key=lambda value: (_as_number(value), first[value], value))
+        yield [
+            [[frame for frame in frames if values[id(frame)] == value] for frames in positions]
+            for value in ordered
+        ]
 
 
-def _philips_scale(item: DicomSlice) -> float | None:
-    """Return Philips' private scale; None if it is absent or not a positive number."""
-    raw = item.private(PHILIPS_SCALE)
+def _mark(frame: Frame, number: int) -> str:
+    """Return what may tell volumes apart: an attribute, the object, or a dimension index."""
+    if number < len(_VOLUME):
+        return "\\".join(frame.texts(_VOLUME[number]))
+    axis = number - len(_VOLUME) - 1
+    if axis < 0:
+        return "" if (frame.number, frame.tile) == (None, None) else str(frame.path)
+    return "".join(frame.texts("DimensionIndexValues")[axis : axis + 1])
+
+
+def _as_number(value: str) -> float:
     try:
-        is_raw = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR
-        value = None if raw is None else float(_FLOAT.unpack(raw)[0] if is_raw else raw)
-    except (TypeError, ValueError):
-        return None
-    return value if value is not None and 0 < value < np.inf else None
+        return float(value)
+    except ValueError:
+        return 0.0
 
 
-def _check_in_line(
-    positions: NDArray[np.float64], depth: NDArray[np.float64], first: DicomSlice
-) -> None:
-    """Refuse slices that are shifted within their plane: one affine cannot hold them.
-
-    A tilted gantry shifts each slice as much as the one before, which the affine's step holds.
-    """
-    if depth[-1] <= 0:
-        return
-    on_line = positions[0] + np.outer(depth / depth[-1], positions[-1] - positions[0])
-    shift_mm = float(np.linalg.norm(positions - on_line, axis=1).max())
-    pixel_mm = float(_require_numbers(first, "PixelSpacing", 2).min())
-    if shift_mm > max(EVEN_MM, MAX_OFFSET_VOX * pixel_mm):
-        raise GeometryError(
-            found=f"slices that are shifted in-plane by up to {shift_mm:.1f} mm",
-            expected="slices stacked above each other, or tilted evenly",
-            next_step="Export the series again, with each volume as a separate series",
-        )
-
-
-def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, str | None]:
-    """Return the number of evenly spaced planes, their distance in mm, and any irregularity."""
-    if depth.size < 2:
-        return 1, first.number("SliceThickness") or 1.0, None
-    gaps = np.diff(depth)
-    median_gap = float(np.median(gaps))
-    mean_gap = depth[-1] / (depth.size - 1)
-    tolerance = max(EVEN_FRACTION * mean_gap, EVEN_MM)
-    if float(np.abs(depth - mean_gap * np.arange(depth.size)).max()) <= tolerance:
-        return depth.size, mean_gap, None
-    steps = gaps / median_gap
-    is_whole = float(np.abs(steps - np.rint(steps)).max()) <= 0.1 and steps.min() > 0.5
-    if is_whole:
-        count = round(float(depth[-1]) / median_gap) + 1
-        irregularity = (
-            f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "
-            f"slice spacing {median_gap:.1f} mm"
-        )
-        return count, median_gap, irregularity
-    irregularity = f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"
-    return depth.size, mean_gap, irregularity
-
-
-def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
-    fields = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+def _volume(frames: list[Frame], notices: list[str]) -> Volume:
+    """Lay a grid on planes in ascending order, or set them aside."""
+    first, normal = frames[0], _normal(frames[0])
+    positions = np.array([frame.numbers("ImagePositionPatient") for frame in frames])
+    depth = (positions - positions[0]) @ normal
+    count = len(frames)
+    step = normal * (first.number_of("SliceThickness") or 1.0)
+    if count > 1:
+        step = (positions[-1] - positions[0]) / (count - 1)
+        _check_spacing(depth)
+        on_line = positions[0] + np.outer(depth / depth[-1], positions[-1] - positions[0])
+        shift_mm = float(np.linalg.norm(positions - on_line, axis=1).max())
+        if shift_mm > max(EVEN_MM, MAX_OFFSET_VOX * min(first.numbers("PixelSpacing"))):
+            raise _SetAside(f"slices that are shifted in-plane by up to {shift_mm:.1f} mm")
     lps = np.eye(4)
-    lps[:3, (0, 1, 3)] = plane_matrix(*(_require_numbers(first, *field) for field in fields))
-    lps[:3, 2] = step_lps_mm
-    return ras_from_lps(lps)
+    keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    lps[:3, (0, 1, 3)] = plane_matrix(*map(first.numbers, keywords))
+    lps[:3, 2] = step
+    affine = ras_from_lps(lps)
+    columns, rows = (int(first.number_of(key) or 0) for key in ("Columns", "Rows"))
+    grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
+    if count > 1 and (shear := shear_of(grid.affine)) > MAX_SHEAR:
+        angle = float(np.degrees(np.arcsin(min(shear, 1.0))))
+        raise _SetAside(
+            f"slices that are sheared by {angle:.0f} degrees, as by a tilted gantry: regularise "
+            "its geometry in 3D Slicer and open the saved NIfTI file"
+        )
+    if any(frame.text("LossyImageCompression") == "01" for frame in frames):
+        notices = [
+            *notices,
+            "its images were lossily compressed: fine detail and intensities may differ from those "
+            "acquired",
+        ]
+    return Volume(tuple(frames), grid, tuple(notices))
 
 
-def gap_problem(stack: Stack) -> str | None:
-    """Return why an uneven stack cannot be interpolated, or None."""
-    if stack.even:
-        return None
-    spacing = float(stack.grid.spacing_mm[2])
-    missing_fraction = 1.0 - len(stack.slices) / stack.grid.shape[2]
-    largest_gap = float(np.diff(stack.depth_mm).max()) / spacing
-    if missing_fraction > MAX_MISSING_FRACTION or largest_gap > MAX_GAP_SLICES + 0.5:
-        return stack.notices[-1]
-    return None
+def _check_spacing(depth: NDArray[np.float64]) -> None:
+    """Set planes aside that are not evenly spaced: results must point at acquired images."""
+    gaps, mean = np.diff(depth), depth[-1] / (depth.size - 1)
+    even = mean * np.arange(depth.size)
+    if float(np.abs(depth - even).max()) <= max(EVEN_FRACTION * mean, EVEN_MM):
+        return
+    usual = float(np.median(gaps))
+    steps = gaps / usual
+    if float(np.abs(steps - np.rint(steps)).max()) <= 0.1 and steps.min() > 0.5:
+        missing = round(float(depth[-1]) / usual) + 1 - depth.size
+        raise _SetAside(
+            f"{missing} slice(s) missing: gaps of up to {gaps.max():.1f} mm, slice spacing "
+            f"{usual:.1f} mm: fetch the series again"
+        )
+    raise _SetAside(
+        f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm: {CONVERT}"
+    )
 
 
-def _differences(stacks: list[Stack]) -> list[str]:
-    """Describe how the stacks of one series differ."""
-    reference = stacks[0]
-    notices = []
-    for other in stacks[1:]:
-        if other.grid.shape[:2] != reference.grid.shape[:2]:
+def _differences(found: list[Volume]) -> Iterator[str]:
+    """Yield how the later volumes of a series differ from the first."""
+    for other in found[1:]:
+        (reference, frame), count = (found[0].frames[0], other.frames[0]), len(other.frames)
+        measures = np.abs(_measures(reference) - _measures(frame)) > _ROUNDING
+        if any(reference.text(key) != frame.text(key) for key in ("Rows", "Columns")):
             difference = "image size (rows and columns differ)"
-        elif not np.allclose(_normal(reference.first), _normal(other.first), atol=1e-3):
+        elif measures[:6].any():
             difference = "orientation (their planes are not parallel)"
-        elif not np.allclose(reference.grid.spacing_mm[:2], other.grid.spacing_mm[:2], atol=1e-3):
+        elif measures[6:8].any():
             difference = "pixel spacing"
-        elif any(other.first.text(k) != reference.first.text(k) for k in _SERIES_KEYWORDS):
+        elif any(reference.text(key) != frame.text(key) for key in _SERIES):
             difference = "series or frame of reference (two series have one Series Instance UID)"
         else:
             difference = "echo, component or time point"
-        notices.append(f"{len(other.slices)} image(s) with a different {difference} were separated")
-    return list(dict.fromkeys(notices))
-
-
-def acquisition(item: DicomSlice) -> AcquisitionParameters:
-    """Read acquisition parameters of a slice from classic or enhanced attributes."""
-    agent = item.text("ContrastBolusAgent")
-    if not agent and (agents := item.readable("ContrastBolusAgentSequence")):
-        agent = DicomSlice(item.path, agents[0]).text("CodeMeaning") or "agent"
-    if item.text("ContrastBolusAgentAdministered").upper() == "NO":  # of this frame
-        agent = ""
-    planar = ("EP",) if item.text("EchoPlanarPulseSequence") == "YES" else ()
-    echoes = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}  # of Enhanced MR
-    echo = echoes.get(item.text("EchoPulseSequence"), ())
-    times = (*item.all_numbers("InversionTime"), *item.all_numbers("InversionTimes"), None)
-    return AcquisitionParameters(
-        description=item.text("SeriesDescription"),
-        protocol=item.text("ProtocolName"),
-        scanning_sequence=(*item.texts("ScanningSequence"), *planar, *echo),
-        te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
-        tr_ms=item.number("RepetitionTime"),
-        ti_ms=times[0],
-        agent=agent,
-    )
+        yield f"{count} image(s) with a different {difference} were separated"

@@ -14,7 +14,7 @@ from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.text import isolated
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
+from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, read_dicom
 
 logger = logging.getLogger(__name__)
 _TAGS = (

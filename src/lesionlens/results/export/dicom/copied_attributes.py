@@ -20,7 +20,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED
+from lesionlens.imaging.reading.dicom.files import DAMAGED
 from lesionlens.results.export.dicom import values
 
 CHARACTER_SET = "ISO_IR 192"

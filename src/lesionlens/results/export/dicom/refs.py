@@ -23,7 +23,7 @@ from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.patient import in_words
 from lesionlens.base.records.study import Series, SourceFile
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.files import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.series import MAX_OFFSET_VOX
 from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_attributes
@@ -160,11 +160,9 @@ def read_sources(series: Series) -> SourceFrames:
 def _header(file: SourceFile, *, whole: bool = False) -> Dataset:
     """Read identity and geometry of a file, or its whole header."""
     try:
-        # force: some archives write no preamble; the UID below verifies the file
         header = read_dicom(
             file.path,
             stop_before_pixels=True,
-            force=True,
             specific_tags=None if whole else list(GEOMETRY),
         )
     except (OSError, *DAMAGED) as error:
