@@ -33,7 +33,6 @@ from tests.phantoms.analysis import make_analysis
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import user_folders
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
@@ -51,6 +50,7 @@ from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
+from lesionlens.site.worklist import site_policy
 from lesionlens.testing import make_patient
 
 UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
@@ -804,7 +804,7 @@ def test_the_network_keeps_nothing_of_a_study_that_is_left(loaded):
 def test_a_site_whose_settings_cannot_be_read_has_its_panel_and_its_words(
     tmp_path, monkeypatch, panel
 ):
-    monkeypatch.setattr(user_folders, "site_settings", lambda: tmp_path)
+    monkeypatch.setattr(site_policy, "site_settings", lambda: tmp_path)
     (tmp_path / "settings.toml").write_text("[Reading]\nunaided_first = true\n")
     found = read_preferences()
     assert found.unaided_first

@@ -21,8 +21,7 @@ from lesionlens.analysis.evaluation.bounds import read_bounds
 from lesionlens.analysis.evaluation.cases import _cases_of_dataset
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files import user_folders
-from lesionlens.base.files.bounded_read import JSON_BYTES, read_file
+from lesionlens.base.files import JSON_BYTES, read_file
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
@@ -31,7 +30,7 @@ from lesionlens.napari.model.studies.archive import stored_servers
 from lesionlens.results.review import prior
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.worklist import protocol
+from lesionlens.site.worklist import protocol, site_policy
 from lesionlens.site.worklist.site_policy import unaided_first_required
 from lesionlens.site.worklist.table import network_scores
 from lesionlens.training.config import read_config
@@ -110,8 +109,9 @@ HOSTILE = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("data", "settings", "site_settings"):
-        monkeypatch.setattr(user_folders, name, lambda: tmp_path)
+    for name in ("data", "config"):
+        monkeypatch.setattr(f"platformdirs.user_{name}_dir", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(site_policy, "site_settings", lambda: tmp_path)
     return tmp_path
 
 

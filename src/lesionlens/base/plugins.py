@@ -25,7 +25,7 @@ from lesionlens.base.errors import (
     is_out_of_memory,
     missing_package_error,
 )
-from lesionlens.base.files import user_folders
+from lesionlens.base.files import check_writable
 
 ENGINES = "lesionlens.engines"
 EXPORTERS = "lesionlens.exporters"
@@ -76,7 +76,7 @@ def check_window() -> None:
             expected="a desktop, or one that is forwarded here",
             next_step="Forward one (ssh -X), or analyse and export without a window",
         )
-    user_folders.check_writable("napari")
+    check_writable("napari")
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Protocol
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.files.file_fields import STRICT, Decimals
+from lesionlens.base.model import STRICT, Decimals
 
 
 class Progress(Protocol):

@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, root_os_error
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import quarantine_damaged, read_object
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.text import abbreviated_list, encodable
+
+logger = logging.getLogger(__name__)
 
 RUN = "run.json"
 NEW, OLD, READY, LOCK = (f".lesionlens-{name}" for name in ("new", "old", "ready", "lock"))
@@ -59,6 +63,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically; text is written as UTF-8."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(encodable(content).encode() if isinstance(content, str) else content)
+
+
+def store_json(
+    path: Path,
+    content: object,
+    what: str,
+    is_whole: Callable[[Any], bool] = lambda found: isinstance(found, dict),
+) -> None:
+    """Replace a JSON file that LesionLens can do without; a failure is only logged.
+
+    A file whose content `is_whole` does not accept is renamed, not replaced.
+    """
+    try:
+        if quarantine_damaged(path, is_whole):
+            logger.warning("%s: the file was damaged and is kept under another name", what)
+        write_atomically(path, json.dumps(content, indent=1))
+    except OSError as error:
+        logger.warning("%s could not be saved: %s", what, error.strerror)
 
 
 def flush(path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.process import available_threads
 from lesionlens.base.records.export import ExportOptions

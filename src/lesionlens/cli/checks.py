@@ -9,8 +9,7 @@ from typing import Any
 
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import ReadError, UnusableInputError, os_reason
-from lesionlens.base.files.bounded_read import open_regular
-from lesionlens.base.files.safe_paths import absolute
+from lesionlens.base.files import absolute, open_regular
 from lesionlens.cli.console import plain
 
 _SCANNED_BYTES = 2**16

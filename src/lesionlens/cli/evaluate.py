@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.files import resolved
 from lesionlens.base.storage import write_atomically
 from lesionlens.base.text import abbreviated_list
 from lesionlens.cli import checks

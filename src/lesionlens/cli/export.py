@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options

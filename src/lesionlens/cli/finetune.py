@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, Compute

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.files.safe_paths import absolute
+from lesionlens.base.files import absolute
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import check_target
 from lesionlens.base.text import LINE_BREAKS, counted

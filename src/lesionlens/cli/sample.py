@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.files import resolved
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.storage import replaced_folder
 from lesionlens.cli.console import CommandOutput, plain

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.files import is_nifti_name
 from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
-from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.files import is_nifti_name
 from lesionlens.base.process import SIGNALS, signals_to_handle, unblock_interrupts, write_line
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import study_paths

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.nifti_names import is_nifti_name, without_nifti_suffix
+from lesionlens.base.files import is_nifti_name, without_nifti_suffix
 from lesionlens.napari.loading import LayerData
 
 

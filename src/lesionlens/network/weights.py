@@ -20,7 +20,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from lesionlens.base.errors import WeightsError
-from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.files import parse_json
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.storage import write_atomically, write_error
 from lesionlens.network.lens_net import LensNetwork, NetworkConfig

@@ -15,7 +15,7 @@ from lesionlens.analysis.explain import probe as probes
 from lesionlens.base import plugins
 from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume

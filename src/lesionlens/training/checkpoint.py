@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
-from lesionlens.base.files.bounded_read import parse_json, read_file, read_json
+from lesionlens.base.files import parse_json, read_file, read_json
 from lesionlens.base.storage import flush, write_atomically
 
 PART_BYTES = 15 * 2**20

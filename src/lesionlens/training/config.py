@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.base.files.bounded_read import read_toml
+from lesionlens.base.files import read_toml
 from lesionlens.base.text import counted
 from lesionlens.network.lens_net import BASE, TINY
 from lesionlens.network.recipe_types import Count, EdgeRange, GridShape, Seed, Share

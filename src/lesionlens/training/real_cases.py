@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files import read_json
 from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lesionlens.base.storage import (
     check_target,
     listed,
     replaced_folder,
+    store_json,
     write_atomically,
     write_listed,
 )
@@ -234,3 +236,20 @@ def test_listed_files_are_replaced_together_and_files_of_others_refused(tmp_path
     assert (tmp_path / "a.csv").read_text() == "two"
     assert not (tmp_path / "b.csv").exists()
     assert listed(tmp_path, LIST).keys() == {"a.csv", LIST}
+
+
+def test_a_damaged_file_is_kept_under_another_name(tmp_path, caplog):
+    place = tmp_path / "recent.json"
+    place.write_text("{ damaged")
+    store_json(place, {"a": 1}, "the list")
+    assert json.loads(place.read_text()) == {"a": 1}
+    assert (tmp_path / "recent.damaged-1.json").read_text() == "{ damaged"
+    store_json(place, {"a": 2}, "the list")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["recent.damaged-1.json", "recent.json"]
+    assert [r.levelno for r in caplog.records] == [logging.WARNING]
+
+
+def test_a_file_that_cannot_be_written_is_only_logged(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    store_json(tmp_path / "file" / "list.json", {"a": 1}, "the list")
+    assert "the list could not be saved" in caplog.text

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, by_case, check_rows
 from lesionlens.analysis.evaluation.summary import CaseScore, Interval, column, interval
 from lesionlens.base.errors import ConfigError
-from lesionlens.base.files.bounded_read import read_rows, read_toml
-from lesionlens.base.files.file_model import first_problem
+from lesionlens.base.files import read_rows, read_toml
+from lesionlens.base.model import first_problem
 
 ALL, UNKNOWN = "all cases", "not known"
 _TABLES = (("cases.csv", ",", "case"), (PATIENTS_NAME, "\t", "case"))

@@ -24,8 +24,14 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation.dataset_labels import convention_of
 from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
-from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
-from lesionlens.base.files.nifti_names import NIFTI_SUFFIXES, is_nifti_name, without_nifti_suffix
+from lesionlens.base.files import (
+    NIFTI_SUFFIXES,
+    is_nifti_name,
+    open_regular,
+    read_json,
+    read_rows,
+    without_nifti_suffix,
+)
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.text import abbreviated_list

@@ -26,7 +26,7 @@ from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.safe_paths import absolute
+from lesionlens.base.files import absolute
 from lesionlens.base.notebook import data_frame
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import write_error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import read_volume
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_model, read_object
+from lesionlens.base.files import read_model, read_object
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.arrays import enhancing_as_core

@@ -10,7 +10,7 @@ from typing import Any
 
 from lesionlens.base.dates import iso_date, shown_day
 from lesionlens.base.errors import UnusableInputError, unreadable
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import read_object
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle

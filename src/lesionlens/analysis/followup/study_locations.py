@@ -14,17 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.files import reachable, user_files, user_folders
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import exists, read_object, user_data
 from lesionlens.base.records.study import Study
-from lesionlens.base.storage import locked
+from lesionlens.base.storage import locked, store_json
 
 _MAX_LOCATIONS = 2000  # the oldest are removed
 
 
 def location_file() -> Path:
     """Return the path of the location file."""
-    return user_folders.data() / "studies.json"
+    return user_data() / "studies.json"
 
 
 def key_of(inputs: Sequence[tuple[str, str]]) -> str:
@@ -43,7 +42,7 @@ def remember(inputs: Sequence[tuple[str, str]], study: Study) -> None:
         locations.pop(key_of(inputs), None)
         locations[key_of(inputs)] = [str(study.root.absolute()), study.selection]
         recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
-        user_files.store(location_file(), recent, "the locations of studies")
+        store_json(location_file(), recent, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
@@ -52,7 +51,7 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
     None if the location is unknown or missing.
     """
     match _load_locations().get(key_of(inputs)):
-        case [root, selection] if reachable.exists(str(root)):
+        case [root, selection] if exists(str(root)):
             return Path(str(root)), None if selection is None else str(selection)
     return None
 

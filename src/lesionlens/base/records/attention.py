@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.files.file_fields import stored_as
 from lesionlens.base.labels import Region, without_enhancing
+from lesionlens.base.model import stored_as
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from lesionlens.base.errors import ReadError, is_refusal, unreadable
-from lesionlens.base.files.bounded_read import Model, read_model
-from lesionlens.base.files.file_model import FileModel, schema_field
+from lesionlens.base.files import Model, read_model
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
     ComputePrecision,
@@ -40,10 +39,28 @@ from lesionlens.base.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck
 from lesionlens.base.run_context import StageTime
 
+if TYPE_CHECKING:
+    from pydantic.main import IncEx
+
 CONSIDERED = "considered.json"
 """File that contains a `ConsideredFile`."""
 ORIGINAL = "review_edits/original"
 """The network's own outlines, and the comparison as computed, if readers edited outlines."""
+
+
+class FileModel(BaseModel):
+    """Frozen model that refuses undeclared fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def file_text(self, exclude: IncEx | None = None) -> str:
+        """Return the content of the JSON file, without the fields to exclude."""
+        return self.model_dump_json(by_alias=True, indent=1, exclude=exclude) + "\n"
+
+
+def schema_field(name: str) -> Any:
+    """Return the field `schema_`: name and version of a file's schema, stored as `schema`."""
+    return Field(default=name, validation_alias="schema", serialization_alias="schema")
 
 
 class ReviewRow(FileModel):

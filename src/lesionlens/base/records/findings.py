@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base import notebook
-from lesionlens.base.files.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import (
     DrawingMethod,
     LesionClass,
@@ -19,6 +18,7 @@ from lesionlens.base.labels import (
     Region,
     Source,
 )
+from lesionlens.base.model import STRICT, Decimals, Keys
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.text import counted, millilitres, percent_digits, score_digits

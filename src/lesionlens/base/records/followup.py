@@ -9,8 +9,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Self
 
-from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.model import STRICT, Keys
 from lesionlens.base.records.findings import Candidate, Length, Millilitres
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.vanished_lesion import VanishedLesion

@@ -14,9 +14,9 @@ from scipy import ndimage
 
 from lesionlens.base.arguments import brief
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.file_fields import STRICT, Decimals, stored_as
 from lesionlens.base.geometry import Affine, Box, Shape3, nearest, winding_numbers
 from lesionlens.base.labels import PromptKind, Region
+from lesionlens.base.model import STRICT, Decimals, stored_as
 from lesionlens.base.records.arrays import Volume, frozen
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from lesionlens.base.files.file_fields import STRICT
+from lesionlens.base.model import STRICT
 
 
 class Response(StrEnum):

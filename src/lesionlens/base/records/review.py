@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.file_fields import STRICT, stored_as
 from lesionlens.base.geometry import Shape3, bounding_box
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
+from lesionlens.base.model import STRICT, stored_as
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound

@@ -16,10 +16,10 @@ from typing_extensions import override
 from lesionlens.base import notebook
 from lesionlens.base.arguments import member_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, Floats, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region, SequenceKey
+from lesionlens.base.model import STRICT
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient, PatientField
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from lesionlens.base.files.file_fields import STRICT
 from lesionlens.base.geometry import Affine, apply
+from lesionlens.base.model import STRICT
 from lesionlens.base.records.findings import Length, Point
 
 

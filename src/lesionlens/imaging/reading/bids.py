@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError, unreadable
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import read_object
 
 DESCRIPTION = "dataset_description.json"
 IGNORED_FOLDERS = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, unreadable
-from lesionlens.base.files.file_state import FileState, file_state
+from lesionlens.base.files import FileState, file_state
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import Series, Study

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lesionlens.base.files.nifti_names import without_nifti_suffix
+from lesionlens.base.files import without_nifti_suffix
 from lesionlens.base.labels import MrSequence
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR

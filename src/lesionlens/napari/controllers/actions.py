@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review

@@ -24,8 +24,7 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.codes import LABEL_TYPES
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import read_object
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside, read_object
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files import read_model
 from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.result_files import KEPT, REVIEW

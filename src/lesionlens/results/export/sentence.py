@@ -20,7 +20,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from lesionlens.analysis.findings.measure import Diameters, diameters_of_region
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import read_text
+from lesionlens.base.files import read_text
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files import read_model
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity

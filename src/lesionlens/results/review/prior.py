@@ -21,7 +21,7 @@ from lesionlens.analysis.followup.patient import (
 )
 from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.errors import GeometryError, ReadError
-from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files import read_json
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes

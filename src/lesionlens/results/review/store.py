@@ -21,8 +21,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from lesionlens.base.errors import ReadError, ResourceError, is_refusal, unreadable
-from lesionlens.base.files import user_folders
-from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files import read_model, user_data
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import (
@@ -156,7 +155,7 @@ def analysis_key(run: RunInfo, reader: str | None = None) -> str:
 
 def sessions_folder() -> Path:
     """Return the user's folder of drafts."""
-    return user_folders.data() / "reviews"
+    return user_data() / "reviews"
 
 
 def _unwritable(path: Path, error: OSError) -> ResourceError:

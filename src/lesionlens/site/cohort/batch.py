@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, run_cohort

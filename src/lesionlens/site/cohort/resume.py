@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import reachable
-from lesionlens.base.files.databases import database_errors, locks_files, open_database
+from lesionlens.base.files import exists
+from lesionlens.base.sqlite import database_errors, locks_files, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.cohort.work import without_file_options
 from lesionlens.site.database.descriptions import (
@@ -93,7 +93,7 @@ def store_outcome(database: WorklistDatabase, job: StudyJob, outcome: StudyOutco
     if entry is not None and previous is not None and previous.status is not Status.ANALYSED:
         entry = without_warning(entry, previous.message)
     if entry is not None and outcome.status is Status.ANALYSED:
-        located = entry if reachable.exists(entry.place) else listed(job) or entry
+        located = entry if exists(entry.place) else listed(job) or entry
         description = Description.of(database, job.name)
         if description is not None and description.files != job.files:
             entry = refresh_entry(database, replace(entry, place=located.place))

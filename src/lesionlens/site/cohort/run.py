@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.files.safe_paths import absolute, check_outside, resolved
+from lesionlens.base.files import absolute, check_outside, resolved
 from lesionlens.base.process import available_threads
 from lesionlens.base.run_context import REPORT, SILENT, RunContext
 from lesionlens.base.text import counted

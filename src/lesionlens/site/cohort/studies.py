@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import reachable
-from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.files import exists, is_dir, is_file, resolved
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
@@ -107,9 +106,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
 
 def _folder_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     folders = (
-        entry
-        for entry in studies.iterdir()
-        if reachable.is_dir(entry) and not entry.name.startswith(".")
+        entry for entry in studies.iterdir() if is_dir(entry) and not entry.name.startswith(".")
     )
     paths = sorted(entry for entry in folders if not _has_no_scans(entry))
     if not paths:
@@ -162,7 +159,7 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
 
 
 def _has_no_scans(folder: Path) -> bool:
-    files = [path for path in folder.rglob("*") if reachable.is_file(path)]
+    files = [path for path in folder.rglob("*") if is_file(path)]
     return bool(files) and all(
         path.suffix == ".toml" or (is_nifti(path) and is_label_name(path.name)) for path in files
     )
@@ -178,7 +175,7 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """
     if studies.is_file():
         return ()
-    missing = (path.name for path in sorted(studies.iterdir()) if not reachable.exists(path))
+    missing = (path.name for path in sorted(studies.iterdir()) if not exists(path))
     links = [encodable(name) for name in missing if not name.startswith(".")]
     notes = []
     if links:
@@ -196,7 +193,7 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
 
 def _loose_files(folder: Path) -> int:
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sum(map(reachable.is_file, paths))
+    return sum(map(is_file, paths))
 
 
 def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:

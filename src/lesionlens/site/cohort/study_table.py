@@ -10,8 +10,7 @@ from unicodedata import normalize
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import read_rows
-from lesionlens.base.files.safe_paths import DEVICES, absolute
+from lesionlens.base.files import DEVICES, absolute, read_rows
 from lesionlens.base.text import case_folded, counted
 from lesionlens.site.database.records import StudyEntry
 

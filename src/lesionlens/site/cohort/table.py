@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_rows
+from lesionlens.base.files import read_rows
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.storage import check_free, edited_since, write_listed
 from lesionlens.base.text import abbreviated_list, safe_cell

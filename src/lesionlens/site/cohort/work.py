@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, environment_error, is_out_of_memory
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files import check_outside
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import reachable
+from lesionlens.base.files import exists
 from lesionlens.base.text import case_folded
 from lesionlens.site.database.descriptions import Description, PatientAndDate
 from lesionlens.site.database.records import StudyEntry
@@ -77,7 +77,7 @@ def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:
     """Return whether a listed study of this name is still in another folder."""
     if existing is None or not existing.place or not entry.place:
         return False
-    return existing.place != entry.place and reachable.exists(existing.place)
+    return existing.place != entry.place and exists(existing.place)
 
 
 def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry) -> None:

@@ -12,8 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError, is_refusal, os_reason
-from lesionlens.base.files import reachable
-from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files import exists, read_json
 from lesionlens.base.labels import REFERENCE_ORDER, Source
 from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.patient import Patient, PatientField
@@ -132,7 +131,7 @@ def refresh_entry(
     """
     path, was_described = Path(entry.place), bool(entry.sequences or entry.warnings)
     previous = Description.of(database, entry.name)
-    if was_described and not reachable.exists(path):
+    if was_described and not exists(path):
         return entry
     files = fingerprint(path)
     if was_described and not force and previous is not None and previous.files == files:
@@ -297,7 +296,7 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
 
 def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures, unless the result is of other images."""
-    if reachable.exists(entry.place) and is_of_other_files(Path(entry.place), result):
+    if exists(entry.place) and is_of_other_files(Path(entry.place), result):
         return with_warning(entry, OTHER_RESULT)
     return with_result(without_warning(entry, OTHER_RESULT), result)
 

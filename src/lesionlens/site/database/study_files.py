@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files import reachable
-from lesionlens.base.files.nifti_names import without_nifti_suffix
+from lesionlens.base.files import is_dir, is_file, without_nifti_suffix
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.analysis import RunInfo
 from lesionlens.results.review.reopen import is_result, read_run
@@ -17,11 +16,11 @@ from lesionlens.results.review.reopen import is_result, read_run
 
 def study_files(study: Path) -> tuple[Path, ...]:
     """Return the files of a study, sorted: all below its folder, or one file and its sidecar."""
-    if reachable.is_file(study):
+    if is_file(study):
         sidecar = study.with_name(f"{without_nifti_suffix(study.name)}.json")
-        return tuple(path for path in (study, sidecar) if reachable.is_file(path))
-    paths = sorted(study.rglob("*")) if reachable.is_dir(study) else ()
-    return tuple(filter(reachable.is_file, paths))
+        return tuple(path for path in (study, sidecar) if is_file(path))
+    paths = sorted(study.rglob("*")) if is_dir(study) else ()
+    return tuple(filter(is_file, paths))
 
 
 def fingerprint(study: Path) -> str:
@@ -30,7 +29,7 @@ def fingerprint(study: Path) -> str:
     Contents are not read, which would take as long as opening the study. A file that vanishes
     meanwhile, such as the temporary one of a transfer, does not count.
     """
-    root = study.parent if reachable.is_file(study) else study
+    root = study.parent if is_file(study) else study
     digest = hashlib.sha256()
     for path in study_files(study):
         with suppress(OSError):

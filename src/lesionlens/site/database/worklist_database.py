@@ -21,12 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
-from lesionlens.base.files import reachable
-from lesionlens.base.files.bounded_read import parse_json
-from lesionlens.base.files.databases import database_errors, open_database
+from lesionlens.base.files import is_file, parse_json
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
+from lesionlens.base.sqlite import database_errors, open_database
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -97,7 +96,7 @@ class WorklistDatabase:
     @property
     def is_missing(self) -> bool:
         """Whether the file cannot be found: a removed folder, an unmounted disk, a stale share."""
-        return not reachable.is_file(self.folder / NAME)
+        return not is_file(self.folder / NAME)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -364,7 +363,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 def is_worklist_folder(folder: Path) -> bool:
     """Return whether a folder contains a worklist."""
-    return reachable.is_file(folder / NAME)
+    return is_file(folder / NAME)
 
 
 @contextmanager

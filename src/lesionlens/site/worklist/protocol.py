@@ -17,8 +17,8 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as checked
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files.bounded_read import read_toml
-from lesionlens.base.files.file_model import first_problem
+from lesionlens.base.files import read_toml
+from lesionlens.base.model import first_problem
 from lesionlens.site.database.records import Arm, Read, ReadKey
 
 FILE = "protocol.toml"

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files import user_folders
+from lesionlens.base.files import user_data
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.findings import Point
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 def own_folder() -> Path:
     """Return the folder of the log."""
-    return user_folders.data() / "reading"
+    return user_data() / "reading"
 
 
 def read_key_of_study(study: Study, reader: str) -> ReadKey:

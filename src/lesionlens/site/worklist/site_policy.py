@@ -9,15 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.base.files import user_folders
-from lesionlens.base.files.bounded_read import read_toml
+from lesionlens.base.files import read_toml, site_settings
 
 _UNAIDED_KEY = "unaided_first"
 
 
 def site_file() -> Path:
     """Return the path of the site's settings."""
-    return user_folders.site_settings() / "settings.toml"
+    return site_settings() / "settings.toml"
 
 
 def unaided_first_required() -> bool:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import reachable
-from lesionlens.base.files.safe_paths import check_outside, resolved
+from lesionlens.base.files import check_outside, exists, is_file, resolved
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import is_writable
@@ -66,9 +65,7 @@ def _storable(name: str, entry: StudyEntry | None) -> StudyEntry:
 
 def _is_own_output(folder: Path) -> bool:
     """Return whether a folder is a worklist or result rather than a study."""
-    return is_worklist_folder(folder) or any(
-        reachable.is_file(folder / name) for name in _RESULT_FILES
-    )
+    return is_worklist_folder(folder) or any(is_file(folder / name) for name in _RESULT_FILES)
 
 
 def studies_of(
@@ -143,7 +140,7 @@ def is_to_fetch(entry: StudyEntry, folder: Path) -> bool:
     if not entry.place or not entry.study_uid:
         return not entry.place
     copy = _copy_of(entry, folder).resolve()
-    return entry.place == str(copy) and not reachable.exists(copy)
+    return entry.place == str(copy) and not exists(copy)
 
 
 def _copy_of(entry: StudyEntry, folder: Path) -> Path:

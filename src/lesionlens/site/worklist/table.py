@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files.bounded_read import read_json, read_object
+from lesionlens.base.files import read_json, read_object
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import check_target, write_listed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from lesionlens.base.files.bounded_read import JSON_BYTES
+from lesionlens.base.files import JSON_BYTES
 from lesionlens.base.labels import PromptKind, Region, ReviewState
 from lesionlens.base.records.files import ReviewFile
 from lesionlens.base.records.prompts import PromptRound

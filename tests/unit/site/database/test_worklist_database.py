@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import stat
 from contextlib import closing
 from dataclasses import replace
 
@@ -37,7 +36,6 @@ def test_what_is_kept_comes_back_and_nothing_twice(tmp_path):
     with existing_worklist_database(tmp_path) as again:
         assert again.entries() == (entry, StudyEntry("b", "/y"))
         assert again.entry("c") is None
-    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
 
 
 def test_two_processes_see_each_others_acts(tmp_path):
@@ -64,7 +62,7 @@ def test_a_copy_of_the_file_alone_has_every_act_of_a_list_that_is_open(tmp_path)
 
 def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
     (tmp_path / NAME).write_bytes(b"not a database at all" * 100)
-    with pytest.raises(ReadError, match="Move it away"):
+    with pytest.raises(ReadError, match=NAME):
         open_worklist_database(tmp_path)
     later = tmp_path / "later"
     open_worklist_database(later).close()
@@ -77,7 +75,7 @@ def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
     for number in (-1, 1):  # no release wrote these
         with closing(sqlite3.connect(later / NAME)) as connection:
             connection.execute(f"PRAGMA user_version = {number}")
-        with pytest.raises(ReadError, match="Move it away"):
+        with pytest.raises(ReadError, match=NAME):
             open_worklist_database(later)
     with (
         pytest.raises(ReadError, match="no worklist"),

@@ -10,7 +10,6 @@ import pytest
 from tests.helpers.stored_decisions import RESPONSE, decide
 from tests.phantoms.analysis import make_reviewed
 
-from lesionlens.base.files import user_folders
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.imaging.reading.readers import open_study
@@ -30,7 +29,7 @@ def reviewed(tmp_path):
 @pytest.fixture
 def own_log(tmp_path, monkeypatch):
     """The folder of a log that the test may damage."""
-    monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "data")
+    monkeypatch.setattr(reader_log, "user_data", lambda: tmp_path / "data")
     return reader_log.own_folder()
 
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
+from lesionlens.base.files import quarantine_damaged, read_object
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.storage import locked, write_atomically, write_error
 from lesionlens.base.uids import is_uid

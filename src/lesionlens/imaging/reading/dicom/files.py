@@ -28,7 +28,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError, unreadable
-from lesionlens.base.files.bounded_read import open_regular
+from lesionlens.base.files import open_regular
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.files import is_nifti_name
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import bids

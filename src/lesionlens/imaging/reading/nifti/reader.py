@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
-from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.files.nifti_names import is_nifti_name, without_nifti_suffix
+from lesionlens.base.files import is_nifti_name, read_json, without_nifti_suffix
 from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind

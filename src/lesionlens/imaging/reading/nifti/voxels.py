@@ -12,7 +12,7 @@ from nibabel.openers import Opener
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
-from lesionlens.base.files.file_state import FileState, file_state
+from lesionlens.base.files import FileState, file_state
 from lesionlens.base.geometry import Floats
 from lesionlens.imaging.reading.nifti.header import BROKEN, check_refusal, first_line, open_image
 

@@ -16,8 +16,8 @@ from typing import Any
 from typing_extensions import override
 
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.files import user_files, user_folders
-from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files import read_json, user_data, user_settings
+from lesionlens.base.storage import store_json
 from lesionlens.base.text import counted
 from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
@@ -43,7 +43,7 @@ _FIELDS = {
 
 def servers_file() -> Path:
     """Return the path of the stored servers."""
-    return user_folders.settings() / "archives.json"
+    return user_settings() / "archives.json"
 
 
 def stored_servers() -> list[Server]:
@@ -61,7 +61,7 @@ def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
     others = [other for other in stored_servers() if other.address != server.address]
     notes = [asdict(entry) for entry in (server, *others)][:MAX_SERVERS]
-    user_files.store(servers_file(), notes, "the list of archives", _are_servers)
+    store_json(servers_file(), notes, "the list of archives", _are_servers)
 
 
 def _servers_of(stored: Any) -> list[Server]:
@@ -77,7 +77,7 @@ def _are_servers(stored: Any) -> bool:
 
 def studies_folder() -> Path:
     """Return the default folder of retrieved studies."""
-    return user_folders.data() / "studies"
+    return user_data() / "studies"
 
 
 def free_folder(parent: Path, study: FoundStudy) -> Path:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.files import user_files, user_folders
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import read_object, user_data
 from lesionlens.base.records.study import Study
+from lesionlens.base.storage import store_json
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import kind_of
 
 
 def layouts_file() -> Path:
     """Return the file in which the layouts are stored."""
-    return user_folders.data() / "views.json"
+    return user_data() / "views.json"
 
 
 def remember(study: Study, layout: Layout) -> None:
@@ -22,7 +22,7 @@ def remember(study: Study, layout: Layout) -> None:
     if layouts.get(kind_of(study)) == layout.value:
         return
     layouts[kind_of(study)] = layout.value
-    user_files.store(layouts_file(), layouts, "the layouts of the views")
+    store_json(layouts_file(), layouts, "the layouts of the views")
 
 
 def recall(study: Study) -> Layout | None:

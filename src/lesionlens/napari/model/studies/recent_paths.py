@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.files import reachable, user_files, user_folders
-from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files import exists, read_object, user_data
+from lesionlens.base.storage import store_json
 
 STUDIES, LISTS = "studies", "lists"
 _MAX_PATHS = 8
@@ -13,7 +13,7 @@ _MAX_PATHS = 8
 
 def stored_file() -> Path:
     """Return the file in which the paths are stored."""
-    return user_folders.data() / "recent.json"
+    return user_data() / "recent.json"
 
 
 def remember(kind: str, opened: Path) -> None:
@@ -24,12 +24,12 @@ def remember(kind: str, opened: Path) -> None:
         return
     others = [path for path in paths_by_kind[kind] if path != latest]
     paths_by_kind[kind] = [latest, *others][:_MAX_PATHS]
-    user_files.store(stored_file(), paths_by_kind, "the recently opened studies")
+    store_json(stored_file(), paths_by_kind, "the recently opened studies")
 
 
 def recall(kind: str) -> tuple[Path, ...]:
     """Return the existing paths of a kind that can be reached, most recent first."""
-    return tuple(Path(path) for path in _stored_paths(kind) if reachable.exists(path))
+    return tuple(Path(path) for path in _stored_paths(kind) if exists(path))
 
 
 def _stored_paths(kind: str) -> list[str]:

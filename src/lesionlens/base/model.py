@@ -1,7 +1,7 @@
-"""Annotations that declare how a record's fields are written to JSON files.
+"""How records are written to JSON files and validated when they are read.
 
-Pydantic, which this module does not import itself, uses frozen dataclasses as models. These
-markers, put on a field's type with `Annotated`, add rounding, bounds and fixed keys.
+Pydantic uses frozen dataclasses as models. The markers, put on a field's type with `Annotated`,
+add rounding, bounds and fixed keys; pydantic itself is imported only when a model is made.
 """
 
 from __future__ import annotations
@@ -11,25 +11,16 @@ from math import inf, isfinite
 from typing import Any, Final
 
 STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
-"""The `__pydantic_config__` of a record whose files may contain no unknown field.
-
-A nested record is validated and rounded again when it is written.
-"""
+"""The `__pydantic_config__` of a record whose files may contain no unknown field."""
 
 
 def stored_as(**keys: str) -> dict[str, Any]:
-    """Return a configuration that gives fields other keys in files, and is otherwise unchanged."""
+    """Return a configuration that gives fields other keys in files."""
     return {"alias_generator": lambda name: keys.get(name, name), "populate_by_name": True}
 
 
 class Decimals:
-    """A number with a fixed number of decimals, within bounds.
-
-    Parameters
-    ----------
-    least, most : float or None
-        Smallest and largest value; None for any finite one.
-    """
+    """A number with a fixed number of decimals, within finite bounds."""
 
     __slots__ = ("_count", "_least", "_most")
 
@@ -83,3 +74,13 @@ class Keys:
             raise ValueError(f"the keys must be {', '.join(self._keys)}")
         own = {key: key for key in found}  # a plain text stays one, where a key is an equal member
         return {own[key]: found[key] for key in self._keys}
+
+
+def first_problem(error: Exception) -> str:
+    """Return why a file is refused; of a validation the first problem, after its field's name."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

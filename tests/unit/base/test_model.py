@@ -5,8 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import TypeAdapter
 
-from lesionlens.base.files.file_fields import Keys
 from lesionlens.base.labels import MrSequence, PromptKind
+from lesionlens.base.model import Keys
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import UnaidedRead
