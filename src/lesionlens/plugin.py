@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.device import describe as describe_device
     from lesionlens.engines.engine import Engine
     from lesionlens.engines.interruptible import interruptible
-    from lesionlens.engines.lens.engine import LensEngine
+    from lesionlens.engines.lens import LensEngine
     from lesionlens.engines.network_input import make_network_input
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.network.weights import load as load_network
@@ -63,7 +63,7 @@ __getattr__ = lazy_exports(
         "lesionlens.engines.device": "choose:choose_device describe:describe_device",
         "lesionlens.engines.engine": "Engine",
         "lesionlens.engines.interruptible": "interruptible",
-        "lesionlens.engines.lens.engine": "LensEngine",
+        "lesionlens.engines.lens": "LensEngine",
         "lesionlens.engines.network_input": "make_network_input",
         "lesionlens.imaging.preparation.resampling": "resample",
         "lesionlens.network.weights": "load:load_network",

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import multiprocessing as processes
 
 from lesionlens.analysis.evaluation.metrics import BINS, Bins, reliability
+from lesionlens.analysis.findings.component_scores import component_score
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
@@ -35,8 +36,7 @@ from lesionlens.base.process import end_with_parent
 from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.component_score import component_score
-from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.lens import LensEngine
 from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import FIRST_VALIDATION_SEED, sample_presence

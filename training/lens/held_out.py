@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.analysis.findings.components import segment_components
+from lesionlens.analysis.native_grid import regions_to_native
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.engines.native_grid import resample_regions
+from lesionlens.engines.lens import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.training.references import RealCase, Reference
 from training.common import resample_labels, restricted_to
@@ -83,7 +83,7 @@ def _examine(
 ) -> tuple[ExaminedScan, Voxels]:
     prediction = engine.predict(study, context=SILENT)
     probability = prediction.probability or {}
-    native = resample_regions(probability, study, nested=True)
+    native = regions_to_native(probability, study, nested=True)
     labels = _labels(reference, study.native).astype(np.float32)
     lesions = segment_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)

@@ -52,9 +52,10 @@ def analyze(
         from lesionlens.results.lens import Lens
 
         lens = Lens(engine=engine_choice.start_loading())
-        analysis = lens(
-            opened_study, PrepareOptions(brain_mask=brain_mask), context=context
-        ).analysis
+        result = lens(opened_study, PrepareOptions(brain_mask=brain_mask), context=context)
+        if export_options.evidence and result.can_explain:
+            result = result.explain(context=context)
+        analysis = result.analysis
         analysis = comparison.compare(analysis, located_prior, lens, context)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)

@@ -138,9 +138,9 @@ class FileOptions:
     evidence: Annotated[
         bool,
         typer.Option(
-            "--evidence",
-            help="Also write the contribution of each sequence at every voxel (evidence_*.nii.gz), "
-            "and the regions that were considered and dismissed (considered.json).",
+            "--explain",
+            help="Also compute what each sequence contributes, to each candidate (Shapley values) "
+            "and at every voxel (evidence_*.nii.gz), and list dismissed regions (considered.json).",
         ),
     ] = False
     include_unaccepted: Annotated[

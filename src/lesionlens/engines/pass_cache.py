@@ -42,7 +42,7 @@ class PassCache:
         """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""
         self._predictions[_key(perturbation)] = probability.cpu().numpy()
 
-    def predict_perturbed(
+    def predict_subsets(
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],

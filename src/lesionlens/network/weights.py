@@ -53,7 +53,7 @@ class WeightsNotes:
     """Data, recipe, steps, minutes."""
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml. A
-    candidate's score is the sigmoid of their sum (`engines.component_score`)."""
+    candidate's score is the sigmoid of their sum (`component_score`)."""
     score_floor: float = 0.2
     """Regions with a lower score are not flagged."""
     agreement: tuple[float, float, float, float] | None = AGREEMENT

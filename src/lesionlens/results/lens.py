@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from typing_extensions import override
 
+from lesionlens.analysis import native_grid
 from lesionlens.analysis.explain.explain import Explanations, explain
 from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find, find_cavity, study_findings
 from lesionlens.base.arguments import brief, path_of
-from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -21,13 +22,11 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.base.run_context import SILENT, CancelWhen, RunContext
-from lesionlens.engines import native_grid
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, EngineChoice, in_turn, predict
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
 from lesionlens.imaging.reading.readers import REPORTED
-from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.result import Result
 
 
@@ -109,7 +108,6 @@ class Lens:
             self._engine = self._engine.result()
         return self._engine
 
-    @fork_safe
     def __call__(
         self,
         study: Study,
@@ -147,7 +145,7 @@ class Lens:
         context = context.timed()
         with unchanged(study), ThreadPoolExecutor(1) as executor:
             inputs = executor.submit(inputs_of, study)
-            prepared = self._prepare_study(study, context, options)
+            prepared = prepare(study, context, options)
             engine = self.engine
             with in_turn(context):
                 detection = _run_engine(engine, prepared, context, first)
@@ -178,25 +176,6 @@ class Lens:
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 
-    def _prepare_study(
-        self, study: Study, context: RunContext, options: PrepareOptions
-    ) -> PreparedStudy:
-        """Prepare the study; stop early if the engine, loaded meanwhile, fails to load."""
-        pending_engine = self._engine
-        if not isinstance(pending_engine, Future):
-            return prepare(study, context, options)
-
-        def is_cancelled() -> bool:
-            load_failed = pending_engine.done() and pending_engine.exception() is not None
-            return load_failed or context.cancel.is_set()
-
-        try:
-            return prepare(study, replace(context, cancel=CancelWhen(is_cancelled)), options)
-        except CancelledError:
-            if not context.cancel.is_set():
-                pending_engine.result()
-            raise
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Detection:
@@ -224,7 +203,7 @@ def _run_engine(
         prediction = predict(engine, prepared, context=context)
         prediction = without_t1_hyperintensity(prediction, prepared)
     with context.stage("native grid"):
-        probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)
+        probability = native_grid.regions_to_native(prediction.probability, prepared, nested=True)
     with context.stage("candidates"):
         cavity = find_cavity(prediction, probability, prepared)
         flagged = find(prediction, probability, prepared.native, cavity)
@@ -244,12 +223,11 @@ def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence
 def _volumes(prepared: PreparedStudy, detection: _Detection) -> Volumes:
     """Collect the volumes on the native grid."""
     grid, evidence = prepared.native, detection.explained.evidence
-    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
+    uncertainty = evidence.uncertainty
     return Volumes(
         labels=Volume(detection.flagged.components.labels, grid),
         probability={r: Volume(p, grid) for r, p in evidence.probability.items()},
         attention={r: Volume(a, grid) for r, a in evidence.attention.items()},
         uncertainty=None if uncertainty is None else Volume(uncertainty, grid),
-        evidence=None if by_sequence is None else by_sequence.by_voxel,
         cavity=detection.cavity,
     )

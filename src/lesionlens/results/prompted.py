@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.analysis import native_grid
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Floats, Mask, nearest
 from lesionlens.base.grid import Grid
@@ -23,7 +24,6 @@ from lesionlens.base.records.prompts import (
     Prompts,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import native_grid
 from lesionlens.imaging.preparation.resampling import resample, resample_mask_near
 
 PromptSegmenter = Callable[[PromptRequest], PromptResponse]
@@ -51,7 +51,7 @@ class AnalysedProbability(Mapping[Region, Floats]):
 
     @override
     def __getitem__(self, region: Region) -> Floats:
-        source, target = self._prepared.native, native_grid.source_grid(self._prepared)
+        source, target = self._prepared.native, native_grid.working_in_native_frame(self._prepared)
         return resample(self._probability[region], source, target)
 
     @override
@@ -100,11 +100,12 @@ def segment_prompts(
     if start_outline is not None and not start_outline.any():
         start_outline = None
     foreground, background = (
-        native_grid.working_voxels(v, prepared) for v in (foreground_voxels, background_voxels)
+        native_grid.nearest_working_voxels(v, prepared)
+        for v in (foreground_voxels, background_voxels)
     )
     start_mask = None
     if start_outline is not None:
-        source = native_grid.source_grid(prepared)
+        source = native_grid.working_in_native_frame(prepared)
         prompted = np.concatenate([foreground, background])
         start_mask = resample_mask_near(
             start_outline, prepared.native, source, prompted, CORRECTION_RADIUS_MM
@@ -121,11 +122,11 @@ def _native_probability(
     response: PromptResponse, prepared: PreparedStudy, start_outline: Mask | None
 ) -> Floats:
     """Resample a response to the reference grid; what is settled stays as in `start_outline`."""
-    box, part = native_grid.resample_part(response.probability, prepared, response.box)
+    box, part = native_grid.part_to_native(response.probability, prepared, response.box)
     probability = np.zeros(prepared.native.shape, np.float32)
     if start_outline is not None:
         probability[...] = start_outline
-        _, unsettled = native_grid.resample_part(
+        _, unsettled = native_grid.part_to_native(
             (~response.settled).astype(np.float32), prepared, response.box
         )
         part = np.where(unsettled > 0, part, start_outline[box])
@@ -224,7 +225,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
 def _normalised_attention(response: PromptResponse, prepared: PreparedStudy) -> Volume:
     maximum = float(response.attention.max(initial=0.0))
     scaled = response.attention / np.float32(maximum) if maximum else response.attention
-    box, part = native_grid.resample_part(scaled, prepared, response.box)
+    box, part = native_grid.part_to_native(scaled, prepared, response.box)
     volume = np.zeros(prepared.native.shape, np.float32)
     volume[box] = part
     return Volume(volume, prepared.native)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.analysis.explain import probe as probes
+from lesionlens.analysis.explain.explain import explain_sequences
 from lesionlens.base import plugins
 from lesionlens.base.arguments import brief, path_of
 from lesionlens.base.errors import UnusableInputError
@@ -24,7 +25,7 @@ from lesionlens.base.records.prediction import Prediction, Trace
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.base.run_context import SILENT
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import engine as engines
 from lesionlens.engines.engine import Engine
 from lesionlens.network.fork_safety import fork_safe
@@ -58,6 +59,7 @@ class Result:
     ) -> None:
         self._record, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: Any = None
+        self._explained: Result | None = None
 
     @override
     def __getstate__(self) -> dict[str, Any]:
@@ -155,6 +157,36 @@ class Result:
     def engine(self) -> Engine | None:
         """The engine; None for a reopened result."""
         return self._engine
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether `explain` can be computed: of a fresh result, if its engine predicts subsets."""
+        return self._prediction is not None and hasattr(self._engine, "predict_subsets")
+
+    def explain(self, *, context: RunContext = SILENT) -> Result:
+        """Return this result with what each sequence contributes, computed once.
+
+        Each candidate then has its `sequence_relevance` (signed Shapley values), and
+        `analysis.volumes.evidence` the contribution of each sequence at every voxel.
+
+        Raises
+        ------
+        UnusableInputError
+            The result was opened from files, or its engine does not predict subsets.
+        """
+        if self.analysis.volumes.evidence is not None:
+            return self
+        if self._prediction is None or not self.can_explain:
+            raise UnusableInputError(
+                "What each sequence contributes can only be computed for a fresh result of an "
+                "engine that can omit sequences.",
+                hint="Analyse the study again.",
+            )
+        if self._explained is None:
+            threshold = self._prediction.thresholds[Region.WT]
+            analysis = explain_sequences(self._engine, self.analysis, threshold, context=context)
+            self._explained = type(self)(analysis, self._prediction, self._engine)
+        return self._explained
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""

@@ -15,8 +15,8 @@ from tests.unit.engines.pretend_device import Pretended, pretended
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
-from lesionlens.engines.lens import patch_refinement
-from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines import refinement
+from lesionlens.engines.lens import LensEngine
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.synth import generator as synth
@@ -45,14 +45,7 @@ def answers(engine, study):
     found.update({f"attention {r}": v for r, v in trace.cross.items()})
     inside = np.argwhere(study.brain)
     found["probe"] = trace.probe_row(tuple(int(v) for v in inside[len(inside) // 2]))
-    grid = prediction.unperturbed.grid
-    hidden = np.zeros(grid.shape, bool)
-    hidden[: grid.shape[0] // 2] = True
-    variants = [
-        InputPerturbation(mirrored=True, alone=True),
-        InputPerturbation(hidden=hidden),
-        InputPerturbation((False, True, False, True)),
-    ]
+    variants = [InputPerturbation(mirrored=True), InputPerturbation((False, True, False, True))]
     seen = engine.predict_subsets(study, variants, context=SILENT)
     found["perturbed"] = seen.probability
     return found, trace.method
@@ -72,7 +65,7 @@ def named(monkeypatch):
 def test_the_lens_engine_computes_the_same_on_every_device(
     kind, refining_weights, study, monkeypatch, named
 ):
-    monkeypatch.setattr(patch_refinement, "_MIN_PROBABILITY", 0.0)  # untrained, it suspects nothing
+    monkeypatch.setattr(refinement, "_SUSPECTED", 0.0)  # untrained, it suspects nothing
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)
@@ -82,7 +75,7 @@ def test_the_lens_engine_computes_the_same_on_every_device(
         assert all(isinstance(p, Pretended) for p in engine.network.parameters())
         found, method = answers(engine, study)
     assert engine.placement.notices == ()
-    assert "patch refinement" in method
+    assert "windows" in method
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)

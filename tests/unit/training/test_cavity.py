@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lesionlens.base.labels import Label, Region
 from lesionlens.cli.main import app
-from lesionlens.engines.lens.ensemble import CAVITY_NOTICE
+from lesionlens.engines.lens import CAVITY_NOTICE
 from lesionlens.network import weights
 from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.normalise import with_presence

@@ -1,4 +1,8 @@
-"""Explanations of the flagged components: attention maps and perturbations."""
+"""Explain an analysis: attention maps with their checks, uncertainty, overlap without a sequence.
+
+`explain` runs with every analysis. `explain_sequences` adds Shapley values and the contribution of
+each sequence at every voxel on request.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,25 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lesionlens.analysis.explain import faithfulness, maps, perturbations
-from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner, perturbation_runner
+from lesionlens.analysis import native_grid
+from lesionlens.analysis.explain import checks, maps, subsets
 from lesionlens.analysis.findings.candidates import Evidence
 from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import ComponentMask, plain_scores
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
-from lesionlens.base.records.attention import AttentionMaps, MapChecks
-from lesionlens.base.records.prediction import Prediction, QuestionTime
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.attention import AttentionMaps
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines import native_grid
+
+MISSED = (
+    "The quick passes do not find {} again: uncertainty and the overlap without each sequence are "
+    "left empty, and the uncertainty map is 1 there"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +37,6 @@ class Explanations:
     """Explanations of the flagged components."""
 
     evidence: Evidence
-    """Evidence of each component."""
     maps: AttentionMaps | None
     """On the working grid, with checks; None from an engine without attention. Those on the native
     grid are in `evidence`."""
@@ -43,112 +52,89 @@ def explain(
     *,
     context: RunContext,
 ) -> Explanations:
-    """Compute sequence contributions and uncertainty, and check the attention maps.
+    """Explain the flagged components.
 
     Parameters
     ----------
     engine : object
-        The engine; perturbed predictions are made if it has `predict_subsets`.
+        Quick predictions are made if it has `predict_subsets`.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """
-    runner = perturbation_runner(engine, prepared, prediction, context)
-    trace = prediction.trace
-    attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
-    regions = attention_maps.maps if attention_maps else {}
-    attention = native_grid.resample_regions(regions, prepared, nested=False)
-    if runner is None:
-        evidence = _evidence_of_prediction(prepared, prediction, flagged, probability)
+    trace, notices = prediction.trace, []
+    attention_maps, attention = None, {}
+    if trace is None:
+        notices.append("This engine provides no attention maps")
     else:
-        evidence = _evidence_of_perturbations(runner, prediction, flagged)
-    if attention_maps is not None:
-        checks = check_maps(prepared, prediction, flagged.components, attention, runner)
-        attention_maps = replace(attention_maps, checks=checks)
-    evidence = replace(
-        evidence,
+        attention_maps = maps.normalised(trace, prepared.brain)
+        attention = native_grid.regions_to_native(attention_maps.maps, prepared, nested=False)
+        checked = checks.check_maps(trace, attention, flagged.components, prepared)
+        attention_maps = replace(attention_maps, checks=checked)
+    evidence = Evidence(
+        scores=flagged.scores,
         attention=attention,
         probability=probability,
         class_probabilities=prediction.class_probabilities,
     )
-    return Explanations(evidence, attention_maps, _notices(prediction, runner))
-
-
-def _evidence_of_prediction(
-    prepared: PreparedStudy,
-    prediction: Prediction,
-    flagged: Flagged,
-    probability: Mapping[Region, Floats],
-) -> Evidence:
-    """Return scores and uncertainty without perturbed predictions."""
-    uncertainty = prediction.uncertainty
-    if uncertainty is not None:
-        uncertainty = native_grid.resample_map(uncertainty, prepared)
-    scores = plain_scores(flagged.components, prediction, probability)
-    return Evidence(scores=scores, uncertainty=uncertainty)
-
-
-def _evidence_of_perturbations(
-    runner: PerturbationRunner, prediction: Prediction, flagged: Flagged
-) -> Evidence:
-    """Return scores, sequence contributions and uncertainty from perturbed predictions."""
-    suffice = perturbations.quick_passes_suffice(runner, prediction, flagged.components)
-    fine_components = None if suffice else flagged.components
-    results = perturbations.predict_subsets(
-        runner, prediction, flagged.first_pass_voxels, fine_components
-    )
-    uncertainty, estimate = None, results.uncertainty
-    if estimate is not None:
-        uncertainty = native_grid.resample_map(estimate.data, runner.prepared, estimate.grid)
-    scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
-    return Evidence(scores=scores, by_sequence=results.by_sequence, uncertainty=uncertainty)
-
-
-def _notices(prediction: Prediction, runner: PerturbationRunner | None) -> tuple[str, ...]:
-    """Return which explanations the engine does not provide, or had no time for."""
-    notices = []
-    if prediction.trace is None:
-        notices.append("This engine provides no attention maps")
-    if runner is None:
+    if prediction.unperturbed is None or not hasattr(engine, "predict_subsets"):
+        uncertainty = prediction.uncertainty
         notices.append("This engine cannot compute the contribution of each sequence")
-        if prediction.uncertainty is None:
+        if uncertainty is None:
             notices.append("This engine estimates no uncertainty")
-    elif runner.skipped:
-        notices.append(QuestionTime.left_out(runner.skipped))
-    return tuple(notices)
+        else:
+            uncertainty = native_grid.to_native(uncertainty, prepared)
+        scores = flagged.scores
+        if prediction.unperturbed is None:
+            scores = plain_scores(flagged.components, prediction, probability)
+        evidence = replace(evidence, scores=scores, uncertainty=uncertainty)
+        return Explanations(evidence, attention_maps, tuple(notices))
+    left_out = subsets.leave_one_out(
+        engine,
+        prepared,
+        prediction.unperturbed,
+        flagged.first_pass_voxels,
+        prediction.thresholds[Region.WT],
+        context=context,
+    )
+    uncertainty = native_grid.to_native(left_out.uncertainty, prepared, left_out.grid)
+    missed = [number for number, found in enumerate(left_out.found, 1) if not found]
+    if missed:
+        uncertainty[np.isin(flagged.components.components, missed)] = 1.0
+        several = f"{len(missed)} candidates" if len(missed) > 1 else "one candidate"
+        notices.append(MISSED.format(several))
+    evidence = replace(
+        evidence,
+        scores=score_by_all_views(flagged.scores, left_out.agreement, prediction.scoring),
+        dice_without=left_out.dice_without,
+        uncertainty=uncertainty,
+        missed=frozenset(number - 1 for number in missed),
+    )
+    return Explanations(evidence, attention_maps, tuple(notices))
 
 
-def check_maps(
-    prepared: PreparedStudy,
-    prediction: Prediction,
-    component_mask: ComponentMask,
-    attention: Mapping[Region, Floats],
-    runner: PerturbationRunner | None,
-) -> dict[Region, MapChecks]:
-    """Check each map's position, and whether the prediction depends on the attended voxels.
+def explain_sequences(
+    engine: object, analysis: Analysis, threshold: float, *, context: RunContext
+) -> Analysis:
+    """Add to an analysis what each sequence contributes, for each candidate and at every voxel.
 
     Parameters
     ----------
-    prediction : Prediction
-        The prediction with the trace of the maps.
-    attention : mapping of Region to (I, J, K) float32
-        The maps, on the native grid.
-    runner : PerturbationRunner or None
-        Perturbed predictions; None if not supported: only the position is checked.
+    engine : object
+        With `predict_subsets`.
+    threshold : float
+        Probability of whole tumour from which its voxels were outlined.
     """
-    brain_ml = prepared.working.volume_ml(prepared.brain)
-    checks = faithfulness.pointing_by_region(
-        attention, component_mask.labels, brain_ml / prepared.native.voxel_ml
-    )
-    first_pass, trace = prediction.unperturbed, prediction.trace
-    if first_pass is None or trace is None or runner is None or not component_mask.count:
-        return checks
-    brain_values = prepared.brain.astype(np.float32)
-    brain = faithfulness.resampled(brain_values, prepared.working, first_pass.grid) > 0
-    tested_maps = {}
-    for region, weights in trace.cross.items():
-        tested_maps[region] = faithfulness.TestedMap(
-            faithfulness.resampled(weights, prepared.working, first_pass.grid),
-            perturbations.flagged_on(component_mask, region, first_pass.grid),
-            trace.spacing_mm / float(first_pass.grid.spacing_mm[0]),
+    prepared, network = analysis.prepared, analysis.network.findings
+    flagged = ComponentMask.of(network, prepared.native)
+    values, evidence = subsets.by_sequence(engine, prepared, flagged, threshold, context=context)
+    relevance = {c.tracking_uid: v for c, v in zip(network.candidates, values, strict=True)}
+
+    def with_relevance(findings: Findings) -> Findings:
+        candidates = (
+            replace(c, sequence_relevance=relevance.get(c.tracking_uid))
+            for c in findings.candidates
         )
-    return faithfulness.insertion_test(checks, runner, tested_maps, brain)
+        return replace(findings, candidates=tuple(candidates))
+
+    volumes = replace(analysis.volumes, evidence=evidence)
+    return replace(analysis.with_findings(with_relevance), volumes=volumes)

@@ -27,7 +27,7 @@ TOP_MASS = 0.2
 """Share of the attention that is shown at full scale."""
 
 
-def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
+def normalised(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     """Normalise the cross-attention of each region.
 
     Parameters
@@ -46,7 +46,7 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     Examples
     --------
     >>> weights = np.zeros((2, 2, 4), np.float32); weights[0, 0, 0] = 3; weights[0, 0, 1] = 1
-    >>> maps = draw(Trace({Region.WT: weights}, "a test", ()), np.ones((2, 2, 4), bool))
+    >>> maps = normalised(Trace({Region.WT: weights}, "a test", ()), np.ones((2, 2, 4), bool))
     >>> maps.raw_range[Region.WT], float(maps.maps[Region.WT].max())
     ((0.0, 12.0), 1.0)
     """
@@ -97,7 +97,7 @@ def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float3
     Parameters
     ----------
     values : (...) float32
-        0 to 1, as `draw` gives them.
+        0 to 1, as `normalised` gives them.
     scale : float
         Full scale in multiples of uniform attention; up to 1 it is unknown, and nothing is changed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from math import factorial
 from typing import Any
 
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.evidence import SequenceEvidence
-from lesionlens.engines.perturbation_order import Subset, subsets_of
 
+Subset = frozenset[MrSequence]
 NONE = "none"
 """Key of the value without any sequence."""
 MIN_LEAD = 0.05
@@ -85,33 +86,16 @@ def evidence_maps(
     return SequenceEvidence(contributions, probabilities[frozenset()], grid)
 
 
-def of_components(
-    present: Sequence[MrSequence], table: Mapping[Subset, NDArray[np.float64]]
-) -> list[dict[str, float | None]]:
-    """Return each component's Shapley values; `table` has (N,) figures for each subset."""
-    count = len(next(iter(table.values())))
-    return [
-        shapley_values(present, {subset: float(row[n]) for subset, row in table.items()})
-        for n in range(count)
-    ]
+def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
+    """Return all subsets of the available sequences, from empty to full.
 
-
-def values_by_subset(
-    table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
-) -> list[dict[str, float | None]]:
-    """Return each component's value for one subset per sequence; None if there is none.
-
-    Parameters
-    ----------
-    table : mapping of subset to (N,) float64
-        The components' figures with each subset.
-    subsets : mapping of MrSequence to subset
-        Such as all other sequences.
+    Examples
+    --------
+    >>> [len(s) for s in subsets_of([MrSequence.T1, MrSequence.FLAIR])]
+    [0, 1, 1, 2]
     """
-    return [
-        {s.value: float(table[subsets[s]][n]) if s in subsets else None for s in MrSequence}
-        for n in range(len(next(iter(table.values()))))
-    ]
+    sizes = range(len(present) + 1)
+    return [frozenset(chosen) for size in sizes for chosen in combinations(present, size)]
 
 
 def deciding_sequence(relevance: Mapping[str, float | None]) -> MrSequence | None:

@@ -14,7 +14,6 @@ from lesionlens.analysis.findings import anatomy, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, renumbered
 from lesionlens.base.geometry import Floats, as_vec3
 from lesionlens.base.labels import LesionClass, Region
-from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     LESION_PARTS,
     Candidate,
@@ -60,8 +59,10 @@ class Evidence:
 
     scores: Sequence[float | None]
     """0 to 1, in the order of the components; None for a region added by a reader."""
-    by_sequence: SequenceScores | None = None
-    """Contributions of the sequences to each component."""
+    dice_without: Sequence[Mapping[str, float | None] | None] = ()
+    """Overlap of each component without each sequence; None where it is unknown; empty for all."""
+    missed: frozenset[int] = frozenset()
+    """Indices of components whose uncertainty is unknown."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
     attention: Mapping[Region, Floats] = field(default_factory=dict)
@@ -211,7 +212,8 @@ def _measured(
         part, probability.get(Region.ET), has_t1c=prepared.has_t1c
     )
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
-    by_sequence = evidence.by_sequence
+    if part.index in evidence.missed:
+        uncertainty = None
     return Candidate(
         id=part.index + 1,
         tracking_uid="",
@@ -227,8 +229,7 @@ def _measured(
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
         class_probabilities=class_probabilities_of(part, evidence.class_probabilities),
-        dice_without=None if by_sequence is None else by_sequence.dice_without[part.index],
-        sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
+        dice_without=evidence.dice_without[part.index] if evidence.dice_without else None,
     )
 
 

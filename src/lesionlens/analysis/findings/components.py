@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.component_scores import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, component_score
 from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
-from lesionlens.engines.component_score import component_score
 from lesionlens.imaging.preparation.resampling import cut_grid
 
 ROUNDING_MM = 1e-4

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
+from lesionlens.analysis import native_grid
 from lesionlens.analysis.findings.candidates import Evidence, considered, describe, without_parts
 from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.analysis.findings.components import (
@@ -24,7 +25,6 @@ from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
-from lesionlens.engines import native_grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +120,7 @@ def find_cavity(
     """
     if prediction.cavity is None:
         return None
-    cavity_probability = native_grid.resample_map(prediction.cavity, prepared)
+    cavity_probability = native_grid.to_native(prediction.cavity, prepared)
     inside = (cavity_probability >= 0.5) & (cavity_probability > probability[Region.WT])
     smallest = CandidateCriteria().smallest_vox(prepared.native)
     return Volume(without_specks(inside, smallest), prepared.native)

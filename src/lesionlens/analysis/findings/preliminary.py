@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lesionlens.analysis import native_grid
 from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import CandidateCriteria, Component, segment_components
 from lesionlens.analysis.findings.find import split_by_score
@@ -17,7 +18,6 @@ from lesionlens.base.records.prediction import FirstPass
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines import native_grid
 from lesionlens.engines.engine import Engine
 
 Listener = Callable[[PreliminaryFindings], None]
@@ -42,7 +42,7 @@ def flag(engine: Any, prepared: PreparedStudy, context: RunContext) -> Prelimina
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
     coarse: FirstPass = engine.first_pass(prepared, context=context)
-    whole = native_grid.resample_map(coarse.seen.probability[0], prepared, coarse.seen.grid)
+    whole = native_grid.to_native(coarse.seen.probability[0], prepared, coarse.seen.grid)
     empty = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: coarse.threshold})
     regions = {Region.WT: whole, Region.TC: empty, Region.ET: empty}

@@ -25,25 +25,12 @@ class MapChecks:
     volume_share: float | None
     """Share of the attention, and of the brain volume, inside that part."""
     near: float | None = None
-    """Share of the attention in voxels of the quick pass (coarser) that hold any of that part."""
+    """Share of the attention in voxels of 3 mm that hold any of that part."""
     attainable: float = 1.0
     """`near` of a perfect map, the outline itself, whose values are spaced like this map's."""
     others_near: float | None = None
     """The lowest `near` of the other regions' maps, which are of the same layer, as a share of what
     they can attain."""
-    kept: float | None = None
-    kept_random: float | None = None
-    kept_centre: float | None = None
-    """Share of the region's probability that remains when only n voxels are shown, n being the
-    number of flagged voxels: those with most attention; at random (n of the whole tumour); around
-    the brain's centre.
-    """
-    deletion: float | None = None
-    """The share that remains when those with most attention are hidden; of the whole tumour's map
-    alone. No part of the verdict.
-    """
-    seen: bool = True
-    """Whether the region is detected by the pass whose attention the map shows."""
     reliable: bool | None = None
     """Whether all completed checks passed."""
     verdict: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +36,3 @@ class SequenceEvidence:
     def within(self, voxels: NDArray[np.intp]) -> dict[MrSequence, float]:
         """Return the mean contribution of each sequence over flat voxel indices."""
         return {s: float(share.ravel()[voxels].mean()) for s, share in self.shares.items()}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SequenceScores:
-    """Sequence scores of each component of a `ComponentMask`, in its order."""
-
-    relevance: Sequence[Mapping[str, float | None]]
-    """Signed Shapley values of the overlap with what all sequences outline."""
-    dice_without: Sequence[Mapping[str, float | None]]
-    """The overlap without each sequence."""
-    by_voxel: SequenceEvidence
-    """Contribution of each sequence at every voxel."""

@@ -171,7 +171,7 @@ def of_regions(layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
     Notes
     -----
     Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1, as in
-    `engines.lens.attention`, from a region instead of from one token.
+    `engines.attention`, from a region instead of from one token.
     """
     total = torch.zeros_like(region_weights)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]

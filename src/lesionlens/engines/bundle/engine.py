@@ -261,7 +261,7 @@ class BundleEngine:
                         self._whole_tumour_channel
                     ][None]
 
-        return self._cache.predict_perturbed(prepared, groups, predict_missing)
+        return self._cache.predict_subsets(prepared, groups, predict_missing)
 
     def _reduced_perturbation(
         self, perturbation: InputPerturbation, network_input: NetworkInput

@@ -45,7 +45,8 @@ class NetworkRequests(MarkActs):
             return
 
         def task(context: RunContext) -> MapView:
-            return evidence_view(result.analysis, sequence)
+            explained = result.explain(context=context) if result.can_explain else result
+            return evidence_view(explained.analysis, sequence)
 
         def on_result(view: MapView) -> None:
             overlays = self.session.state.overlays

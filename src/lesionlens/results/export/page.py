@@ -336,16 +336,3 @@ def _signature_line(event: ReviewEvent) -> str:
     if not event.reason:
         return f"Signed by {reader}."
     return f"Signed by {reader}: {isolated(event.reason.rstrip('.'))}."
-
-
-def map_check_text(checks: MapChecks) -> str:
-    """Return the outcome of a map's checks, with their values."""
-    if checks.kept is None or checks.kept_random is None:
-        return checks.verdict
-    text = (
-        f"{checks.verdict}; its most attended voxels keep {wording.percent(checks.kept)}% of the "
-        f"probability when shown alone (random ones: {wording.percent(checks.kept_random)}%)"
-    )
-    if checks.deletion is None:
-        return text
-    return f"{text}; {wording.percent(checks.deletion)}% remains if they are occluded"

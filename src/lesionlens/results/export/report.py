@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures, wording
-from lesionlens.results.export.page import Page, map_check_text
+from lesionlens.results.export.page import Page
 from lesionlens.results.export.written import UnconditionalExporter
 
 _OVERRIDES = re.compile("[\u202a-\u202e]")
@@ -54,7 +54,6 @@ def _template() -> Template:
         "score": wording.score,
         "volume": wording.volume,
         "sequence": lambda key: MrSequence(key).display_name,
-        "checked": map_check_text,
     }
     return env.get_template("report.html.j2")
 

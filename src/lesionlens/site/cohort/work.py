@@ -161,6 +161,8 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     if job.is_new:
         check_result_name(input_digests(study), job.out)
     result = load_lens(choice.engine)(study, context=context)
+    if choice.files.evidence and result.can_explain:
+        result = result.explain(context=context)
     outcome = _store(job, result.analysis, choice)
     return replace(outcome, seconds=time.perf_counter() - start)
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from lesionlens.analysis.explain import shapley as relevance
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.perturbation_order import subsets_of
 
 presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
     lambda chosen: [s for s in MrSequence if s in chosen]
@@ -17,7 +16,7 @@ presences = st.sets(st.sampled_from(list(MrSequence)), min_size=1).map(
 
 def table_of(present, seed):
     rng = np.random.default_rng(seed)
-    return {subset: float(rng.random()) for subset in subsets_of(present)}
+    return {subset: float(rng.random()) for subset in relevance.subsets_of(present)}
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,7 +87,7 @@ def test_maps_and_base_sum_to_the_probability_at_every_voxel():
     rng = np.random.default_rng(3)
     grid = Grid((5, 6, 7), np.diag([2.0, 2.0, 2.0, 1.0]))
     present = [MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR]
-    answers = {s: rng.random(grid.shape, np.float32) for s in subsets_of(present)}
+    answers = {s: rng.random(grid.shape, np.float32) for s in relevance.subsets_of(present)}
     found = relevance.evidence_maps(present, answers, grid)
     assert set(found.shares) == set(present)
     total = np.sum([found.base, *found.shares.values()], axis=0, dtype=np.float64)
@@ -105,7 +104,7 @@ def test_the_map_is_largest_for_the_sequence_that_shows_a_region():
     grid = Grid((4, 4, 4), np.eye(4))
     present = list(MrSequence)
     answers = {}
-    for shown in subsets_of(present):
+    for shown in relevance.subsets_of(present):
         answer = np.full(grid.shape, 0.1, np.float32)
         answer[:2] += 0.7 * (MrSequence.FLAIR in shown)
         answer[2:] += 0.6 * (MrSequence.T1C in shown)

@@ -28,7 +28,6 @@ from lesionlens.analysis.findings.components import (
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, MrSequence, Region
-from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import MapAgreement
 from lesionlens.base.records.prediction import SlightEnhancement
 from lesionlens.base.records.study import PreparedStudy
@@ -183,17 +182,18 @@ def test_ids_follow_the_score():
     assert findings.conclusion == "2 candidate regions"
 
 
-def test_contributions_of_sequences_go_with_their_candidate_and_an_unknown_score_goes_last():
+def test_overlap_goes_with_its_candidate_what_is_unknown_is_null_and_an_unknown_score_goes_last():
     marked = segment_components(drawn(((12, 25, 20), 5), ((45, 25, 20), 5)), make_grid())
-    tables = [[{"t1c": figure}, {"t1c": figure + 0.1}] for figure in (0.2, 0.4)]
-    scores = SequenceScores(*tables, by_voxel=None)
-    prepared = make_prepared()
-    evidence = Evidence([None, 0.2], by_sequence=scores)
+    prepared, doubt = make_prepared(), np.full(make_grid().shape, 0.25, np.float32)
+    evidence = Evidence(
+        [None, 0.2],
+        dice_without=[None, {"t1c": 0.4}],
+        uncertainty=doubt,
+        missed=frozenset({0}),
+    )
     first, last = describe(marked, evidence, prepared, "study").candidates
-    assert (first.score, last.score) == (0.2, None)
-    for candidate, n in ((first, 1), (last, 0)):
-        found = (candidate.sequence_relevance, candidate.dice_without)
-        assert found == tuple(table[n] for table in tables)
+    assert (first.score, first.dice_without, first.uncertainty) == (0.2, {"t1c": 0.4}, 0.25)
+    assert (last.score, last.dice_without, last.uncertainty) == (None, None, None)
     unknown, _ = describe(marked, Evidence([0.1, 0.2]), prepared, "study").candidates
     assert unknown.sequence_relevance is unknown.dice_without is None
 

@@ -235,9 +235,18 @@ class State:
 
     @property
     def evidence_sequences(self) -> tuple[MrSequence, ...]:
-        """The sequences with a contribution map; none with a single sequence."""
-        evidence = None if self.result is None else self.result.analysis.volumes.evidence
-        return () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
+        """The sequences with a contribution map, or for which one can be computed.
+
+        None with a single sequence.
+        """
+        if self.result is None:
+            return ()
+        evidence, sequences = self.result.analysis.volumes.evidence, ()
+        if evidence is not None:
+            sequences = tuple(evidence.shares)
+        elif self.result.can_explain:
+            sequences = self.result.analysis.prepared.sequences
+        return sequences if len(sequences) > 1 else ()
 
     @property
     def editing(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens.analysis.explain.faithfulness import too_coarse
+from lesionlens.analysis.explain.checks import too_coarse
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.napari.model.state.state import State

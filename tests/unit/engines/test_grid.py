@@ -10,7 +10,7 @@ from scipy import ndimage
 from lesionlens.base import geometry
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
-from lesionlens.engines import separable
+from lesionlens.engines.grid import resample
 
 SHAPE = (23, 31, 17)
 
@@ -28,9 +28,7 @@ FINE = Grid(SHAPE, np.eye(4))
 def test_it_is_gaussian_smoothing_then_linear_interpolation(spacing, seed):
     values = np.random.default_rng(seed).normal(size=SHAPE).astype(np.float32)
     target = coarser(spacing)
-    got = separable.apply(
-        torch.from_numpy(values), separable.matrices(FINE, target, antialias=True)
-    ).numpy()
+    got = resample(torch.from_numpy(values), FINE, target, antialias=True).numpy()
     smooth = ndimage.gaussian_filter(values.astype(np.float64), 0.42 * spacing)
     index = np.linalg.inv(FINE.affine) @ target.affine
     want = ndimage.affine_transform(
@@ -45,8 +43,7 @@ def test_it_is_gaussian_smoothing_then_linear_interpolation(spacing, seed):
 @given(st.floats(1.1, 4.0))
 def test_a_constant_map_comes_back_constant(spacing):
     target = coarser(spacing)
-    back = separable.matrices(target, FINE, antialias=False)
-    out = separable.apply(torch.full((2, *target.shape), 0.3), back)
+    out = resample(torch.full((2, *target.shape), 0.3), target, FINE)
     assert out.shape == (2, *SHAPE)
     torch.testing.assert_close(out, torch.full_like(out, 0.3))
 
@@ -54,12 +51,12 @@ def test_a_constant_map_comes_back_constant(spacing):
 def test_a_ramp_keeps_its_place_there_and_back():
     target = coarser(2.0)
     ramp = torch.from_numpy(np.indices(SHAPE)[1].astype(np.float32))
-    there = separable.apply(ramp, separable.matrices(FINE, target, antialias=True))
-    again = separable.apply(there, separable.matrices(target, FINE, antialias=False))
+    there = resample(ramp, FINE, target, antialias=True)
+    again = resample(there, target, FINE)
     torch.testing.assert_close(again[6:-6, 6:-6, 6:-6], ramp[6:-6, 6:-6, 6:-6], atol=1e-3, rtol=0)
 
 
 def test_turned_grids_are_refused():
     turned = np.eye(4)[[1, 0, 2, 3]]
     with pytest.raises(GeometryError, match="rotated"):
-        separable.matrices(FINE, Grid(SHAPE, turned), antialias=False)
+        resample(torch.zeros(SHAPE), FINE, Grid(SHAPE, turned))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lesionlens.analysis.findings.component_scores import component_score
 from lesionlens.base.records.prediction import Scoring
-from lesionlens.engines.component_score import component_score
 
 
 @settings(max_examples=30, deadline=None)
