@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lesionlens.base.records.findings import Candidate
     from lesionlens.base.records.study import Study
     from lesionlens.base.run_context import RunContext
-    from lesionlens.imaging.reading.readers import open_study
+    from lesionlens.imaging.reading.open import open_study
     from lesionlens.results.lens import Lens
     from lesionlens.results.result import Result
     from lesionlens.site.cohort.batch import batch
@@ -30,7 +30,7 @@ __getattr__ = lazy_exports(
         "lesionlens.base.records.findings": "Candidate",
         "lesionlens.base.records.study": "Study",
         "lesionlens.base.run_context": "RunContext",
-        "lesionlens.imaging.reading.readers": "open_study",
+        "lesionlens.imaging.reading.open": "open_study",
         "lesionlens.results.lens": "Lens",
         "lesionlens.results.result": "Result",
         "lesionlens.site.cohort.batch": "batch",

@@ -22,7 +22,7 @@ DATA = {".npz", ".npy", ".safetensors", ".gz", ".nii", ".dcm", ".pt", ".pth", ".
 QT = "qtpy PyQt6 PySide6 vispy napari magicgui superqt"
 LIST_PLUGINS = "import npe2; npe2.PluginManager.instance().discover()"
 WITHOUT_TORCH = """
-import lesionlens.imaging.reading.readers, lesionlens.imaging.preparation.prepare
+import lesionlens.imaging.reading.open, lesionlens.imaging.preparation.prepare
 import lesionlens.analysis.findings.candidates, lesionlens.results.review.log
 import lesionlens.results.export.exporter, lesionlens.cli.main
 """

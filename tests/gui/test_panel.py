@@ -36,7 +36,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.napari.colours import BOX_COLOUR
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import current_read

@@ -35,7 +35,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
-from lesionlens.imaging.reading.series_selection import name_for_reader
+from lesionlens.imaging.reading.open import name_for_reader
 from lesionlens.napari.controllers import (
     current_read,
     worklist_controller,

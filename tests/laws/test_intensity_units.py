@@ -17,7 +17,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.brain import is_stripped, stripped_brain_mask
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.imaging.samples import FOLDER
 from lesionlens.network.normalise import zscore
 from lesionlens.testing import make_patient

@@ -15,8 +15,8 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.reading.dicom.files import Frame, scan
 from lesionlens.imaging.reading.dicom.reader import acquisition
 from lesionlens.imaging.reading.dicom.series import volumes
-from lesionlens.imaging.reading.nifti.header import read_header
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.nifti import open_volume
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.imaging.reading.sequences import (
     AcquisitionParameters,
     acquisition_of_sidecar,
@@ -48,7 +48,7 @@ def test_a_patched_nifti_header_is_read_or_refused(tmp_path, offset, patch, zipp
     path = tmp_path / ("t1.nii.gz" if zipped else "t1.nii")
     path.write_bytes(gzip.compress(bytes(raw)) if zipped else bytes(raw))
     with contextlib.suppress(LesionLensError):  # which cannot be made without all its words
-        assert np.isfinite(read_header(path).grid.affine).all()
+        assert np.isfinite(open_volume(path).grid.affine).all()
 
 
 @FUZZ

@@ -21,7 +21,7 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.labels import MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.testing import Lesion, make_patient
 

@@ -22,7 +22,7 @@ from tests.phantoms.files import write_dicom
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.reopen import reopen_folder
 from lesionlens.site.pacs.connect import connect

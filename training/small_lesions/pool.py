@@ -24,7 +24,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from training.small_lesions.metastases import add_metastases, read_brain, write_study
 
 OEDEMA, ENHANCING, BRATS_ENHANCING = 2, 3, 4

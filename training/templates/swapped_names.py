@@ -17,7 +17,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.checks import swapped_names as names
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 FIRST_SEED, BRAINS = 500, 30

@@ -33,6 +33,7 @@ JSON_BYTES = 32 * 2**20
 """Upper limit; no JSON file of a result comes near it."""
 MAX_ROWS = 100_000
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_VOLUME = re.compile(r"\.(nii(\.(gz|bz2|zst))?|nrrd|mha|mhd|mgz)$", re.IGNORECASE)
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that are reserved for devices on Windows, with any extension."""
 FileState = tuple[int, int]
@@ -48,19 +49,30 @@ def file_state(path: Path) -> FileState:
 
 
 def is_nifti_name(name: str) -> bool:
-    """Return whether a file name ends as that of a NIfTI file, in any case."""
+    """Return whether a file name ends as that of a NIfTI file as LesionLens writes it."""
     return name.lower().endswith(NIFTI_SUFFIXES)
 
 
-def without_nifti_suffix(name: str) -> str:
-    """Return a file name without NIfTI's suffix.
+def is_volume_name(name: str) -> bool:
+    """Return whether a file name ends as that of a volume that can be read, in any case.
 
     Examples
     --------
-    >>> without_nifti_suffix("sub-01_T1w.NII.gz")
-    'sub-01_T1w'
+    >>> [is_volume_name(name) for name in ("t1.nii.bz2", "T1.NRRD", "t1.img")]
+    [True, True, False]
     """
-    return re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+    return bool(_VOLUME.search(name))
+
+
+def without_volume_suffix(name: str) -> str:
+    """Return a file name without the suffix of a volume's format.
+
+    Examples
+    --------
+    >>> without_volume_suffix("sub-01_T1w.NII.gz"), without_volume_suffix("lesion.seg.nrrd")
+    ('sub-01_T1w', 'lesion.seg')
+    """
+    return _VOLUME.sub("", name)
 
 
 def resolved(path: Path) -> Path:

@@ -7,6 +7,7 @@ not depend on it continues.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,22 +62,53 @@ def check_window() -> None:
     MissingPluginError
         The message names the extra.
     ResourceError
-        There is no display, and the user chose no other platform of Qt; or napari's own folders
-        cannot be written, without which it does not start.
+        There is no display, or none with OpenGL, and the user chose no other platform of Qt; or
+        napari's own folders cannot be written, without which it does not start.
     """
     if any(util.find_spec(name) is None for name in ("napari", "qtpy")):
         raise MissingPluginError(
-            found="that napari, which shows the window, is not installed",
-            expected="LesionLens with the extra `gui`",
-            next_step='Install it: pip install "lesionlens[gui]"',
+            "napari, which shows the window, is not installed.",
+            hint='Install it: pip install "lesionlens[gui]"',
         )
-    if not (has_display() or os.environ.get("QT_QPA_PLATFORM")):
+    if not os.environ.get("QT_QPA_PLATFORM") and (problem := _display_problem()):
         raise ResourceError(
-            found="no display to open a window on",
-            expected="a desktop, or one that is forwarded here",
-            next_step="Forward one (ssh -X), or analyse and export without a window",
+            f"No window can be opened here: {problem}.",
+            hint="Use a desktop or a remote desktop (VNC, xrdp; `ssh -X` forwards no OpenGL), or "
+            "work without a window (`lesionlens analyze`)",
         )
     check_writable("napari")
+
+
+_OPENGL_PROBE = """
+import sys
+from OpenGL.platform import GetCurrentContext
+from qtpy.QtGui import QGuiApplication, QOffscreenSurface, QOpenGLContext
+app = QGuiApplication([])
+surface, context = QOffscreenSurface(), QOpenGLContext()
+surface.create()
+works = context.create() and context.makeCurrent(surface) and GetCurrentContext()
+sys.exit(not works and 3)
+"""
+"""Ends as napari would: with 3 without OpenGL, by a signal without a display."""
+
+
+def _display_problem() -> str:
+    """Return why no window with OpenGL can be shown, as another process finds; empty if one can."""
+    if sys.platform in ("win32", "darwin"):
+        return ""
+    if not has_display():
+        return "there is no display"
+    command = [sys.executable, "-P", "-c", _OPENGL_PROBE]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return "the display does not answer"
+    if not ended.returncode:
+        return ""
+    if ended.returncode == 3:
+        return "the display has no OpenGL"
+    lines = ended.stderr.strip().splitlines() or [f"Qt ended with status {ended.returncode}"]
+    return lines[0].removeprefix("qt.qpa.xcb: ").strip().rstrip(".")[:200]
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class SourceOptions:
 
     def open(self, study: Path, context: RunContext) -> Study:
         """Open a study with these options."""
-        from lesionlens.imaging.reading.readers import open_study
+        from lesionlens.imaging.reading.open import open_study
 
         return open_study(
             study,

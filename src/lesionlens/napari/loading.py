@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.files import is_nifti_name
+from lesionlens.base.files import is_volume_name
 from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the first sequence in reference order is last, on top.
     """
-    from lesionlens.imaging.reading.readers import open_study
+    from lesionlens.imaging.reading.open import open_study
 
     study = open_study(
         paths,
@@ -178,7 +178,7 @@ def _looks_like_scan(path: Path) -> bool:
 
 def _is_part_of_series(path: Path) -> bool:
     """Whether a file is an index or one slice of a series."""
-    if path.is_dir() or is_nifti_name(path.name):
+    if path.is_dir() or is_volume_name(path.name):
         return False
     from lesionlens.imaging.reading.dicom.files import MULTI_FRAME, sop_class
 
@@ -197,7 +197,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _is_scan(path: Path) -> bool:
     name = path.name.lower()
-    if is_nifti_name(name) or name == "dicomdir":
+    if is_volume_name(name) or name == "dicomdir":
         return True
     if name.startswith(".") or name.endswith(_NOT_SCANS):
         return False

@@ -45,7 +45,7 @@ def read(path: str | list[str]) -> list[LayerData]:
     if "qtpy" not in sys.modules:
         return read_study(paths)
     from lesionlens.base.errors import PatientConflictError
-    from lesionlens.imaging.reading.series_selection import (
+    from lesionlens.imaging.reading.open import (
         SeveralStudiesError,
         UndecidedSeriesError,
     )

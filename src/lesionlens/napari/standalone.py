@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
-from lesionlens.base.files import is_nifti_name
+from lesionlens.base.files import is_volume_name
 from lesionlens.base.process import SIGNALS, signals_to_handle, unblock_interrupts, write_line
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import study_paths
@@ -99,7 +99,7 @@ def _check_study() -> None:
             else "Choose the folder that holds the scans",
         )
     chosen = paths[0]
-    if chosen.is_file() and not is_nifti_name(chosen.name):
+    if chosen.is_file() and not is_volume_name(chosen.name):
         chosen = chosen.parent
     sys.argv[-1] = str(chosen)
 

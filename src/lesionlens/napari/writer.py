@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files import is_nifti_name, without_nifti_suffix
+from lesionlens.base.files import is_nifti_name, without_volume_suffix
 from lesionlens.napari.loading import LayerData
 
 
@@ -41,7 +41,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     """
     from lesionlens.base.storage import write_error
 
-    folder = Path(without_nifti_suffix(path))
+    folder = Path(without_volume_suffix(path))
     if folder.exists():
         raise UnusableInputError(
             found=f"{folder.name!r}, which exists",
@@ -110,8 +110,9 @@ def _write(path: str, layer: LayerData) -> list[str]:
     array = np.asarray(data)
     array = array.astype(_label_dtype(array) if kind == "labels" else np.float32)
     image = nib.Nifti1Image(array, _to_patient(attributes), dtype=array.dtype)
+    image.set_qform(image.affine, 1)  # ITK needs it where the sform is sheared
     image.header.set_xyzt_units("mm")
-    stem = without_nifti_suffix(path)
+    stem = without_volume_suffix(path) if is_nifti_name(path) else path
     suffix = path[len(stem) :] or ".nii.gz"
     if not suffix.isupper():  # nibabel reads no ".Nii"
         suffix = suffix.lower()

@@ -26,7 +26,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, EngineChoice, in_turn, predict
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of, unchanged
-from lesionlens.imaging.reading.readers import REPORTED
+from lesionlens.imaging.reading.open import REPORTED
 from lesionlens.results.result import Result
 
 

@@ -86,7 +86,7 @@ class Result:
         ReadError
             The folder is not a result, is damaged, or belongs to another study.
         """
-        from lesionlens.imaging.reading.readers import open_study
+        from lesionlens.imaging.reading.open import open_study
         from lesionlens.results.review import reopen
 
         path = path_of(folder, "the folder of a result")

@@ -44,7 +44,7 @@ from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging import samples
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.review.earlier import is_outline_unconfirmed
 from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.pairing import OtherStudyError, paired

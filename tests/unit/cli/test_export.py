@@ -12,7 +12,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.cli.export import export
 from lesionlens.cli.review import review
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_run
 

@@ -12,7 +12,7 @@ import pytest
 from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.training.config import RECIPES, read_config
 
 
@@ -49,10 +49,13 @@ def test_a_recipe_is_known_by_its_name():
 
 
 def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
-    ran = []
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, env: ran.append((command, env)) or Window(3)
-    )
+    ran, started = [], subprocess.Popen
+
+    def remember(command, env):
+        ran.append((command, env))
+        return Window(3)
+
+    monkeypatch.setattr(subprocess, "Popen", remember)
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[gui\]"):
         open_window(tmp_path)
@@ -62,7 +65,12 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match="no display"):  # Qt aborted, with status 250
         open_window(tmp_path)
     assert not ran
-    monkeypatch.setenv("DISPLAY", ":1")
+    monkeypatch.setenv("DISPLAY", ":77")  # where no display is: Qt aborted
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(ResourceError, match=":77"):
+        open_window(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", remember)
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     assert open_window(tmp_path).status == 3
     ((command, env),) = ran
     napari = [sys.executable, "-P", "-m", "lesionlens.napari.standalone"]
@@ -86,7 +94,7 @@ def test_an_interrupted_window_has_time_to_store_what_was_begun(
 ):
     """It was killed a quarter of a second after Ctrl+C."""
     window = Window(*outcomes)
-    monkeypatch.setenv("DISPLAY", ":1")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     monkeypatch.setattr(subprocess, "Popen", lambda command, env: window)
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 130

@@ -40,7 +40,7 @@ def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
     assert lines[0] == "earlier"
     assert "analyze" in lines[1]
     assert any("opening the study" in line for line in lines)
-    assert "exit status 2: Found no such file" in lines[-1]
+    assert "exit status 2: 'nowhere' does not exist" in lines[-1]
 
 
 def test_a_new_log_file_is_its_owner_s_alone_and_another_keeps_its_permissions(tmp_path):
@@ -84,7 +84,7 @@ def test_verbose_reports_stages_on_stderr_and_quiet_only_the_error(tmp_path):
     arguments = ("analyze", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert "opening the study" not in run(*arguments).stderr
     assert "opening the study" in run(*arguments, "-v").stderr
-    assert run(*arguments, "-q").stderr.startswith("lesionlens: Found no such file")
+    assert run(*arguments, "-q").stderr.startswith("lesionlens: 'nowhere' does not exist")
     assert logging.getLogger("lesionlens").handlers == []
 
 

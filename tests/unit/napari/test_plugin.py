@@ -92,7 +92,7 @@ def test_the_reader_keeps_the_true_affine_and_the_study(make_study):
 def test_the_reader_says_why_it_cannot_read(tmp_path: Path):
     bad = tmp_path / "broken.nii"
     bad.write_bytes(b"nothing")
-    with pytest.raises(UnusableInputError, match="Expected"):
+    with pytest.raises(UnusableInputError, match="broken"):
         reader.read(str(bad))
 
 

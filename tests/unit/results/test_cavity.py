@@ -16,7 +16,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.napari.model.wording.candidates import cavity_text
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter

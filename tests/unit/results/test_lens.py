@@ -19,7 +19,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.tables import findings_file
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
@@ -129,7 +129,7 @@ def test_a_study_of_which_a_file_is_replaced_meanwhile_is_refused(make_study):
             return super().predict(prepared, context=context)
 
     study = open_study(make_study())
-    with pytest.raises(ReadError, match=r"another program changed .*flair"):
+    with pytest.raises(ReadError, match=r"nother program changed .*flair"):
         Lens(engine=Meanwhile())(study)
 
 

@@ -17,7 +17,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import in_turn
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.lens import Lens
 from lesionlens.testing import Lesion, make_patient
 

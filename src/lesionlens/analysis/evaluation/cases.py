@@ -14,7 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import normalize
@@ -26,17 +25,15 @@ from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files import (
     NIFTI_SUFFIXES,
-    is_nifti_name,
-    open_regular,
+    is_volume_name,
     read_json,
     read_rows,
-    without_nifti_suffix,
+    without_volume_suffix,
 )
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.text import abbreviated_list
-from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
-from lesionlens.imaging.reading.nifti.voxels import read_stored
+from lesionlens.imaging.reading.nifti import VolumeFile, open_volume
 from lesionlens.imaging.reading.sequences import (
     from_partial_name,
     is_label_name,
@@ -48,7 +45,7 @@ PATIENTS_NAME = "patients.tsv"
 _Value = TypeVar("_Value")
 _SEGMENTATION_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
 _AFTER_CASE_NAME = re.compile(
-    rf"((^|[-_.])({'|'.join(sorted(_SEGMENTATION_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
+    rf"(^|[-_.])({'|'.join(sorted(_SEGMENTATION_WORDS))})$", re.IGNORECASE
 )
 _PATIENT_PATTERNS = (
     re.compile(r"^(BraTS-[A-Za-z]+-\d+)-\d+$"),
@@ -185,7 +182,7 @@ def _visible_folders(root: Path) -> list[Path]:
 def _nifti_files(folder: Path) -> list[Path]:
     """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
     try:
-        files = sorted(p for p in folder.iterdir() if is_nifti_name(p.name))
+        files = sorted(p for p in folder.iterdir() if is_volume_name(p.name))
     except OSError as error:
         raise unreadable(error, folder.name) from error
     return [p for p in files if not p.name.startswith(".")]
@@ -231,7 +228,7 @@ def _distinct(files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
 
 def _are_distinct(files: Sequence[Path]) -> bool:
     """Return whether files differ other than by compression, in name or content."""
-    if len({without_nifti_suffix(path.name) for path in files}) > 1:
+    if len({without_volume_suffix(path.name) for path in files}) > 1:
         return True
     return len(files) > 1 and len({_unpacked_sha256(path) for path in files}) > 1
 
@@ -270,11 +267,11 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
     files = _nifti_files(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
-    return _by_case(folder, files, partial(_AFTER_CASE_NAME.sub, ""))
+    return _by_case(folder, files, lambda n: _AFTER_CASE_NAME.sub("", without_volume_suffix(n)))
 
 
 def _by_case(
-    folder: Path, files: Iterable[Path], name_of: Callable[[str], str] = without_nifti_suffix
+    folder: Path, files: Iterable[Path], name_of: Callable[[str], str] = without_volume_suffix
 ) -> dict[str, Path]:
     """Return segmentations by the case that each is named after; refuse two of one case."""
     files_by_case: dict[str, list[Path]] = {}
@@ -457,14 +454,14 @@ def _patient_in_path(root: Path, case: Case) -> str:
     return next((patient for part in parts if (patient := _patient_in_name(part))), case.name)
 
 
-def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
-    """Read a NIfTI file, or one channel of it, as an analysis reads it.
+def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], VolumeFile]:
+    """Read a file, or one channel of it, as an analysis reads it.
 
     Returns
     -------
     voxels : (I, J, K)
         Scanner units; in the stored type if the file has no scale.
-    header : NiftiHeader
+    header : VolumeFile
         Its grid, and notices about it.
 
     Raises
@@ -475,14 +472,9 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
     image_file = ImageFile(image) if isinstance(image, Path) else image
     path = image_file.path
     try:
-        open_regular(path).close()  # reading a pipe would block
-        header = read_header(path, image_file.channel)
-        return read_stored(path, header.grid.shape, image_file.channel), header
-    except OSError as error:
-        raise unreadable(error, f"{path.parent.name}/{path.name}") from error
+        volume = open_volume(path, image_file.channel)
+        return volume.stored(), volume
     except UnusableInputError as error:
-        raise ReadError(
-            found=f"{path.parent.name}/{path.name}: {error.found}",
-            expected=error.expected,
-            next_step=error.next_step,
-        ) from error
+        full_name = repr(f"{path.parent.name}/{path.name}")
+        sentence = error.sentence.replace(repr(path.name), full_name)
+        raise ReadError(sentence, hint=error.next_step) from error

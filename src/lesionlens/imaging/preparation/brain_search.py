@@ -18,8 +18,7 @@ from lesionlens.imaging.preparation import brain_extraction
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import HALF, resample, resample_mask
-from lesionlens.imaging.reading.nifti.header import read_header
-from lesionlens.imaging.reading.nifti.voxels import read_voxels
+from lesionlens.imaging.reading.nifti import open_volume
 
 MIN_BRAIN_SHARE = 0.03
 """Minimum share of a stripped scan's outline that must look like brain."""
@@ -54,8 +53,8 @@ def _use_mask_file(draft: Draft, path: Path) -> None:
     ReadError, UnusableInputError
         The file is no NIfTI volume, or none of its mask lies in the reference's field of view.
     """
-    grid = read_header(path).grid
-    mask = read_voxels(path, grid.shape) > HALF
+    volume = open_volume(path)
+    grid, mask = volume.grid, volume.load() > HALF
     volume_ml = draft.native.volume_ml(resample_mask(mask, grid, draft.native))
     if not volume_ml:
         raise UnusableInputError(

@@ -1,8 +1,8 @@
 """Identify which of the four sequences a series is, with the evidence.
 
-Three kinds of evidence, in this order: the words of a file name, acquisition parameters (DICOM
-attributes or a BIDS or dcm2niix sidecar), then parts of words in the name. The user's naming always
-wins and is not handled here. A new sequence is a row in these tables.
+`from_file` reads a file's name and JSON sidecar, `from_acquisition` the words and times of a DICOM
+header or a sidecar. The words of a name come first, then the header, then parts of words. The
+user's own naming wins over all of it and is not handled here. A new word is an entry of a table.
 """
 
 from __future__ import annotations
@@ -10,25 +10,47 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lesionlens.base.files import without_nifti_suffix
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.files import without_volume_suffix
+from lesionlens.base.labels import MrSequence, naming_advice
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A sequence, the evidence in words, and the confidence (0 to 1).
-
-    `sequence` is None if it is none of the four, or if there is no evidence.
-    """
+    """A sequence (None: none of the four, or no evidence), the evidence, and 0 to 1 how sure."""
 
     sequence: MrSequence | None
     evidence: str
     confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class AcquisitionParameters:
+    """Acquisition parameters in DICOM's units (ms); empty or None if missing."""
+
+    description: str = ""
+    protocol: str = ""
+    scanning_sequence: tuple[str, ...] = ()
+    te_ms: float | None = None
+    tr_ms: float | None = None
+    ti_ms: float | None = None
+    agent: str = ""
+
+    @property
+    def text(self) -> str:
+        """Description and protocol in lower case, as separate words.
+
+        GE's protocol is that of the whole examination ("BRAIN W/WO CONTRAST, PERFUSION"): where the
+        description names a sequence, a protocol counts only if it names a T1 as well.
+        """
+        description, protocol = _normalised(self.description), _normalised(self.protocol)
+        sequence = _in_text(description)
+        agrees = sequence is None or {sequence, _in_text(protocol)} <= {T1, T1C}
+        return f"{description} {protocol}" if agrees else description
 
 
 UNKNOWN = Guess(None, "nothing identifies the sequence", 0.0)
@@ -145,97 +167,55 @@ _OTHER_KINDS_IN_NAME = re.compile(
     r"\bdyn|din[aá]mic|"
     f"{_POST_MINUS_PRE}|" + r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
 )
-
-
 _BIDS_SUBJECT_OR_SESSION = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
 """BIDS subject and session, whose labels, such as "post" for surgery, do not name the sequence."""
 
 
-def _stem(name: str) -> str:
-    """Return a name in lower case without extension, BIDS subject and session."""
-    return _BIDS_SUBJECT_OR_SESSION.sub("", without_nifti_suffix(_lower(name)))
+# ---- files
 
 
-def _lower(text: str) -> str:
-    """Return a text in lower case, with plain letters for the full-width ones of Japanese."""
-    return unicodedata.normalize("NFKC", _decoded(text)).lower()
+def from_file(name: str, sidecar: Mapping[str, Any]) -> tuple[Guess, str]:
+    """Identify a file by its name and its BIDS or dcm2niix sidecar.
 
-
-def _decoded(text: str) -> str:
-    """Return a header's undeclared Shift-JIS, read as Latin-1, as text if it is about contrast.
-
-    Without 造影 ("contrast") a T1c would be taken for a T1, without なし ("none") a T1 for a T1c.
+    Returns
+    -------
+    guess : Guess
+    doubt : str
+        A notice where name and sidecar, or two words of the name, say different things; else empty.
     """
-    try:
-        decoded = text.encode("latin-1").decode("cp932")  # Shift-JIS with the signs of Windows
-    except UnicodeError:
-        return text
-    return decoded if re.search("造影|なし", decoded) else text
-
-
-def words_of(name: str) -> tuple[str, ...]:
-    """Split a name into lower-case words of letters and digits, without BIDS subject and session.
-
-    Examples
-    --------
-    >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
-    ('brats', 'ped', '00003', '000', 't1n')
-    >>> words_of("sub-01_ses-post_T1w.nii.gz")
-    ('t1w',)
-    """
-    return tuple(re.findall(r"[^\W_]+", _stem(name)))
-
-
-def _normalised(text: str) -> str:
-    """Return a text in lower case with its words separated by single spaces.
-
-    Examples
-    --------
-    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1+_tra", "T1 s/ GD")]
-    ['t1wi without gd', 't1 +c', 't1 +c tra', 't1 sans gd']
-    """
-    text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
-    text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
-    text = re.sub(r"(t1[^\W_]{0,20})\+(?![^\W_]|[-+/])", r"\1 +c ", text)
-    text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
-    return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
-
-
-def is_label_name(name: str) -> bool:
-    """Return whether a name indicates a mask or segmentation."""
-    return bool(_LABEL_WORDS & set(words_of(name)))
-
-
-def _is_pre_contrast(text: str) -> bool:
-    """Return whether a text says that the scan is before or without the agent."""
-    return bool(_LOOSE_PRE_CONTRAST.search(_OTHER_NEGATION.sub(" ", text)))
-
-
-def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
-    """Apply the naming rules to the words of a name; the first match wins.
-
-    Examples
-    --------
-    >>> [sequence_in_words(words_of(n)).value for n in ("a_T2_FLAIR", "T1w_Gd", "t2w", "x-t1n")]
-    ['flair', 't1c', 't2', 't1']
-    >>> sequence_in_words(words_of("sub-01_ce-gadolinium_T1w")).value
-    't1c'
-    >>> sequence_in_words(words_of("seg")) is None
-    True
-    """
-    word_set = set(words)
-    pre_contrast = bool(_PRE_CONTRAST_WORDS & word_set) or _is_pre_contrast(" ".join(words))
-    # "post w/o fatsat" is post-contrast, "pre Gd, post op" is not.
-    post_contrast = bool(re.search(_POST_CONTRAST, " ".join(words)))
-    agent_named = bool(_AGENT_WORDS & word_set) or any(word.startswith("gad") for word in words)
-    enhanced = agent_named and (post_contrast or not pre_contrast)
-    rules = (
-        (FLAIR, bool(_FLAIR_WORDS & word_set)),
-        (T1C, bool(_T1C_WORDS & word_set) or (bool(_T1_STEMS & word_set) and enhanced)),
-        (T2, bool(_T2_WORDS & word_set)),
-        (T1, bool(_T1_WORDS & word_set)),
-    )
-    return next((sequence for sequence, matches in rules if matches), None)
+    by_name, parameters = from_name(name), acquisition_of_sidecar(sidecar)
+    by_sidecar = from_acquisition(parameters, source="sidecar") if sidecar else UNKNOWN
+    assigned = by_name.sequence
+    if assigned is None:
+        if by_name.confidence:
+            return by_name, ""
+        by_parts = from_partial_name(name)
+        ranked = (by_sidecar, by_parts) if by_sidecar.confidence else (by_parts, by_sidecar)
+        return next((g for g in (by_sidecar, by_parts) if g.sequence), ranked[0]), ""
+    other = by_sidecar.sequence
+    if other is None and assigned is T1 and agent_recorded(parameters):
+        other = T1C
+    if other not in (None, assigned):
+        said = f"The JSON sidecar of {name!r} says {_label(other)}, its name {_label(assigned)}"
+        doubt = f"{said}: the name was used. If that is wrong, {naming_advice(other)}."
+    elif by_sidecar.sequence:
+        return by_name, ""
+    else:
+        other, is_other_kind = alternative_reading(name, assigned)
+        read = f"it was read as {_label(assigned)}. If that is wrong,"
+        if is_other_kind:
+            doubt = (
+                f"The name of {name!r} suggests an image other than T1, T1c, T2 and FLAIR: {read} "
+                "remove it from the folder."
+            )
+        elif other is not None:
+            advice = naming_advice(other)
+            doubt = (
+                f"The name of {name!r} also contains words for {_label(other)}: {read} {advice}."
+            )
+        else:
+            return by_name, ""
+    return replace(by_name, confidence=0.6), doubt
 
 
 def from_name(name: str) -> Guess:
@@ -251,42 +231,62 @@ def from_partial_name(name: str) -> Guess:
 
     Of "FLAIR2T1", an image registered to another, the first counts. "pt1" and "left2" name none.
     """
-    text = _stem(_without_numbered_words(name)).replace("_", " ")
+    text = _stem(_NUMBERED_WORD.sub(_numbered, name)).replace("_", " ")
     if is_label_name(name):
         return UNKNOWN
-    sequence = _loose_match(_GLUED_TARGET.sub("", text)) or _loose_match(text)
+    sequence = _in_text(_GLUED_TARGET.sub("", text)) or _in_text(text)
     if OTHER_KINDS.search(text):
         other_kind = Guess(None, "an image that is none of the four by its name", 0.8)
         return UNKNOWN if sequence else other_kind
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
 
 
-def _without_numbered_words(name: str) -> str:
-    """Return a name without words such as pt1, whose t and number are not those of a sequence.
+def words_of(name: str) -> tuple[str, ...]:
+    """Split a name into lower-case words of letters and digits, without BIDS subject and session.
 
     Examples
     --------
-    >>> [_without_numbered_words(n) for n in ("pt1_x", "AxT1", "axt1", "3dt1", "left2AxT1w")]
-    ['_x', 'AxT1', 'axt1', '3dt1', 'left2AxT1w']
+    >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
+    ('brats', 'ped', '00003', '000', 't1n')
+    >>> words_of("sub-01_ses-post_T1w.nii.gz")
+    ('t1w',)
     """
+    return tuple(re.findall(r"[^\W_]+", _stem(name)))
 
-    def kept(match: re.Match[str]) -> str:
-        letters, t = match["letters"], match["t"]
-        camel_case = t == "T" and letters[-1].islower()
-        return match[0] if camel_case or letters.lower() in _BEFORE_T else ""
 
-    return _NUMBERED_WORD.sub(kept, name)
+def is_label_name(name: str) -> bool:
+    """Return whether a name indicates a mask or segmentation."""
+    return bool(_LABEL_WORDS & set(words_of(name)))
+
+
+def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
+    """Apply the naming rules to the words of a name; the first match wins.
+
+    Examples
+    --------
+    >>> [sequence_in_words(words_of(n)).value for n in ("a_T2_FLAIR", "T1w_Gd", "t2w", "x-t1n")]
+    ['flair', 't1c', 't2', 't1']
+    >>> sequence_in_words(words_of("sub-01_ce-gadolinium_T1w")).value
+    't1c'
+    """
+    found, text = set(words), " ".join(words)
+    before = bool(_PRE_CONTRAST_WORDS & found) or _denies_agent(text)
+    # "post w/o fatsat" is post-contrast, "pre Gd, post op" is not.
+    agent = bool(_AGENT_WORDS & found) or any(word.startswith("gad") for word in words)
+    enhanced = agent and (not before or bool(re.search(_POST_CONTRAST, text)))
+    if _FLAIR_WORDS & found:
+        return FLAIR
+    if _T1C_WORDS & found or (_T1_STEMS & found and enhanced):
+        return T1C
+    if _T2_WORDS & found:
+        return T2
+    return T1 if _T1_WORDS & found else None
 
 
 def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:
-    """Return another sequence or kind of image that the words of a file name suggest.
+    """Return another sequence that the words of a file name suggest, such as T1c for "t1_nach_km".
 
-    Returns
-    -------
-    sequence : MrSequence or None
-        Another sequence, such as T1c for "t1_nach_km", or T2 for "t2_to_t1c".
-    is_other_kind : bool
-        Whether it has words of an image that is none of the four, such as "t2_star".
+    And whether it has words of an image that is none of the four, such as "t2_star".
     """
     text = _normalised(_stem(name))
     if _OTHER_KINDS_IN_NAME.search(text):
@@ -294,101 +294,105 @@ def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | N
     registered = _registered_sequence(words_of(_SPACE_NAME.sub("_", name)))
     if registered is not None and registered is not assigned:
         return registered, False
-    other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _loose_match(text)
+    other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _in_text(text)
     plausible = {assigned, other} <= {T1, T1C} or other is FLAIR or re.search(r"t1w? flair", text)
     return (other if plausible and other is not assigned else None), False
 
 
 def _registered_sequence(words: tuple[str, ...]) -> MrSequence | None:
-    """Return the sequence of an image whose name also states the one that it was registered to.
-
-    Examples
-    --------
-    >>> _registered_sequence(("t2", "to", "t1c")).value, _registered_sequence(("t1c", "brain"))
-    ('t2', None)
-    """
+    """Return T2 for "t2_to_t1c": the image, whose name also states what it was registered to."""
     for index, word in enumerate(words[:-1]):
-        target = sequence_in_words(words[index + 1 : index + 2])
-        if target is None or word not in _REGISTERED_TO:
-            continue
-        others = words[:index] + (words[index + 2 :] if word == "space" else ())
-        if (sequence := sequence_in_words(others)) is not None:
-            return sequence
+        if word in _REGISTERED_TO and sequence_in_words(words[index + 1 : index + 2]):
+            others = words[:index] + (words[index + 2 :] if word == "space" else ())
+            if (sequence := sequence_in_words(others)) is not None:
+                return sequence
     return None
 
 
-def _loose_match(text: str) -> MrSequence | None:
+def _numbered(match: re.Match[str]) -> str:
+    """Keep "AxT1" and "3dt1"; drop "pt1", whose t and number are not those of a sequence."""
+    letters, t = match["letters"], match["t"]
+    camel_case = t == "T" and letters[-1].islower()
+    return match[0] if camel_case or letters.lower() in _BEFORE_T else ""
+
+
+# ---- text
+
+
+def _stem(name: str) -> str:
+    """Return a name in lower case without extension, BIDS subject and session."""
+    return _BIDS_SUBJECT_OR_SESSION.sub("", without_volume_suffix(_lower(name)))
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, with plain letters for the full-width ones of Japanese.
+
+    A header's undeclared Shift-JIS, read as Latin-1, is decoded if it is about contrast: without
+    造影 ("contrast") a T1c would be taken for a T1, without なし ("none") a T1 for a T1c.
+    """
+    try:
+        decoded = text.encode("latin-1").decode("cp932")
+    except UnicodeError:
+        decoded = ""
+    text = decoded if re.search("造影|なし", decoded) else text
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def _normalised(text: str) -> str:
+    """Return lower-case words with single spaces: "T1WI_Gd(-)" is "t1wi without gd"."""
+    text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
+    text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
+    text = re.sub(r"(t1[^\W_]{0,20})\+(?![^\W_]|[-+/])", r"\1 +c ", text)
+    text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
+    return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
+
+
+def _denies_agent(text: str) -> bool:
+    """Return whether a text says that the scan is before or without the agent."""
+    return bool(_LOOSE_PRE_CONTRAST.search(_OTHER_NEGATION.sub(" ", text)))
+
+
+def _in_text(text: str) -> MrSequence | None:
+    """Return the sequence that free text names, in several languages."""
     inverted_t1 = _LOOSE_T1.search(text) and not _LOOSE_T2.search(text)  # "T1 FLAIR" is a T1
     if _LOOSE_FLAIR.search(text) and not inverted_t1:
         return FLAIR
     if _LOOSE_T1.search(text):
-        enhanced = _LOOSE_AGENT.search(text) and not _is_pre_contrast(text)
-        return T1C if enhanced else T1
+        return T1C if _LOOSE_AGENT.search(text) and not _denies_agent(text) else T1
     return T2 if _LOOSE_T2.search(text) else None
 
 
-@dataclass(frozen=True, slots=True)
-class AcquisitionParameters:
-    """Acquisition parameters in DICOM's units (ms); empty or None if missing."""
+def _label(sequence: MrSequence | None) -> str:
+    return sequence.display_name if sequence else "none of the four"
 
-    description: str = ""
-    protocol: str = ""
-    scanning_sequence: tuple[str, ...] = ()
-    te_ms: float | None = None
-    tr_ms: float | None = None
-    ti_ms: float | None = None
-    agent: str = ""
 
-    @property
-    def text(self) -> str:
-        """Description and protocol in lower case, as separate words.
+# ---- headers
 
-        GE's protocol is that of the whole examination ("BRAIN W/WO CONTRAST, PERFUSION"): where the
-        description names a sequence, a protocol counts only if it names a T1 as well.
-        """
-        description, protocol = _normalised(self.description), _normalised(self.protocol)
-        sequence = _loose_match(description)
-        consistent = sequence is None or {sequence, _loose_match(protocol)} <= {T1, T1C}
-        return f"{description} {protocol}" if consistent else description
+
+def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
+    """Read acquisition parameters from a BIDS or dcm2niix sidecar, whose times are in seconds."""
+    stated = sidecar.get("ScanningSequence")
+    parts = stated if isinstance(stated, list | tuple) else [stated or ""]
+    words = [word for part in parts for word in re.split(r"[\\_]", str(part).upper())]
+    agent = sidecar.get("ContrastBolusAgent") or sidecar.get("ContrastBolusIngredient")
+    return AcquisitionParameters(
+        description=str(sidecar.get("SeriesDescription") or ""),
+        protocol=str(sidecar.get("ProtocolName") or ""),
+        scanning_sequence=tuple(filter(None, words)),
+        te_ms=_ms(sidecar.get("EchoTime")),
+        tr_ms=_ms(sidecar.get("RepetitionTime")),
+        ti_ms=_ms(sidecar.get("InversionTime")),
+        agent=str(agent or ""),
+    )
 
 
 def _ms(seconds: Any) -> float | None:
     """Return seconds in milliseconds; None unless they are a time that a sequence can have."""
     try:
         number = float(seconds) * 1e3
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if 0 < number < 1e6 else None
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) else value
-    try:
-        return tuple(str(part).upper() for part in values)
-    except TypeError:
-        return (str(value).upper(),)
-
-
-def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
-    """Read acquisition parameters from a BIDS or dcm2niix sidecar, whose times are in seconds."""
-    scanning = [
-        word
-        for text in _texts(sidecar.get("ScanningSequence"))
-        for word in re.split(r"[\\_]", text)
-    ]
-    return AcquisitionParameters(
-        description=str(sidecar.get("SeriesDescription") or ""),
-        protocol=str(sidecar.get("ProtocolName") or ""),
-        scanning_sequence=tuple(scanning),
-        te_ms=_ms(sidecar.get("EchoTime")),
-        tr_ms=_ms(sidecar.get("RepetitionTime")),
-        ti_ms=_ms(sidecar.get("InversionTime")),
-        agent=str(
-            sidecar.get("ContrastBolusAgent") or sidecar.get("ContrastBolusIngredient") or ""
-        ),
-    )
 
 
 def from_acquisition(
@@ -402,65 +406,55 @@ def from_acquisition(
         Name of the text attribute in the evidence.
     """
     text, by_timing = parameters.text, _by_timing(parameters)
+    quoted = f'{source} "{parameters.description}"'
     if by_timing.sequence is T2 and _LOOSE_T2.search(text):  # the later echo of "PD/T2"
         text = _PROTON.sub(" ", text)
     is_difference = re.search(_POST_MINUS_PRE, _normalised(parameters.description))
     if is_difference or OTHER_KINDS.search(text):
-        return Guess(None, f'{source} "{parameters.description}" is none of the four', 0.8)
+        return Guess(None, f"{quoted} is none of the four", 0.8)
     if _MASK_WORDS & set(words_of(text)):
-        return Guess(None, f'{source} "{parameters.description}" is a mask or segmentation', 0.8)
-    by_text = _loose_match(text) or sequence_in_words(words_of(text))
+        return Guess(None, f"{quoted} is a mask or segmentation", 0.8)
+    by_text = _in_text(text) or sequence_in_words(words_of(text))
+    if by_text is None:
+        return by_timing
     if by_text is T1 and agent_recorded(parameters):
-        return Guess(T1C, f'{source} "{parameters.description}" with contrast agent recorded', 0.85)
-    if by_text is not None:
-        timed = by_timing.sequence
-        contradicted = by_timing.confidence > 0 and by_text in (T2, FLAIR)  # a gradient echo, STIR
-        if (timed is None and not contradicted) or {by_text, timed} <= {T1, T1C}:
-            confidence = 0.9
-        else:
-            confidence = 0.95 if timed is by_text else 0.55
-        caveat = "" if confidence > 0.6 else f", although the timing is that of {_label(timed)}"
-        text = parameters.description or parameters.protocol
-        return Guess(by_text, f'{source} "{text}"{caveat}', confidence)
-    return by_timing
-
-
-def _label(sequence: MrSequence | None) -> str:
-    return sequence.display_name if sequence else "none of the four"
+        return Guess(T1C, f"{quoted} with contrast agent recorded", 0.85)
+    timed = by_timing.sequence
+    contradicted = by_timing.confidence > 0 and by_text in (T2, FLAIR)  # a gradient echo, STIR
+    if (timed is None and not contradicted) or {by_text, timed} <= {T1, T1C}:
+        confidence = 0.9
+    else:
+        confidence = 0.95 if timed is by_text else 0.55
+    caveat = "" if confidence > 0.6 else f", although the timing is that of {_label(timed)}"
+    words = parameters.description or parameters.protocol
+    return Guess(by_text, f'{source} "{words}"{caveat}', confidence)
 
 
 def agent_recorded(parameters: AcquisitionParameters) -> bool:
     """Return whether a contrast agent is stated, and no word that denies it."""
     agent = _normalised(parameters.agent)
-    absent = _NOT_GIVEN.fullmatch(agent) or _is_pre_contrast(agent)
-    return not absent and not _is_pre_contrast(parameters.text)
-
-
-def _agent_described(parameters: AcquisitionParameters) -> bool:
-    """Return whether a description without a sequence has words of the agent ("AX POST GAD").
-
-    "PC" alone may be phase contrast.
-    """
-    description = re.sub(r"\bpc\b", " ", _normalised(parameters.description))
-    return bool(_LOOSE_AGENT.search(description)) and not _is_pre_contrast(parameters.text)
+    absent = _NOT_GIVEN.fullmatch(agent) or _denies_agent(agent)
+    return not absent and not _denies_agent(parameters.text)
 
 
 def _by_timing(parameters: AcquisitionParameters) -> Guess:
     te, tr, ti = parameters.te_ms, parameters.tr_ms, parameters.ti_ms
-    if te is None or tr is None or "EP" in parameters.scanning_sequence:
-        planar = Guess(
-            None, "echo-planar, as for diffusion or functional imaging: none of the four", 0.4
-        )
-        return planar if "EP" in parameters.scanning_sequence else UNKNOWN
+    if "EP" in parameters.scanning_sequence:
+        evidence = "echo-planar, as for diffusion or functional imaging: none of the four"
+        return Guess(None, evidence, 0.4)
+    if te is None or tr is None:
+        return UNKNOWN
     evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
     gradient = "GR" in parameters.scanning_sequence and "SE" not in parameters.scanning_sequence
     if ti and 1500 <= ti <= 3200 and te >= 60:
         return Guess(FLAIR, evidence, 0.7)
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
-    if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        suffix = ", contrast agent recorded" if agent_recorded(parameters) else ""
-        if _agent_described(parameters):
-            suffix = f', contrast agent in "{parameters.description}"'
-        return Guess(T1C if suffix else T1, evidence + suffix, 0.55 if suffix else 0.5)
-    return Guess(None, f"{evidence}: none of the four", 0.4)
+    if te > (12 if gradient else 30) or not (tr <= 1200 or (gradient and te <= 8)):
+        return Guess(None, f"{evidence}: none of the four", 0.4)
+    described = re.sub(r"\bpc\b", " ", _normalised(parameters.description))  # or phase contrast
+    if _LOOSE_AGENT.search(described) and not _denies_agent(parameters.text):
+        return Guess(T1C, f'{evidence}, contrast agent in "{parameters.description}"', 0.55)
+    if agent_recorded(parameters):
+        return Guess(T1C, f"{evidence}, contrast agent recorded", 0.55)
+    return Guess(T1, evidence, 0.5)

@@ -14,7 +14,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
+from lesionlens.imaging.reading.open import SeveralStudiesError, UndecidedSeriesError
 from lesionlens.napari.controllers.dialogs import Dialogs
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.imaging.reading.series_selection import ListedStudy
+from lesionlens.imaging.reading.open import ListedStudy
 from lesionlens.napari.model.wording.candidates import date_text
 from lesionlens.napari.widgets.parts import label, show_texts, stack, text_table
 

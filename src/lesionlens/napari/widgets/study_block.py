@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QFrame, QMenu, QSizePolicy, Q
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.reading.series_selection import distinct_names, name_for_reader
+from lesionlens.imaging.reading.open import distinct_names, name_for_reader
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.rows_model import plain_tooltip

@@ -9,7 +9,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QMenu, QWidget
 
 from lesionlens.imaging.preparation.display_images import kind_of
-from lesionlens.imaging.reading.series_selection import distinct_names
+from lesionlens.imaging.reading.open import distinct_names
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent_paths

@@ -100,7 +100,9 @@ def codes_of(analysis: Analysis) -> tuple[int, int]:
 
 
 def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
-    """Return the header of a volume: exact affine in each form with a non-zero code.
+    """Return the header of a volume: its exact affine, and the nearest rigid one as the qform.
+
+    ITK, and so ITK-SNAP and ANTs, opens a file with a sheared sform by its qform alone.
 
     Parameters
     ----------
@@ -112,17 +114,16 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
     Returns
     -------
     Nifti1Header
-        Units mm; a map is stored as int16 with the slope 1 / `STEPS`; qform code 0 if the axes are
-        not orthogonal, which it cannot represent.
+        Units mm; a map is stored as int16 with the slope 1 / `STEPS`; the qform's code is never 0,
+        the sform's only where the qform is exact.
     """
     header = nib.Nifti1Header()
     is_map = volume.data.dtype.kind == "f"
     header.set_data_dtype(np.int16 if is_map else volume.data.dtype)
     header.set_data_shape(volume.data.shape)
-    is_orthogonal = geometry.shear_of(volume.affine) < SHEAR_LIMIT
-    sform, qform = codes if is_orthogonal else (codes[0], 0)
-    header.set_sform(volume.affine, sform or (0 if qform else max(codes)))
-    header.set_qform(volume.affine, qform, strip_shears=True)
+    is_exact = codes[1] and geometry.shear_of(volume.affine) < SHEAR_LIMIT
+    header.set_sform(volume.affine, codes[0] or (0 if is_exact else max(codes)))
+    header.set_qform(volume.affine, codes[1] or codes[0], strip_shears=True)
     header.set_xyzt_units("mm")
     header["descrip"] = b"LesionLens, research use only"
     if is_map:

@@ -33,10 +33,9 @@ from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
+from lesionlens.imaging.reading.bids import is_of_other_study
 from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
-from lesionlens.imaging.reading.nifti import names
-from lesionlens.imaging.reading.nifti.header import open_image, read_header
-from lesionlens.imaging.reading.nifti.voxels import read_voxels
+from lesionlens.imaging.reading.nifti import open_volume
 from lesionlens.results.review.log import now
 from lesionlens.results.review.segment_candidates import measure_mask
 
@@ -59,7 +58,7 @@ _TIE_TOLERANCE = np.float32(1 - 2 * HALF)
 """If two labels' fractions of a voxel differ by less, the larger label wins."""
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
-_OWN_NAME, _OWN_DESCRIPTION = "segmentation.nii.gz", b"LesionLens"
+_OWN_NAME, _OWN_DESCRIPTION = "segmentation.nii.gz", "LesionLens"
 _OWN_LABELS = (_OWN_NAME, "_dseg.nii.gz")
 _OWN_NUMBERS = ("candidates.nii.gz", "_desc-candidates_dseg.nii.gz")
 """Endings of the names of a result's labels and numbered candidates, also in a BIDS derivative."""
@@ -93,8 +92,8 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
     return Meaning.TREATED if numbers <= {*_PARTS, Label.CAVITY} else Meaning.LESIONS
 
 
-def _meaning_in_file(path: Path, numbers: frozenset[int]) -> Meaning:
-    is_own = open_image(path).header["descrip"].item().startswith(_OWN_DESCRIPTION)
+def _meaning_in_file(path: Path, text: str, numbers: frozenset[int]) -> Meaning:
+    is_own = text.startswith(_OWN_DESCRIPTION)
     if is_own and path.name.endswith(_OWN_NUMBERS):
         return Meaning.LESIONS
     if not has_ambiguous_cavity(numbers):
@@ -127,10 +126,11 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         Not a mask: non-integer or too many labels; outside the study's images; or with a label 4
         of unknown meaning.
     """
-    header = read_header(path)
-    values = _whole_numbers(read_voxels(path, header.grid.shape), path.name)
+    header = open_volume(path)
+    values = _whole_numbers(header.load(), path.name)
     numbers = frozenset(int(n) for n in np.unique(values) if n)
-    grid, meaning, inputs = prepared.native, _meaning_in_file(path, numbers), inputs_of(study)
+    grid, inputs = prepared.native, inputs_of(study)
+    meaning = _meaning_in_file(path, header.text, numbers)
     off_grid = not header.grid.matches(grid, tolerance_mm=1e-2)
     labels = _resample_labels(values, numbers, header.grid, grid) if off_grid else values
     if numbers and not labels.any():
@@ -223,9 +223,7 @@ def _identity_notices(
     """Return notices if name or position suggest that a mask is of another study."""
     notices = []
     files = [series.files[0].path for series in study.series.values()]
-    is_other_study = names.is_of_other_study(path.name, [file.name for file in files])
-    is_other_study = is_other_study or names.is_in_folder_of_other_study(path, files)
-    if study.kind is StudyKind.NIFTI and is_other_study:
+    if study.kind is StudyKind.NIFTI and is_of_other_study(path, files):
         notices.append(
             "The mask, or its folder, is named for another examination. Is it a mask of this study?"
         )

@@ -17,7 +17,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.reading.input_files import digest_of_series
-from lesionlens.imaging.reading.series_selection import is_about_choice
+from lesionlens.imaging.reading.open import is_about_choice
 from lesionlens.results.review.saved_result import SavedResult
 
 Fits = Callable[[Series], bool]

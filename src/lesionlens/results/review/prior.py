@@ -27,8 +27,7 @@ from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import OLD, finish_in
-from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.series_selection import SeveralStudiesError, UndecidedSeriesError
+from lesionlens.imaging.reading.open import SeveralStudiesError, UndecidedSeriesError, open_study
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import (
     is_result,

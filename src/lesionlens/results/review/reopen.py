@@ -53,7 +53,7 @@ from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptio
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.imaging.reading.dicom.files import sop_class
-from lesionlens.imaging.reading.nifti.folder import is_nifti
+from lesionlens.imaging.reading.nifti import is_volume
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
@@ -120,7 +120,7 @@ def is_mask(path: Path) -> bool:
 
     A NIfTI file is a mask by its name ("seg", "mask", "label"…).
     """
-    if is_nifti(path):
+    if is_volume(path):
         return is_label_name(path.name)
     from lesionlens.results.review.sent_objects import SEGMENTATIONS
 
@@ -292,7 +292,7 @@ def prepare_and_reopen(
     """
     path = result_folder(path)
     if not is_result(path):
-        if not is_nifti(path):
+        if not is_volume(path):
             from lesionlens.results.review.sent_objects import find_objects
 
             find_objects(path, study)
@@ -321,7 +321,7 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     folder = result_folder(folder)
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
-    if is_nifti(folder):
+    if is_volume(folder):
         from lesionlens.results.review.from_mask import from_mask
 
         return from_mask(folder, study, prepared)

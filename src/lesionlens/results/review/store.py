@@ -174,6 +174,7 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     affine = native.affine.copy()
     affine[:3, 3] = native.to_mm(outline.corner)
     image = nib.Nifti1Image(np.asarray(outline.labels), affine)
+    image.set_qform(affine, 1)  # ITK needs it where the sform is sheared
     image.header.set_xyzt_units("mm")
     with atomic_file(path) as temporary:
         nib.save(image, temporary)

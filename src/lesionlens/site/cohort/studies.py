@@ -13,7 +13,7 @@ from lesionlens.base.files import exists, is_dir, is_file, resolved
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.nifti.folder import is_nifti
+from lesionlens.imaging.reading.nifti import is_volume
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.site.cohort.study_table import read_table, refuse_equal_names
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
@@ -115,7 +115,7 @@ def _folder_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             expected="one sub-folder per study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    named_paths = ((encodable(path.name), path) for path in paths)
+    named_paths = ((bids.short_name(encodable(path.name)), path) for path in paths)
     return tuple(StudyJob(name, path, out / name) for name, path in named_paths)
 
 
@@ -161,7 +161,7 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
 def _has_no_scans(folder: Path) -> bool:
     files = [path for path in folder.rglob("*") if is_file(path)]
     return bool(files) and all(
-        path.suffix == ".toml" or (is_nifti(path) and is_label_name(path.name)) for path in files
+        path.suffix == ".toml" or (is_volume(path) and is_label_name(path.name)) for path in files
     )
 
 

@@ -22,7 +22,7 @@ from lesionlens.base.storage import check_target
 from lesionlens.base.text import encodable
 from lesionlens.engines.engine import EngineChoice
 from lesionlens.imaging.reading.input_files import input_digests
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.descriptions import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome

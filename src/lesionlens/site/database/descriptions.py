@@ -21,8 +21,8 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import edited_since
 from lesionlens.imaging.reading.dicom.files import DAMAGED, read_dicom
 from lesionlens.imaging.reading.input_files import inputs_of
-from lesionlens.imaging.reading.nifti.reader import read_sidecar
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.nifti import read_sidecar
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome, StudyState
 from lesionlens.site.database.study_files import fingerprint, is_of_other_files

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.files import is_dir, is_file, without_nifti_suffix
+from lesionlens.base.files import is_dir, is_file, without_volume_suffix
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.analysis import RunInfo
 from lesionlens.results.review.reopen import is_result, read_run
@@ -17,7 +17,7 @@ from lesionlens.results.review.reopen import is_result, read_run
 def study_files(study: Path) -> tuple[Path, ...]:
     """Return the files of a study, sorted: all below its folder, or one file and its sidecar."""
     if is_file(study):
-        sidecar = study.with_name(f"{without_nifti_suffix(study.name)}.json")
+        sidecar = study.with_name(f"{without_volume_suffix(study.name)}.json")
         return tuple(path for path in (study, sidecar) if is_file(path))
     paths = sorted(study.rglob("*")) if is_dir(study) else ()
     return tuple(filter(is_file, paths))

@@ -255,8 +255,8 @@ def test_a_reference_in_another_unit_lies_where_the_analysis_puts_it(tmp_path, u
 @pytest.mark.parametrize(
     ("spoil", "found"),
     [
-        (lambda image: image.set_qform(np.diag([-1.0, 1, 1, 1]), 1), "which side is left"),
-        (lambda image: (image.set_sform(None, 0), image.set_qform(None, 0)), "no orientation"),
+        (lambda image: image.set_qform(np.diag([-1.0, 1, 1, 1]), 1), "side is left"),
+        (lambda image: (image.set_sform(None, 0), image.set_qform(None, 0)), "orientation"),
     ],
     ids=["two sides", "no orientation"],
 )

@@ -55,7 +55,7 @@ from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
 from lesionlens.imaging.preparation.checks.swapped_names import swap_notice
 from lesionlens.imaging.preparation.registration import Registration
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of
 from lesionlens.results.export.dicom.groups import _change_text
 from lesionlens.results.export.exporter import save

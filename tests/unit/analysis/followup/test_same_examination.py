@@ -12,7 +12,7 @@ from lesionlens.analysis.followup.patient import Examination, is_same_examinatio
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.review import prior
 from lesionlens.results.review.prior import find_prior, latest_result_before
 from lesionlens.testing import make_patient

@@ -10,7 +10,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.input_files import identity_of, inputs_of
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 
 T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
 

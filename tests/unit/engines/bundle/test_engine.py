@@ -23,7 +23,7 @@ from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.lens import Lens
 
 pytestmark = [

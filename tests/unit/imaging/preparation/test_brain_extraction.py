@@ -22,7 +22,7 @@ from lesionlens.imaging.preparation.brain_extraction import (
 )
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.imaging.samples import STUDY
 from lesionlens.testing import make_patient

@@ -25,7 +25,7 @@ from lesionlens.imaging.preparation.brain import (
 )
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.testing import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence

@@ -10,7 +10,7 @@ import pytest
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (20, 24, 18)).astype(np.int16)
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])

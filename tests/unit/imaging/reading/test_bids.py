@@ -7,7 +7,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.cohort.studies import find_jobs, left_out, study_paths_by_name
 
 

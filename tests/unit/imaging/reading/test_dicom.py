@@ -28,7 +28,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.reading.dicom.files import scan, walk
 from lesionlens.imaging.reading.dicom.pixels import load
 from lesionlens.imaging.reading.dicom.series import volumes
-from lesionlens.imaging.reading.series_selection import SeveralStudiesError, name_for_reader
+from lesionlens.imaging.reading.open import SeveralStudiesError, name_for_reader
 
 T1, T1C, T2, FLAIR = MrSequence
 SIZE = VOXELS[:, :, 0].size

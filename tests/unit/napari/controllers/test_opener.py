@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.study import Study, StudyKind
-from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
+from lesionlens.imaging.reading.open import ListedStudy, several_studies
 from lesionlens.napari import loading
 from lesionlens.napari.controllers.opener import Opener, again
 from lesionlens.napari.model.acts.session import ReviewSession

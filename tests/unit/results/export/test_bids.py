@@ -15,7 +15,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Source
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export import bids
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.review.reopen import read_result

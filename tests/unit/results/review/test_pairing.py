@@ -22,7 +22,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.export import export
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.input_files import inputs_of
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
 from lesionlens.results.review.pairing import paired

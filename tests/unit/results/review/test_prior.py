@@ -16,7 +16,7 @@ from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.input_files import inputs_of
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
 from lesionlens.testing import make_patient

@@ -40,7 +40,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.batch import batch as batch_command
 from lesionlens.engines.engine import EngineChoice
 from lesionlens.imaging.reading.input_files import inputs_of
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens

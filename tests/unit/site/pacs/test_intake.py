@@ -19,7 +19,7 @@ from lesionlens.base.errors import (
     UnusableInputError,
 )
 from lesionlens.base.storage import replaced_folder
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, parts

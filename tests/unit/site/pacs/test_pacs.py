@@ -21,7 +21,7 @@ from tests.unit.site.pacs.conftest import (
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import StudyQuery, name_pattern
 from lesionlens.site.pacs.server import Server

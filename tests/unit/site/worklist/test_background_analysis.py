@@ -167,7 +167,7 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     describe_studies(database)
     one, gone = database.entries()
     assert one.sequences == ("t1c",)
-    assert gone.warnings[0].startswith("cannot be used: no such file")
+    assert gone.warnings[0].startswith("cannot be used: 'gone' does not exist")
     database.close()
     refused = {
         "name\nx\n": "no column",

@@ -12,7 +12,7 @@ from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import ReadKey

@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
-from lesionlens.imaging.reading import sequences
+from lesionlens.imaging.reading import nifti, sequences
 from lesionlens.imaging.reading.dicom.files import (
     MR_IMAGES,
     Frame,
@@ -33,16 +33,17 @@ from lesionlens.imaging.reading.dicom.series import (
     volumes,
     with_joined_uids,
 )
-from lesionlens.imaging.reading.nifti import folder, reader
-from lesionlens.imaging.reading.readers import ReadOptions
-from lesionlens.imaging.reading.sequences import AcquisitionParameters, Guess
-from lesionlens.imaging.reading.series_selection import (
+from lesionlens.imaging.reading.open import (
     ListedStudy,
+    ReadOptions,
     UndecidedSeriesError,
     choose,
+    named_path,
     nothing_recognised,
+    relative_name,
     several_studies,
 )
+from lesionlens.imaging.reading.sequences import AcquisitionParameters, Guess
 
 _MIN_SLICES, _MIN_DYNAMIC = 5, 3
 """Fewest slices of a volume, and fewest volumes of a dynamic series."""
@@ -234,7 +235,7 @@ def _series_of(frames: list[Frame], content: Scan, root: Path) -> _Found:
         keywords = ("AcquisitionDate", "AcquisitionDateTime", "StudyDate")
         found.dates[uid] = next(filter(None, map(first.text, keywords)), "")
         if uid in content.contradictions:
-            one, other = (reader.relative_name(path, root) for path in content.contradictions[uid])
+            one, other = (relative_name(path, root) for path in content.contradictions[uid])
             text = f"{one!r} and {other!r} differ, but have the same SOP Instance UID"
             found.notices.append((uid, f"{name} was set aside: {text}."))
             continue
@@ -259,7 +260,7 @@ def _series(volume: Volume, root: Path, guess: Guess) -> Series:
         files=tuple(
             SourceFile(
                 frame.path,
-                reader.relative_name(frame.path, root),
+                relative_name(frame.path, root),
                 frame.uid,
                 frame.text("SOPClassUID"),
                 frame.patient,
@@ -361,7 +362,7 @@ def _selected_by_user(
     notices: list[str] = []
     for sequence, value in named.items():
         matches = [s for s in found.series if s.uid == value]
-        path = None if matches else reader.named_path(value, root, sequence)
+        path = None if matches else named_path(value, root, sequence)
         taken = next((s for s, v in named.items() if v == value and s in selected), None)
         if path is not None:
             matches = [s for s in found.series if _lies_below(s, path)]
@@ -372,9 +373,9 @@ def _selected_by_user(
                 f"{Path(value).name!r}.",
                 hint="Leave out the flag that does not fit.",
             )
-        if path is not None and path.is_file() and folder.is_nifti(path):
-            selected[sequence] = reader.series_of_file(path, root, sequence, notices)
-            found.patients += reader.patients_of([path])
+        if path is not None and path.is_file() and nifti.is_volume(path):
+            selected[sequence] = nifti.series_of_file(path, root, sequence, notices)
+            found.patients += nifti.patients_of([path])
             continue
         if path is not None and not matches:
             content = scan([path] if path.is_file() else list(walk(path)), options.context)

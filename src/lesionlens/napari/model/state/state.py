@@ -17,7 +17,7 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.reading.series_selection import ListedStudy
+from lesionlens.imaging.reading.open import ListedStudy
 from lesionlens.napari.model.choices.choices import Choices, Overlay, after
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparisonImages

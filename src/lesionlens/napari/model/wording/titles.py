@@ -11,7 +11,7 @@ from lesionlens.base.records.analysis import Analysis, without_settled
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.readers import REPORTED
+from lesionlens.imaging.reading.open import REPORTED
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_text

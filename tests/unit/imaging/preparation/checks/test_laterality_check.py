@@ -19,7 +19,7 @@ from lesionlens.imaging.preparation.checks.laterality_check import (
     template_brain,
 )
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 
 T1, T1C, T2, FLAIR = MrSequence
 HEAD = PrepareOptions(strip=False)

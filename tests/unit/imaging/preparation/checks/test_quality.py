@@ -13,7 +13,7 @@ from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.checks import quality
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.testing import make_patient
 
 T1, T1C, T2, FLAIR = MrSequence

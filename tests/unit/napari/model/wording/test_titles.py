@@ -8,7 +8,7 @@ import pytest
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.review import Review
-from lesionlens.imaging.reading.readers import REPORTED, open_study
+from lesionlens.imaging.reading.open import REPORTED, open_study
 from lesionlens.napari.model.state.identity import StudyIdentity, identity_of
 from lesionlens.napari.model.wording.titles import notices_of
 

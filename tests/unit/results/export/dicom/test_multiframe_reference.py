@@ -16,7 +16,7 @@ from tests.phantoms.files import write_dicom
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.dicom.files import ENHANCED_MR
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.refs import read_sources
 

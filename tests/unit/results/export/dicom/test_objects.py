@@ -34,7 +34,7 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.imaging.reading.dicom.documents import (
     record_sent,
 )
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
