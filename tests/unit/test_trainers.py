@@ -77,7 +77,7 @@ def test_network_is_trained_and_resumes(tiny, tmp_path):
 def test_prompt_network_is_trained(tmp_path):
     from training.prompts import pool
 
-    from lesionlens.network.prompt.weights import load_file
+    from lesionlens.network.prompt_net import load
 
     folder = tmp_path / "pool" / "one"
     tumour = write_volume(tmp_path / "drawn", guess=np.zeros((1, 3, 16, 16, 16), np.uint8))
@@ -86,7 +86,7 @@ def test_prompt_network_is_trained(tmp_path):
     pool.write_volume(folder, arrays | {"parts": tumour}, record)
     words = ("--steps", "2", "--batch", "1", "--size", "16", "--minutes", "1")
     run("prompts.train", tmp_path / "pool", "--out", tmp_path / "run", *words)
-    assert load_file(tmp_path / "run" / "prompt.safetensors")[1].steps == 2
+    assert load(tmp_path / "run" / "prompt.safetensors")[1].steps == 2
 
 
 @pytest.mark.slow

@@ -20,23 +20,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.process import end_with_parent
-from lesionlens.network.prompt.crop import network_input
-from lesionlens.network.prompt.model import PromptNetwork
-from lesionlens.network.prompt.weights import load_file
+from lesionlens.network.prompt_net import PromptNetwork, load, prompt_input
 from training.prompts.samples import Sample, Sampler, add_prompt
 from training.prompts.small_samples import SmallSampler
 
-_ROUND_PROBABILITIES = (
-    0.52,
-    0.25,
-    0.13,
-    0.1,
-)  # of 0, 1, 2 and 3 rounds of correction before the sample
-_SIZE_PROBABILITIES = (
-    0.6,
-    0.3,
-    0.1,
-)  # of crops of the given size, and of 8 and 24 voxels more
+_ROUND_PROBABILITIES = (0.52, 0.25, 0.13, 0.1)  # of 0 to 3 rounds of correction before it
+_SIZE_PROBABILITIES = (0.6, 0.3, 0.1)  # of the given size, and of 8 and 24 voxels more
 _WEIGHT_SIGMA_MM, _MAX_CHANGE_MM = 14.0, 24.0
 _BATCHES_AHEAD = 2  # per worker process
 
@@ -103,7 +92,7 @@ class BatchGenerator:
             for _ in range(int(rng.choice(len(_ROUND_PROBABILITIES), p=_ROUND_PROBABILITIES))):
                 sample = corrected_sample(network, sample, rng)
             samples.append(sample)
-        inputs = [network_input(sample.scene, sample.question) for sample in samples]
+        inputs = [prompt_input(sample.scene, sample.question) for sample in samples]
         return Batch(
             torch.cat([x.maps for x in inputs]).half().numpy(),
             torch.cat([x.facts for x in inputs]).numpy(),
@@ -114,14 +103,14 @@ class BatchGenerator:
     def _latest_network(self) -> PromptNetwork:
         written = self._settings.weights.stat().st_mtime
         if self._network is None or written != self._loaded_at:
-            self._network, self._loaded_at = load_file(self._settings.weights)[0], written
+            self._network, self._loaded_at = load(self._settings.weights)[0], written
         return self._network
 
 
 @torch.no_grad()
 def corrected_sample(network: PromptNetwork, sample: Sample, rng: np.random.Generator) -> Sample:
     """Replace the outline by the network's, with a prompt at its largest error."""
-    predicted = (network(network_input(sample.scene, sample.question)).logits[0, 0] > 0).numpy()
+    predicted = (network(prompt_input(sample.scene, sample.question)).logits[0, 0] > 0).numpy()
     outline = predicted & (sample.scene.brain[0].numpy() > 0)
     previous = sample.question.outline
     if sample.local and previous is not None:

@@ -9,16 +9,16 @@ import argparse
 import json
 from pathlib import Path
 
-from lesionlens.network.prompt.weights import NAME, SMALL_NAME, PromptNotes, load_file, save
+from lesionlens.network.prompt_net import GENERAL, SMALL, PromptNotes, load, save
 
 TARGET = Path(__file__).resolve().parents[2] / "src/lesionlens/network/weight_files"
 
 
 def release(
-    run: Path, version: str, trained_on: str, target: Path = TARGET, name: str = NAME
+    run: Path, version: str, trained_on: str, target: Path = TARGET, name: str = GENERAL
 ) -> str:
     """Write the weights and a JSON file with their hash; return the SHA-256."""
-    network, notes = load_file(run / f"{NAME}.safetensors")
+    network, notes, _ = load(run / f"{GENERAL}.safetensors")
     file = target / f"{name}.safetensors"
     digest = save(file, network, PromptNotes(version, trained_on, notes.steps))
     record = {
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--trained-on", required=True)
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
-    name = SMALL_NAME if options.small else NAME
+    name = SMALL if options.small else GENERAL
     print(release(options.run, options.version, options.trained_on, name=name))
 
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.masks import connected_parts, depth_inside
-from lesionlens.network.prompt.crop import Crop, Question, Scene, sample
+from lesionlens.network.prompt_net import Question, Scene
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from training.prompts.anatomies import paint_labels
+from training.prompts.crops import Crop, sample
 
 Mask = NDArray[np.bool_]
 FIRST_SPOT, _FIRST_ENHANCEMENT, _FIRST_VENTRICLE, FIRST_HELD_OUT = 100, 1000, 5000, 6000

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from typing_extensions import override
 
-from lesionlens.network.prompt.crop import Crop, Scene, sample
+from lesionlens.network.prompt_net import Scene
+from training.prompts.crops import Crop, sample
 from training.prompts.samples import (
     FIRST_HELD_OUT,
     FIRST_SPOT,

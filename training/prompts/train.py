@@ -16,9 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,14 +27,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.provenance import sha256_of
-from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
-from lesionlens.network.prompt.weights import FORMAT, PromptNotes, load_file, load_shipped
+from lesionlens.network.prompt_net import (
+    FORMAT,
+    PromptConfig,
+    PromptInput,
+    PromptNetwork,
+    PromptNotes,
+    load,
+)
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 from training import common
 from training.prompts.batches import Batch, BatchQueue, BatchSettings
 
-_AVERAGE_DECAY = 0.9985
+_AVERAGE_DECAY, _KEEP_SECONDS = 0.9985, 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,9 @@ class Settings:
     device: str
     seed: int
     workers: int = 0
-    """Worker processes that generate batches; 0 for none."""
-    keep_seconds: float = 150.0
     small: bool = False
     """Whether to train on small objects only, starting from the shipped weights."""
     init: Path | None = None
-    """Weights to start from."""
-    until: float = 0.0
-    """Time to end at, in seconds since 1970; 0 to end after `minutes` of training."""
-    plain: bool = False
-    """Whether to use float32 and contiguous tensors, if the faster ones fail."""
 
 
 def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -77,8 +74,8 @@ def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def network_from(settings: Settings) -> PromptNetwork:
     """Return the network with the initial weights, or untrained."""
     if settings.init is not None:
-        return load_file(settings.init)[0]
-    return load_shipped()[0] if settings.small else PromptNetwork(PromptConfig())
+        return load(settings.init)[0]
+    return load()[0] if settings.small else PromptNetwork(PromptConfig())
 
 
 class Training:
@@ -89,10 +86,7 @@ class Training:
         self._device = torch.device(settings.device)
         torch.manual_seed(settings.seed)
         self.network = network_from(settings).to(self._device).train()
-        self._format = torch.channels_last_3d
-        if settings.plain:
-            self._format = torch.contiguous_format
-        self.network.to(memory_format=self._format)  # type: ignore[call-overload]  # no such stub
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._optimiser = Optimiser(
             self.network,
             OptimiserConfig(
@@ -125,24 +119,17 @@ class Training:
     def run(self) -> None:
         """Train until the time or the steps are used."""
         started = last_saved = time.monotonic()
-        earlier_s, losses, waiting_s = self._spent, [], 0.0
+        earlier_s, losses = self._spent, []
         while True:
             self._spent = earlier_s + time.monotonic() - started
             progress = self._progress()
             if progress >= 1:
                 break
-            request_started = time.monotonic()
-            batch = self._batches.batch()
-            waiting_s += time.monotonic() - request_started
-            losses.append(self._train_step(batch, progress))
+            losses.append(self._train_step(self._batches.batch(), progress))
             if self.step % 50 == 0:
-                process_times = os.times()
-                print(f"{self.step} {self._spent:.0f} s, {waiting_s:.0f} s of it for samples, "
-                      f"{process_times.user + process_times.system:.0f} s of processor, "
-                      f"{np.mean(losses):.4f}",
-                      flush=True)  # fmt: skip
+                print(f"{self.step} {self._spent:.0f} s {np.mean(losses):.4f}", flush=True)
                 losses = []
-            if time.monotonic() - last_saved > self._settings.keep_seconds:
+            if time.monotonic() - last_saved > _KEEP_SECONDS:
                 self.save()
                 last_saved = time.monotonic()
         self.save()
@@ -155,17 +142,12 @@ class Training:
         settings = self._settings
         if settings.steps:
             return self.step / settings.steps
-        if settings.until:
-            return 1 - (settings.until - time.time()) / (60 * settings.minutes)
         return self._spent / (60 * settings.minutes)
 
     def _train_step(self, batch: Batch, progress: float) -> float:
-        maps = self._to_device(batch.maps).contiguous(memory_format=self._format)
+        maps = self._to_device(batch.maps).contiguous(memory_format=torch.channels_last_3d)
         x = PromptInput(maps, self._to_device(batch.facts))
-        autocast = nullcontext() if self._settings.plain else torch.autocast(
-            self._device.type, torch.bfloat16
-        )  # fmt: skip
-        with autocast:
+        with torch.autocast(self._device.type, torch.bfloat16):
             logits = self.network(x).logits
         loss = loss_of(logits.float(), self._to_device(batch.target), self._to_device(batch.weight))
         warmup_factor = min(1.0, (self.step + 1) / 100)
@@ -193,11 +175,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--keep-seconds", type=float, default=150.0)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--init", type=Path)
-    parser.add_argument("--until", type=float, default=0.0)
-    parser.add_argument("--plain", action="store_true")
     arguments = vars(parser.parse_args())
     pool, out = arguments.pop("pool"), arguments.pop("out")
     settings = Settings(**arguments)

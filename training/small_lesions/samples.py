@@ -19,8 +19,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from lesionlens.base.masks import connected_parts
-from lesionlens.network.prompt import crop
 from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM as SPACING_MM
+from training.prompts import crops
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -85,10 +85,10 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
     rotation = np.diag([rng.choice([-1.0, 1.0]), 1.0, 1.0]) @ _random_rotation(rng)
     step = SPACING_MM * rng.uniform(0.88, 1.15) * rotation
     offset = rng.uniform(-0.3, 0.3, 3) * size
-    crop_frame = crop.Crop(head.crop_centre(rng) + step @ offset, step, size)
-    images = crop.sample(head.image, crop_frame).numpy()
-    brain = crop.sample(head.brain[None], crop_frame, nearest=True)[0].numpy() > 0.5
-    kind = np.rint(crop.sample(head.kind[None], crop_frame, nearest=True)[0].numpy()).astype(
+    crop_frame = crops.Crop(head.crop_centre(rng) + step @ offset, step, size)
+    images = crops.sample(head.image, crop_frame).numpy()
+    brain = crops.sample(head.brain[None], crop_frame, nearest=True)[0].numpy() > 0.5
+    kind = np.rint(crops.sample(head.kind[None], crop_frame, nearest=True)[0].numpy()).astype(
         np.uint8
     )
     if rng.random() < 0.15:

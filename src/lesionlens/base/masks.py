@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import TOUCHING, Mask
+from lesionlens.base.geometry import TOUCHING, Floats, Mask, Shape3
 
 
 def connected_parts(
@@ -73,3 +73,23 @@ def dice(a: Mask, b: Mask) -> float:
     """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(a & b)) / total
+
+
+def distances_to(points: NDArray[np.integer], shape: Shape3) -> Floats:
+    """Return each voxel's distance, in voxels, to the nearest of (N, 3) voxels inside.
+
+    Examples
+    --------
+    >>> distances_to(np.array([[0, 0, 1]]), (1, 1, 4)).ravel().tolist()
+    [1.0, 0.0, 1.0, 2.0]
+    """
+    if not 0 < len(points) <= 24:  # slower for a few points
+        is_other = np.ones(shape, bool)
+        is_other[tuple(points.T)] = False
+        return np.asarray(ndimage.distance_transform_edt(is_other), np.float32)
+    squares = np.full(shape, np.inf, np.float32)
+    i, j, k = (np.arange(n, dtype=np.float32) for n in shape)
+    for a, b, c in points:
+        plane = ((i - a) ** 2)[:, None] + (j - b) ** 2
+        np.minimum(squares, plane[:, :, None] + (k - c) ** 2, out=squares)
+    return np.sqrt(squares)

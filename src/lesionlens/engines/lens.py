@@ -40,7 +40,7 @@ from lesionlens.engines import refinement
 from lesionlens.engines.attention import BLUR_VOX, trace_of
 from lesionlens.engines.grid import NetworkInput, make_network_input, resample, smooth
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.prompting.study_prompts import StudyPrompts
+from lesionlens.engines.prompting import Prompter
 from lesionlens.engines.refinement import SmallLesion
 from lesionlens.network import weights as weight_files
 from lesionlens.network.lens_net import AttentionTrace, LensNetwork, LensOutput
@@ -126,7 +126,7 @@ class LensEngine:
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         self.placement = devices.Placement(device, self._move)
         self._network, self._weights = weight_files.load(weights)
-        self._prompts = StudyPrompts()
+        self._prompts = Prompter()
         self._quick: _QuickStudy | None = None
         self.placement.run(lambda: self._move(self._device))
 

@@ -341,6 +341,6 @@ class Result:
 
 def _local_prompts() -> Any:
     with plugins.plugin_errors(__name__, "prompt network", "when it was loaded"):
-        from lesionlens.engines.prompting.study_prompts import StudyPrompts
+        from lesionlens.engines.prompting import Prompter
 
-        return StudyPrompts()
+        return Prompter()

@@ -17,7 +17,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
 from lesionlens.engines import refinement
 from lesionlens.engines.lens import LensEngine
-from lesionlens.engines.prompting.study_prompts import StudyPrompts
+from lesionlens.engines.prompting import Prompter
 from lesionlens.network.lens_net import TINY, LensNetwork
 from lesionlens.network.synth import generator as synth
 from lesionlens.training.config import parse_config
@@ -93,7 +93,7 @@ def test_a_first_prompt_moves_to_the_cpu_what_the_device_lacks(
             raise NotImplementedError("The operator 'aten::upsample_trilinear3d' is not there")
         return "an answer"
 
-    monkeypatch.setattr(StudyPrompts, "prompt", answer)
+    monkeypatch.setattr(Prompter, "prompt", answer)
     with pretended(place):
         engine = LensEngine("auto", random_weights)
         assert engine.prompt(study, None, None, context=SILENT) == "an answer"

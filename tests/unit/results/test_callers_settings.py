@@ -10,7 +10,7 @@ import torch
 from tests.phantoms.files import write_nifti
 
 from lesionlens import Lens, open_study
-from lesionlens.network.prompt import weights as prompt_weights
+from lesionlens.network import prompt_net
 from lesionlens.network.unet import load_unet
 from lesionlens.network.weights import shipped_file
 
@@ -73,6 +73,6 @@ def test_results_are_the_same_whatever_the_caller_set(setting, study_and_result,
 def test_shipped_networks_are_float32_and_take_no_random_numbers(setting):
     state, path = torch.get_rng_state(), shipped_file("small_lesions")
     with SETTINGS[setting]():
-        for network in (load_unet(path, 5), prompt_weights.load_shipped()[0]):
+        for network in (load_unet(path, 5), prompt_net.load()[0]):
             assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert torch.equal(torch.get_rng_state(), state)

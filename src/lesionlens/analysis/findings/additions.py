@@ -17,11 +17,10 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.base.records.review import Outline
-from lesionlens.engines.prompting.rules import refused
 
 _MIN_VOXELS = 8
 """Minimum voxels of 1 mm of a lesion outlined by one prompt."""
-_DRAWING_HINT = "Point at its middle, or draw it with one stroke (Shift+L)"
+_DRAWING_HINT = "Point at the middle of the lesion, or draw it with one stroke (Shift+L)."
 
 
 def lesion_at(
@@ -55,10 +54,9 @@ def lesion_at(
     seed = working.nearest_voxel(point_mm)
     i, j, k = seed.tolist()
     if not working.contains(seed) or not allowed[i, j, k]:
-        raise refused(
-            "a point outside the head, in the resection cavity or inside an existing candidate",
-            "a point in tissue that belongs to no other candidate",
-            _DRAWING_HINT,
+        raise UnusableInputError(
+            "The point is outside the head, in the resection cavity or in another candidate.",
+            hint=_DRAWING_HINT,
         )
     prompt_round = PromptRound(
         PromptKind.POINT,
@@ -72,9 +70,7 @@ def lesion_at(
     response = respond(prompt_request(empty, prompt_round))
     labels = redrawn(empty, response, prompt_round, allowed, predicted_parts(analysis, response))
     if np.count_nonzero(labels) < _MIN_VOXELS:
-        raise refused(
-            "no similar tissue around this point", "a point inside a lesion", _DRAWING_HINT
-        )
+        raise UnusableInputError("Nothing around this point resembles it.", hint=_DRAWING_HINT)
     return labels, replace(prompt_round, made_by=response.made_by)
 
 

@@ -11,7 +11,7 @@ from lesionlens.base.geometry import Labels, Mask
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound, Voxel
-from lesionlens.engines.prompting.rules import connected_to, mark_voxels
+from lesionlens.engines.prompt_rules import connected_to, mark_voxels
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 _ADDED_LABEL: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}

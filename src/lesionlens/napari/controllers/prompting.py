@@ -22,11 +22,11 @@ from lesionlens.analysis.findings.prompt_response import (
     region_of,
     valid_prompts,
 )
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompting.rules import components_at, refused
+from lesionlens.engines.prompt_rules import components_at
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -334,10 +334,9 @@ class Prompting:
         foreground, background = self._voxels(queued.gesture)
         voxels = foreground if len(foreground) else background
         if not editor.allowed[tuple(voxels.T)].any():
-            raise refused(
-                "a prompt on air, in the resection cavity or on another candidate",
-                "a position in tissue of the brain, outside other candidates and the cavity",
-                "Point elsewhere, or redraw or merge that candidate",
+            raise UnusableInputError(
+                "The prompt is on air, in the resection cavity or on another candidate.",
+                hint="Point elsewhere, or redraw or merge that candidate.",
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = valid_prompts(editor.rounds, labels, queued.region)
@@ -390,7 +389,9 @@ class Prompting:
             (_NO_VOXELS, _NO_VOXELS) if overlays is None else voxels_of(gesture, overlays.grid)
         )
         if not len(foreground if gesture.foreground else background):
-            raise refused("a prompt outside the images", "a position in the brain")
+            raise UnusableInputError(
+                "The prompt is outside the images.", hint="Point inside the brain."
+            )
         return foreground, background
 
 
