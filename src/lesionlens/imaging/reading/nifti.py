@@ -103,13 +103,14 @@ class VolumeFile:
     """What is odd about its geometry, as sentences that name the file."""
     voxels: Callable[[Any], NDArray[Any]] = field(repr=False)
     """Reads them as this type, or None: in the stored type if the file has no scale."""
-    opened: FileState
     codes: tuple[int, int] = (1, 1)
     """NIfTI's sform and qform code; scanner for other formats."""
     text: str = ""
     """NIfTI's `descrip`."""
     more_files: tuple[Path, ...] = ()
     """The file with the voxels of an `.mhd`."""
+    opened: tuple[FileState, ...] = ()
+    """State of the files when the header was read."""
 
     def load(self) -> NDArray[np.float32]:
         """Read the voxels as (I, J, K) float32 in scanner units; raises as `stored`."""
@@ -125,7 +126,7 @@ class VolumeFile:
             placed, and its sides named, by the old header.
         """
         try:
-            if file_state(self.path) != self.opened:
+            if tuple(map(file_state, (self.path, *self.more_files))) != self.opened:
                 raise replaced(self.path.name)
             return self.voxels(dtype).reshape(self.grid.shape)
         except _BROKEN as error:
@@ -151,9 +152,11 @@ def open_volume(path: Path, channel: int | None = None) -> VolumeFile:
     """
     kinds = {".mgz": _mgz, ".nrrd": _itk, ".mha": _itk, ".mhd": _itk}
     try:
-        if not path.stat().st_size:
+        opened = file_state(path)
+        if not opened[0]:
             raise ReadError(f"{path.name!r} is empty, 0 bytes.", hint="Copy the scan again")
         volume = kinds.get(path.suffix.lower(), _nifti)(path, channel)
+        states = (opened, *map(file_state, volume.more_files))
     except _BROKEN as error:
         reason = _reason(error, path)
         raise ReadError(
@@ -163,7 +166,7 @@ def open_volume(path: Path, channel: int | None = None) -> VolumeFile:
     degrees = float(np.degrees(np.arcsin(min(shear, 1.0))))
     sheared = (f"its axes are {degrees:.2g}° off a right angle",) if shear > _SHEAR else ()
     notices = (f"{encodable(path.name)!r}: {text}." for text in (*volume.notices, *sheared))
-    return replace(volume, notices=tuple(notices))
+    return replace(volume, notices=tuple(notices), opened=states)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -207,7 +210,7 @@ def _check_grey(is_grey: bool, found: str, name: str) -> None:
 
 
 def _nifti(path: Path, channel: int | None) -> VolumeFile:
-    name, opened = path.name, file_state(path)
+    name = path.name
     with _unpacked(path) as stream:
         raw = stream.read(540)
     sizes: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -248,7 +251,7 @@ def _nifti(path: Path, channel: int | None) -> VolumeFile:
     affine, notices = _nifti_affine(header, pixdim, shape, name)
     codes = int(header["sform_code"]), int(header["qform_code"])
     text = header["descrip"].item().decode("latin-1")
-    return VolumeFile(path, Grid(shape, affine), notices, voxels, opened, codes, text)
+    return VolumeFile(path, Grid(shape, affine), notices, voxels, codes, text)
 
 
 def _unpacked(path: Path) -> BinaryIO:
@@ -341,7 +344,6 @@ def _in_mm(affine: Affine, unit_mm: float) -> Affine:
 
 
 def _mgz(path: Path, channel: int | None) -> VolumeFile:
-    opened = file_state(path)
     image = nib.MGHImage.from_filename(path, mmap=False)
     shape = _shape_of(image.shape, path.name, channel)
     with _unpacked(path) as stream:
@@ -352,32 +354,29 @@ def _mgz(path: Path, channel: int | None) -> VolumeFile:
     def voxels(wanted: Any) -> NDArray[Any]:
         return np.asanyarray(stored if channel is None else stored[..., channel], dtype=wanted)
 
-    return VolumeFile(path, Grid(shape, image.affine), (), voxels, opened)
+    return VolumeFile(path, Grid(shape, image.affine), (), voxels)
 
 
 def _itk(path: Path, channel: int | None) -> VolumeFile:
     """Read by ITK, which takes a missing geometry for that of the axes: it must be stated."""
     import SimpleITK as sitk
 
-    opened = file_state(path)
     with open_regular(path) as stream:
         text = stream.read(2**16).split(b"\n\n")[0].decode("latin-1").lower()
-    needed: tuple[str, ...] = (
-        r"^space: ?(left|right|lps|ras|las)",
-        r"^space directions:",
-        r"^space origin:",
-    )
+    stated = dict(re.findall(r"^(\w[\w ]*?) *[:=]+ *(.+?)\s*$", text, re.MULTILINE))
+    needed: list[tuple[str, ...]] = [("space directions",), ("space origin",)]
     if path.suffix.lower() != ".nrrd":
-        needed = (r"^(transformmatrix|orientation|rotation) *=", r"^(offset|position|origin) *=")
-    if not all(re.search(pattern, text, re.MULTILINE) for pattern in needed):
+        needed = [("transformmatrix", "orientation", "rotation"), ("offset", "position", "origin")]
+    elif not stated.get("space", "").startswith(("left", "right", "lps", "ras", "las")):
         raise _without_geometry(path)
-    data = re.search(r"^elementdatafile *= *(.+?)\s*$", text, re.MULTILINE)
+    if not all(any(name in stated for name in names) for names in needed):
+        raise _without_geometry(path)
+    data = stated.get("elementdatafile") or stated.get("data file") or stated.get("datafile")
     more: tuple[Path, ...] = ()
-    if data is not None and data[1] != "local":
-        beside = {entry.name.lower(): entry for entry in path.parent.iterdir()}
-        if data[1] not in beside:  # a list, a pattern, or a file elsewhere
+    if data not in (None, "local"):
+        more = tuple(entry for entry in path.parent.iterdir() if entry.name.lower() == data)
+        if len(more) != 1:  # a list, a pattern, or a file elsewhere
             raise ReadError(f"The voxels of {path.name!r} are not in one file beside it.")
-        more = (beside[data[1]],)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -393,7 +392,7 @@ def _itk(path: Path, channel: int | None) -> VolumeFile:
         return np.asanyarray(stored if channel is None else stored[..., channel], dtype=wanted)
 
     grid = Grid(shape, ras_from_lps(lps))
-    return VolumeFile(path, grid, (), voxels, opened, more_files=more)
+    return VolumeFile(path, grid, (), voxels, more_files=more)
 
 
 def _without_geometry(path: Path) -> GeometryError:

@@ -176,11 +176,10 @@ def _content_of(path: Path, *others: Path) -> str:
 def _remark(path: Path) -> str:
     if path.suffix.lower() in (".hdr", ".img"):
         return "half of a pair (.hdr, .img), to be converted to one .nii.gz"
-    if path.is_symlink() and not path.exists():
-        return "a link to what does not exist or to itself"
-    if not path.is_file():
-        return "a pipe or device, not a regular file"
-    return "" if path.stat().st_size else "empty, 0 bytes"
+    if path.is_file():
+        return "" if path.stat().st_size else "empty, 0 bytes"
+    is_link = path.is_symlink() and not path.exists()
+    return "a link to what does not exist or to itself" if is_link else "a pipe or device"
 
 
 # ---- names
@@ -220,10 +219,7 @@ def name_for_reader(series: Series, study: Study) -> str:
 
 
 def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
-    """Return a distinct name for each series: its description, with its first file if ambiguous.
-
-    A repeated acquisition often has the same description as the one that it replaces.
-    """
+    """Return a distinct name for each series: its description, with its first file if ambiguous."""
     names = [series.description or series.files[0].name for series in all_series]
     return tuple(
         name if names.count(name) == 1 else f"{name}, {series.files[0].name}"
@@ -238,13 +234,6 @@ def choose(
     all_series: Iterable[Series], named: Mapping[MrSequence, Series]
 ) -> tuple[dict[MrSequence, Series], tuple[Series, ...], tuple[str, ...]]:
     """Select at most one series per sequence: the user's, else the surest, else the finest.
-
-    Parameters
-    ----------
-    all_series : iterable of Series
-        All series, in a stable order.
-    named : mapping of MrSequence to Series
-        Series named by the user; these win.
 
     Returns
     -------
@@ -308,10 +297,7 @@ class UndecidedSeriesError(UnusableInputError):
 def refuse_several(
     detected: Sequence[Series], named: Mapping[MrSequence, Series], study: Study
 ) -> None:
-    """Refuse a study with several files of one sequence whose names are equally certain.
-
-    Such as two runs of one sequence; the user names one.
-    """
+    """Refuse several files of one sequence whose names are equally certain, such as two runs."""
     repeated = {}
     for sequence in MrSequence:
         fitting = [s for s in detected if s.sequence is sequence and sequence not in named]
@@ -380,21 +366,17 @@ class SeveralStudiesError(UnusableInputError):
 def several_studies(studies: Sequence[ListedStudy], requested: str | None) -> SeveralStudiesError:
     """Return the error for a folder with several studies, or without the selected one."""
     ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
-    is_dicom = ordered[0].kind is StudyKind.DICOM
     texts = [
         f"{s.uid} (date {s.date or 'unknown'}, {s.series} series)"
-        if is_dicom
+        if s.kind is StudyKind.DICOM
         else f'"{s.uid}" ({counted(s.series, "file")})'
         for s in ordered
     ]
-    count = f"{len(ordered)} {'studies' if is_dicom else 'studies or patients'}"
-    missing = "" if requested is None else f", but no study {requested!r}"
+    missing = "" if requested is None else f", but no {requested!r}"
+    listed = abbreviated_list(texts, _MAX_STUDIES, "; ")
     return SeveralStudiesError(
         ordered,
-        f"There {f'are {count}' if len(ordered) > 1 else 'is one study'} in one folder{missing}: "
-        f"{abbreviated_list(texts, _MAX_STUDIES, '; ')}.",
+        f"The folder holds {counted(len(ordered), 'study', 'studies')}{missing}: {listed}.",
         hint="Name one with --study, open its own folder, or use `lesionlens batch` for all",
-        in_window="Choose one in the list, or open its own folder"
-        if requested is None
-        else "Open the folder where it is now",
+        in_window="Choose one in the list, or open its own folder",
     )

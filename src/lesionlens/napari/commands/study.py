@@ -22,7 +22,9 @@ OPENERS = (
         "open_file",
         "Open a file…",
         run=lambda acts: acts.dialogs.ask_path(
-            acts.open_file, "Open a file", "NIfTI (*.nii *.nii.gz);;All (*)"
+            acts.open_file,
+            "Open a file",
+            "Volumes (*.nii *.nii.gz *.nrrd *.mha *.mhd *.mgz);;All (*)",
         ),
     ),
     Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.show_archive()),
@@ -38,7 +40,7 @@ OPENERS = (
         run=lambda acts: acts.dialogs.ask_path(
             acts.reopen,
             "Review this segmentation",
-            "Segmentations (*.nii *.nii.gz *.dcm);;All (*)",
+            "Segmentations (*.nii *.nii.gz *.nrrd *.mha *.mhd *.mgz *.dcm);;All (*)",
         ),
     ),
     Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.show_worklist()),

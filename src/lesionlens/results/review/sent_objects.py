@@ -177,7 +177,7 @@ def _check_report_alone(report: Dataset, other_reviewed_count: int) -> None:
 def _unsupported_error(found: str) -> ReadError:
     return ReadError(
         found=found,
-        expected="a result folder, a NIfTI mask (.nii, .nii.gz) or a DICOM Segmentation",
+        expected="a result folder, a mask (NIfTI, .nrrd, .mha, .mgz) or a DICOM Segmentation",
         next_step="Export it as one of these from the program that made it, as 3D Slicer does",
     )
 
