@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from io import BytesIO
 from math import prod
@@ -237,21 +238,27 @@ def _nifti(path: Path, channel: int | None) -> VolumeFile:
             hint=_AGAIN,
         )
     slope, intercept = header.get_slope_inter()
-    spec = stored_shape, dtype, offset, slope or 1.0, intercept or 0.0
-
-    def voxels(wanted: Any) -> NDArray[Any]:
-        with _unpacked(path) as stream:
-            content = stream.read(offset + dtype.itemsize * prod(stored_shape))
-            stream.read(_TRAILING)
-        proxy = ArrayProxy(BytesIO(content), spec, mmap=False)
-        return np.asanyarray(proxy if channel is None else proxy[..., channel], dtype=wanted)
-
+    voxels = partial(
+        _nifti_voxels, path, channel, (stored_shape, dtype, offset, slope or 1.0, intercept or 0.0)
+    )
     unchecked = type(header)(raw[:size], check=False)  # the check makes a size of 0 one of 1
     pixdim = np.abs(unchecked["pixdim"][1:4].astype(np.float64))
     affine, notices = _nifti_affine(header, pixdim, shape, name)
     codes = int(header["sform_code"]), int(header["qform_code"])
     text = header["descrip"].item().decode("latin-1")
     return VolumeFile(path, Grid(shape, affine), notices, voxels, codes, text)
+
+
+def _nifti_voxels(path: Path, channel: int | None, spec: Any, wanted: Any) -> NDArray[Any]:
+    shape, dtype, offset, _, _ = spec
+    with _unpacked(path) as stream:
+        content = stream.read(offset + dtype.itemsize * prod(shape))
+        stream.read(_TRAILING)
+    return _taken(ArrayProxy(BytesIO(content), spec, mmap=False), channel, wanted)
+
+
+def _taken(stored: Any, channel: int | None, wanted: Any) -> NDArray[Any]:
+    return np.asanyarray(stored if channel is None else stored[..., channel], dtype=wanted)
 
 
 def _unpacked(path: Path) -> BinaryIO:
@@ -349,11 +356,7 @@ def _mgz(path: Path, channel: int | None) -> VolumeFile:
     with _unpacked(path) as stream:
         if not struct.unpack_from(">h", stream.read(30), 28)[0]:  # nibabel would take a default
             raise _without_geometry(path)
-    stored = image.dataobj
-
-    def voxels(wanted: Any) -> NDArray[Any]:
-        return np.asanyarray(stored if channel is None else stored[..., channel], dtype=wanted)
-
+    voxels = partial(_taken, image.dataobj, channel)
     return VolumeFile(path, Grid(shape, image.affine), (), voxels)
 
 
@@ -386,13 +389,14 @@ def _itk(path: Path, channel: int | None) -> VolumeFile:
     lps = np.eye(4)
     turn = np.reshape(reader.GetDirection(), (size, size))[:3, :3]
     lps[:3, :3], lps[:3, 3] = turn * reader.GetSpacing()[:3], reader.GetOrigin()[:3]
-
-    def voxels(wanted: Any) -> NDArray[Any]:
-        stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T
-        return np.asanyarray(stored if channel is None else stored[..., channel], dtype=wanted)
-
-    grid = Grid(shape, ras_from_lps(lps))
+    grid, voxels = Grid(shape, ras_from_lps(lps)), partial(_itk_voxels, path, channel)
     return VolumeFile(path, grid, (), voxels, more_files=more)
+
+
+def _itk_voxels(path: Path, channel: int | None, wanted: Any) -> NDArray[Any]:
+    import SimpleITK as sitk
+
+    return _taken(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, channel, wanted)
 
 
 def _without_geometry(path: Path) -> GeometryError:
