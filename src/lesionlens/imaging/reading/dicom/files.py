@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -254,7 +254,7 @@ class Scan:
     files: int = 0
     nifti_files: int = 0
     unusable_files: int = 0
-    """Empty and damaged files, and links to files that do not exist."""
+    """Empty and damaged files."""
     reported_studies: set[str] = field(default_factory=set)
     """Study Instance UIDs of LesionLens reports."""
 
@@ -382,9 +382,9 @@ def is_same_image(first: Frame, second: Frame) -> bool:
         return False
     try:
         one, other = (read_dicom(item.path) for item in (first, second))
-        return one.get("PerFrameFunctionalGroupsSequence") == other.get(
-            "PerFrameFunctionalGroupsSequence"
-        ) and np.array_equal(one.pixel_array, other.pixel_array)
+        groups = (d.get("PerFrameFunctionalGroupsSequence") for d in (one, other))
+        same_frames = next(groups) == next(groups)
+        return same_frames and np.array_equal(one.pixel_array, other.pixel_array)
     except DAMAGED:
         return False
 
@@ -402,48 +402,36 @@ def _group_values(groups: Any) -> dict[str, Any]:
     """Return attributes one level down, without private groups, which may hold another header."""
     values: dict[str, Any] = {}
     for element in groups:
+        wanted = _PRIVATE if element.tag.is_private else _KEYWORD_OF
         for item in (element.value or ())[:1] if element.VR == "SQ" else ():
-            for tag in item.keys() & (_PRIVATE.keys() if element.tag.is_private else _KEYWORD_OF):
-                if element.tag.is_private:
-                    values[_PRIVATE[tag]] = item.get_item(tag).value
-                    continue
-                try:
-                    value = item[tag].value
-                except DAMAGED:
-                    continue
-                if value is not None:
-                    values[_KEYWORD_OF[tag]] = value
+            for tag in item.keys() & wanted.keys():
+                with suppress(*DAMAGED):
+                    raw = item.get_item(tag) if element.tag.is_private else item[tag]
+                    if raw.value is not None:
+                        values[wanted[tag]] = raw.value
     return values
 
 
 def _tiles(image: Frame, known: dict[Any, list[dict[str, Any]]]) -> Iterator[Frame]:
-    """Yield the slices of a Siemens mosaic, placed by nibabel; the plane itself if it cannot.
+    """Yield the slices of a Siemens mosaic, placed by nibabel; without a position if it cannot.
 
-    Its position is that of a plane as large as the mosaic; the number and direction of its slices
-    stand in a private header alone, which is read once for mosaics of equal geometry.
+    The number and direction of its slices stand in a private header alone, which is read once for
+    mosaics of equal geometry.
     """
     keys = ("SeriesInstanceUID", *_GEOMETRY[2:8], "SliceThickness", "SpacingBetweenSlices")
-    key = tuple(map(image.text, keys))
-    if key not in known:
+    if (key := tuple(map(image.text, keys))) not in known:
         from nibabel.nicom.dicomwrappers import MosaicWrapper, wrapper_from_data
 
-        known[key] = []
-        try:
+        known[key] = [{"ImagePositionPatient": None}]
+        with suppress(Exception):  # whatever a private header does to its parser
             mosaic = wrapper_from_data(read_dicom(image.path, stop_before_pixels=True))
             if isinstance(mosaic, MosaicWrapper):
                 rows, columns, count = map(int, mosaic.image_shape)
                 step = np.asarray(mosaic.slice_normal, float) * float(mosaic.voxel_sizes[2])
+                first, size = mosaic.image_position, {"Rows": rows, "Columns": columns}
                 known[key] = [
-                    {
-                        "ImagePositionPatient": list(mosaic.image_position + index * step),
-                        "Rows": rows,
-                        "Columns": columns,
-                    }
+                    {"ImagePositionPatient": list(first + index * step), **size}
                     for index in range(count)
                 ]
-        except Exception:  # noqa: BLE001  whatever a private header does to its parser
-            known[key] = []
-    if not known[key]:
-        yield Frame(image.path, {**image.values, "ImagePositionPatient": None}, None, 0)
     for index, place in enumerate(known[key]):
         yield Frame(image.path, {**image.values, **place}, None, index)

@@ -141,6 +141,12 @@ def read_sources(series: Series) -> SourceFrames:
     """
     files = tuple({file.path: file for file in series.files}.values())
     headers, notices = _headers(files)
+    if len({header.SeriesInstanceUID for header in headers}) > 1:
+        raise ExportError(
+            "The images of the reference have different Series Instance UIDs, so that no DICOM "
+            "object can point at them as one series.",
+            hint="Export the series again; the other files of the result are whole.",
+        )
     if "PerFrameFunctionalGroupsSequence" in headers[0]:
         if len(headers) > 1:
             raise ExportError(
