@@ -121,9 +121,8 @@ def open_study(
 def _reader_of(paths: Sequence[Path]) -> Callable[..., Study]:
     """Return the function that reads these paths: DICOM where there are both kinds."""
     from lesionlens.imaging.reading import nifti
-    from lesionlens.imaging.reading.dicom.reader import DicomReader
+    from lesionlens.imaging.reading.dicom import reader as dicom
 
-    dicom = DicomReader()
     readers: dict[Any, float] = {
         dicom.read: min(map(dicom.claims, paths)),
         nifti.read: min(map(nifti.claims, paths)),

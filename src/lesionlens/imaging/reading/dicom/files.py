@@ -48,6 +48,7 @@ DAMAGED = (
 )  # fmt: skip
 """What an invalid DICOM file raises, here or when a value is decoded. Any other OSError is the
 system's: the file is missing or not readable."""
+_DICOMDIR = "1.2.840.10008.1.3.10"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
@@ -324,6 +325,7 @@ def _add(
     if kind not in MR_IMAGES:
         content.unusable_files += not kind
         name = UID(kind).name if kind else "DICOM file without a SOP class"
+        name = "DICOMDIR, whose images were not found" if kind == _DICOMDIR else name
         modality = item.text("Modality")
         content.other_kinds[f"{name} (modality {modality})" if modality else str(name)] += 1
         if (modality, item.text("Manufacturer")) == ("SR", MANUFACTURER):

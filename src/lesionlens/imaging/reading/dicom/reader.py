@@ -71,63 +71,61 @@ class _Found:
     patients: list[Patient] = field(default_factory=list)
 
 
-class DicomReader:
-    """Reads a folder of DICOM files, nested at any depth, with several series mixed."""
+def claims(path: Path) -> float:
+    """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
+    if path.is_file():
+        return 0.95 if looks_like_dicom(path) else 0.0
+    has_others = False
+    for file in filter(looks_like_dicom, walk(path)):
+        kind = sop_class(file)
+        if kind in MR_IMAGES or not kind:
+            return 0.95 if kind else 0.6
+        has_others = True
+    return 0.4 if has_others else 0.0
 
-    def claims(self, path: Path) -> float:
-        """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
-        if path.is_file():
-            return 0.95 if looks_like_dicom(path) else 0.0
-        has_others = False
-        for file in filter(looks_like_dicom, walk(path)):
-            kind = sop_class(file)
-            if kind in MR_IMAGES or not kind:
-                return 0.95 if kind else 0.6
-            has_others = True
-        return 0.4 if has_others else 0.0
 
-    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
-        """Read the headers; see `readers.open_study`."""
-        root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
-        base = root.parent if root.is_file() else root
-        content = scan(options.files(root, walk), options.context)
-        if not content.frames:
-            raise _no_images_error(content)
-        content.frames, joined = with_joined_uids(content.frames)
-        frames, joined_studies = _select_study(content.frames, options)
-        found = _series_of(frames, content, base)
-        by_user, user_notices = _selected_by_user(named, found, base, options)
-        user_notices += _confirm_one_patient(found.patients, options)
-        chosen, set_aside, choice_notices = choose(found.series, by_user)
-        chosen_uids = {series.uid for series in chosen.values()}
-        ordered = sorted(dict.fromkeys(found.notices), key=lambda note: note[0] not in chosen_uids)
-        notices = [*joined, *joined_studies, *(text for _, text in ordered)]
-        uid = frames[0].text("StudyInstanceUID")
-        study = Study(
-            name=encodable(root.name or root.resolve().name),
-            kind=StudyKind.DICOM,
-            series=chosen,
-            root=path,
-            set_aside=set_aside,
-            uid=uid,
-            patient=found.patients[0],
-            notices=(
-                *choice_notices, *_days_apart(found, chosen), *user_notices, *notices,
-                *_other_content(content),
-            ),
-            has_report=uid in content.reported_studies,
-        )  # fmt: skip
-        if chosen:
-            return study
-        if set_aside and not notices:
-            raise nothing_recognised(study)
-        listed = dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in set_aside)
-        reasons = " ".join((*notices, *listed, *_other_content(content)))
-        raise UndecidedSeriesError(
-            study,
-            message=f"No series can be used: {reasons}"[:1500],
-            hint=f"If you know a sequence, {naming_advice()}.",
-        )
+def read(path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+    """Read the headers of a study; see `open.open_study`."""
+    root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+    base = root.parent if root.is_file() else root
+    content = scan(options.files(root, walk), options.context)
+    if not content.frames:
+        raise _no_images_error(content)
+    content.frames, joined = with_joined_uids(content.frames)
+    frames, joined_studies = _select_study(content.frames, options)
+    found = _series_of(frames, content, base)
+    by_user, user_notices = _selected_by_user(named, found, base, options)
+    user_notices += _confirm_one_patient(found.patients, options)
+    chosen, set_aside, choice_notices = choose(found.series, by_user)
+    chosen_uids = {series.uid for series in chosen.values()}
+    ordered = sorted(dict.fromkeys(found.notices), key=lambda note: note[0] not in chosen_uids)
+    notices = [*joined, *joined_studies, *(text for _, text in ordered)]
+    uid = frames[0].text("StudyInstanceUID")
+    study = Study(
+        name=encodable(root.name or root.resolve().name),
+        kind=StudyKind.DICOM,
+        series=chosen,
+        root=path,
+        set_aside=set_aside,
+        uid=uid,
+        patient=found.patients[0],
+        notices=(
+            *choice_notices, *_days_apart(found, chosen), *user_notices, *notices,
+            *_other_content(content),
+        ),
+        has_report=uid in content.reported_studies,
+    )  # fmt: skip
+    if chosen:
+        return study
+    if set_aside and not notices:
+        raise nothing_recognised(study)
+    listed = dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in set_aside)
+    reasons = " ".join((*notices, *listed, *_other_content(content)))
+    raise UndecidedSeriesError(
+        study,
+        message=f"No series can be used: {reasons}"[:1500],
+        hint=f"If you know a sequence, {naming_advice()}.",
+    )
 
 
 def _no_images_error(content: Scan) -> UnusableInputError:

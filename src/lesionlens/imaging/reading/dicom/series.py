@@ -18,6 +18,7 @@ from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import plane_matrix, ras_from_lps, shear_of
 from lesionlens.base.grid import Grid
 from lesionlens.base.scan_limits import MAX_SHEAR
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.files import Frame, is_same_image
 
 CONVERT = "convert it with dcm2niix and open the NIfTI file"
@@ -116,7 +117,11 @@ def volumes(frames: Iterable[Frame]) -> tuple[list[Volume], list[str]]:
             usable.append(frame)
         else:
             reasons[problem] += 1
-    for group in (run for like in _alike(usable) for run in _acquisitions(like)):
+    groups = sorted(_alike(usable), key=lambda group: -len(group))  # stable: the earlier one first
+    for other in groups[1:]:
+        difference = _difference(groups[0][0], other[0])
+        reasons[f"images with a different {difference} were separated"] += len(other)
+    for group in (run for like in groups for run in _acquisitions(like)):
         try:
             parts, notices = _split(_by_position(group))
         except _SetAside as reason:
@@ -127,9 +132,8 @@ def volumes(frames: Iterable[Frame]) -> tuple[list[Volume], list[str]]:
                 found.append(_volume(part, notices))
             except (_SetAside, GeometryError) as reason:
                 reasons[str(reason)] += len(part)
-    found.sort(key=lambda volume: -len(volume.frames))  # stable: the earlier one stays first
-    reasons.update(dict.fromkeys(_differences(found), 1))
-    listed = [f"{text} ({count} images)" if count > 1 else text for text, count in reasons.items()]
+    found.sort(key=lambda volume: -len(volume.frames))
+    listed = [f"{text} ({counted(count, 'image')})" for text, count in reasons.items()]
     return found, listed
 
 
@@ -381,19 +385,15 @@ def _check_spacing(depth: NDArray[np.float64]) -> None:
     )
 
 
-def _differences(found: list[Volume]) -> Iterator[str]:
-    """Yield how the later volumes of a series differ from the first."""
-    for other in found[1:]:
-        (reference, frame), count = (found[0].frames[0], other.frames[0]), len(other.frames)
-        measures = np.abs(_measures(reference) - _measures(frame)) > _ROUNDING
-        if any(reference.text(key) != frame.text(key) for key in ("Rows", "Columns")):
-            difference = "image size (rows and columns differ)"
-        elif measures[:6].any():
-            difference = "orientation (their planes are not parallel)"
-        elif measures[6:8].any():
-            difference = "pixel spacing"
-        elif any(reference.text(key) != frame.text(key) for key in _SERIES):
-            difference = "series or frame of reference (two series have one Series Instance UID)"
-        else:
-            difference = "echo, component or time point"
-        yield f"{count} image(s) with a different {difference} were separated"
+def _difference(one: Frame, other: Frame) -> str:
+    """Return what separates two groups of planes."""
+    differs = np.abs(_measures(one) - _measures(other)) > _ROUNDING
+    if any(one.text(key) != other.text(key) for key in ("Rows", "Columns")):
+        return "image size (rows and columns)"
+    if differs[:6].any():
+        return "orientation (their planes are not parallel)"
+    if differs[6:8].any():
+        return "pixel spacing"
+    if any(one.text(key) != other.text(key) for key in _SERIES):
+        return "series or frame of reference (two series have one Series Instance UID)"
+    return "echo or component"
