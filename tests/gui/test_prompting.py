@@ -73,8 +73,8 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     assert {one.made_by for one in kept.prompts} == {"a stand-in"}
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     again = np.zeros(grid.shape, np.uint8)
-    for one in kept.prompts:
-        found = result.answer_prompts(prompt_request(again, one))
+    for number, one in enumerate(kept.prompts, 1):
+        found = result.answer_prompts(prompt_request(again, kept.prompts[:number]))
         again = redrawn(again, found, one, free, predicted_parts(result.analysis, found))
     np.testing.assert_array_equal(again, second)
 
@@ -237,10 +237,11 @@ def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     assert trail.strokes is None
     assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
     denied = native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier
-    before = len(missed.actions_.editor.rounds[-1].background)
     qtbot.mouseClick(*denied, end - QPoint(28, 10))
     answered(missed, qtbot)
-    assert len(missed.actions_.editor.rounds[-1].background) > before
+    box, point_round = missed.actions_.editor.rounds
+    assert box.background
+    assert (len(point_round.background), point_round.foreground) == (1, ())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.masks import connected_parts, depth_inside
+from lesionlens.base.numerics import connected_parts, depth_inside
 from lesionlens.network.prompt_net import Question, Scene
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from training.prompts.anatomies import paint_labels

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM as SPACING_MM
 from training.prompts import crops
 

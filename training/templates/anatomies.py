@@ -23,7 +23,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.network.synth import classes
 
 TARGET = Path(__file__).parents[2] / "src/lesionlens/network/synth/anatomies.npz"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from lesionlens.base.errors import ConfigError, UnusableInputError
 
 K = TypeVar("K", bound=StrEnum)
+_MAX_LENGTH = 60
 
 
 def path_of(value: object, label: str) -> Path:
@@ -19,13 +19,12 @@ def path_of(value: object, label: str) -> Path:
     Parameters
     ----------
     label : str
-        Description of what it should lead to, such as "the folder for the result".
+        What it should lead to, such as "the folder for the result".
 
     Raises
     ------
     UnusableInputError
-        It is empty, which would mean the working folder, no path at all, or a name that the
-        system cannot hold.
+        It is empty, which would mean the working folder, or no path that the system can hold.
 
     Examples
     --------
@@ -33,55 +32,37 @@ def path_of(value: object, label: str) -> Path:
     'demo'
     """
     name = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(name, str):  # bytes, too: a path of them mixes with no other
-        raise _no_path(f"{brief(value)} instead of a path", label)
-    path = Path(name)
-    if not name.strip():
-        raise _no_path("an empty name of a file or folder", label)
-    if "\0" in name:
-        raise _no_path("a path with a null character", label)
-    try:
-        path.lstat()
-    except UnicodeEncodeError as error:
-        raise _no_path(f"{brief(name)}, with characters that no file name has", label) from error
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise _no_path(
-                f"a name that is too long for this system: {name[:_MAX_MESSAGE_LENGTH]!r}…",
-                label,
-            ) from error
-    return path
+    problem = ""
+    if not isinstance(name, str) or not name.strip():  # bytes, too: they mix with no other path
+        problem = "is no path"
+    else:
+        try:
+            os.lstat(name)
+        except FileNotFoundError:
+            pass
+        except (ValueError, OSError) as error:  # a null character, a name that is too long
+            if isinstance(error, ValueError) or len(name) > 255:
+                problem = "cannot be a path"
+    if problem:
+        raise UnusableInputError(
+            f"{brief(value)}, {problem}: {label} is needed.", hint="'.' is the working folder."
+        )
+    return Path(str(name))
 
 
 def check_folder(folder: Path, expected: str) -> None:
-    """Refuse a path that is not a folder; `expected` says what the folder should contain.
-
-    Raises
-    ------
-    ConfigError
-        There is no such folder.
-    """
+    """Refuse a path that is not a folder; `expected` says what the folder should contain."""
     if not folder.is_dir():
-        raise ConfigError(
-            found=f"no folder {folder.name!r}", expected=expected, next_step="Check the path"
-        )
+        raise ConfigError(f"There is no folder {folder.name!r}; {expected} is needed.")
 
 
 def member_of(kind: type[K], value: Any, label: str) -> K:
-    """Return the member of a closed set that a caller named.
-
-    Raises
-    ------
-    UnusableInputError
-        There is no such member.
-    """
+    """Return the member of a closed set that a caller named, or raise UnusableInputError."""
     try:
         return kind(value)
     except ValueError as error:
         raise UnusableInputError(
-            found=f"{brief(value)} as {label}",
-            expected=f"one of {', '.join(kind)}",
-            next_step="Name one of them",
+            f"{brief(value)}, is not {label}; choose one of: {', '.join(kind)}."
         ) from error
 
 
@@ -96,15 +77,6 @@ def brief(value: object) -> str:
     if value is None:
         return "None"
     text = " ".join(repr(value).split())
-    shortened = text if len(text) <= _MAX_MESSAGE_LENGTH else f"{text[:_MAX_MESSAGE_LENGTH]}…"
+    shortened = text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"
     kind = type(value).__name__
     return f"{shortened}, {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-
-
-_MAX_MESSAGE_LENGTH = 60
-
-
-def _no_path(found: str, label: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=found, expected=label, next_step="Name it; '.' is the working folder"
-    )

@@ -28,24 +28,152 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.files import check_writable
 
-ENGINES = "lesionlens.engines"
-EXPORTERS = "lesionlens.exporters"
+ENGINES, EXPORTERS = "lesionlens.engines", "lesionlens.exporters"
 _PACKAGE = __name__.partition(".")[0]
 
 
-@cache
+@cache  # a lookup takes 0.05 s
 def _points_on(path: tuple[str, ...], group: str) -> tuple[EntryPoint, ...]:
-    return tuple(
-        sorted(entry_points(group=group), key=lambda point: not _is_own_module(point.module))
-    )
+    return tuple(sorted(entry_points(group=group), key=lambda point: not is_builtin(point.module)))
 
 
-def _points(group: str) -> tuple[EntryPoint, ...]:
-    """Return a group's entry points, built-in ones first, so that they cannot be shadowed.
+def _points(group: str, name: str | None = None) -> tuple[EntryPoint, ...]:
+    """Return a group's entry points, built-in ones first, so that they cannot be shadowed."""
+    points = _points_on(tuple(sys.path), group)
+    return points if name is None else tuple(point for point in points if point.name == name)
 
-    Cached for each `sys.path`, since a lookup takes 0.05 s.
+
+def names(group: str) -> tuple[str, ...]:
+    """Return the names installed in a group, sorted."""
+    return tuple(sorted({point.name for point in _points(group)}))
+
+
+def load(group: str, name: str) -> Any:
+    """Return the object of an entry point.
+
+    Raises
+    ------
+    MissingPluginError
+        No plug-in has that name; the message lists the installed ones.
+    PluginError
+        A third-party plug-in cannot be imported, or two packages have one of this name.
     """
-    return _points_on(tuple(sys.path), group)
+    points, label = _points(group, name), _label(group, name)
+    if not points:
+        raise MissingPluginError(
+            f"No {label} is installed; there are: {', '.join(names(group)) or 'none'}.",
+            hint="Install the package that provides it.",
+        )
+    if not is_builtin(points[0].module) and len(points) > 1:
+        raise PluginError(
+            who=f"the {label} of {_distribution(points[0])}",
+            why=f"has the same name as that of {', '.join(map(_distribution, points[1:]))}",
+        )
+    with plugin_errors(points[0].module, label, "when it was loaded", may_refuse=False):
+        return points[0].load()
+
+
+def make(group: str, name: str, *, may_refuse: bool = True, **arguments: Any) -> Any:
+    """Call a plug-in's class or function with these arguments; raises as `load`."""
+    factory, label = load(group, name), _label(group, name)
+    with plugin_errors(
+        _points(group, name)[0].module, label, "when it was made", may_refuse=may_refuse
+    ):
+        return factory(**arguments)
+
+
+def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
+    """Instantiate every class in a group: instances, and errors of third-party ones, by name."""
+    instances: dict[str, Any] = {}
+    failed: dict[str, PluginError] = {}
+    for name in names(group):
+        try:
+            instances[name] = make(group, name, may_refuse=False)
+        except PluginError as error:
+            failed[name] = error
+    return instances, failed
+
+
+def load_errors(group: str) -> dict[str, str]:
+    """Return by name why third-party plug-ins in a group cannot be loaded."""
+    reasons: dict[str, str] = {}
+    for point in (point for point in _points(group) if not is_builtin(point.module)):
+        try:
+            load(group, point.name)
+        except PluginError as error:
+            reasons[point.name] = str(error)
+        if is_builtin(_points(group, point.name)[0].module):
+            reasons[point.name] = f"{_distribution(point)} uses the name of a built-in plug-in."
+    return reasons
+
+
+def is_builtin(plugin: object) -> bool:
+    """Return whether a plug-in, or a module of this name, is part of this package."""
+    return _top(plugin) == _PACKAGE
+
+
+@contextmanager
+def plugin_errors(
+    plugin: object, label: str, when: str, *, may_refuse: bool = True
+) -> Iterator[None]:
+    """Convert an error from third-party code into one that names its package.
+
+    Parameters
+    ----------
+    plugin : object
+        The called instance, class, function, or module name.
+    label, when : str
+        In words: "engine 'mine'", "when it was made".
+    may_refuse : bool
+        Its own LesionLensErrors pass through, since the user chose it.
+
+    Raises
+    ------
+    PluginError
+        In place of any error except cancellation and lack of memory or disk space.
+    MissingPluginError
+        Built-in code needs a package that is not installed.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
+        passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
+        if passes_through or is_out_of_memory(error) or is_full_disk(error):
+            raise
+        if is_builtin(plugin):
+            missing = missing_package_error(error)
+            if missing is None:
+                raise
+            raise missing from error
+        raise PluginError(
+            who=name_of(plugin, label),
+            why=f"failed {when} ({type(error).__name__})",
+            message=next(iter(str(error).strip().splitlines()), "")[:300],
+        ) from error
+
+
+def name_of(plugin: object, label: str) -> str:
+    """Return the description of a third-party plug-in with its package, for messages."""
+    points = (*_points(ENGINES), *_points(EXPORTERS))
+    own = (p for p in points if p.dist is not None and _top(p.module) == _top(plugin))
+    package = next(map(_distribution, own), f"the module {_top(plugin)}")
+    return f"the {label} of {package}"
+
+
+def _label(group: str, name: str) -> str:
+    return f"{group.removeprefix('lesionlens.').removesuffix('s')} {name!r}"
+
+
+def _top(plugin: object) -> str:
+    """Return the top-level package of an object, or of a module's name."""
+    module = getattr(plugin, "__module__", None) or type(plugin).__module__
+    return (plugin if isinstance(plugin, str) else str(module)).partition(".")[0]
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.module if point.dist is None else f"{point.dist.name} {point.dist.version}"
 
 
 def has_display() -> bool:
@@ -109,182 +237,3 @@ def _display_problem() -> str:
         return "the display has no OpenGL"
     lines = ended.stderr.strip().splitlines() or [f"Qt ended with status {ended.returncode}"]
     return lines[0].removeprefix("qt.qpa.xcb: ").strip().rstrip(".")[:200]
-
-
-def names(group: str) -> tuple[str, ...]:
-    """Return the names installed in a group, sorted."""
-    return tuple(sorted({point.name for point in _points(group)}))
-
-
-def load(group: str, name: str) -> Any:
-    """Return the object of an entry point.
-
-    Raises
-    ------
-    MissingPluginError
-        No plug-in has that name; the message lists the installed ones.
-    PluginError
-        A third-party plug-in cannot be imported, or two packages have one of this name.
-    """
-    points = [point for point in _points(group) if point.name == name]
-    if points:
-        label = f"{_kind(group)} {name!r}"
-        if not _is_own_module(points[0].module) and len(points) > 1:
-            raise PluginError(
-                who=f"the {label} of {_distribution(points[0])}",
-                why="has the same name as that of " + ", ".join(map(_distribution, points[1:])),
-            )
-        with plugin_errors(points[0].module, label, "when it was loaded", may_refuse=False):
-            return points[0].load()
-    raise MissingPluginError(
-        found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
-        expected=f"an entry point in the group {group}",
-        next_step="Install the package that provides it; `lesionlens doctor` lists what is "
-        "installed",
-        in_window="Install the package that provides it",
-    )
-
-
-def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
-    """Instantiate every class installed in a group.
-
-    Returns
-    -------
-    instances, failed : dict of str to Any, dict of str to PluginError
-        Instances, and the errors of third-party plug-ins, each sorted by name.
-    """
-    instances: dict[str, Any] = {}
-    failed: dict[str, PluginError] = {}
-    for name in names(group):
-        try:
-            instances[name] = _create(group, name, {}, may_refuse=False)
-        except PluginError as error:
-            failed[name] = error
-    return instances, failed
-
-
-def make(group: str, name: str, **arguments: Any) -> Any:
-    """Call a plug-in's class or function with these arguments.
-
-    Raises
-    ------
-    MissingPluginError, PluginError
-        As `load`, or a third-party plug-in fails.
-    """
-    return _create(group, name, arguments, may_refuse=True)
-
-
-def _create(group: str, name: str, arguments: dict[str, Any], *, may_refuse: bool) -> Any:
-    factory, label = load(group, name), f"{_kind(group)} {name!r}"
-    module = next(point.module for point in _points(group) if point.name == name)
-    with plugin_errors(module, label, "when it was made", may_refuse=may_refuse):
-        return factory(**arguments)
-
-
-def load_errors(group: str) -> dict[str, str]:
-    """Return by name why third-party plug-ins in a group cannot be loaded."""
-    reasons: dict[str, str] = {}
-    own_names = {point.name for point in _points(group) if _is_own_module(point.module)}
-    for point in _points(group):
-        if _is_own_module(point.module):
-            continue
-        if point.name in own_names:
-            label = f"{_kind(group)} {point.name!r} of {_distribution(point)}"
-            reasons[point.name] = f"that the {label} has the name of a built-in one, which is used"
-        elif point.name not in reasons:
-            try:
-                load(group, point.name)
-            except PluginError as error:
-                reasons[point.name] = error.found
-    return reasons
-
-
-def is_builtin(plugin: object) -> bool:
-    """Return whether a plug-in, or a module of this name, is part of this package."""
-    return _is_own_module(_module(plugin))
-
-
-@contextmanager
-def plugin_errors(
-    plugin: object, label: str, when: str, *, may_refuse: bool = True
-) -> Iterator[None]:
-    """Convert an error from third-party code into one that names its package.
-
-    Parameters
-    ----------
-    plugin : object
-        The called instance, class, function, or module name.
-    label, when : str
-        In words: "engine 'mine'", "when it was made".
-    may_refuse : bool
-        Its own LesionLensErrors pass through, since the user chose it; else they too are failures
-        of the plug-in, without which everything else continues.
-
-    Raises
-    ------
-    PluginError
-        In place of any error except cancellation and lack of memory or disk space, which pass
-        through.
-    MissingPluginError
-        Built-in code needs a package that is not installed.
-    """
-    builtin = is_builtin(plugin)
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
-        passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
-        if passes_through or is_out_of_memory(error) or is_full_disk(error):
-            raise
-        if builtin:
-            missing = missing_package_error(error)
-            if missing is None:
-                raise
-            raise missing from error
-        first_line = next(iter(str(error).strip().splitlines()), "")
-        reason = f"failed {when} ({type(error).__name__})"
-        raise PluginError(
-            who=name_of(plugin, label),
-            why=reason,
-            message=first_line[:300],
-        ) from error
-
-
-def are_texts(values: Any) -> bool:
-    """Return whether a plug-in gave a tuple or list of texts."""
-    return isinstance(values, tuple | list) and all(isinstance(value, str) for value in values)
-
-
-def name_of(plugin: object, label: str) -> str:
-    """Return the description of a third-party plug-in with its package, for messages."""
-    return f"the {label} of {package_of(plugin)}"
-
-
-def _kind(group: str) -> str:
-    return group.removeprefix("lesionlens.").removesuffix("s")
-
-
-def _module(plugin: object) -> str:
-    if isinstance(plugin, str):
-        return plugin
-    module = getattr(plugin, "__module__", None) or type(plugin).__module__
-    return str(module)
-
-
-def _is_own_module(module: str) -> bool:
-    return module.partition(".")[0] == _PACKAGE
-
-
-def package_of(plugin: object) -> str:
-    """Return the distribution of a plug-in, or its top-level module."""
-    top = _module(plugin).partition(".")[0]
-    for group in (ENGINES, EXPORTERS):
-        for point in _points(group):
-            if point.dist is not None and point.module.partition(".")[0] == top:
-                return _distribution(point)
-    return f"the module {top}"
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.module if point.dist is None else f"{point.dist.name} {point.dist.version}"

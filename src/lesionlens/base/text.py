@@ -1,10 +1,11 @@
-"""Text of messages: names that can be encoded and displayed safely, and lists in words."""
+"""Text: names that can be encoded and shown safely, lists and dates in words, UIDs."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
 """Invisible characters that change the direction of the text after them."""
@@ -12,6 +13,9 @@ DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
 """Table for `str.translate`: third-party text stays on one line of a message."""
 
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+"""An ISO 8601 date within a sentence."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _SIGNED = r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]"
 _FORMULA = re.compile(rf"[\t\r\n]|{_SIGNED}")
 """The start of what a spreadsheet may execute; some take full-width signs as the plain ones."""
@@ -170,3 +174,56 @@ def abbreviated_list(texts: Sequence[str], count: int, separator: str = ", ") ->
     """
     suffix = f" and {len(texts) - count} more" if len(texts) > count else ""
     return separator.join(texts[:count]) + suffix
+
+
+def iso_date(text: str) -> str:
+    """Return YYYYMMDD (DICOM DA) as ISO 8601; empty if it is no day of the calendar.
+
+    Examples
+    --------
+    >>> iso_date("20260105"), iso_date("2026-01-05"), iso_date("1997.04"), iso_date("19701345")
+    ('2026-01-05', '2026-01-05', '', '')
+    """
+    digits = text.replace("-", "")
+    if len(digits) != 8 or not digits.isdigit():
+        return ""
+    try:
+        return date.fromisoformat(digits).isoformat()
+    except ValueError:
+        return ""
+
+
+def shown_day(text: str) -> str:
+    """Return the day of an examination as it is displayed: a session's label has its BIDS prefix.
+
+    Examples
+    --------
+    >>> shown_day("2026-01-05"), shown_day("1"), shown_day("examination 2"), shown_day("")
+    ('2026-01-05', 'ses-1', 'examination 2', '')
+    """
+    return f"ses-{text}" if text.isalnum() else text
+
+
+def day_of(text: str) -> date | None:
+    """Return a DICOM date or date with time; None if it is not such a date.
+
+    Examples
+    --------
+    >>> day_of("20260105131500").isoformat(), day_of("20269999")
+    ('2026-01-05', None)
+    """
+    day = iso_date(text[:8])
+    return date.fromisoformat(day) if day else None
+
+
+def is_uid(text: str) -> bool:
+    """Return whether a text has the form of a UID; any other could hold a name or a path.
+
+    Numbers may begin with 0, which the standard forbids and scanners write.
+
+    Examples
+    --------
+    >>> is_uid("1.2.840.01"), is_uid("1.2/../3"), is_uid("20260105")
+    (True, False, False)
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import millilitres, shown_day
 from lesionlens.cli.console import new_table
 
 if TYPE_CHECKING:

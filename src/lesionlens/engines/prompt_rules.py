@@ -15,8 +15,7 @@ from scipy import ndimage
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Box, Floats, Mask, clipped_box, is_inside
 from lesionlens.base.labels import Region
-from lesionlens.base.masks import distances_to
-from lesionlens.base.numerics import logit
+from lesionlens.base.numerics import distances_to, logit
 from lesionlens.base.records.prompts import Points, PromptRequest
 
 MAX_REACH_MM = 40.0

@@ -23,7 +23,7 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import TOUCHING, Box, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.engines.grid import InputFrame, NetworkInput, resample, smooth
 from lesionlens.imaging.preparation.resampling import HALF, cut_grid
 from lesionlens.network.unet import lesion_logits

@@ -21,7 +21,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.base.geometry import Floats, Mask
-from lesionlens.base.masks import distances_to
+from lesionlens.base.numerics import distances_to
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.blocks import Conv3d, Residual, fold, unfold
 from lesionlens.network.lens_net import CrossAttention

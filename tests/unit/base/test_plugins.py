@@ -57,8 +57,7 @@ def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
     ours = plugins.load(plugins.EXPORTERS, "nifti")
     install_package(monkeypatch, tmp_path, "class Reader: ...", exporters="nifti = Reader")
     assert plugins.load(plugins.EXPORTERS, "nifti") is ours
-    reason = plugins.load_errors(plugins.EXPORTERS)["nifti"]
-    assert "'nifti' of crooked 0.7 has the name of a built-in one" in reason
+    assert "crooked 0.7" in plugins.load_errors(plugins.EXPORTERS)["nifti"]
 
 
 def test_a_name_that_two_packages_have_is_refused_by_both_their_names(monkeypatch, tmp_path):

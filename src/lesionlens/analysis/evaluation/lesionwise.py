@@ -19,7 +19,7 @@ from scipy import ndimage
 from lesionlens.analysis.evaluation.metrics import hd95
 from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Mask, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.masks import dice
+from lesionlens.base.numerics import dice
 
 DILATIONS = 3
 SMALLEST_MM3 = 50.0

@@ -28,7 +28,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.masks import dice
+from lesionlens.base.numerics import dice
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.base.text import abbreviated_list

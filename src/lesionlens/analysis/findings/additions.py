@@ -67,7 +67,7 @@ def lesion_at(
         seconds=0.0,
     )
     empty = np.zeros(allowed.shape, np.uint8)
-    response = respond(prompt_request(empty, prompt_round))
+    response = respond(prompt_request(empty, [prompt_round]))
     labels = redrawn(empty, response, prompt_round, allowed, predicted_parts(analysis, response))
     if np.count_nonzero(labels) < _MIN_VOXELS:
         raise UnusableInputError("Nothing around this point resembles it.", hint=_DRAWING_HINT)

@@ -13,7 +13,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels, compo
 from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
 from lesionlens.imaging.preparation.resampling import cut_grid

@@ -19,7 +19,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Labels, Mask, bounding_box, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
-from lesionlens.base.masks import connected_parts, depth_inside
+from lesionlens.base.numerics import connected_parts, depth_inside
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import HALF, resample
 

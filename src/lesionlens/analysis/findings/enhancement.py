@@ -14,8 +14,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import TOUCHING, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.masks import connected_parts
-from lesionlens.base.numerics import robust_spread
+from lesionlens.base.numerics import connected_parts, robust_spread
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities

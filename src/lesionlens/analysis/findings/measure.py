@@ -16,7 +16,7 @@ from lesionlens.base import geometry
 from lesionlens.base.geometry import TOUCHING, Mask, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import MEASURABLE_MM, Candidate, Findings, Point
 from lesionlens.imaging.preparation.resampling import HALF

@@ -18,6 +18,7 @@ _ADDED_LABEL: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: La
 _REMAINING_LABEL: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
 _NESTED_REGIONS = (None, *Region)
 """From outermost to innermost."""
+_CONTRADICTION_VOX = 1
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
@@ -25,35 +26,54 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
     return labels > 0 if region is None else np.isin(labels, region.labels)
 
 
-def prompt_request(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
-    """Build the request about an outline, which may be empty."""
-    outline = region_of(labels, prompt_round.region)
+def prompt_request(labels: Labels, rounds: Sequence[PromptRound]) -> PromptRequest:
+    """Build the request of the last prompt about an outline, which may be empty."""
+    *earlier, last = rounds
+    outline = region_of(labels, last.region)
     foreground, background = (
         np.array(voxels, np.int64).reshape(-1, 3)
-        for voxels in (prompt_round.foreground, prompt_round.background)
+        for voxels in valid_prompts(earlier, labels, last.region, last)
     )
     known_outline = outline if outline.any() else None
-    return PromptRequest(foreground, background, known_outline, prompt_round.region)
+    return PromptRequest(foreground, background, known_outline, last.region)
 
 
 def valid_prompts(
-    rounds: Sequence[PromptRound], labels: Labels, region: Region | None
+    rounds: Sequence[PromptRound],
+    labels: Labels,
+    region: Region | None,
+    last: PromptRound | None = None,
 ) -> tuple[tuple[Voxel, ...], tuple[Voxel, ...]]:
     """Return the foreground and background voxels of earlier rounds that hold for a region.
 
     Foreground of a region is also foreground of the regions that enclose it; background is also
-    background of those within it. A prompt that the current outline contradicts was superseded by a
-    later edit, such as a brush stroke, and is omitted.
+    background of those within it. A prompt that a later one contradicts within a voxel, or the
+    current outline, as after a brush stroke, was superseded and is omitted. Those of `last`, the
+    next prompt, follow.
     """
     outline, level = region_of(labels, region), _NESTED_REGIONS.index(region)
     foreground: dict[Voxel, None] = {}
     background: dict[Voxel, None] = {}
-    for prompt_round in {past.region: past for past in rounds}.values():
-        other_level = _NESTED_REGIONS.index(prompt_round.region)
-        foreground |= dict.fromkeys(prompt_round.foreground if other_level >= level else ())
-        background |= dict.fromkeys(prompt_round.background if other_level <= level else ())
-    valid_foreground = tuple(voxel for voxel in foreground if outline[voxel])
-    return valid_foreground, tuple(voxel for voxel in background if not outline[voxel])
+    for past in (*rounds, *(() if last is None else (last,))):
+        if past is last:  # it may say the opposite of the outline
+            foreground = {voxel: None for voxel in foreground if outline[voxel]}
+            background = {voxel: None for voxel in background if not outline[voxel]}
+        other_level = _NESTED_REGIONS.index(past.region)
+        wanted = past.foreground if other_level >= level else ()
+        unwanted = past.background if other_level <= level else ()
+        foreground = _without_near(foreground, unwanted) | dict.fromkeys(wanted)
+        background = _without_near(background, wanted) | dict.fromkeys(unwanted)
+    if last is None:
+        foreground = {voxel: None for voxel in foreground if outline[voxel]}
+        background = {voxel: None for voxel in background if not outline[voxel]}
+    return tuple(foreground), tuple(background)
+
+
+def _without_near(held: dict[Voxel, None], opposite: Sequence[Voxel]) -> dict[Voxel, None]:
+    if not held or not opposite:
+        return held
+    others = np.array(opposite)
+    return {v: None for v in held if np.abs(others - v).max(axis=1).min() > _CONTRADICTION_VOX}
 
 
 def redrawn(

@@ -8,13 +8,13 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lesionlens.base.dates import iso_date, shown_day
 from lesionlens.base.errors import UnusableInputError, unreadable
 from lesionlens.base.files import read_object
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.base.text import iso_date, shown_day
 from lesionlens.imaging.reading.bids import entities
 from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, quiet_header
 

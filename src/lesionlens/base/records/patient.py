@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass
 from enum import StrEnum
+from itertools import combinations
 from typing import Any
 
-from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import PatientConflictError
-from lesionlens.base.text import joined_with_and
+from lesionlens.base.text import capitalized, iso_date, joined_with_and
 
-_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
-_PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
-_ACCENTS = re.compile("[\u0300-\u036f]")
-_NAME_PARTS = 5
-_PREFIX_INDEX = 3  # a title such as "Dr", which may be missing
-_MAX_VALUES = 5  # values of a field shown to the user
-_MAX_COMPARED = 20  # at most this many patients are compared
+_PREFIX_INDEX = 3  # of a DICOM name: a title such as "Dr", which may be missing
+_MAX_COMPARED = 20
+_STROKES = str.maketrans({"ø": "o", "æ": "a", "ł": "l", "đ": "d"})
 
 
 class PatientField(StrEnum):
@@ -39,16 +35,8 @@ class PatientField(StrEnum):
     @property
     def display_name(self) -> str:
         """The attribute's name in plain words."""
-        return _DISPLAY_NAMES[self]
-
-
-_DISPLAY_NAMES = {
-    PatientField.ID: "patient ID",
-    PatientField.ISSUER: "issuer of the patient ID",
-    PatientField.NAME: "name",
-    PatientField.BIRTH_DATE: "birth date",
-    PatientField.SEX: "sex",
-}
+        names = ("patient ID", "issuer of the patient ID", "name", "birth date", "sex")
+        return dict(zip(PatientField, names, strict=True))[self]
 
 
 class IdentityMatch(StrEnum):
@@ -79,31 +67,29 @@ class Patient:
     def of(cls, value: Callable[[str], Any] | Mapping[str, Any]) -> Patient:
         """Build a patient from a lookup of DICOM keywords, such as a header.
 
-        Parameters
-        ----------
-        value : callable or mapping
-            Maps a DICOM keyword to its decoded value, or None if it is absent.
-
         Examples
         --------
         >>> Patient.of({"PatientID": "P1 ", "PatientBirthDate": "19700102", "PatientSex": "f"})
         Patient(id='P1', issuer='', name='', birth_date='1970-01-02', sex='F')
         """
         read = value.get if isinstance(value, Mapping) else value
-        text = {field: _stripped(read(field.value)) for field in PatientField}
-        sex = text[PatientField.SEX].upper()
-        return cls(
-            id=text[PatientField.ID],
-            issuer=text[PatientField.ISSUER],
-            name=text[PatientField.NAME],
-            birth_date=_day(text[PatientField.BIRTH_DATE]),
-            sex=sex if sex in ("M", "F", "O") else "",
+        texts = [str(read(field.value) or "").replace("\0", " ") for field in PatientField]
+        number, issuer, name, birth, sex = (
+            unicodedata.normalize("NFC", text).strip() for text in texts
         )
+        birth_date = iso_date(birth.replace(".", "").replace("/", ""))
+        known_sex = sex.upper() if sex.upper() in ("M", "F", "O") else ""
+        return cls(number, issuer, name, birth_date, known_sex)
 
     @property
     def known(self) -> bool:
         """Whether there is any attribute that distinguishes patients."""
-        return bool(self.id or any(map(_letters, self.name.split("="))))
+        return bool(self.id or any(map(_words, self.name.split("="))))
+
+    @property
+    def attributes(self) -> dict[PatientField, str]:
+        """The attributes by field."""
+        return dict(zip(PatientField, astuple(self), strict=True))
 
     def compared(self, other: Patient) -> PatientComparison:
         """Compare with another patient, attribute by attribute.
@@ -120,16 +106,8 @@ class Patient:
         return PatientComparison(
             conflicts=tuple(field for field, same in equal.items() if same is False),
             agreeing=tuple(field for field, same in equal.items() if same),
-            one_sided=tuple(
-                field for field in PatientField if bool(own[field]) != bool(others[field])
-            ),
+            one_sided=tuple(f for f in PatientField if bool(own[f]) != bool(others[f])),
         )
-
-    @property
-    def attributes(self) -> dict[PatientField, str]:
-        """The attributes by field."""
-        values = (self.id, self.issuer, self.name, self.birth_date, self.sex)
-        return dict(zip(PatientField, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +140,14 @@ def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[P
         If nothing differs but some files lack identifying attributes of the others, above all the
         patient ID, return the missing ones: such files cannot be attributed.
     """
-    distinct = list(dict.fromkeys(patients))
     conflicting: set[PatientField] = set()
     missing: set[PatientField] = set()
-    for index, patient in enumerate(distinct):
-        if conflicting and index > _MAX_COMPARED:
-            break
-        for other in distinct[: min(index, _MAX_COMPARED)]:
-            comparison = patient.compared(other)
-            conflicting.update(comparison.conflicts)
-            unknown = comparison.agreement is IdentityMatch.UNKNOWN
-            if gaps and (unknown or PatientField.ID in comparison.one_sided):
-                missing.update(comparison.one_sided)
+    for one, other in combinations(list(dict.fromkeys(patients))[:_MAX_COMPARED], 2):
+        comparison = one.compared(other)
+        conflicting.update(comparison.conflicts)
+        unknown = comparison.agreement is IdentityMatch.UNKNOWN
+        if gaps and (unknown or PatientField.ID in comparison.one_sided):
+            missing.update(comparison.one_sided)
     return tuple(field for field in PatientField if field in (conflicting or missing))
 
 
@@ -212,31 +186,19 @@ def settle(
     differing = tuple(fields)
     if not differing:
         return ""
-    if not confirmed:
-        raise PatientConflictError(
-            tuple(field.display_name for field in differing),
-            found=f"more than one patient, or an incomplete identity, in {between}: "
-            f"{in_words(differing)} differ{'' if len(differing) > 1 else 's'}",
-            expected="one patient",
-            next_step=f"{advice}; if you are sure that it is one person, confirm it with "
-            "--same-patient",
-            in_window=in_window or advice,
-            values=_values_of(differing, dict.fromkeys(patients)),
-        )
-    names = in_words(differing)
-    return (
-        f"{names[0].upper()}{names[1:]} differ{'' if len(differing) > 1 else 's'} in {between}; "
-        "a person confirmed that it is the same patient (--same-patient)."
-    )
-
-
-def _values_of(
-    fields: Iterable[PatientField], patients: Collection[Patient]
-) -> tuple[tuple[str, ...], ...]:
-    """Return the first few different values of each field."""
-    return tuple(
-        tuple(dict.fromkeys(patient.attributes[field] for patient in patients))[:_MAX_VALUES]
-        for field in fields
+    verb = "differ" if len(differing) > 1 else "differs"
+    statement = f"{capitalized(in_words(differing))} {verb} in {between}"
+    if confirmed:
+        return f"{statement}; a person confirmed that it is the same patient (--same-patient)."
+    known = list(dict.fromkeys(patients))
+    raise PatientConflictError(
+        tuple(field.display_name for field in differing),
+        found=f"more than one patient, or an incomplete identity: {statement}",
+        expected="one patient",
+        next_step=f"{advice}; if you are sure that it is one person, confirm it with "
+        "--same-patient",
+        in_window=in_window or advice,
+        values=tuple(tuple(dict.fromkeys(p.attributes[f] for p in known))[:5] for f in differing),
     )
 
 
@@ -245,75 +207,25 @@ def in_words(fields: Iterable[PatientField]) -> str:
     return joined_with_and(field.display_name for field in fields)
 
 
-def _stripped(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return unicodedata.normalize("NFC", text.replace("\0", " ")).strip()
-
-
-def _day(text: str) -> str:
-    return iso_date(text.replace(".", "").replace("/", ""))
-
-
-def _are_equal(field: PatientField, value: str, other_value: str) -> bool | None:
-    """Return whether two values of a field mean the same; None if that cannot be told."""
+def _are_equal(field: PatientField, value: str, other: str) -> bool | None:
+    """Return whether two values of a field mean the same; None if one is missing."""
     if field is PatientField.NAME:
-        return _equal_names(value, other_value)
+        pairs = zip(value.split("="), other.split("="), strict=False)
+        words = [(a, b) for a, b in ((_words(x), _words(y)) for x, y in pairs) if a and b]
+        return all(a <= b or b <= a for a, b in words) if words else None
     if field is PatientField.ISSUER:
-        return _equal(value.casefold(), other_value.casefold())
-    return _equal(value, other_value)
+        value, other = value.casefold(), other.casefold()
+    return value == other if value and other else None
 
 
-def _equal(value: str, other_value: str) -> bool | None:
-    """Return whether two values are equal; None if one is missing."""
-    return value == other_value if value and other_value else None
+def _words(name: str) -> frozenset[str]:
+    """Return the words of a name without title, case, accents, order and punctuation.
 
-
-def _equal_names(name: str, other_name: str) -> bool | None:
-    """Return whether two names are spelt the same in every alphabet that both have."""
-    pairs = zip(name.split("="), other_name.split("="), strict=False)
-    outcomes = [_equal_spelling(spelling, other_spelling) for spelling, other_spelling in pairs]
-    decided = [same for same in outcomes if same is not None]
-    return all(decided) if decided else None
-
-
-def _equal_spelling(name: str, other_name: str) -> bool | None:
-    parts, other_parts = _parts(name), _parts(other_name)
-    if not any(map(_letters, parts)) or not any(map(_letters, other_parts)):
-        return None
-    if not any(map(_letters, parts[1:])) or not any(map(_letters, other_parts[1:])):
-        words, other_words = _words(name), _words(other_name)  # "Roe Jane" for "Roe^Jane"
-        pairs = (words, other_words), (other_words, words)
-        return any(all(any(a & b for b in more) for a in fewer) for fewer, more in pairs)
-    matches = (
-        not (_letters(a) and _letters(b)) or bool(_spellings(a) & _spellings(b))
-        for index, (a, b) in enumerate(zip(parts, other_parts, strict=True))
-        if index != _PREFIX_INDEX
-    )
-    return all(matches)
-
-
-def _parts(name: str) -> list[str]:
-    return (name.split("^") + [""] * _NAME_PARTS)[:_NAME_PARTS]
-
-
-def _words(name: str) -> frozenset[frozenset[str]]:
-    """Return the spellings of each word of a name without its prefix."""
-    parts = _parts(name)
-    del parts[_PREFIX_INDEX]
-    words = re.split(r"[\s,]+", " ".join(parts))
-    return frozenset(_spellings(word) for word in words if _letters(word))
-
-
-def _spellings(text: str) -> frozenset[str]:
-    """Return spellings of a name part without diacritics: plain, and with German umlaut rules."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return frozenset(_letters(folded.translate(table)) for table in (_PLAIN, _GERMAN))
-
-
-def _letters(text: str) -> str:
-    """Return letters and digits without accents, case, spaces or punctuation."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    unaccented = unicodedata.normalize(
-        "NFC", _ACCENTS.sub("", decomposed)
-    )  # other scripts keep their marks
-    return "".join(char for char in unaccented if unicodedata.category(char)[0] in "LMN")
+    "ü" and "ue" are one letter. Other scripts keep their marks.
+    """
+    parts = [part for n, part in enumerate(name.split("^")) if n != _PREFIX_INDEX]
+    text = unicodedata.normalize("NFKD", " ".join(parts)).casefold().translate(_STROKES)
+    plain = re.sub("([aou])e", r"\1", re.sub("[\u0300-\u036f]", "", text))
+    words = re.split(r"[\s,]+", plain)
+    letters = ("".join(c for c in w if unicodedata.category(c)[0] in "LMN") for w in words)
+    return frozenset(filter(None, letters))

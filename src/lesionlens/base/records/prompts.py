@@ -243,15 +243,15 @@ def _polygon_mask(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray
 
 @dataclass(frozen=True, slots=True)
 class PromptRound:
-    """One prompt of a reader in the window, in voxels of the working grid."""
+    """One prompt of a reader as it was given, in voxels of the working grid."""
 
     __pydantic_config__: ClassVar = STRICT | stored_as(foreground="wanted", background="unwanted")
 
     kind: PromptKind
     foreground: tuple[Voxel, ...]
-    """All foreground voxels so far for the region."""
+    """Foreground voxels."""
     background: tuple[Voxel, ...]
-    """All background voxels so far for the region."""
+    """Background voxels."""
     region: Region | None
     """The intended region; None for the object at the prompts."""
     paint: int

@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.stored_rounds import StoredRounds
 
 DrawnDiameters = tuple[tuple[Point, Point], tuple[Point, Point]]
 """Both ends of the longest diameter and of the perpendicular one, patient RAS+ mm."""
@@ -140,7 +139,7 @@ class ReviewEvent:
     """How the candidate was outlined, if this event adds it; None for the network's."""
     with_previous: bool = False
     """Whether it forms one act with the preceding event: both are undone together."""
-    prompts: Annotated[tuple[PromptRound, ...], StoredRounds()] = ()
+    prompts: tuple[PromptRound, ...] = ()
     """Prompts used for the outline; replayed on the previous outline they give the same voxels,
     unless a brush was used too.
     """

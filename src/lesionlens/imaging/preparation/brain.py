@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.imaging.preparation.lost_slices import find_gaps
 

@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.masks import dice
+from lesionlens.base.numerics import dice
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft, Loaded

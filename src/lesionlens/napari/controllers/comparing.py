@@ -13,7 +13,6 @@ import numpy as np
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN, compare, uids_after_comparison
 from lesionlens.analysis.followup.patient import Prior, examination_of
-from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
@@ -22,6 +21,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import shown_day
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition

@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.prompt_response import (
 )
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import Region, Source
-from lesionlens.base.records.prompts import Points, PromptRound, Voxel
+from lesionlens.base.records.prompts import Points, PromptRound
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompt_rules import components_at
 from lesionlens.napari.controllers.review_controller import ReviewController
@@ -60,7 +60,6 @@ _NEW_BESIDE = (
     "This is a new candidate, separate from {0}. To correct {0} instead: discard this, go to it, "
     "then Edit (Shift+E)."
 )
-_CONTRADICTION_VOX = 1
 _NO_VOXELS = np.zeros((0, 3), np.int64)
 _NEIGHBOUR_VOX = 5
 
@@ -211,6 +210,7 @@ class Prompting:
             self._queue.clear()
             return
         try:
+            earlier = tuple(self.review_controller.editor.rounds)
             prompt = self._prompt_round(queued, edited.current)
         except LesionLensError as refusal:
             self._show_refusal(refusal)
@@ -220,7 +220,7 @@ class Prompting:
         protected = self._protected_strokes(queued, labels)
 
         def task(context: RunContext) -> _Answer:
-            response = result.answer_prompts(prompt_request(labels, prompt))
+            response = result.answer_prompts(prompt_request(labels, [*earlier, prompt]))
             changed = redrawn(
                 labels, response, prompt, allowed, predicted_parts(analysis, response)
             )
@@ -329,7 +329,7 @@ class Prompting:
         return by_hand
 
     def _prompt_round(self, queued: _QueuedGesture, labels: NDArray[np.uint8]) -> PromptRound:
-        """Return the record of a gesture, with the earlier prompts that it does not contradict."""
+        """Return the record of a gesture; notify if it contradicts an earlier one."""
         editor = self.review_controller.editor
         foreground, background = self._voxels(queued.gesture)
         voxels = foreground if len(foreground) else background
@@ -339,25 +339,21 @@ class Prompting:
                 hint="Point elsewhere, or redraw or merge that candidate.",
             )
         before = editor.rounds[-1] if editor.rounds else None
-        sides = valid_prompts(editor.rounds, labels, queued.region)
-        new = [foreground, background]
-        merged: list[tuple[Voxel, ...]] = []
-        for old, added, opposite in zip(sides, new, reversed(new), strict=True):
-            retained = [voxel for voxel in old if not _is_near(voxel, opposite)]
-            if len(retained) < len(old):
-                self.session.notify(_CONTRADICTION)
-            all_voxels = [*retained, *((i, j, k) for i, j, k in added.tolist())]
-            merged.append(tuple(dict.fromkeys(all_voxels)))
         if self._earlier_s is None:
             self._earlier_s = before.seconds if before else 0.0
-        return PromptRound(
+        prompt = PromptRound(
             queued.gesture.kind,
-            foreground=merged[0],
-            background=merged[1],
+            foreground=tuple((i, j, k) for i, j, k in foreground.tolist()),
+            background=tuple((i, j, k) for i, j, k in background.tolist()),
             region=queued.region,
             paint=queued.paint,
             seconds=round(self._earlier_s + time.monotonic() - self._began_s, 1),
         )
+        held = valid_prompts(editor.rounds, labels, queued.region)
+        now = valid_prompts(editor.rounds, labels, queued.region, prompt)
+        if any(set(old) - set(new) for old, new in zip(held, now, strict=True)):
+            self.session.notify(_CONTRADICTION)
+        return prompt
 
     def _neighbouring_candidate(self, gesture: Gesture) -> int:
         """Return the listed candidate within `_NEIGHBOUR_VOX` of where a gesture begins, or 0."""
@@ -393,10 +389,6 @@ class Prompting:
                 "The prompt is outside the images.", hint="Point inside the brain."
             )
         return foreground, background
-
-
-def _is_near(voxel: Voxel, others: Any) -> bool:
-    return bool(len(others)) and bool((np.abs(others - voxel).max(1) <= _CONTRADICTION_VOX).any())
 
 
 def _view(state: State) -> tuple[object, ...]:

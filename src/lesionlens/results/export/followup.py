@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lesionlens.base.dates import shown_day
 from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -24,7 +23,7 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.base.records.resection import Resection
-from lesionlens.base.text import capitalized
+from lesionlens.base.text import capitalized, shown_day
 from lesionlens.results.export import wording
 from lesionlens.results.export.cells import cell, csv_text
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Series, Study, StudyKind
-from lesionlens.base.text import isolated
+from lesionlens.base.text import ISO_DATE, iso_date, isolated
 from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, quiet_header
 from lesionlens.results.export import pictures, wording
 from lesionlens.results.export.followup import FollowupSection, section_of

@@ -11,7 +11,6 @@ from typing import Any
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.labels import Region
-from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.storage import is_inside
 from lesionlens.base.text import encodable, is_writable
@@ -60,13 +59,24 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
             with _plugin_errors(exporter, label, "when it wrote"):
                 returned = exporter.write(analysis, output)
             written = returned if isinstance(returned, Written) else Written(())
-            written = validated_record(replace(written, files=()), Written, who)
+            with _plugin_errors(exporter, label, "when its answer was read"):
+                written = _as_text(written, who)
             with plugins.plugin_errors(
                 exporter, label, "when its files were moved into the result"
             ):
                 return replace(written, files=_move_files(who, output, staging))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
+
+
+def _as_text(written: Any, who: str) -> Written:
+    """Return notices and failures as text that run.json can hold; refuse anything else."""
+    notices, left_out = tuple(written.notices), dict(written.left_out)
+    texts = (*notices, *left_out, *left_out.values())
+    if isinstance(written.notices, str) or not all(isinstance(text, str) for text in texts):
+        raise PluginError(who=who, why="gave notices or failures that are no text")
+    failures = {encodable(name): encodable(why) for name, why in left_out.items()}
+    return Written((), tuple(map(encodable, notices)), failures)
 
 
 def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,6 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.prompts import PromptRound
-from lesionlens.base.records.stored_rounds import StoredRounds
 from lesionlens.base.storage import write_atomically
 from lesionlens.results.review import store
 
@@ -40,7 +39,7 @@ _KEYS = frozenset(
     {"uid", "corner", "drawn", "shape", "affine", "assisted", "prompts", "by_hand", "changed"}
 )
 _NO_VOXELS = np.zeros(0, bool)
-_PROMPTS = TypeAdapter(Annotated[tuple[PromptRound, ...], StoredRounds()])
+_PROMPTS = TypeAdapter(tuple[PromptRound, ...])
 
 
 @dataclass(frozen=True, eq=False)

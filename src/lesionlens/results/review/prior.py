@@ -19,7 +19,6 @@ from lesionlens.analysis.followup.patient import (
     input_rows,
     is_same_examination,
 )
-from lesionlens.base.dates import shown_day
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import read_object
 from lesionlens.base.records.analysis import Analysis
@@ -27,6 +26,7 @@ from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import OLD, finish_in
+from lesionlens.base.text import shown_day
 from lesionlens.imaging.reading.open import SeveralStudiesError, UndecidedSeriesError, open_study
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import (

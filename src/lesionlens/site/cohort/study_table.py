@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
-from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import DEVICES, absolute, read_rows
-from lesionlens.base.text import case_folded, counted
+from lesionlens.base.text import case_folded, counted, iso_date
 from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")

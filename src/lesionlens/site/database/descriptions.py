@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError, is_refusal, os_reason
 from lesionlens.base.files import exists, read_json
 from lesionlens.base.labels import REFERENCE_ORDER, Source
@@ -19,6 +18,7 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import edited_since
+from lesionlens.base.text import iso_date
 from lesionlens.imaging.reading.dicom.files import DAMAGED, read_dicom
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.nifti import read_sidecar

@@ -13,7 +13,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as F
 from typing_extensions import override
 
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.uids import is_uid
+from lesionlens.base.text import is_uid
 from lesionlens.site.pacs.association import MAX_CONTEXTS, PENDING, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing

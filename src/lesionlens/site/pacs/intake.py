@@ -21,7 +21,7 @@ from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import replaced_folder
-from lesionlens.base.uids import is_uid
+from lesionlens.base.text import is_uid
 from lesionlens.imaging.reading.dicom.files import DAMAGED, quiet_header
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing

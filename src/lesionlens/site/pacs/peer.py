@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lesionlens.base.dates import day_of
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.records.patient import Patient
-from lesionlens.base.uids import is_uid
+from lesionlens.base.text import day_of, is_uid
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500

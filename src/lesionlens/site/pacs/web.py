@@ -18,7 +18,7 @@ from urllib3.exceptions import ReadTimeoutError
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.records.patient import PatientField
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.uids import is_uid
+from lesionlens.base.text import is_uid
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches

@@ -6,12 +6,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import check_outside, exists, is_file, resolved
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import is_writable
+from lesionlens.base.text import is_writable, iso_date
 from lesionlens.site.cohort.studies import find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import StudyEntry

@@ -12,7 +12,7 @@ from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore, froc_curve, froc_table, interval
 from lesionlens.base.grid import Grid
-from lesionlens.base.masks import dice
+from lesionlens.base.numerics import dice
 
 MASKS = arrays(np.bool_, (5, 4, 6))
 

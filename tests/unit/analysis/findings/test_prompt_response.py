@@ -46,6 +46,12 @@ def test_prompts_of_a_region_are_found_again_after_those_of_another():
     assert valid_prompts(rounds, LABELS, Region.ET) == ((ENHANCING,), (CORE,))
 
 
+def test_the_last_of_two_prompts_that_contradict_each_other_counts():
+    rounds = [asked(None, (OEDEMA,)), asked(None, (), (ENHANCING,))]
+    assert valid_prompts(rounds[:1], LABELS, None, rounds[1]) == ((), (ENHANCING,))
+    assert valid_prompts(rounds, LABELS, None) == ((), ())
+
+
 @pytest.mark.parametrize("held", ["outline", "prompt"])
 def test_nothing_is_added_behind_another_candidate(held):
     """A rim on the far side of the other one became part of this outline, as islands."""

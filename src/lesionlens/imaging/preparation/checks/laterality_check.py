@@ -22,7 +22,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.masks import dice
+from lesionlens.base.numerics import dice
 from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.shipped_arrays import shipped_arrays

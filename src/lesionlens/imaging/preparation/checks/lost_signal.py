@@ -16,7 +16,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 from lesionlens.imaging.preparation.checks.quality import SIDES
 from lesionlens.imaging.preparation.lost_slices import TISSUE_FRACTION

@@ -16,7 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import quarantine_damaged, read_object
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.storage import locked, write_atomically, write_error
-from lesionlens.base.uids import is_uid
+from lesionlens.base.text import is_uid
 from lesionlens.imaging.reading.dicom.files import DAMAGED, looks_like_dicom, read_dicom, walk
 
 SENT = "sent.json"

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base.dates import day_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.base.text import encodable
+from lesionlens.base.text import day_of, encodable
 from lesionlens.imaging.reading import nifti, sequences
 from lesionlens.imaging.reading.dicom.files import (
     MR_IMAGES,

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.analysis.followup.patient import examination_of_result
-from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
-from lesionlens.base.text import isolated
+from lesionlens.base.text import iso_date, isolated
 from lesionlens.imaging.reading.dicom.files import DAMAGED, is_of, read_dicom
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import is_uninformative
-from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
@@ -17,7 +16,7 @@ from lesionlens.base.records.findings import (
     class_probabilities_text,
 )
 from lesionlens.base.records.prediction import OperatingPoint
-from lesionlens.base.text import percent_digits, score_digits
+from lesionlens.base.text import iso_date, percent_digits, score_digits
 from lesionlens.napari.model.overlays.maps import ATTENTION_MAP, GRAD_CAM_MAP
 from lesionlens.results.export import wording
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.analysis.followup.compare import ORDER_UNKNOWN, PATIENT_UNKNOWN
-from lesionlens.base.dates import shown_day
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -17,6 +16,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     percent,
 )
+from lesionlens.base.text import shown_day
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import volume_text
 from lesionlens.results.export import wording

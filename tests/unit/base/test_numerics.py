@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lesionlens.base.masks import connected_parts, depth_inside
+from lesionlens.base.numerics import connected_parts, depth_inside
 
 
 def test_an_empty_mask_has_no_part():
