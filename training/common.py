@@ -17,8 +17,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.training import checkpoint
-from lesionlens.training.optimiser import Optimiser
+from training import checkpoint
+from training.optimiser import Optimiser
 
 Origin = Mapping[str, object]
 """What a run started from, as plain JSON; it may not change when the run resumes."""

@@ -14,10 +14,8 @@ from torch import Tensor
 
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.unet import FoldedUNet
-from lesionlens.training import checkpoint
-from lesionlens.training.config import OptimiserConfig
-from lesionlens.training.optimiser import Optimiser
-from training import common
+from training import checkpoint, common
+from training.optimiser import Optimiser
 
 WEIGHTS = Path(__file__).parents[1] / "src/lesionlens/network/weight_files"
 CHECKPOINT_S = 120.0
@@ -48,7 +46,7 @@ def train(
     `batches` is called with the step to begin at, `validate` after each checkpoint that falls on a
     multiple of `VALIDATED_STEPS`.
     """
-    optimiser = Optimiser(network, OptimiserConfig(rate=rate, average=average))
+    optimiser = Optimiser(network, rate=rate, average=average)
     step, seconds = common.restore(out, network, optimiser)
     spent = seconds / 60
     started = saved = time.monotonic()

@@ -14,7 +14,6 @@ import pytest
 from packaging.requirements import Requirement
 
 from lesionlens.imaging.samples import DICOM_STUDY
-from lesionlens.training.data import SAMPLE_SEED
 
 TOP = Path(__file__).resolve().parents[2]
 PACKAGE = TOP / "src" / "lesionlens"
@@ -128,6 +127,7 @@ def test_viewers_can_draw_one_bit_frames_on_the_sample():
 
 
 def test_seed_of_the_sample_is_kept_from_training():
+    from training.lens.volumes import SAMPLE_SEED
     from training.templates.synthetic_sample import SEED
 
     assert SEED >= SAMPLE_SEED

@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.conftest import REPOSITORY
 
 from lesionlens.analysis.evaluation.bounds import read_bounds
 from lesionlens.analysis.evaluation.cases import _cases_of_dataset
@@ -33,8 +32,7 @@ from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.worklist import protocol, site_policy
 from lesionlens.site.worklist.site_policy import unaided_first_required
 from lesionlens.site.worklist.table import network_scores
-from lesionlens.training.config import read_config
-from lesionlens.training.real_cases import split_recorded
+from lesionlens.training.cases import read_split
 
 DOCUMENT = {
     "study_uid": "1.1", "series_uid": "1.2", "sop_class_uid": "1.3", "sop_instance_uid": "1.4",
@@ -62,11 +60,7 @@ READERS = {
         "studies.json", {"a": "b"}, lambda _: study_locations._load_locations()
     ),
     "split": Reader(
-        "split.json", {"training": {"A": ["a"]}}, lambda d: split_recorded(CASES, d, 0)
-    ),
-    "recipe": Reader(
-        "a.toml", (REPOSITORY / "src/lesionlens/training/recipes/default.toml").read_text("utf-8"),
-        lambda d: read_config(d / "a.toml"),
+        "split.json", {"training": {"A": ["a"]}}, lambda d: read_split(d / "split.json")
     ),
     "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, sent_documents),
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),

@@ -38,10 +38,9 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens import LensEngine
 from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
-from lesionlens.training.config import DataConfig
-from lesionlens.training.data import FIRST_VALIDATION_SEED, sample_presence
 from training.lens import scoring
 from training.lens.scoring import ScoredCandidate
+from training.lens.volumes import FIRST_VALIDATION_SEED, Presence, sample_presence
 
 Floats = NDArray[np.float64]
 Voxels = tuple[Floats, NDArray[np.bool_]]
@@ -204,7 +203,7 @@ class _PatientExaminer:
         """Generate a patient and predict; also return some voxels of the brain."""
         rng = np.random.default_rng(seed)
         batch = draw(self.config, [seed], self.job.device)
-        study = prepared_of(batch, sample_presence(rng, DataConfig()))
+        study = prepared_of(batch, sample_presence(rng, Presence()))
         prediction = self.engine.predict(study, context=SILENT)
         inside = rng.choice(np.flatnonzero(study.brain), VOXELS)
         return batch, study, prediction, inside, rng

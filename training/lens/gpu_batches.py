@@ -1,39 +1,32 @@
 """Training batches generated and assembled on a GPU, for `gpu_training.py`.
 
 Volumes stay on the device from the generator to the step: none is copied, and no process waits for
-another. The seeds are those of `training.data`, so that no validation volume or sample is used.
+another. No seed of a validation volume or of the sample is used (`training.lens.volumes`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth import anatomy, atlas
-from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
-from lesionlens.training.config import DataConfig
-from lesionlens.training.data import Batch, Packed, collate, padded_shape, window_in
-from lesionlens.training.stored_volumes import read
+from lesionlens.training.losses import Batch
+from training.lens.volumes import SUFFIX, Packed, Presence, collate, padded_shape, read, window_in
 
 _STRIDE = 8
 _RECENT_SHARE = 0.6  # of the volumes in a batch that were generated last
-_MIN_DEVICE_NUMBERS = 200_000  # random numbers per volume, from which they are drawn on the device
 _SHAPES = ((80, 96, 80), (88, 112, 88))
 """Grids of batches; the smallest that fits is used. Few, as cuDNN benchmarks each shape once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One volume or window on the device; fields as in `training.data.Packed`."""
+    """One volume or window on the device; fields as in `training.lens.volumes.Packed`."""
 
     channels: Tensor
     code: Tensor
@@ -64,24 +57,6 @@ class Grid:
 
 WHOLE = Grid((88, 108, 86), (1.95, 2.3), 6)
 FINE = Grid((132, 164, 132), (1.2, 1.4), 3, window=(88, 88, 88))
-
-
-def generate_on_device() -> None:
-    """Patch the generator: load each anatomy once per grid, and draw large noise on the device."""
-    load = lru_cache(maxsize=64)(atlas.load_atlas)
-
-    def load_rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
-        return load(head, float(max(round(spacing_mm), 1)), device)
-
-    patch.object(anatomy, "load_atlas", load_rounded).start()
-    draw_on_cpu = RandomStreams.normal
-
-    def normal(streams: RandomStreams, *shape: int) -> Tensor:
-        if math.prod(shape) < _MIN_DEVICE_NUMBERS or streams.device.type == "cpu":
-            return draw_on_cpu(streams, *shape)
-        return torch.randn(len(streams), *shape, device=streams.device)
-
-    patch.object(RandomStreams, "normal", normal).start()
 
 
 class SyntheticVolumes:
@@ -170,7 +145,9 @@ class StoredVolumes:
     """Augmented volumes of real cases, read from files."""
 
     def __init__(self, folder: Path, cases: Sequence[str], device: torch.device) -> None:
-        self._files = {c: files for c in cases if (files := sorted((folder / c).glob("*.kept")))}
+        self._files = {
+            c: files for c in cases if (files := sorted((folder / c).glob(f"*{SUFFIX}")))
+        }
         missing = sorted(set(cases) - set(self._files))
         if missing:
             raise FileNotFoundError(f"no augmented volumes of {', '.join(missing)}")
@@ -186,7 +163,7 @@ class StoredVolumes:
         return selected
 
 
-def collate_pieces(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
+def collate_pieces(pieces: Sequence[Piece], rng: np.random.Generator, config: Presence) -> Batch:
     """Collate pieces on their device into a batch, with their positions in the brain."""
     shape = _grid_for(np.array([p.code.shape for p in pieces]).max(0))
     return collate(pieces, rng, config, shape, _random_position)  # type: ignore[arg-type]  # tensors, too
@@ -225,7 +202,7 @@ class Mixture:
         sources: Sequence[SyntheticVolumes | StoredVolumes | Blend],
         shares: Sequence[float],
         seed: int,
-        config: DataConfig,
+        config: Presence,
     ) -> None:
         self._sources, self._shares, self._config = list(sources), list(shares), config
         self._rng = np.random.default_rng(seed)

@@ -24,7 +24,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -33,20 +32,14 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
-from lesionlens.network.lens_net import LesionOutput
+from lesionlens.network.lens_net import BASE, LensNetwork, LensOutput, LesionOutput
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import WeightsNotes, notes_of
-from lesionlens.training import losses
-from lesionlens.training.augmentation import augment
-from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
-from lesionlens.training.data import stage_seed
-from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.set_loss import set_loss
-from lesionlens.training.stored_volumes import SUFFIX, keep, read
-from lesionlens.training.trained_cases import TrainedCase, data_after
+from lesionlens.training.losses import LESION_WEIGHT, Batch, lens_loss, set_loss
 from training import common
+from training.lens.augmentation import augment
 from training.lens.gpu_batches import (
     FINE,
     WHOLE,
@@ -55,8 +48,9 @@ from training.lens.gpu_batches import (
     Mixture,
     StoredVolumes,
     SyntheticVolumes,
-    generate_on_device,
 )
+from training.lens.volumes import SUFFIX, Presence, keep, read, stage_seed
+from training.optimiser import Optimiser
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),
@@ -69,7 +63,7 @@ MANIFEST = "manifest.json"
 KINDS = LesionFrequencies(
     metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04
 )
-DATA = DataConfig(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
+DATA = Presence(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
 _CHECKPOINT_S, _SEED = 120.0, 91
 
 
@@ -77,18 +71,14 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     """Prepare every case that may be trained on; return the size of all in bytes."""
     from lesionlens.analysis.evaluation.label_conventions import read_conventions
     from lesionlens.imaging.preparation.prepare import prepare
-    from lesionlens.training.real_cases import pack_case
+    from lesionlens.training.cases import pack_case
     from lesionlens.training.references import find_real_cases
 
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     folders = [f for name in MAY_BE_TRAINED_ON if (f := data / name).is_dir()]
     if not folders:
-        raise UnusableInputError(
-            found=f"none of the cases that weights may be trained on in {data.name!r}",
-            expected=f"folders such as {MAY_BE_TRAINED_ON[0]}",
-            next_step="Name the folder that holds them",
-        )
+        raise UnusableInputError(f"{data.name!r} holds no case that weights may be trained on.")
     cases = {
         c.name: c for c in find_real_cases(data, convention=read_conventions(None, data).of).cases
     }
@@ -96,8 +86,7 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
         case, file = cases[folder.name], out / f"{folder.name}{SUFFIX}"
         prepared = prepare(case.study(), SILENT)
         packed = pack_case(prepared, case.reference(), spacing_mm)
-        fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
-        np.savez_compressed(file, **fields)
+        np.savez_compressed(file, **packed._asdict())
         images = {f.name: sha256_of(f) for f in sorted(folder.glob("*.nii.gz"))}
         scans = sorted((*prepared.scans.values(), *prepared.intensities.values()))
         rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})
@@ -130,12 +119,16 @@ def augment_cases(options: argparse.Namespace) -> None:
             keep(packed, file)
 
 
-def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Tensor) -> Any:
-    """Return the lesion queries' loss of the first volume only, as matching waits for the GPU."""
-    first = LesionOutput(
-        output.classes[:1], output.boxes[:1], tuple(m[:1] for m in output.masks),  # type: ignore[arg-type]
-    )  # fmt: skip
-    return set_loss(first, parts[:1], present[:1])
+def training_loss(output: LensOutput, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+    """Return the loss; of the lesion queries for one volume, as matching waits for the GPU."""
+    loss, terms = lens_loss(output._replace(lesions=None), batch)
+    if output.lesions is not None:
+        classes, boxes, (half, quarter) = output.lesions
+        first = LesionOutput(classes[:1], boxes[:1], (half[:1], quarter[:1]))
+        lesions = set_loss(first, batch.instances[:1], batch.present[:1])
+        loss = loss + LESION_WEIGHT * lesions
+        terms["lesions"] = float(lesions.detach())
+    return loss, terms
 
 
 def _tiny(grid: Grid) -> Grid:
@@ -156,15 +149,15 @@ class TrainingRun:
         self._options, self._device = options, torch.device(options.device)
         self._rows = [] if options.pack is None else packed_cases(options.pack, options.fold)
         torch.manual_seed(_SEED)
-        network, info = weights.load(options.init)
-        self._notes = WeightsNotes(**notes_of(info))
-        self._origin = {"init": info.sha256, "cases": [row["case"] for row in self._rows]}
+        network, origin = LensNetwork(BASE), None
+        self._notes = WeightsNotes(provenance={"data": "synthetic only"})
+        if options.init is not None:
+            network, info = weights.load(options.init)
+            self._notes, origin = WeightsNotes(**notes_of(info)), info.sha256
+        self._origin = {"init": origin, "cases": [row["case"] for row in self._rows]}
         self.network = network.to(self._device).train()
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._optimiser = Optimiser(
-            self.network,
-            OptimiserConfig(rate=options.rate, warmup=options.warmup, average=options.average),
-        )
+        self._optimiser = Optimiser(self.network, rate=options.rate, average=options.average)
         self.step, self._spent = common.restore(
             options.out, self.network, self._optimiser, self._origin
         )
@@ -188,13 +181,15 @@ class TrainingRun:
         """Write the state and the averaged weights."""
         out = self._options.out
         common.save(out, self.network, self._optimiser, self.step, self._spent, self._origin)
-        cases = {r["case"]: TrainedCase(r["case"], "", tuple(r["scans"])) for r in self._rows}
-        scans = {scan for case in cases.values() for scan in case.scans}
-        before = str(self._notes.provenance.get("data", "unknown"))
+        scans = {scan for row in self._rows for scan in row["scans"]}
+        data = str(self._notes.provenance.get("data", "unknown"))
+        if self._rows:
+            count = len(self._rows)
+            data = f"{data.removesuffix(' only')}, then {count} real cases of {count} patients"
         notes = dataclasses.replace(
             self._notes, version="0", operating_points=(),
             trained_on=tuple(sorted(scans | set(self._notes.trained_on))),
-            provenance={"data": data_after(before, cases), "steps": self.step,
+            provenance={"data": data, "steps": self.step,
                         "minutes": round(self._spent / 60, 1),
                         "parent_sha256": self._origin["init"]},
         )  # fmt: skip
@@ -234,8 +229,8 @@ class TrainingRun:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, bounds=batch.position_range, trace=True)
-        loss, parts = losses.lens_loss(output, batch, LossConfig())
+            output = self.network(x, bounds=batch.bounds, trace=True)
+        loss, parts = training_loss(output, batch)
         value = float(loss.detach())
         if math.isfinite(value):
             warmup_factor = min(1.0, (self.step + 1) / self._options.warmup)
@@ -260,7 +255,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--first", type=int, default=0)
     command.add_argument("--every", type=int, default=1, help="for several processes at once")
     command = subparsers.add_parser("run")
-    command.add_argument("--init", type=Path, required=True, help="weights to start from")
+    command.add_argument("--init", type=Path, help="weights to start from; none: from scratch")
     command.add_argument("--pack", type=Path, help="also train on these cases")
     command.add_argument("--varied", type=Path)
     command.add_argument("--fold", type=int, choices=range(FOLDS))
@@ -289,8 +284,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.act == "vary":
         augment_cases(options)
         return 0
-    generate_on_device()
-    patch.object(losses, "set_loss", first_set_loss).start()
     torch.backends.cudnn.benchmark = True
     TrainingRun(options).run()
     return 0

@@ -1,6 +1,5 @@
 r"""Calibrate a run's averaged weights and add them to the package.
 
-    lesionlens train default --out runs/default
     python -m training.lens.release_weights runs/default --version 2 --patients 300 \
         --workers 2 --minutes 12 --focus 1.3
 
@@ -63,7 +62,7 @@ def release(source: Path, notes: WeightsNotes, folder: Path, name: str = DEFAULT
     folder : Path
         ``src/lesionlens/network/weight_files`` of a checkout.
     name : str
-        One of `network.shipped_weights.SHIPPED`.
+        One of `network.weights.SHIPPED`.
 
     Returns
     -------

@@ -145,7 +145,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     from lesionlens.engines.network_input import make_network_input
     from lesionlens.imaging.preparation.prepare import prepare
     from lesionlens.imaging.preparation.resampling import resample
-    from lesionlens.training.real_cases import lesions
+    from lesionlens.training.cases import number_lesions
 
     folder = pool / f"{case.name}"
     if folder.is_dir():
@@ -176,7 +176,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
         {
             "image": fine.channels[0].half().numpy(),
             "code": code,
-            "parts": lesions(code),
+            "parts": number_lesions(code),
             "guess": np.stack([whole_analysis, *subset_predictions]),
             "exact": exact.astype(np.float16),
         },

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base.numerics import connected_parts, depth_inside
 from lesionlens.network.prompt_net import Question, Scene
-from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.training.losses import ENHANCEMENT, WHITE_SPOTS
 from training.prompts.anatomies import paint_labels
 from training.prompts.crops import Crop, sample
 

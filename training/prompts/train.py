@@ -35,9 +35,8 @@ from lesionlens.network.prompt_net import (
     PromptNotes,
     load,
 )
-from lesionlens.training.config import OptimiserConfig
-from lesionlens.training.optimiser import Optimiser
 from training import common
+from training.optimiser import Optimiser
 from training.prompts.batches import Batch, BatchQueue, BatchSettings
 
 _AVERAGE_DECAY, _KEEP_SECONDS = 0.9985, 150.0
@@ -89,9 +88,10 @@ class Training:
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._optimiser = Optimiser(
             self.network,
-            OptimiserConfig(
-                rate=settings.rate, weight_decay=1e-3, average=_AVERAGE_DECAY, clip=1.0
-            ),
+            rate=settings.rate,
+            average=_AVERAGE_DECAY,
+            weight_decay=1e-3,
+            clip=1.0,
         )
         init = settings.init and sha256_of(settings.init)
         self._origin = {"init": init, "small": settings.small}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +12,6 @@ from lesionlens.base.files import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, Compute
-from lesionlens.cli.train import output_of
-
-if TYPE_CHECKING:
-    from lesionlens.training.loop import TrainEvent
 
 
 def finetune(
@@ -35,24 +32,19 @@ def finetune(
         typer.Option(help="The studies of reviewed results, as for `batch`.", metavar="DIR"),
     ] = None,
     weights: options.Weights = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Training steps; default: 260.", metavar="N", min=1)
-    ] = None,
+    steps: Annotated[int, typer.Option(help="Training steps.", metavar="N", min=1)] = 260,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Stop after this time; run again to continue.", metavar="MIN", min=0),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Your own recipe (TOML).", metavar="FILE")
+        typer.Option(help="Stop after this time; run again to continue.", metavar="N", min=0),
     ] = None,
     convention: options.Convention = None,
     engine_choice: Compute = DEFAULT_ENGINE,
 ) -> CommandOutput:
     """Train the network further on your own cases, or on results that a reader has signed.
 
-    Patients are split once; those held out are used for validation only. Synthetic brains are
-    mixed in. Ctrl-C saves a checkpoint; the same command continues. Use the new weights with
-    --weights DIR/weights.safetensors, and compare them by `evaluate`.
+    Patients are split once; one in four is held out, and DIR/held_out.html shows them before and
+    after. Ctrl-C saves a checkpoint; the same command continues. Use the new weights with
+    --weights DIR/weights.safetensors.
     """
     for folder in (cases, studies):
         if folder is not None:
@@ -65,12 +57,34 @@ def finetune(
         from lesionlens.training.finetune import FinetuneJob
         from lesionlens.training.finetune import finetune as run
 
-        def report(event: TrainEvent) -> None:
-            context.progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
+        def report(step: int, loss: float) -> None:
+            context.progress(f"step {step}, loss {loss:.3f}", step / steps)
 
-        job = FinetuneJob(cases, out, studies, recipe, steps, weights, convention)
+        job = FinetuneJob(cases, out, studies, steps, weights, convention)
         use_threads(engine_choice.threads)
         device = choose(engine_choice.device)
-        outcome = run(job, minutes=minutes, device=device, on_step=report, context=context)
-    notes = (f"{plain(name)} is not trained on: {why}" for name, why in outcome.left_out)
-    return output_of(outcome.trained, *notes)
+        done = run(job, minutes=minutes, device=device, on_step=report, context=context)
+    line = f"{done.step} of {done.steps} steps in {done.minutes:.1f} minutes"
+    line += f" (resumed from step {done.resumed_at})" if done.resumed_at else ""
+    line += "" if math.isnan(done.loss) else f", loss {done.loss:.3f}"
+    lines = [line]
+    if done.held_out:
+        lines.append("Held out (Dice)      before   after")
+        for name in dict.fromkeys(name for case in done.held_out for name in case.after):
+            pairs = [(c.before.get(name), c.after[name]) for c in done.held_out if name in c.after]
+            before = [b for b, _ in pairs if b is not None]
+            first = f"{sum(before) / len(before):.3f}" if before else "-"
+            after = sum(a for _, a in pairs) / len(pairs)
+            lines.append(f"  {name:<8} n = {len(pairs):<6} {first:>6}  {after:6.3f}")
+    notes = [f"{plain(name)} is not trained on: {why}" for name, why in done.left_out]
+    if done.trained_before:
+        notes.append(
+            "The initial weights were trained on held-out cases, whose figures are too good: "
+            + ", ".join(map(plain, done.trained_before))
+        )
+    lines.append(f"Weights: {done.weights}")
+    if STOP.is_set():
+        return CommandOutput(
+            tuple(lines), (*notes, "stopped; the same command continues"), status=130
+        )
+    return CommandOutput(tuple(lines), tuple(notes))

@@ -39,7 +39,6 @@ from lesionlens.cli import (
     review,
     sample,
     sentence,
-    train,
     worklist,
 )
 from lesionlens.cli.console import STOP, CommandOutput, plain
@@ -372,7 +371,6 @@ for _command, _example in (
     (review.review, "review sample_data/study_reference/segmentation.nii.gz sample_data/study"),
     (sample.sample, "sample sample_data"),
     (sentence.sentence, "sentence out/demo --candidate 1"),
-    (train.train, "train default --out runs/mine --minutes 5"),
 ):
     _add(app, _command, _example)
 

@@ -1,4 +1,4 @@
-"""`lesionlens sample`: write the sample patients and the training recipes."""
+"""`lesionlens sample`: write the sample patients."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ from lesionlens.cli.console import CommandOutput, plain
 def sample(
     out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")],
 ) -> CommandOutput:
-    """Write the sample patients and the training recipes into a folder.
+    """Write the sample patients into a folder.
 
     A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with the expert
-    segmentation, a synthetic one as DICOM, and the recipes of `train`. Existing files are not
-    replaced; if all are there already, nothing is written.
+    segmentation, and a synthetic one as DICOM. Existing files are not replaced; if all are there
+    already, nothing is written.
     """
     from lesionlens.imaging.samples import FOLDER
-    from lesionlens.training.config import RECIPES
 
-    sources = {"": FOLDER, "recipes": RECIPES}
     in_clone = resolved(out) == resolved(FOLDER)  # `sample_data` of a clone is that folder
-    if not in_clone and not all(_is_copied(source, out / name) for name, source in sources.items()):
+    if not in_clone and not _is_copied(FOLDER, out):
         with replaced_folder(out) as folder:
-            for name, source in sources.items():
-                for path in (p for p in source.rglob("*") if p.is_file()):
-                    copy = folder / name / path.relative_to(source)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, copy)  # without permissions: installations are read-only
+            for path in (p for p in FOLDER.rglob("*") if p.is_file()):
+                copy = folder / path.relative_to(FOLDER)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)  # without permissions: installations are read-only
     study = plain(_quoted(str(out / "study")))
     return CommandOutput(
         (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)

@@ -18,7 +18,8 @@ class Conv3d(nn.Conv3d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         predicts = input.device.type == "cpu" and not torch.is_grad_enabled()
         if not predicts or input.dtype != torch.float32 or isinstance(self.padding, str):
-            return super()._conv_forward(input, weight, bias)
+            slow: Tensor = super()._conv_forward(input, weight, bias)
+            return slow
         out: Tensor = torch.mkldnn_convolution(
             input, weight, bias, self.padding, self.stride, self.dilation, self.groups
         )

@@ -1,185 +1,167 @@
-"""Augmentation of real volumes: shape, contrast and simulated acquisition.
+"""Augmentation of real cases with MONAI: shape, contrast, simulated acquisition, missing sequences.
 
-Shape: rotation, scaling, shear and mild warping. Contrast: a random monotone curve for each
-sequence. Then `synth.artefacts.acquire`: bias field, thick slices, blur, noise, cropping.
+Every sequence keeps its mean and deviation in the brain, so that a window stays normalised by its
+whole brain.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
-from typing import Any
+import warnings
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
-from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, noise
-from lesionlens.training.data import Packed, cut_window
-
-_CPU = torch.device("cpu")
-_MILD_DAMAGE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
-"""Weaker than for synthetic volumes: real scans have artefacts of their own."""
-_KNOTS = 7
-_BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain mapped to intensity 0 and 1
-_OVERSIZE = 1.25  # of a window before rotation, so that it remains full afterwards
-_BORDER_VOX = 6  # margin around a whole brain, so that it may be enlarged
+from lesionlens.training.losses import Batch
 
 Window = tuple[int, int, int]
+_MARGIN = 1.2  # of a window before rotation, so that it is full afterwards
+_COMPLETE, _WITHOUT_T1, _SINGLE = 0.55, 0.3, (0.03, 0.08, 0.04, 0.08)
+"""Shares of volumes with all sequences, of these without T1, and with T1, T1c, T2 or FLAIR alone;
+the others get a random subset."""
 
 
-def augment(
-    packed: Packed, spacing_mm: float, window: Window | None, rng: np.random.Generator
-) -> Packed:
-    """Return an augmented volume, or a window of it.
+class PreparedCase(NamedTuple):
+    """One brain on the network's grid, cropped to its box."""
 
-    Parameters
-    ----------
-    window : (3,) int or None
-        Window size; mostly at a lesion.
+    channels: NDArray[np.float16]
+    """(4, I, J, K) z-scores, in the order of `MrSequence`."""
+    code: NDArray[np.uint8]
+    """(I, J, K): 0 outside, 1 brain, 2 WT, 3 TC, 4 ET."""
+    instances: NDArray[np.uint8]
+    """(I, J, K), as in `losses.Batch`."""
+    present: NDArray[np.bool_]
+    """(4,)."""
 
-    Returns
-    -------
-    Packed
-        Each sequence keeps its mean and deviation, so that a window remains normalised by its whole
-        brain.
+
+def training_batch(case: PreparedCase, window: Window | None, seed: int) -> Batch:
+    """Return a randomly changed copy of a case, or of a window that mostly holds a lesion.
+
+    The same seed gives the same batch.
     """
-    streams = RandomStreams([int(rng.integers(2**31))], _CPU)
-    if window is None:
-        return _cropped_to_brain(_reimaged(_bordered(packed), spacing_mm, streams))
-    oversize = tuple(math.ceil(_OVERSIZE * n) for n in window)
-    window_with_margin = cut_window(packed, (oversize[0], oversize[1], oversize[2]), rng)
-    return _centre_window(_reimaged(window_with_margin, spacing_mm, streams), window)
-
-
-def _bordered(packed: Packed) -> Packed:
-    def padded(array: NDArray[Any]) -> NDArray[Any]:
-        unpadded = [(0, 0)] * (array.ndim - 3)
-        return np.pad(array, [*unpadded, *[(_BORDER_VOX, _BORDER_VOX)] * 3])
-
-    return _map_arrays(packed, padded)
-
-
-def _map_arrays(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Packed:
-    """Apply a function to all voxel arrays."""
-    return dataclasses.replace(
-        packed,
-        channels=change(packed.channels),
-        code=change(packed.code),
-        instances=change(packed.instances),
+    rng = np.random.default_rng(seed)
+    size = np.array(case.code.shape)
+    box = tuple(slice(0, n) for n in size) if window is None else _window(case, window, rng)
+    arrays = {
+        "image": case.channels[(slice(None), *box)].astype(np.float32),
+        "code": case.code[box][None].astype(np.float32),
+        "instances": case.instances[box][None].astype(np.float32),
+    }
+    before = torch.from_numpy(arrays["image"])
+    statistics = [_moments(values, torch.from_numpy(arrays["code"][0] > 0)) for values in before]
+    pipeline = _pipeline(window)
+    pipeline.set_random_state(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MONAI's, of an absent sequence
+        changed: dict[str, Tensor] = {k: v.as_tensor() for k, v in pipeline(arrays).items()}
+    code, instances = changed["code"][0].round(), changed["instances"][0].round()
+    brain = code > 0
+    channels = torch.zeros_like(changed["image"])
+    for sequence, (mean, deviation) in enumerate(statistics):
+        values = changed["image"][sequence]
+        now, spread = _moments(values, brain)
+        values = (values - now) * (deviation / max(spread, 1e-3)) + mean
+        values = values * rng.uniform(0.88, 1.12) + rng.uniform(-0.12, 0.12)
+        channels[sequence] = values.clamp(-Z_LIMIT, Z_LIMIT) * brain
+    bounds = np.array([[-1.0, 1.0]] * 3)
+    if window is None and bool(brain.any()):
+        inside = brain.nonzero()
+        i, j, k = (slice(a, b + 1) for a, b in zip(inside.amin(0), inside.amax(0), strict=True))
+        channels, code, instances = channels[:, i, j, k], code[i, j, k], instances[i, j, k]
+    elif window is not None:
+        middle = np.array([(side.start + side.stop) / 2 for side in box])
+        half = np.array(code.shape) / 2
+        bounds = np.stack([middle - half, middle + half], 1) / size[:, None] * 2 - 1
+    if rng.random() < 0.5:
+        channels, code, instances = channels.flip(1), code.flip(0), instances.flip(0)
+        bounds[0] = -bounds[0, ::-1]
+    brain = code > 0
+    present = torch.from_numpy(_sequences(case.present, rng))
+    return Batch(
+        (channels * present[:, None, None, None])[None],
+        present[None],
+        brain[None],
+        torch.stack([code > level for level in (1, 2, 3)])[None].to(torch.uint8),
+        instances[None].to(torch.uint8),
+        torch.from_numpy(bounds[None].astype(np.float32)),
     )
 
 
-def _cropped_to_brain(packed: Packed) -> Packed:
-    inside = np.nonzero(packed.code)
-    i, j, k = (slice(int(a.min()), int(a.max()) + 1) for a in inside)
-    return _map_arrays(packed, lambda array: array[..., i, j, k])
+@cache
+def _pipeline(window: Window | None) -> Any:
+    """Return the MONAI transforms of ``image``, ``code`` and ``instances``, each (C, I, J, K)."""
+    from monai import transforms as t
+
+    keys = ["image", "code", "instances"]
+    border = t.BorderPadd(keys, spatial_border=6) if window is None else t.Identityd(keys)
+    shape = t.RandAffined(
+        keys, prob=0.9, rotate_range=0.2, shear_range=0.05, scale_range=0.13, translate_range=4,
+        mode=("bilinear", "nearest", "nearest"), padding_mode="zeros",
+        spatial_size=window, cache_grid=False,
+    )  # fmt: skip
+    sequences = [f"sequence{n}" for n in range(4)]
+    look: list[Any] = []
+    for key in sequences:
+        look += [
+            t.RandHistogramShiftd(key, prob=0.5, num_control_points=(5, 9)),
+            t.RandBiasFieldd(key, prob=0.3, degree=2, coeff_range=(-0.15, 0.15)),
+            t.RandGaussianSmoothd(key, (0.3, 0.8), (0.3, 0.8), (0.3, 0.8), prob=0.15),
+            t.RandSimulateLowResolutiond(key, prob=0.2, zoom_range=(0.4, 0.9)),
+            t.RandGaussianNoised(key, prob=0.3, std=0.15),
+        ]  # fmt: skip
+    return t.Compose(
+        [
+            border, shape, t.ResizeWithPadOrCropd(keys, window) if window else t.Identityd(keys),
+            t.Lambdad("image", _positive),
+            t.SplitDimd("image", dim=0, keepdim=True, output_postfixes=[str(n) for n in range(4)]),
+            t.CopyItemsd([f"image_{n}" for n in range(4)], names=sequences),
+            *look, t.ConcatItemsd(sequences, "image"), t.SelectItemsd(keys),
+        ]
+    )  # fmt: skip
 
 
-def _centre_window(packed: Packed, window: Window) -> Packed:
-    box: list[slice] = []
-    position_range = packed.position_range.copy()
-    for axis, (size, length) in enumerate(zip(packed.code.shape, window, strict=True)):
-        start = max(0, (size - length) // 2)
-        stop = min(size, start + length)
-        low, high = packed.position_range[axis]
-        position_range[axis] = low + (high - low) * np.array([start, stop]) / size
-        box.append(slice(start, stop))
-    i, j, k = box
-    cropped = _map_arrays(packed, lambda array: array[..., i, j, k].copy())
-    return dataclasses.replace(cropped, position_range=position_range)
+def _positive(image: Tensor) -> Tensor:
+    """Shift z-scores up: a bias field multiplies intensities."""
+    return image + Z_LIMIT
 
 
-def _reimaged(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:
-    i, j, k = packed.code.shape
-    frame = SyntheticFrame((i, j, k), torch.tensor([spacing_mm]))
-    coordinates = _sampling_grid(streams, frame)
-    label_maps = np.stack([packed.code, packed.instances]).astype(np.float32)
-    sampled = _sample(torch.from_numpy(label_maps)[None], coordinates, "nearest")
-    code, parts = sampled[0].to(torch.uint8)
-    if not bool((code > 0).any()):
-        return packed
-    before = torch.from_numpy(packed.channels.astype(np.float32))
-    moved = _sample(before[None], coordinates)
-    imaged = _imaged(streams, frame, moved, (code > 0)[None, None])
-    imaged = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], imaged, code > 0)
-    present = torch.from_numpy(packed.present)[:, None, None, None]
-    return dataclasses.replace(
-        packed,
-        channels=(imaged * present).half().numpy(),
-        code=code.numpy(),
-        instances=parts.numpy(),
-    )
+def _moments(values: Tensor, inside: Tensor) -> tuple[float, float]:
+    """Return mean and deviation of (I, J, K) values inside the brain."""
+    chosen = values[inside]
+    if len(chosen) < 2:
+        return 0.0, 1.0
+    return float(chosen.mean()), float(chosen.std())
 
 
-def _affine(streams: RandomStreams) -> Tensor:
-    """Sample rotation, scale and shear; (3, 3)."""
-    generator = torch.zeros(3, 3)
-    angle = streams.normal(3)[0].clamp(-2, 2) * math.radians(7)
-    for n, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-        generator[a, b], generator[b, a] = angle[n], -angle[n]
-    shear = streams.normal(3, 3)[0].clamp(-2, 2) * 0.03
-    scale = streams.log_uniform(0.86, 1.16)[0] * streams.log_uniform(0.95, 1.05, 3)[0]
-    matrix: Tensor = torch.linalg.matrix_exp(generator) @ (torch.eye(3) + shear) @ torch.diag(scale)
-    return matrix
+def _window(case: PreparedCase, window: Window, rng: np.random.Generator) -> tuple[slice, ...]:
+    """Return a box a little larger than a window; four of five hold a lesion, if there is one."""
+    numbers = np.unique(case.instances[case.code > 1])
+    inside = case.code > 0
+    if len(numbers) and rng.random() < 0.8:
+        inside = (case.instances == rng.choice(numbers)) & (case.code > 1)
+    voxels = np.argwhere(inside)
+    centre = voxels[rng.integers(len(voxels))] + rng.normal(0, 6, 3)
+    box = []
+    for size, edge, position in zip(case.code.shape, window, centre, strict=True):
+        length = min(size, round(_MARGIN * edge))
+        start = int(np.clip(round(position - length / 2), 0, size - length))
+        box.append(slice(start, start + length))
+    return tuple(box)
 
 
-def _sampling_grid(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
-    """Return sampling coordinates for `grid_sample`; (1, I, J, K, 3)."""
-    positions_mm = torch.einsum("ab,nbijk->naijk", _affine(streams), frame.grid_mm())
-    strength = streams.uniform(0.0, 3.0)
-    warp_mm = strength * noise(streams, frame, streams.uniform(30, 70), low=30, channels=3)
-    positions_mm = positions_mm + warp_mm
-    half = torch.tensor([max(1, n - 1) / 2 for n in frame.shape]) * frame.spacing
-    return (positions_mm / half[None, :, None, None, None]).permute(0, 2, 3, 4, 1).flip(-1)
-
-
-def _sample(volume: Tensor, coordinates: Tensor, mode: str = "bilinear") -> Tensor:
-    return functional.grid_sample(volume, coordinates, mode=mode, align_corners=True)
-
-
-def _imaged(
-    streams: RandomStreams, frame: SyntheticFrame, channels: Tensor, brain: Tensor
-) -> Tensor:
-    """Apply contrast curves and simulated acquisition to z-scores (1, 4, ...); (4, I, J, K)."""
-    intensities = torch.stack([_intensities(volume, brain[0, 0]) for volume in channels[0]])[None]
-    curved = _with_curves(streams, intensities) * brain
-    return acquire(streams, frame, curved, brain.float(), _MILD_DAMAGE)[0]
-
-
-def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
-    """Restore the mean and deviation of (4, N) z-scores; (4, I, J, K)."""
-    new = after[:, inside]
-    scale = before.std(1) / new.std(1).clamp_min(1e-4)
-    shift = before.mean(1) - new.mean(1) * scale
-    values = after * scale[:, None, None, None] + shift[:, None, None, None]
-    out: Tensor = values.clamp(-Z_LIMIT, Z_LIMIT) * inside
-    return out
-
-
-def _intensities(volume: Tensor, inside: Tensor) -> Tensor:
-    """Map z-scores to intensities from 0 to about 1."""
-    sample = volume[inside][::7]
-    low, high = torch.quantile(sample, torch.tensor([_BLACK, _WHITE])).tolist()
-    intensities: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
-    return intensities
-
-
-def _with_curves(streams: RandomStreams, intensities: Tensor) -> Tensor:
-    """Apply a random increasing curve to each sequence, mostly mild; (1, 4, I, J, K)."""
-    steps = streams.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
-    mild = streams.uniform(0.0, 1.0, SEQUENCES, 1)[0]
-    steps = mild * steps / steps.mean(1, keepdim=True) + (1 - mild)
-    knots = torch.cat([torch.zeros(SEQUENCES, 1), steps.cumsum(1)], 1) / _KNOTS
-    position = intensities[0].clamp(0, 1) * _KNOTS
-    below = position.floor().clamp(max=_KNOTS - 1)
-    lower_knot, fraction = below.long().flatten(1), (position - below).flatten(1)
-    low, high = knots.gather(1, lower_knot), knots.gather(1, lower_knot + 1)
-    curved = low + fraction * (high - low)
-    out: Tensor = curved.view(intensities.shape) + (intensities - 1).clamp_min(0)
-    return out
+def _sequences(present: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which of the available sequences are used, (4,) bool; at least one."""
+    roll = rng.random() - _COMPLETE
+    used = np.ones(4, dtype=bool)
+    if roll < 0:
+        used[0] = rng.random() >= _WITHOUT_T1
+    elif roll < sum(_SINGLE):
+        used = np.arange(4) == np.searchsorted(np.cumsum(_SINGLE), roll)
+    else:
+        used = np.isin(np.arange(4), rng.choice(4, size=int(rng.integers(1, 4)), replace=False))
+    used = used & present
+    return used if used.any() else present

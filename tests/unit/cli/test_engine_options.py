@@ -32,6 +32,6 @@ def test_every_command_that_analyses_has_the_same_options(command):
     assert {one.name for one in fields(EngineOptions)} <= options_of(*command)
 
 
-@pytest.mark.parametrize("command", ["finetune", "train"])
+@pytest.mark.parametrize("command", ["finetune"])
 def test_every_command_that_computes_takes_device_and_threads(command):
     assert {"device", "threads"} <= options_of(command)

@@ -13,16 +13,14 @@ from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableIn
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
 from lesionlens.imaging.reading.open import open_study
-from lesionlens.training.config import RECIPES, read_config
 
 
-def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
+def test_the_sample_becomes_files_and_replaces_none(tmp_path):
     out = tmp_path / "mine"
     sample(out)
     assert set(open_study(out / "study").series) == {"t1", "t1c", "t2", "flair"}
     assert (out / "study_reference" / "segmentation.nii.gz").is_file()
     assert "CC BY 4.0" in (out / "README.md").read_text("utf-8")
-    assert read_config(out / "recipes" / "finetune.toml").steps > 0
     (out / "README.md").write_text("mine")
     with pytest.raises(UnusableInputError, match=r"README\.md") as refusal:
         sample(out)
@@ -42,10 +40,6 @@ def test_the_command_to_try_works_as_pasted_for_any_folder(tmp_path):
     out = tmp_path / "my studies & more"
     first, *_ = sample(out).output
     assert shlex.split(first.removeprefix("Try it: "))[2] == str(out / "study")
-
-
-def test_a_recipe_is_known_by_its_name():
-    assert read_config("finetune") == read_config(RECIPES / "finetune.toml")
 
 
 def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ is refused, and what comes out must be what the CPU gives.
 """
 
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,20 +17,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines import refinement
 from lesionlens.engines.lens import LensEngine
 from lesionlens.engines.prompting import Prompter
-from lesionlens.network.lens_net import TINY, LensNetwork
-from lesionlens.network.synth import generator as synth
-from lesionlens.training.config import parse_config
-from lesionlens.training.data import SynthSource
-from lesionlens.training.loop import train_step
-from lesionlens.training.optimiser import Optimiser
 
-RECIPE = parse_config({
-    "network": "tiny",
-    "validation_volumes": 0,
-    "autocast": False,
-    "data": {"workers": 0},
-    "stages": [{"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
-})  # fmt: skip
 KINDS = ("mps", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("cuda", "xpu")))
 """Apple's is the strictest; the others differ by name alone."""
 pytestmark = pytest.mark.filterwarnings("ignore:at..frobenius_norm")
@@ -98,47 +84,6 @@ def test_a_first_prompt_moves_to_the_cpu_what_the_device_lacks(
         engine = LensEngine("auto", random_weights)
         assert engine.prompt(study, None, None, context=SILENT) == "an answer"
     assert "an operation" in engine.placement.notices[0]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_generator_draws_the_same_on_every_device(kind):
-    config = synth.GeneratorConfig(shape=(40, 44, 36), spacing_mm=(4.0, 4.4))
-    expected = synth.draw(config, [7], "cpu")
-    with pretended(torch.device(kind, 0)):
-        found = synth.draw(config, [7], f"{kind}:0")
-        assert isinstance(found.zscored, Pretended)
-        zscored, labels = found.zscored.cpu(), found.labels.cpu()
-    torch.testing.assert_close(zscored, expected.zscored, atol=1e-4, rtol=1e-4)
-    assert torch.equal(labels, expected.labels)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_training_step_is_the_same_on_every_device(kind):
-    expected, network = after_a_step(torch.device("cpu"))
-    place = torch.device(kind, 0)
-    with pretended(place):
-        found, elsewhere = after_a_step(place)
-        assert all(isinstance(p, Pretended) for p in elsewhere.parameters())
-        learnt = {name: value.cpu() for name, value in elsewhere.state_dict().items()}
-    assert found == pytest.approx(expected, rel=1e-3)
-    for name, value in network.state_dict().items():
-        torch.testing.assert_close(learnt[name], value, atol=1e-4, rtol=1e-3, msg=name)
-
-
-def after_a_step(device):
-    """One step of training on a synthetic volume: the loss, and the network after it."""
-    torch.manual_seed(5)
-    network = LensNetwork(TINY).to(device)
-    (stage,) = RECIPE.stages
-    source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
-    run = SimpleNamespace(
-        config=RECIPE,
-        device=device,
-        network=network,
-        optimiser=Optimiser(network, RECIPE.optimiser),
-        step=3,
-    )
-    return train_step(run, source.batch(stage.batch))[0], network
 
 
 def test_a_tensor_left_behind_is_found():

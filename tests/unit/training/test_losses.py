@@ -1,106 +1,115 @@
-"""The loss rewards what it should."""
+"""A right answer is cheap and a wrong one is dear, of regions and of lesion queries."""
 
+import pytest
 import torch
 
-from lesionlens.network.lens_net import LensOutput
-from lesionlens.network.synth.instances import WHITE_SPOTS
-from lesionlens.training.config import LossConfig, OptimiserConfig
-from lesionlens.training.data import Batch
-from lesionlens.training.losses import attention_loss, each_lesion_loss, lens_loss
-from lesionlens.training.optimiser import Optimiser, orthogonalise
+from lesionlens.network.lens_net import LensOutput, LesionOutput
+from lesionlens.training.losses import (
+    CAVITY,
+    ENHANCEMENT,
+    WHITE_SPOTS,
+    Batch,
+    instance_targets,
+    lens_loss,
+    match,
+    set_loss,
+)
+
+ALL = torch.ones(4, dtype=torch.bool)
 
 
-def _batch(labels):
-    shape = (len(labels), *labels.shape[2:])
-    parts, brain = torch.zeros(shape, dtype=torch.uint8), torch.ones(shape, dtype=torch.bool)
-    channels, present = torch.zeros(len(labels), 4, *shape[1:]), torch.ones(4)[None]
-    place = torch.tensor([-1.0, 1.0]).expand(len(labels), 3, 2)
-    return Batch(channels, present, brain, labels, parts, place)
+def _parts():
+    parts = torch.zeros(16, 16, 16, dtype=torch.uint8)
+    parts[0:8, 4:8, 4:12], parts[12:16, 8:16, 8:16] = 1, 3
+    parts[12:16, 0:4, 0:4], parts[0:4, 12:16, 12:16] = WHITE_SPOTS, ENHANCEMENT
+    return parts
 
 
-def _output(labels, sign):
-    logits = (labels.float() * 2 - 1) * 8 * sign
-    deep = tuple(torch.nn.functional.avg_pool3d(logits, n) for n in (2, 4))
-    spread = labels.float() if sign > 0 else 1 - labels.float()
+def _answer(parts, order, sure=9.0):
+    """Queries that have the parts in `order`; None has nothing."""
+    goal = instance_targets(parts, ALL, torch.zeros(len(order), 8, 8, 8))
+    classes = torch.full((1, len(order), 4), -sure)
+    boxes = torch.full((1, len(order), 6), 0.5)
+    half = torch.full((1, len(order), 8, 8, 8), -sure)
+    for query, index in enumerate(order):
+        classes[0, query, 3 if index is None else int(goal.classes[index])] = sure
+        if index is not None:
+            boxes[0, query] = goal.boxes[index]
+            half[0, query] = (goal.masks[index] * 2 - 1) * sure
+    quarter = torch.nn.functional.avg_pool3d(half, 2)
+    return LesionOutput(classes, boxes, (half, quarter)), goal
+
+
+def test_parts_are_named_boxed_and_halved():
+    goal = instance_targets(_parts(), ALL, torch.zeros(5, 8, 8, 8))
+    assert goal.classes.tolist() == [0, 0, 1, 2]
+    assert float(goal.masks[0].sum()) * 8 == 8 * 4 * 8
+    centre, edges = goal.boxes[1].split(3)
+    assert centre.tolist() == pytest.approx([14 / 16, 12 / 16, 12 / 16])
+    assert edges.tolist() == pytest.approx([4 / 16, 8 / 16, 8 / 16])
+
+
+@pytest.mark.parametrize(
+    ("shown", "classes"),
+    [
+        ((1, 0, 0, 0), [0, 0]),
+        ((0, 1, 0, 0), [0, 0, 2]),
+        ((0, 0, 1, 0), [0, 0, 1]),
+        ((0, 1, 0, 1), [0, 0, 1, 2]),
+    ],
+)
+def test_nobody_is_asked_for_what_no_shown_sequence_can_tell(shown, classes):
+    goal = instance_targets(
+        _parts(), torch.tensor(shown, dtype=torch.bool), torch.zeros(5, 8, 8, 8)
+    )
+    assert goal.classes.tolist() == classes
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, None], [3, None, 1, 0, 2], [None, 2, 3, 1, 0]])
+def test_the_order_of_the_queries_is_free(order):
+    output, goal = _answer(_parts(), order)
+    rows, columns = match(output, 0, goal)
+    assert [order[int(row)] for row in rows] == columns.tolist()
+    assert float(set_loss(output, _parts()[None], ALL[None])) < 0.2
+
+
+def test_a_wrong_set_is_dear():
+    right, _ = _answer(_parts(), [0, 1, 2, 3, None])
+    twice, _ = _answer(_parts(), [0, 0, 2, 3, None])
+    none, _ = _answer(_parts(), [None] * 5)
+    cost = [float(set_loss(one, _parts()[None], ALL[None])) for one in (right, twice, none)]
+    assert cost[0] < cost[1] < cost[2]
+
+
+def test_a_brain_without_parts_asks_for_nothing():
+    empty = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
+    quiet, _ = _answer(_parts(), [None] * 5)
+    loud, _ = _answer(_parts(), [0, 1, 2, 3, None])
+    assert float(set_loss(quiet, empty, ALL[None])) < 0.01
+    assert float(set_loss(loud, empty, ALL[None])) > 5
+
+
+def _output(target, sign):
+    """An output that is sure, right or wrong, with attention there."""
+    logits = (target * 2 - 1) * 8.0 * sign
+    deep = tuple(torch.nn.functional.avg_pool3d(logits, 2**n) for n in (1, 2))
+    spread = (target if sign > 0 else 1 - target) + 1e-6
     attention = spread / spread.sum((2, 3, 4), keepdim=True)
-    return LensOutput(logits, deep, torch.zeros(1, 3, 8), attention, None, None)
+    return LensOutput(logits, deep, torch.zeros(1, len(target[0]), 8), attention, None, None)
 
 
-def test_right_is_cheap_and_wrong_is_dear():
-    labels = torch.zeros(1, 3, 16, 16, 16)
+@pytest.mark.parametrize("regions", [3, 4])
+def test_regions_and_cavity_are_targets(regions):
+    labels = torch.zeros(1, 3, 16, 16, 16, dtype=torch.uint8)
     labels[..., 4:12, 4:12, 4:12] = 1
-    config = LossConfig(each_lesion=0.5)
-    right, parts = lens_loss(_output(labels, 1), _batch(labels), config)
-    wrong, _ = lens_loss(_output(labels, -1), _batch(labels), config)
+    instances = labels[:, 0].clone()
+    instances[:, 0:3, 0:3, 0:3] = CAVITY
+    brain = torch.ones(1, 16, 16, 16, dtype=torch.bool)
+    images = torch.zeros(1, 4, 16, 16, 16)
+    batch = Batch(images, ALL[None], brain, labels, instances, torch.zeros(1))
+    target = torch.cat([labels, (instances == CAVITY)[:, None].to(torch.uint8)], 1)[:, :regions]
+    right, terms = lens_loss(_output(target.float(), 1), batch)
+    wrong, _ = lens_loss(_output(target.float(), -1), batch)
     assert float(right) < 0.1
     assert float(wrong) > 2
-    assert set(parts) == {"masks", "each lesion", "attention"}
-
-
-def _two_lesions():
-    """A lesion of 1,000 voxels and one of 27, with their parts."""
-    labels = torch.zeros(1, 3, 32, 32, 32)
-    parts = torch.zeros(1, 32, 32, 32, dtype=torch.uint8)
-    large, small = (slice(2, 12),) * 3, (slice(25, 28),) * 3
-    for number, box in enumerate((large, small), start=1):
-        labels[(0, slice(None), *box)] = 1
-        parts[(0, *box)] = number
-    return _batch(labels)._replace(instances=parts), large, small
-
-
-def test_each_lesion_weighs_alike():
-    batch, large, small = _two_lesions()
-    right = (batch.labels * 2 - 1) * 8
-    losses = []
-    for missed in (large, small):
-        logits = right.clone()
-        logits[(0, slice(None), *missed)] = -1.0
-        losses.append(each_lesion_loss(logits, batch, LossConfig()))
-    assert float(each_lesion_loss(right, batch, LossConfig()).max()) < 0.1
-    assert float(losses[1].min()) > 0.3
-    assert float((losses[0] / losses[1]).max()) < 4  # 37 times as many voxels
-
-
-def test_each_lesion_loss_leaves_out_distractors_and_specks():
-    batch, large, _ = _two_lesions()
-    wrong = torch.full_like(batch.labels, 8.0)
-    parts = torch.zeros_like(batch.instances)
-    parts[(0, *large)] = WHITE_SPOTS
-    parts[0, 20, 20, 20] = 1
-    loss = each_lesion_loss(wrong, batch._replace(instances=parts), LossConfig())
-    torch.testing.assert_close(loss, torch.zeros(3))
-
-
-def test_padded_grids_are_met():
-    labels = torch.zeros(1, 3, 14, 16, 9)
-    deep = (torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 3, 4, 4, 4))
-    even = torch.full((1, 3, 14, 16, 9), 1 / (14 * 16 * 9))
-    output = LensOutput(torch.zeros(1, 3, 14, 16, 9), deep, torch.zeros(1, 3, 8), even, None, None)
-    assert torch.isfinite(lens_loss(output, _batch(labels), LossConfig())[0])
-
-
-def test_attention_loss_ignores_absent_regions():
-    even = torch.full((1, 3, 4, 4, 4), 1 / 64)
-    assert float(attention_loss(even, torch.zeros(1, 3, 4, 4, 4))) == 0
-
-
-def test_orthogonalise_levels_the_singular_values():
-    matrix = torch.randn(12, 30, generator=torch.Generator().manual_seed(0)) * 5
-    values = torch.linalg.svdvals(orthogonalise(matrix))
-    assert float(values.min()) > 0.4
-    assert float(values.max()) < 1.4
-
-
-def test_optimiser_state_comes_back():
-    torch.manual_seed(0)
-    nets = [torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 2)) for _ in range(2)]
-    one = Optimiser(nets[0], OptimiserConfig())
-    x = torch.randn(4, 16)
-    one.step(nets[0](x).square().mean(), 1.0, 0)
-    nets[1].load_state_dict(nets[0].state_dict())
-    two = Optimiser(nets[1], OptimiserConfig())
-    two.load({name: value.clone() for name, value in one.state().items()})
-    for net, optimiser in zip(nets, (one, two), strict=True):
-        optimiser.step(net(x).square().mean(), 1.0, 1)
-    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        torch.testing.assert_close(a, b)
+    assert set(terms) == {"masks", "attention"}

@@ -150,6 +150,17 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
         Individuals are averaged over voxels of about this edge, as scanners do.
     """
     factor = max(round(spacing_mm), 1)
+    if device.type != "cpu":
+        return _on_device(head, factor, device)
+    return _atlas(head, factor, device)
+
+
+@lru_cache(maxsize=64)
+def _on_device(head: int, factor: int, device: torch.device) -> Atlas:
+    return _atlas(head, factor, device)
+
+
+def _atlas(head: int, factor: int, device: torch.device) -> Atlas:
     if head == AVERAGE:
         maps, affine = _average()
     else:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_MIN_DEVICE_NUMBERS = 200_000
+
 
 class RandomStreams:
     """One random stream per volume; the first axis of every sample is the volume.
@@ -57,7 +59,9 @@ class RandomStreams:
         return self._gather([np.asarray(s.beta(a, b, shape)) for s in self.streams])
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw standard normal numbers, (B, *shape)."""
+        """Draw standard normal numbers, (B, *shape); many at once are drawn on a GPU."""
+        if self.device.type != "cpu" and math.prod(shape) >= _MIN_DEVICE_NUMBERS:
+            return torch.randn(len(self), *shape, device=self.device)
         return self._gather([s.standard_normal(shape, dtype=np.float32) for s in self.streams])
 
     def chance(self, probability: float, *shape: int) -> Tensor:

@@ -49,7 +49,7 @@ class GeneratorConfig:
     """Share of volumes without a tumour."""
     cavity: Share = 0.05
     """Share of volumes with a cavity, as after surgery: unlabelled, unless the network outlines it
-    (`TrainConfig.cavity`).
+    (`NetworkConfig.regions`).
     """
     oedema_label: Share = 0.25
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""

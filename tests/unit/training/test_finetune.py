@@ -1,6 +1,4 @@
-"""Learning from real cases: layouts, patients, truth, and that a run repeats."""
-
-from __future__ import annotations
+"""Fine-tuning: layouts, patients, references, and a run that judges itself and goes on."""
 
 import dataclasses
 import json
@@ -19,15 +17,14 @@ from tests.phantoms.files import write_nifti
 from typer.testing import CliRunner
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
-from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
-from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import counted
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli.main import app
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import working_grid
@@ -37,23 +34,16 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result, read_reviewed
 from lesionlens.testing import Lesion, make_patient
-from lesionlens.training.config import (
-    DataConfig,
-    PatchConfig,
-    StageConfig,
-)
-from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.real_cases import RealCases, pack_case, split_recorded
-from lesionlens.training.references import find_real_cases, split
-from lesionlens.training.stored_volumes import FolderSource, read
-
-from .runs import small_recipe
+from lesionlens.training import finetune as finetuning
+from lesionlens.training.augmentation import PreparedCase, training_batch
+from lesionlens.training.cases import TrainingCases, pack_case, recorded_split, split
+from lesionlens.training.finetune import FinetuneJob, finetune
+from lesionlens.training.references import find_real_cases
 
 pytestmark = pytest.mark.usefixtures("coarse")
 FINE = working_grid._working_grid
 """Makes cubes of 1 mm, as outside of tests."""
-STAGE = StageConfig(4, (32, 40, 32), (5.0, 5.0), batch=2)
-DATA = DataConfig(workers=0, pool=2)
+CPU = torch.device("cpu")
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
 LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
 
@@ -90,16 +80,13 @@ def copy(root, tmp_path):
     return shutil.copytree(root, tmp_path / "copy")
 
 
-def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
-    parts = split_recorded(find(root), tmp_path, seed=0)
-    learnt, held = ({case.patient for case in side} for side in (parts.training, parts.validation))
-    assert learnt
-    assert held
-    assert not learnt & held
+def test_a_patient_is_on_one_side_and_it_is_recorded(root, tmp_path):
+    held_out = recorded_split(find(root), tmp_path / "split.json")
+    assert sorted(held_out.values()) == [False, True]
     record = json.loads((tmp_path / "split.json").read_text())
-    assert set(record["training"]) == learnt
-    names = [name for cases in record["validation"].values() for name in cases]
-    assert sorted(names) == [case.name for case in parts.validation]
+    assert {p for p, is_held_out in held_out.items() if is_held_out} == set(record["validation"])
+    names = [name for side in record.values() for cases in side.values() for name in cases]
+    assert sorted(names) == sorted(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -117,49 +104,44 @@ def test_a_split_by_hand_that_is_misspelt_is_refused_and_kept(root, tmp_path, re
     file = tmp_path / "split.json"
     file.write_text(json.dumps(record))
     with pytest.raises(ConfigError, match=r"split.json.*cannot be used"):
-        split_recorded(find(root), tmp_path, seed=0)
+        recorded_split(find(root), file)
     assert json.loads(file.read_text()) == record
 
 
 def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
-    first = split_recorded(find(root), tmp_path, seed=0)
+    first = recorded_split(find(root), tmp_path / "split.json")
     for number in range(3, 9):
         shutil.copytree(root / NAMES[0], copy / f"BraTS-GLI-{number:05d}-000")
-    later = split_recorded(find(copy), tmp_path, seed=0)
-    names = [{case.name for case in side} for side in (later.training, later.validation)]
-    assert {case.name for case in first.training} <= names[0]
-    assert {case.name for case in first.validation} <= names[1]
+    later = recorded_split(find(copy), tmp_path / "split.json")
+    assert first.items() <= later.items()
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path, packed):
+def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path):
     """Without patients.tsv each name is a patient, so that a copy was held out."""
     shutil.move(copy / NAMES[0], copy / "first")
     shutil.rmtree(copy / NAMES[1])
     for number in range(8):
         other = shutil.copytree(copy / "first", copy / f"copy{number}")
-        if not packed:
-            nib.save(nib.load(other / "t1.nii.gz"), other / "t1.nii")
-            (other / "t1.nii.gz").unlink()
-    with pytest.raises(ConfigError, match=r"one scan in the cases .*trained on.*held out"):
-        RealCases(find(copy), tmp_path / "run", RECIPE)
+        nib.save(nib.load(other / "t1.nii.gz"), other / "t1.nii")
+        (other / "t1.nii.gz").unlink()
+    with pytest.raises(ConfigError, match=r"is held out, but one of its scans is trained on"):
+        TrainingCases(find(copy), tmp_path / "run", SILENT)
     rows = "".join(f"copy{number}\tone\n" for number in range(8))
     (copy / "patients.tsv").write_text(f"case\tpatient\nfirst\tone\n{rows}")
-    assert RealCases(find(copy), tmp_path / "another", RECIPE).parts.training
+    assert TrainingCases(find(copy), tmp_path / "another", SILENT).training
 
 
 @settings(deadline=None)
-@given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30), st.integers(0, 9))
-def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed):
-    counts = dict.fromkeys(patients, 1)
-    held = split(counts, fraction=0.2, seed=seed, earlier={})
-    assert held == split(dict(sorted(counts.items())), fraction=0.2, seed=seed, earlier={})
-    assert sum(held.values()) == max(1, round(0.2 * len(patients)))
+@given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30))
+def test_a_split_repeats_keeps_both_sides_and_holds_a_quarter(patients):
+    held = split(patients, {})
+    assert held == split(sorted(patients, reverse=True), {})
+    assert sum(held.values()) == max(1, round(0.25 * len(patients)))
 
 
 def test_one_patient_is_not_enough():
-    with pytest.raises(ConfigError, match="two or more"):
-        split({"one": 3}, fraction=0.2, seed=0, earlier={})
+    with pytest.raises(ConfigError, match="need a patient"):
+        split(["one", "one"], {})
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -171,7 +153,7 @@ def test_the_sample_patient_is_refused_under_any_name(copy):
     other = copy / "BraTS-GLI-00009-000"
     shutil.copytree(copy / NAMES[0], other)
     shutil.copy(samples.STUDY / "flair.nii.gz", other / "flair.nii.gz")
-    with pytest.raises(UnusableInputError, match=r"sample patient.*00009"):
+    with pytest.raises(UnusableInputError, match=r"00009.*sample patient"):
         find(copy)
 
 
@@ -184,8 +166,8 @@ def test_a_case_without_truth_is_refused_by_name(copy):
 def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
     for sequence in ("t1c", "flair"):
         (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")
-    with pytest.raises(UnusableInputError, match=f"case '{NAMES[2]}', which cannot be trained on"):
-        RealCases(find(copy), tmp_path / "run", RECIPE)
+    with pytest.raises(UnusableInputError, match=f"Case '{NAMES[2]}' cannot be trained on"):
+        TrainingCases(find(copy), tmp_path / "run", SILENT)
 
 
 def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
@@ -224,161 +206,113 @@ def test_a_reference_of_other_images_is_not_trained_on(root):
     labels, grid = case.reference()
     affine = grid.affine.copy()
     affine[:3, 3] += 1000.0
-    with pytest.raises(UnusableInputError, match="100% lies outside the images"):
+    with pytest.raises(UnusableInputError, match="100% of the reference lies outside"):
         pack_case(_prepared(case), (labels, Grid(grid.shape, affine)), 5.0)
 
 
-@pytest.fixture(scope="module")
-def files(root, tmp_path_factory):
-    cases = RealCases(find(root), tmp_path_factory.mktemp("run"), RECIPE)
-    return cases._prepared_files([*cases.parts.training, *cases.parts.validation], STAGE)
+def head(shape=(24, 30, 26)):
+    """A brain with a lesion on its left side, and T2 missing."""
+    code = np.zeros(shape, np.uint8)
+    code[2:-2, 2:-2, 2:-2] = 1
+    code[4:10, 10:20, 8:18] = 4
+    image = np.random.default_rng(0).normal(size=(4, *shape)) + 3 * (code == 4)
+    present = np.array([True, True, False, True])
+    image = image * (code > 0) * present[:, None, None, None]
+    return PreparedCase(image.astype(np.float16), code, (code == 4).astype(np.uint8), present)
 
 
-@pytest.fixture
-def out(files, tmp_path):
-    """A folder of a run in which every case is prepared."""
-    shutil.copytree(files[0].parent, tmp_path / "cases")
-    return tmp_path
-
-
-def test_batches_repeat_and_a_resumed_source_goes_on(files):
-    whole = FolderSource(files, STAGE, DATA, 3, 0)
-    first, second = whole.batch(2), whole.batch(2)
-    resumed = FolderSource(files, STAGE, DATA, 3, 1).batch(2)
-    assert torch.equal(second.channels, resumed.channels)
-    assert torch.equal(second.labels, resumed.labels)
-    assert not torch.equal(first.channels, second.channels)
-
-
-def test_what_is_not_there_is_never_shown(files):
-    (partial,) = [file for file in files if not read(file).present.all()]
-    source = FolderSource([partial], STAGE, DATA, 0, 0)
-    for _ in range(8):
-        batch = source.batch(1)
+@pytest.mark.parametrize("window", [None, (16, 16, 16)])
+def test_batches_repeat_and_stay_a_scan(window):
+    for seed in range(6):
+        batch, again = (training_batch(head(), window, seed) for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(batch, again, strict=True))
         assert batch.present.any()
-        assert not batch.present[0, [0, 2]].any()
-        assert not batch.channels[0, [0, 2]].any()
+        assert not batch.channels[0, ~batch.present[0]].any()
+        assert not batch.channels[:, :, ~batch.brain[0]].any()
+        assert not (batch.labels[0].any(0) & ~batch.brain[0]).any()
+        assert bool((batch.bounds[0, :, 0] < batch.bounds[0, :, 1]).all())
+        if window is None:
+            assert float(batch.bounds.abs().min()) == 1
+        else:
+            assert batch.brain.shape[1:] == window
 
 
-RECIPE = small_recipe(1, 5.0)
-
-
-def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_weights):
-    recipe = dataclasses.replace(RECIPE, init=str(random_weights))
-    cases = RealCases(find(root), out, recipe)
-    summary = train(recipe, out, TrainOptions(cases=cases))
-    assert summary.finished
-    _, info = weights.load(summary.weights)
-    learnt = cases.parts.training
-    before = weights.load(random_weights)[1].provenance.get("data", "unknown")
-    assert (
-        info.provenance["data"]
-        == f"{before}, then {counted(len(learnt), 'real case')} of 1 patient"
-    )
-    train(recipe, out, TrainOptions(cases=cases))
-    (line,) = (out / "validation.jsonl").read_text().splitlines()
-    row = json.loads(line)  # once, although the finished run was called again
-    assert 0 <= row["patients_wt"] <= 1
-    assert len(list((out / "cases").glob("*.npz"))) == len(NAMES)
-    made = [prepare(c.study(), RunContext()) for c in learnt]
-    scans = {d for one in made for by in (one.scans, one.intensities) for d in by.values()}
-    assert set(info.trained_on) == scans
-    assert summary.trained_before == ()
-    held = cases.parts.validation
-    assert cases.in_training_data(scans) == ()
-    known = next(iter(prepare(held[0].study(), RunContext()).scans.values()))
-    assert cases.in_training_data({known, "another"}) == (held[0].name,)
-
-
-def test_a_stop_while_cases_are_prepared_keeps_the_steps_before(root, tmp_path, random_weights):
-    recipe = dataclasses.replace(RECIPE, init=str(random_weights))
-    first = dataclasses.replace(RECIPE.stages[0], steps=2)
-    second = dataclasses.replace(RECIPE.stages[0], spacing_mm=(4.0, 4.0))
-    recipe = dataclasses.replace(recipe, stages=(first, second))
-    stop, begun = threading.Event(), []
-
-    def progress(stage, fraction):
-        if stage.startswith("preparing") and not fraction:
-            begun.append(stage)
-            if len(begun) > 1:
-                stop.set()
-
-    context = RunContext(progress=progress, cancel=stop)
-    cases = RealCases(find(root), tmp_path, recipe, context)
-    summary = train(recipe, tmp_path, TrainOptions(cases=cases), context=context)
-    assert (summary.step, summary.finished) == (2, False)
-    again = RealCases(find(root), tmp_path, recipe)
-    assert train(recipe, tmp_path, TrainOptions(cases=again)).resumed_at == 2
+def test_image_and_reference_change_together():
+    """A lesion that is bright stays bright where its label is, on the side that it is on."""
+    sides = set()
+    for seed in range(12):
+        batch = training_batch(head(), None, seed)
+        inside = batch.labels[0, 2] > 0
+        shown = batch.channels[0, batch.present[0]].mean(0)
+        assert float(shown[inside].mean()) > float(shown[batch.brain[0] & ~inside].mean()) + 1
+        middle = inside.nonzero().float().mean(0)[0] / inside.shape[0]
+        sides.add(bool(middle < 0.5))
+    assert sides == {True, False}  # half of the volumes are mirrored
 
 
 @pytest.fixture
-def rerun(copy, tmp_path, random_weights):
-    """Train on the cases in `copy`, in sessions of one folder; return cases, summary, weights."""
-
-    def run(steps):
-        recipe = dataclasses.replace(small_recipe(steps, 5.0), init=str(random_weights))
-        data = dataclasses.replace(recipe.data, held_out=0.0)
-        cases = RealCases(find(copy), tmp_path / "run", dataclasses.replace(recipe, data=data))
-        summary = train(recipe, tmp_path / "run", TrainOptions(cases=cases))
-        return cases, summary, weights.load(summary.weights)[1]
-
-    return run
+def job(root, tmp_path, random_weights):
+    return FinetuneJob(root, tmp_path / "run", steps=2, weights=str(random_weights))
 
 
-def test_weights_remember_cases_that_were_removed_between_sessions(copy, rerun):
-    cases, _, before = rerun(1)
-    gone = set(cases.training[NAMES[2]].scans)
-    shutil.rmtree(copy / NAMES[2])
-    _, summary, after = rerun(2)
-    assert gone <= set(after.trained_on) == set(before.trained_on)
-    assert "3 real cases of 2 patients" in after.provenance["data"]
-    assert summary.differing == (NAMES[2],)
+def test_a_run_learns_on_one_side_and_judges_on_the_other(job, random_weights):
+    done = finetune(job, device=CPU)
+    assert (done.step, done.trained_before) == (2, ())
+    network, info = weights.load(done.weights)
+    before, old = weights.load(random_weights)
+    start = before.state_dict()
+    assert any(not torch.equal(t, start[name]) for name, t in network.state_dict().items())
+    cases = TrainingCases(find(job.cases), job.out, SILENT)
+    known = {scan for case in cases.training for scan in cases.scans(case)}
+    assert set(info.trained_on) == known | set(old.trained_on)
+    assert cases.among(known) == ()
+    assert [case.name for case in done.held_out] == [case.name for case in cases.held_out]
+    assert cases.among(cases.scans(cases.held_out[0])) == (done.held_out[0].name,)
+    assert f"then {len(cases.training)} real cases of 1 patients" in info.provenance["data"]
+    assert info.provenance["parent_sha256"] == old.sha256
+    for case in done.held_out:
+        assert all(0 <= value <= 1 for value in (*case.before.values(), *case.after.values()))
+        assert case.name in (job.out / "held_out.html").read_text()
 
 
-def test_a_case_that_was_trained_on_is_not_held_out_under_another_name(copy, rerun, tmp_path):
-    rerun(1)
-    shutil.move(copy / NAMES[2], copy / "renamed")
-    split = {"training": {}, "validation": {"renamed": ["renamed"]}}
-    (tmp_path / "run" / "split.json").write_text(json.dumps(split))
-    with pytest.raises(ConfigError, match=r"held-out cases .* trained on before: renamed"):
-        rerun(2)
+def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(job, tmp_path):
+    whole = finetune(dataclasses.replace(job, out=tmp_path / "whole", steps=3), device=CPU)
+    stop = threading.Event()
+    context = RunContext(cancel=stop)
+    three = dataclasses.replace(job, steps=3)
+    first = finetune(three, device=CPU, on_step=lambda *_: stop.set(), context=context)
+    assert (first.step, first.held_out) == (1, ())
+    second = finetune(three, device=CPU)
+    assert (second.resumed_at, second.step) == (1, 3)
+    states = [weights.load(run.weights)[0].state_dict() for run in (whole, second)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, atol=1e-5, rtol=1e-4)
 
 
-def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
-    data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
-    patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))
-    stage = dataclasses.replace(STAGE, patches=patches)
-    cases = RealCases(find(root), out, RECIPE)
-    source = cases.source(stage, data, 3, 0)
-    windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
-    assert 6 < sum(windows) < 18
-    assert len(list((out / "drawn").glob("*/*/*.npz"))) == 2 + 4
-    resumed = cases.source(stage, data, 3, 23)
-    assert torch.equal(
-        resumed.batch(1).channels, cases.source(stage, data, 3, 23).batch(1).channels
-    )
-    handed = [part.shown for inner in source._sources for part in inner._sources]
-    assert all(handed)
+def test_other_weights_and_other_runs_are_refused(job, refining_weights, tmp_path):
+    finetune(dataclasses.replace(job, steps=1), device=CPU)
+    with pytest.raises(WeightsError, match="started with other weights"):
+        finetune(dataclasses.replace(job, weights=str(refining_weights)), device=CPU)
+    (job.out / finetuning._CHECKPOINT).unlink()
+    with pytest.raises(UnusableInputError, match="another run"):
+        finetune(job, device=CPU)
 
 
-def test_a_run_on_cases_never_continues_on_synthetic_brains_nor_the_reverse(
-    root, tmp_path, random_weights
-):
-    recipes = [dataclasses.replace(small_recipe(n, 5.0), init=str(random_weights)) for n in (1, 2)]
-    for with_cases in (True, False):
-        out = tmp_path / str(with_cases)
-        own, other = TrainOptions(cases=RealCases(find(root), out, recipes[0])), TrainOptions()
-        first, second = (own, other) if with_cases else (other, own)
-        train(recipes[0], out, first)
-        with pytest.raises(ConfigError, match="that would continue with"):
-            train(recipes[1], out, second)
-        assert train(recipes[1], out, first).step == 2
-
-
-def test_nobody_is_held_out_where_the_recipe_says_so(root, tmp_path):
-    recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(DATA, held_out=0.0))
-    parts = RealCases(find(root), tmp_path, recipe).parts
-    assert (len(parts.training), parts.validation) == (len(NAMES), ())
+def test_weights_remember_removed_cases_and_refuse_renamed_ones(copy, job):
+    job = dataclasses.replace(job, cases=copy, steps=6)
+    first = weights.load(finetune(job, device=CPU).weights)[1]
+    record = json.loads((job.out / "split.json").read_text())
+    (patient,) = record["training"]
+    gone = record["training"][patient][0]
+    shutil.move(copy / gone, copy / "renamed")
+    record["validation"]["renamed"] = ["renamed"]
+    (job.out / "split.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"trained on held-out cases before: renamed"):
+        finetune(job, device=CPU)
+    shutil.rmtree(copy / "renamed")
+    if len(record["training"][patient]) > 1:
+        second = weights.load(finetune(job, device=CPU).weights)[1]
+        assert set(first.trained_on) == set(second.trained_on)
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +364,7 @@ def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(review
         review=Review(),
     )
     save(again, tmp_path / "one")
-    with pytest.raises(UnusableInputError, match="no signed review"):
+    with pytest.raises(UnusableInputError, match="not signed"):
         find(tmp_path, studies=place / "studies")
     review = signed(read_result(tmp_path / "one").review)
     save(dataclasses.replace(again, review=review), tmp_path / "one")
@@ -592,28 +526,35 @@ def test_results_without_a_signature_are_named_and_not_used(reviewed, tmp_path):
     assert found.left_out == (("two", "not signed"),)
 
 
-@pytest.mark.parametrize("kind", ["references", "signed reviews"])
-def test_the_command_trains_further_and_its_weights_can_be_used(
-    root, tmp_path, random_weights, kind
-):
-    given = [str(root)]
+@pytest.mark.parametrize("kind", ["references", "signed reviews", "treated"])
+def test_command_trains_and_its_weights_can_be_used(copy, tmp_path, random_weights, kind):
+    given = [str(copy)]
     if kind == "signed reviews":
         for seed, name in enumerate(("one", "two")):
             save_reviewed(tmp_path, name, seed)
         given = [str(tmp_path / "results"), "--studies", str(tmp_path / "studies")]
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        "validation_volumes = 0\ndata = {workers = 0, drawn_share = 0.5, drawn_kept = 2}\n"
-        "stages = [{steps = 9, shape = [32, 40, 32], spacing_mm = [5.0, 5.0], batch = 1}]\n"
-    )
-    run = ["--out", str(tmp_path / "run"), "--recipe", str(recipe), "--steps", "2"]
-    done = CliRunner().invoke(
-        app, ["finetune", *given, *run, "--weights", str(random_weights), "--device", "cpu"]
-    )
+    elif kind == "treated":
+        given += ["--convention", "brats24"]
+        for name in NAMES:
+            image = nib.load(copy / name / "seg.nii.gz")
+            labels = np.asanyarray(image.dataobj).astype(np.uint8)
+            near = labels[8:14, 20:26, 18:24]
+            near[near == 0] = Label.CAVITY
+            nib.save(nib.Nifti1Image(labels, image.affine), copy / name / "seg.nii.gz")
+    run = ["--out", str(tmp_path / "run"), "--steps", "2", "--weights", str(random_weights)]
+    done = CliRunner().invoke(app, ["finetune", *given, *run, "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "2 of 2 steps" in done.output
-    _, info = weights.load(tmp_path / "run" / "weights.safetensors")
+    network, info = weights.load(tmp_path / "run" / "weights.safetensors")
     assert info.version.endswith("+tuned")
     assert info.trained_on
-    row = json.loads((tmp_path / "run" / "validation.jsonl").read_text())
-    assert 0 <= row["patients_wt"] <= 1
+    assert ("cavity" in done.output) is (kind == "treated")
+    assert info.config.regions == network.queries.query.shape[0] == 3 + (kind == "treated")
+
+
+def test_training_writes_nothing_among_the_cases(tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    done = CliRunner().invoke(app, ["finetune", str(cases), "--out", str(cases / "run")])
+    assert done.exit_code == 2
+    assert not list(cases.iterdir())

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.training.config import OptimiserConfig
-
 _NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _MOMENTUM = 0.95
 _BETAS = (0.9, 0.98)
@@ -84,21 +82,27 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
 
 
 class Optimiser:
-    """Both optimisers and the moving average behind one interface."""
+    """Both optimisers and the moving average of the weights, with decay `average`."""
 
-    def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
-        self.network, self.config = network, config
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        rate: float = 2e-3,
+        average: float = 0.998,
+        weight_decay: float = 0.01,
+        clip: float = 3.0,
+    ) -> None:
+        self.network, self.rate, self.decay, self.clip = network, rate, average, clip
         named_parameters = list(network.named_parameters())
-        matrices = [(n, p) for n, p in named_parameters if config.matrix and _is_matrix(p)]
+        matrices = [(n, p) for n, p in named_parameters if _is_matrix(p)]
         matrix_names = {n for n, _ in matrices}
         others = [p for n, p in named_parameters if n not in matrix_names]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(
-                others, lr=config.rate, betas=_BETAS, weight_decay=config.weight_decay
-            )
+            torch.optim.AdamW(others, lr=rate, betas=_BETAS, weight_decay=weight_decay)
         ]
         if matrices:
-            self.parts.append(Muon([p for _, p in matrices], config.rate, config.weight_decay))
+            self.parts.append(Muon([p for _, p in matrices], rate, weight_decay))
         self.names = {id(p): n for n, p in named_parameters}
         self.average = {n: p.detach().clone() for n, p in network.state_dict().items()}
 
@@ -117,13 +121,13 @@ class Optimiser:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
             for group in part.param_groups:
-                group["lr"] = self.config.rate * rate_factor
+                group["lr"] = self.rate * rate_factor
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         if math.isfinite(norm):
             for part in self.parts:
                 part.step()
-            self._blend(min(self.config.average, (1 + completed) / (10 + completed)))
+            self._blend(min(self.decay, (1 + completed) / (10 + completed)))
         return float(norm)
 
     @torch.no_grad()
