@@ -300,19 +300,19 @@ def test_other_weights_and_other_runs_are_refused(job, refining_weights, tmp_pat
 
 def test_weights_remember_removed_cases_and_refuse_renamed_ones(copy, job):
     job = dataclasses.replace(job, cases=copy, steps=6)
+    job.out.mkdir()
+    record = {"training": {"BraTS-GLI-00001": []}, "validation": {"BraTS-GLI-00002": []}}
+    (job.out / "split.json").write_text(json.dumps(record))
     first = weights.load(finetune(job, device=CPU).weights)[1]
-    record = json.loads((job.out / "split.json").read_text())
-    (patient,) = record["training"]
-    gone = record["training"][patient][0]
-    shutil.move(copy / gone, copy / "renamed")
-    record["validation"]["renamed"] = ["renamed"]
+    assert len(first.trained_on) == 2 * 4 * 2  # two cases of four scans, two digests each
+    shutil.move(copy / NAMES[1], copy / "renamed")
+    record["validation"]["renamed"] = []
     (job.out / "split.json").write_text(json.dumps(record))
     with pytest.raises(ConfigError, match=r"trained on held-out cases before: renamed"):
         finetune(job, device=CPU)
     shutil.rmtree(copy / "renamed")
-    if len(record["training"][patient]) > 1:
-        second = weights.load(finetune(job, device=CPU).weights)[1]
-        assert set(first.trained_on) == set(second.trained_on)
+    second = weights.load(finetune(job, device=CPU).weights)[1]
+    assert set(first.trained_on) == set(second.trained_on)
 
 
 @pytest.fixture(scope="module")
