@@ -21,7 +21,7 @@ from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.files import read_json
 from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import Label
-from lesionlens.base.masks import connected_parts
+from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import write_atomically
