@@ -25,6 +25,7 @@ from lesionlens.base.arguments import check_folder
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files import (
     NIFTI_SUFFIXES,
+    is_nifti_name,
     is_volume_name,
     read_json,
     read_rows,
@@ -180,12 +181,18 @@ def _visible_folders(root: Path) -> list[Path]:
 
 
 def _nifti_files(folder: Path) -> list[Path]:
-    """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
+    """Return the volumes in a folder: NIfTI files, and others that are no copy of one.
+
+    Without hidden ones (`._t1.nii.gz` of macOS).
+    """
     try:
         files = sorted(p for p in folder.iterdir() if is_volume_name(p.name))
     except OSError as error:
         raise unreadable(error, folder.name) from error
-    return [p for p in files if not p.name.startswith(".")]
+    stems = {p: without_volume_suffix(p.name).removesuffix(".seg") for p in files}
+    nifti = {stem for p, stem in stems.items() if is_nifti_name(p.name)}
+    kept = (p for p in files if is_nifti_name(p.name) or stems[p] not in nifti)
+    return [p for p in kept if not p.name.startswith(".")]
 
 
 def _case_in_folder(folder: Path) -> Case | None:

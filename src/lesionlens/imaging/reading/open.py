@@ -329,7 +329,7 @@ def nothing_recognised(study: Study) -> UndecidedSeriesError:
         study,
         f"None of the {len(listed)} series is recognised as a sequence T1, T1c, T2 or FLAIR: "
         f"{abbreviated_list(listed, _MAX_SERIES)}.",
-        hint=f"If you know a sequence, {naming_advice()}",
+        hint=f"If you know a sequence, {naming_advice(MrSequence.T1C)}",
         in_window=f"If you know a sequence, {NAME_IN_WINDOW}",
     )
 

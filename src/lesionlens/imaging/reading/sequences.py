@@ -185,36 +185,25 @@ def from_file(name: str, sidecar: Mapping[str, Any]) -> tuple[Guess, str]:
     """
     by_name, parameters = from_name(name), acquisition_of_sidecar(sidecar)
     by_sidecar = from_acquisition(parameters, source="sidecar") if sidecar else UNKNOWN
-    assigned = by_name.sequence
+    assigned, other, said = by_name.sequence, by_sidecar.sequence, ""
     if assigned is None:
-        if by_name.confidence:
+        if by_name.confidence:  # a mask
             return by_name, ""
-        by_parts = from_partial_name(name)
-        ranked = (by_sidecar, by_parts) if by_sidecar.confidence else (by_parts, by_sidecar)
-        return next((g for g in (by_sidecar, by_parts) if g.sequence), ranked[0]), ""
-    other = by_sidecar.sequence
+        guesses = (by_sidecar, from_partial_name(name))
+        named = next((guess for guess in guesses if guess.sequence), None)
+        return named or next((guess for guess in guesses if guess.confidence), UNKNOWN), ""
     if other is None and assigned is T1 and agent_recorded(parameters):
         other = T1C
     if other not in (None, assigned):
-        said = f"The JSON sidecar of {name!r} says {_label(other)}, its name {_label(assigned)}"
-        doubt = f"{said}: the name was used. If that is wrong, {naming_advice(other)}."
-    elif by_sidecar.sequence:
-        return by_name, ""
-    else:
+        said = f"The JSON sidecar of {name!r} says {_label(other)}"
+    elif by_sidecar.sequence is None:
         other, is_other_kind = alternative_reading(name, assigned)
-        read = f"it was read as {_label(assigned)}. If that is wrong,"
-        if is_other_kind:
-            doubt = (
-                f"The name of {name!r} suggests an image other than T1, T1c, T2 and FLAIR: {read} "
-                "remove it from the folder."
-            )
-        elif other is not None:
-            advice = naming_advice(other)
-            doubt = (
-                f"The name of {name!r} also contains words for {_label(other)}: {read} {advice}."
-            )
-        else:
-            return by_name, ""
+        kind = "another kind of image" if is_other_kind else other and _label(other)
+        said = f"The name of {name!r} also contains words for {kind}" if kind else ""
+    if not said:
+        return by_name, ""
+    advice = naming_advice(other) if other else "leave it out of the folder"
+    doubt = f"{said}; it was read as {_label(assigned)}. If that is wrong, {advice}."
     return replace(by_name, confidence=0.6), doubt
 
 

@@ -12,6 +12,7 @@ from lesionlens.analysis.evaluation.cases import (
     find_cases,
     patient_of,
     read_volume,
+    segmentation_of,
 )
 from lesionlens.analysis.evaluation.dataset_labels import convention_of
 from lesionlens.analysis.evaluation.label_conventions import (
@@ -267,6 +268,17 @@ def test_a_reference_that_an_analysis_refuses_is_refused(tmp_path, spoil, found)
     nib.save(image, tmp_path / "one" / "seg.nii.gz")
     with pytest.raises(ReadError, match=rf"one/seg\.nii\.gz.*{found}"):
         read_volume(tmp_path / "one" / "seg.nii.gz")
+
+
+def test_a_segmentation_in_another_format_counts_unless_it_is_a_copy(tmp_path):
+    for name in ("t1c.nii.gz", "lesion_seg.nrrd"):
+        (tmp_path / name).touch()
+    (case,) = find_cases(tmp_path)
+    assert case.reference_path == tmp_path / "lesion_seg.nrrd"
+    for name in ("segmentation.nii.gz", "segmentation.seg.nrrd"):
+        (tmp_path / "result").mkdir(exist_ok=True)
+        (tmp_path / "result" / name).touch()
+    assert segmentation_of(tmp_path / "result") == tmp_path / "result" / "segmentation.nii.gz"
 
 
 @pytest.mark.parametrize("name", ["nosuch", "file.nii.gz"])
