@@ -90,17 +90,8 @@ def without(probability: Floats, excluded: Mask) -> Floats:
 def object_at(probability: Floats, foreground: Points, lesion: Mask | None) -> Floats:
     """Keep the component at the prompts; a faint one is outlined at a lower threshold.
 
-    The threshold is 0.6 of the highest probability near the prompts, if that is below 0.6.
-
-    Parameters
-    ----------
-    probability, lesion : (I, J, K)
-        In a crop. `lesion` marks voxels whose components are kept too.
-
-    Raises
-    ------
-    UnusableInputError
-        Nothing stands out at the prompts.
+    The threshold is 0.6 of the highest probability near the prompts, if that is below 0.6. If even
+    that is tiny, raise UnusableInputError. Components in `lesion` are kept too.
     """
     highest, seeds = 0.0, np.zeros(probability.shape, bool)
     for point in foreground[is_inside(foreground, probability.shape)]:
@@ -124,16 +115,17 @@ def object_at(probability: Floats, foreground: Points, lesion: Mask | None) -> F
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Prompts of one sign that contradict an outline."""
+    """Prompts of one sign that contradict an outline.
+
+    `depth_mm` is their median distance from its border, `reach_mm` the distance within which it may
+    change. Voxels nearer to one of `opposite` do not change, if a region is named.
+    """
 
     points: Points
     is_foreground: bool
     depth_mm: float
-    """Median distance of the points from the outline's border."""
     reach_mm: float
-    """Distance from them within which the outline may change."""
     opposite: Points
-    """Prompts of the other sign, if a region is named: voxels nearer to one do not change."""
 
 
 def errors(outline: Mask, request: PromptRequest) -> tuple[Error, ...]:
@@ -168,12 +160,9 @@ def _depth(outline: Mask, points: Points, *, is_foreground: bool) -> float:
 def changeable(
     probability: Floats, outline: Mask, prompt_errors: tuple[Error, ...], box: Box
 ) -> Mask:
-    """Return which voxels of a crop may change: connected to a prompt, of its sign, near it.
+    """Return which voxels of `box` may change: connected to a prompt, of its sign, near it.
 
-    Parameters
-    ----------
-    probability : (i, j, k) float32
-        In `box`, the crop's part of the grid of `outline`.
+    `probability` is that of the box, `outline` of the whole grid.
     """
     corner, before = np.array([side.start for side in box]), outline[box]
     allowed = np.zeros_like(before)

@@ -64,7 +64,7 @@ class PromptStudy:
     brain: Mask
     present: tuple[bool, ...]
     probability: NDArray[np.floating] | None = None
-    """(3, I, J, K): predicted probability of WT, TC and ET; None without an analysis."""
+    """(3, I, J, K): of WT, TC and ET; None without an analysis."""
 
     @cached_property
     def smooth(self) -> Floats:
@@ -77,14 +77,11 @@ class PromptStudy:
         return bool(np.any(np.asarray(values) >= _FLAGGED))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Crop:
-    """A cube of `size` voxels an edge within a volume."""
+class Crop(NamedTuple):
+    """A cube of `size` voxels an edge; centre and voxel edge are in voxels of a volume."""
 
     centre: NDArray[np.float64]
-    """(3,): in voxels of the volume."""
     spacing: float
-    """Voxel edge, in voxels of the volume."""
     size: int
 
     def voxels(self, points: Points) -> Points:
@@ -95,11 +92,10 @@ class Crop:
     def sample(self, volume: NDArray[np.generic]) -> Tensor:
         """Interpolate (C, I, J, K) to (C, n, n, n) float32, zero outside the volume."""
         edges = self.spacing * (np.arange(self.size) - (self.size - 1) / 2)
-        shape = volume.shape[1:]
-        box = clipped_box(self.centre + edges[0] - 1, self.centre + edges[-1] + 1, shape)
+        low, high = self.centre + edges[0] - 1, self.centre + edges[-1] + 1
+        box = clipped_box(low, high, volume.shape[1:])
         part = torch.from_numpy(np.ascontiguousarray(volume[(slice(None), *box)], np.float32))
-        starts = np.array([side.start for side in box])
-        return _along_axes(part, [edges + offset for offset in self.centre - starts])
+        return _along_axes(part, [edges + offset for offset in self.centre - _corner(box)])
 
     def paste(self, values: Tensor, shape: tuple[int, ...]) -> tuple[Box, Floats]:
         """Interpolate (n, n, n) to the voxels of a volume of this shape that the crop covers."""
@@ -134,13 +130,9 @@ class Answer(NamedTuple):
 class Prompter:
     """Answers prompts by the shipped networks; keeps the last study as the networks see it."""
 
-    def __init__(
-        self,
-        device: torch.device | str = "cpu",
-        networks: Sequence[nn.Module] = (),
-    ) -> None:
+    def __init__(self, networks: Sequence[nn.Module] = ()) -> None:
         """Run two networks, the general one and that for small objects; else the shipped ones."""
-        self._device, self._made_by, self._networks = torch.device(device), "", list(networks)
+        self._device, self._made_by, self._networks = torch.device("cpu"), "", list(networks)
         self._last: tuple[PreparedStudy, object, Grid, PromptStudy] | None = None
         self._lock = threading.Lock()
 

@@ -65,7 +65,7 @@ def answer(study, foreground=(), background=(), outline=None, region=None, logit
     """Return the response, and how often the general and the other network were called."""
     networks = Brightness(), Brightness(logit)
     request = PromptRequest(points(*foreground), points(*background), outline, region)
-    response = Prompter(networks=networks).segment(study, request)
+    response = Prompter(networks).segment(study, request)
     return response, tuple(network.calls for network in networks)
 
 
@@ -231,7 +231,7 @@ def test_crop_of_a_ramp_is_pasted_back_where_it_was(spacing):
     box, pasted = crop.paste(values, ramp.shape)
     np.testing.assert_allclose(pasted, ramp[box], atol=1e-3)
     assert crop.voxels(points((20, 21, 21), (39, 21, 21), (-9, 21, 21))).shape == (1, 3)
-    outside = replace(crop, centre=np.array([0.0, 21.0, 20.6])).sample(np.ones((1, 40, 44, 42)))
+    outside = crop._replace(centre=np.array([0.0, 21.0, 20.6])).sample(np.ones((1, 40, 44, 42)))
     assert not outside[0, 0].any()
 
 

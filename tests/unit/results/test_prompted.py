@@ -121,46 +121,46 @@ def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    "given",
     [
-        ({"points": [((1, 2), True)]}, r"\(1, 2\), a tuple, is not a voxel"),
-        ({"points": [((1.5, 2, 3), True)]}, r"\(1.5, 2, 3\), a tuple, is not a voxel"),
-        ({"points": [((float("nan"), 2, 3), True)]}, "is not a voxel"),
-        ({"points": [(5, True)]}, "5, an int, is not a voxel"),
-        ({"points": [(1, 2, 3)]}, r"\(1, 2, 3\), a tuple, does not come with True or False"),
-        ({"points": (1, 2, 3)}, "1, an int, does not come with True or False"),
-        ({"scribbles": [((1, 2, 3), True)]}, "1, an int, is not a voxel"),
-        ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
-        ({"box": ((1, 2, 3),)}, "two opposite corners, not 1"),
-        ({"box": ((1, 2, 3), (4, 5, 6), (7, 8, 9))}, "two opposite corners, not 3"),
-        ({"points": [((1, 2, 3), "no")]}, "'no' is neither True nor False"),
-        ({"scribbles": [([(1, 2, 3)], 0.4)]}, "0.4 is neither True nor False"),
+        {"points": [((1, 2), True)]},
+        {"points": [((1.5, 2, 3), True)]},
+        {"points": [((float("nan"), 2, 3), True)]},
+        {"points": [(1, 2, 3)]},
+        {"points": [((1, 2, 3), "no")]},
+        {"points": [((1, 2, 3), True)], "region": "oedema"},
+        {"scribbles": [((1, 2, 3), True)]},
+        {"scribbles": [([(1, 2, 3)], 0.4)]},
+        {"box": ((1, 2, 3),)},
     ],
 )
-def test_what_is_no_prompt_is_refused_in_words(given, words):
-    with pytest.raises(UnusableInputError, match=words):
+def test_malformed_prompt_is_refused(given):
+    with pytest.raises(UnusableInputError):
         Prompts.of(**given)
 
 
-def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prepared):
-    with pytest.raises(UnusableInputError, match="outside the reference"):
-        segment_prompts(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
-    with pytest.raises(UnusableInputError, match="not on the grid"):
-        segment_prompts(
-            Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool)
-        )
+@pytest.mark.parametrize(
+    ("at", "start"),
+    [
+        ((20, 10, 9), None),  # outside the image
+        ((20, 10, 4), np.zeros(WORKING, bool)),
+        ((20, 10, 4), np.full(NATIVE, 0.3)),
+    ],
+)
+def test_prompt_or_start_that_does_not_fit_is_refused(prepared, at, start):
+    with pytest.raises(UnusableInputError):
+        segment_prompts(Prompts.of([(at, True)]), prepared, cube_round, start)
 
 
-def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepared):
-    """A result of a mirrored copy of the study has its shape; by index it lay on the wrong side."""
+def test_start_at_another_place_in_the_patient_is_refused(prepared):
+    """A result of a mirrored copy has the same shape; by index it lay on the wrong side."""
     point, mask = Prompts.of([((20, 10, 4), True)]), np.zeros(NATIVE, bool)
-    mirrored = prepared.native.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
-    with pytest.raises(UnusableInputError, match="not on the grid"):
-        segment_prompts(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
     mask[30, 30, 2] = True
-    assert segment_prompts(point, prepared, cube_round, Volume(mask, prepared.native)).mask[
-        30, 30, 2
-    ]
+    mirrored = prepared.native.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    with pytest.raises(UnusableInputError):
+        segment_prompts(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
+    found = segment_prompts(point, prepared, cube_round, Volume(mask, prepared.native))
+    assert found.mask[30, 30, 2]
 
 
 def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepared):
