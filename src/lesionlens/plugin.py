@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from lesionlens.engines.device import choose as choose_device
     from lesionlens.engines.device import describe as describe_device
     from lesionlens.engines.engine import Engine
+    from lesionlens.engines.grid import make_network_input
     from lesionlens.engines.interruptible import interruptible
     from lesionlens.engines.lens import LensEngine
-    from lesionlens.engines.network_input import make_network_input
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.network.weights import load as load_network
     from lesionlens.results.export.exporter import Exporter
@@ -64,7 +64,7 @@ __getattr__ = lazy_exports(
         "lesionlens.engines.engine": "Engine",
         "lesionlens.engines.interruptible": "interruptible",
         "lesionlens.engines.lens": "LensEngine",
-        "lesionlens.engines.network_input": "make_network_input",
+        "lesionlens.engines.grid": "make_network_input",
         "lesionlens.imaging.preparation.resampling": "resample",
         "lesionlens.network.weights": "load:load_network",
         "lesionlens.results.export.exporter": "Exporter",

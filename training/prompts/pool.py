@@ -142,7 +142,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     """Write a real case: its analysis, and the predictions from subsets of its sequences."""
     from lesionlens.base.run_context import SILENT, RunContext
     from lesionlens.engines.engine import EngineChoice
-    from lesionlens.engines.network_input import make_network_input
+    from lesionlens.engines.grid import make_network_input
     from lesionlens.imaging.preparation.prepare import prepare
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.training.cases import number_lesions
@@ -159,7 +159,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
         [resample(prediction.probability[r], prepared.working, coarse.grid) for r in Region]
     )
     whole_analysis = (whole_analysis * 255).round().clip(0, 255).astype(np.uint8)
-    present = torch.tensor(coarse.present)
+    present = torch.from_numpy(prepared.present.copy())
     subsets = [torch.tensor(subset).bool() for subset in SUBSETS]
     subset_predictions = predictions_on_subsets(
         network, coarse.channels, coarse.brain, present, subsets
@@ -180,7 +180,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
             "guess": np.stack([whole_analysis, *subset_predictions]),
             "exact": exact.astype(np.float16),
         },
-        {"present": list(map(bool, fine.present)), "subsets": [[1, 1, 1, 1], *SUBSETS],
+        {"present": prepared.present.tolist(), "subsets": [[1, 1, 1, 1], *SUBSETS],
          "thresholds": [float(prediction.thresholds[r]) for r in Region], "real": True,
          "weights": weights},
     )  # fmt: skip

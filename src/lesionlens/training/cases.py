@@ -25,7 +25,7 @@ from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import write_atomically
-from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.grid import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
@@ -147,7 +147,7 @@ def pack_case(prepared: PreparedStudy, reference: Reference, spacing_mm: float) 
         network_input.channels[0, :, i, j, k].half().numpy(),
         code[i, j, k].astype(np.uint8),
         instances[i, j, k].astype(np.uint8),
-        np.asarray(network_input.present),
+        np.asarray(prepared.present),
     )
 
 

@@ -12,7 +12,7 @@ import lesionlens.napari
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Original
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.engines.bundle.engine import ATTENTION, GRAD_CAM, METHODS
+from lesionlens.engines.bundle import ATTENTION, GRAD_CAM
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -89,8 +89,8 @@ def test_going_to_the_same_candidate_again_happens_again(session):
     [
         ("cross-attention in the last layer", "Attention"),
         ("", "Attention"),
-        (METHODS[ATTENTION], "Attention"),
-        (METHODS[GRAD_CAM], "Grad-CAM"),
+        (ATTENTION, "Attention"),
+        (GRAD_CAM, "Grad-CAM"),
         ("occlusion", "Map"),
     ],
 )
@@ -103,7 +103,7 @@ def test_a_map_that_is_not_attention_is_labelled_with_its_method(session, analys
     """Maps of a bundle without attention, which are Grad-CAM, were shown as attention."""
     session.choose_overlay(Overlay.MAP)
     assert "Grad-CAM" not in view_model_of(session.state).map.hint
-    method = METHODS[GRAD_CAM]
+    method = GRAD_CAM
     made = replace(analysis, maps=replace(analysis.maps, method=method))
     session.analysed(FakeResult(made), overlays_of(made))
     session.choose_overlay(Overlay.MAP)
