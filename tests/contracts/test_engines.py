@@ -63,6 +63,7 @@ def test_an_engine_is_found_by_the_name_of_its_entry_point(third_party, corpus):
     result = Lens("cpu", engine="by-rule")(open_study(corpus.study("nifti slices")), COARSE)
     (candidate,) = result.candidates
     assert candidate.location.side == "left"
-    relevance = candidate.sequence_relevance
+    assert candidate.sequence_relevance is None
+    relevance = result.explain().candidates[0].sequence_relevance
     assert relevance["flair"] > 0.5
     assert relevance[MrSequence.T1.value] == pytest.approx(0)

@@ -184,7 +184,6 @@ class LensEngine:
         return self._prompts.prompt(prepared, request, probability, context=context)
 
     @devices.placed
-    @torch.inference_mode()
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         first = self._first_pass(prepared, context)
@@ -251,7 +250,6 @@ class LensEngine:
         return FirstPass(seen, threshold, self._scoring)
 
     @devices.placed
-    @torch.inference_mode()
     def predict_subsets(
         self,
         prepared: PreparedStudy,
@@ -382,7 +380,7 @@ class LensEngine:
         lesions: bool = False,
     ) -> LensOutput:
         """Run the network on (B, 8, I, J, K); as `LensNetwork.forward`."""
-        with devices.autocast(self._device):
+        with torch.inference_mode(), devices.autocast(self._device):
             out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=lesions)
         return out
 
