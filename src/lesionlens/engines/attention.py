@@ -16,7 +16,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
 from lesionlens.engines.grid import InputFrame, resample, smooth, with_maximum_one, with_sums_one
 from lesionlens.engines.refinement import WINDOW_WEIGHT
-from lesionlens.network.lens_net import STRIDE
+from lesionlens.network.lens_net import STRIDE, LensOutput
 
 BLUR_VOX = 0.7
 """On the network's grid: removes the checkerboard pattern of its upsampling."""
@@ -30,37 +30,36 @@ REFINED_METHOD = (
 )
 
 
-def trace_of(
-    weights: Tensor,
-    self_attention: Sequence[Tensor],
-    tokens: Sequence[int],
-    frame: InputFrame,
-    refined: Tensor | None = None,
-) -> Trace:
-    """Return the attention of one pass on the working grid.
+def region_attention(out: LensOutput) -> Tensor:
+    """Return the (3, i, j, k) attention of the regions' queries in a pass that kept it."""
+    if out.attention is None:
+        raise TypeError("this pass kept no attention")
+    return out.attention[0, : len(Region)]
+
+
+def trace_of(out: LensOutput, frame: InputFrame, refined: Tensor | None = None) -> Trace:
+    """Return the attention of a traced pass on the working grid.
 
     Parameters
     ----------
-    weights : (3, i, j, k) Tensor
-        Cross-attention of each region's query on the network's grid.
-    self_attention : sequence of (N, N) Tensor
-        Of each layer, first to last, averaged over heads; rows sum to one.
-    tokens : (3,) int
-        Tokens along each axis of the padded grid; N is their product.
     refined : (I, J, K) Tensor or None
         Attention of the enhancing tumour from finer windows, in the brain's box.
     """
-    attention = with_sums_one(frame.in_brain(smooth(weights, BLUR_VOX)))
+    smoothed = smooth(region_attention(out), BLUR_VOX)
+    attention = with_sums_one(frame.in_brain(smoothed))
     if refined is not None:
         finer = with_sums_one((refined * frame.brain_on(refined.device))[None])[0]
         attention[-1] += WINDOW_WEIGHT * (finer - attention[-1])
     maps = frame.pasted(attention.float().cpu().numpy())
-    i, j, k = tokens
+    probe = None
+    if out.trace is not None:
+        layers = [weights[0] for weights in out.trace.self_attention]
+        probe = AttentionRollout(layers, out.trace.tokens, frame)
     return Trace(
         dict(zip(Region, maps, strict=True)),
         METHOD if refined is None else REFINED_METHOD,
         ("full resolution",),
-        probe_row=AttentionRollout(list(self_attention), (i, j, k), frame),
+        probe_row=probe,
     )
 
 

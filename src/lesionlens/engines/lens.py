@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -32,19 +32,21 @@ from lesionlens.base.records.prediction import (
     SlightEnhancement,
     ViewAgreement,
 )
-from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines import refinement
-from lesionlens.engines.attention import BLUR_VOX, trace_of
+from lesionlens.engines.attention import BLUR_VOX, region_attention, trace_of
 from lesionlens.engines.grid import NetworkInput, make_network_input, resample, smooth
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.prompting import Prompter
 from lesionlens.engines.refinement import SmallLesion
 from lesionlens.network import weights as weight_files
-from lesionlens.network.lens_net import AttentionTrace, LensNetwork, LensOutput
+from lesionlens.network.lens_net import LensNetwork, LensOutput
 from lesionlens.network.unet import SMALL_LESIONS_SPACING_MM
+
+if TYPE_CHECKING:
+    from lesionlens.base.records.prompts import PromptRequest, PromptResponse
+    from lesionlens.engines.prompting import Prompter
 
 WHOLE_BRAIN, SEARCH = "predicting the whole brain", "searching for small lesions"
 WINDOWS, SUBSETS = "refining candidates", "predicting without sequences"
@@ -126,19 +128,17 @@ class LensEngine:
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         self.placement = devices.Placement(device, self._move)
         self._network, self._weights = weight_files.load(weights)
-        self._prompts = Prompter()
+        self._prompter: Prompter | None = None
         self._quick: _QuickStudy | None = None
         self.placement.run(lambda: self._move(self._device))
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._prompts.move(device)
-        self._quick = None
+        self.forget()
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.Engine`."""
-        self._quick = None
-        self._prompts.forget()
+        self._quick = self._prompter = None
 
     @property
     def _device(self) -> torch.device:
@@ -181,7 +181,12 @@ class LensEngine:
         context: RunContext,
     ) -> PromptResponse:
         """Segment from prompts; see `engines.engine.Engine`."""
-        return self._prompts.prompt(prepared, request, probability, context=context)
+        if self._prompter is None:
+            from lesionlens.engines.prompting import Prompter
+
+            self._prompter = Prompter()
+            self._prompter.move(self._device)
+        return self._prompter.prompt(prepared, request, probability, context=context)
 
     @devices.placed
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
@@ -215,18 +220,11 @@ class LensEngine:
             probability = refinement.add_small_lesions(probability, lesions, frame)
             if ((probability[0] >= thresholds[Region.WT]) & ~outlined).any():
                 notices = (*notices, SEARCH_NOTICE)
-        attention, trace = _traced(first.out)
         quick = self.predict_subsets(prepared, [InputPerturbation()], context=context)
         return Prediction(
             probability=dict(zip(Region, frame.pasted(probability), strict=True)),
             engine=self.info,
-            trace=trace_of(
-                attention[0, : len(Region)],
-                [weights[0] for weights in trace.self_attention],
-                trace.tokens,
-                frame,
-                None if refined is None else refined[1],
-            ),
+            trace=trace_of(first.out, frame, None if refined is None else refined[1]),
             notices=notices,
             unperturbed=_with_scores(quick, lesions),
             thresholds=thresholds,
@@ -359,9 +357,9 @@ class LensEngine:
         with self._watched(WINDOWS, context, len(windows)):
             for window in windows:
                 bounds = refinement.relative_bounds(window, fine.grid.shape, self._device)
-                out = self._pass(fine.within(window).tensor(), bounds=bounds, trace=True)
+                out = self._pass(fine.within(window).tensor(), bounds=bounds, maps=True)
                 logits = self._calibrated(out)[0, region].clone()
-                outputs.append((window, logits, _traced(out)[0][0, region].clone()))
+                outputs.append((window, logits, region_attention(out)[region].clone()))
         maps = refinement.refine_enhancing(near, first.logits[-1], frame.grid, fine.grid, outputs)
         maps[1] = smooth(maps[1], BLUR_VOX)
         return fine.frame.to_box(maps)
@@ -376,12 +374,15 @@ class LensEngine:
         x: Tensor,
         *,
         bounds: Tensor | None = None,
+        maps: bool = False,
         trace: bool = False,
         lesions: bool = False,
     ) -> LensOutput:
         """Run the network on (B, 8, I, J, K); as `LensNetwork.forward`."""
         with torch.inference_mode(), devices.autocast(self._device):
-            out: LensOutput = self._network(x, bounds=bounds, trace=trace, lesions=lesions)
+            out: LensOutput = self._network(
+                x, bounds=bounds, maps=maps, trace=trace, lesions=lesions
+            )
         return out
 
     def _calibrated(self, out: LensOutput) -> Tensor:
@@ -416,13 +417,6 @@ def _nested(probability: Tensor) -> Tensor:
     for inner in (1, 2):  # much faster than `cummin` along an axis of three
         torch.minimum(probability[inner], probability[inner - 1], out=probability[inner])
     return probability
-
-
-def _traced(out: LensOutput) -> tuple[Tensor, AttentionTrace]:
-    """Return the attention of a traced pass."""
-    if out.attention is None or out.trace is None:
-        raise TypeError("the pass was not traced")
-    return out.attention, out.trace
 
 
 def _with_scores(quick: PerturbedPrediction, lesions: Iterable[SmallLesion]) -> PerturbedPrediction:
@@ -478,7 +472,8 @@ def core_threshold(probability: NDArray[np.float32], default: float) -> float:
     >>> round(core_threshold(sure, 0.45), 2), round(core_threshold(sure * 0.4, 0.45), 2)
     (0.45, 0.29)
     """
-    counts = np.histogram(probability, _BINS, (0, 1))[0][:0:-1]
+    counted = probability[probability >= 1 / _BINS]  # most voxels are not
+    counts = np.histogram(counted, _BINS, (0, 1))[0][:0:-1]
     centres = ((np.arange(_BINS) + 0.5) / _BINS)[:0:-1]
     expected_overlap, sizes = np.cumsum(counts * centres), np.cumsum(counts)
     best = float((expected_overlap / np.maximum(sizes + expected_overlap[-1], 1)).max())

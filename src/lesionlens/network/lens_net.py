@@ -111,7 +111,7 @@ class LensOutput(NamedTuple):
     """(B, R, C) after the last layer."""
     attention: Tensor | None
     """(B, R, I, J, K) float32 on the input's grid: last cross-attention of the region queries, sum
-    one each. None unless traced."""
+    one each. None unless requested."""
     trace: AttentionTrace | None
     """None unless traced."""
     lesions: LesionOutput | None
@@ -453,7 +453,13 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(
-        self, x: Tensor, *, bounds: Tensor | None = None, trace: bool = False, lesions: bool = True
+        self,
+        x: Tensor,
+        *,
+        bounds: Tensor | None = None,
+        maps: bool = False,
+        trace: bool = False,
+        lesions: bool = True,
     ) -> LensOutput:
         """Predict a batch.
 
@@ -464,8 +470,10 @@ class LensNetwork(nn.Module):
         bounds : (B, 3, 2) Tensor or None
             Ends of a window along each axis, in coordinates in which the box of the brain is -1 to
             1; None for the whole brain.
+        maps : bool
+            Return the attention map of each region query.
         trace : bool
-            Compute and return attention weights.
+            Return that and the attention weights of every layer.
         lesions : bool
             Evaluate the lesion queries, if the network has them.
         """
@@ -477,11 +485,11 @@ class LensNetwork(nn.Module):
         features, self_attention = self.encoder(padded, bounds, trace=trace)
         tokens = tuple(features[-1].shape[2:])
         quarter, half, full = self.decoder(features)
-        queries, masks, cross_attention = self.queries((quarter, half, full), trace=trace)
+        queries, masks, cross_attention = self.queries((quarter, half, full), trace=maps or trace)
         mask_quarter, mask_half, mask_full = masks
         logits = mask_full + self.refine(full).float()
         attention = None
-        if trace:
+        if maps or trace:
             attention = cross_attention[-1][..., :i, :j, :k]
             attention = attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
         return LensOutput(
