@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError, unreadable
 from lesionlens.base.files import read_object
-from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
+from lesionlens.imaging.reading.sequences import words_of
 
 DESCRIPTION = "dataset_description.json"
 RESULTS = "lesionlens"
@@ -24,11 +24,8 @@ _NO_SCANS = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotyp
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
 _MAX_NAME_BYTES = 160
 """Of a study, so that 255 bytes suffice for every file that is named after it."""
-_SCAN_WORDS = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
-"""Words with digits that describe a scan or its processing."""
-_REPETITION = re.compile(r"(?<![a-z])(run|echo|rep)[-_ ]?\d+")
-_SERIES = frozenset({"s#", "se#", "ser#", "series#", "scan#", "im#", "img#"})
-"""Patterns of words that number series, not patients."""
+_SERIES = frozenset({"", "s", "se", "ser", "series", "scan", "im", "img", "run", "echo", "rep"})
+"""What precedes a number of a series, not of a patient."""
 
 
 def entities(name: str) -> tuple[str, str]:
@@ -153,30 +150,22 @@ def _labelled(folder: Path, prefix: str) -> list[Path]:
 
 
 def mixed_names(names: Sequence[str]) -> str:
-    """Return a notice if names of one study differ in BIDS session or leading number; else ""."""
-    found, kind = sorted({entities(name)[1] for name in names} - {""}), "have different sessions"
-    if len(found) < 2:
-        kind = "begin with different numbers"
-        others = [_numbers(name) for name in names if not entities(name)[0]]
-        counts = Counter("-".join(words) for words in others if words)
-        patients = any(
-            len(words) > 1 and pattern not in _SERIES and re.search("[a-z]", pattern)
-            for pattern, words in _by_pattern(others).items()
-        )
-        found = sorted(counts) if patients or max(counts.values(), default=0) > 1 else []
+    """Return a notice if names of one study differ in BIDS session or in a number; else ""."""
+    found, kind = sorted({entities(name)[1] for name in names} - {""}), "sessions"
+    for pattern, words in _numbers(names).items():
+        is_shared, is_series = max(words.values()) > 1, pattern.strip("#") in _SERIES
+        if len(found) < 2 and len(words) > 1 and (is_shared or not is_series):
+            found, kind = sorted(words), "numbers"
     if len(found) < 2:
         return ""
     return (
-        f"The names of the files {kind} ({', '.join(map(repr, found))}): check that they belong to "
-        "one examination of one patient."
+        f"The names of the files have different {kind} ({', '.join(map(repr, found))}): check that "
+        "they belong to one examination of one patient."
     )
 
 
 def is_of_other_study(mask: Path, files: Sequence[Path]) -> bool:
-    """Return whether a mask is named for another subject, session or number than a study's files.
-
-    Or is in a folder that differs from theirs in its digits alone. A number that differs between
-    the study's own files is a series number and is ignored.
+    """Return whether a mask, or its folder, has another number than all files of a study have.
 
     Examples
     --------
@@ -185,37 +174,24 @@ def is_of_other_study(mask: Path, files: Sequence[Path]) -> bool:
     >>> [is_of_other_study(Path(mask), images) for mask in masks]
     [True, False, True]
     """
-    for own, labels in zip(
-        entities(mask.name), zip(*(entities(f.name) for f in files), strict=True), strict=True
-    ):
-        if own and any(labels) and own not in labels:
+    for index, own in enumerate(entities(mask.name)):  # subject, session
+        labels = {entities(file.name)[index] for file in files} - {""}
+        if own and labels and own not in labels:
             return True
-    drawn = _by_pattern([_numbers(mask.name)])
-    for pattern, words in _by_pattern([_numbers(file.name) for file in files]).items():
-        certain = len(words) == 1 and (len(files) > 1 or pattern != "#")
-        if certain and pattern in drawn and not words & drawn[pattern]:
+    own_words = _numbers([mask.name])
+    for pattern, words in _numbers([file.name for file in files]).items():
+        is_common = words.total() == len(files) and len(words) == 1
+        if is_common and own_words.get(pattern, words).keys() != words.keys():
             return True
-    folder, folders = mask.absolute().parent.name, {f.absolute().parent.name for f in files}
-    pattern = re.sub(r"\d+", "#", folder)
-    numbered = "#" in pattern and any(letter.isalpha() for letter in pattern)
-    return (
-        numbered
-        and folder not in folders
-        and {re.sub(r"\d+", "#", n) for n in folders} == {pattern}
-    )
+    folder, *folders = (re.sub(r"\d", "#", p.absolute().parent.name) for p in (mask, *files))
+    same = {file.absolute().parent.name for file in files}
+    return "#" in folder and {folder} == {*folders} and mask.absolute().parent.name not in same
 
 
-def _by_pattern(names: Iterable[Sequence[str]]) -> dict[str, set[str]]:
-    """Return words by pattern, such as "p#"."""
-    words: dict[str, set[str]] = defaultdict(set)
-    for word in (word for name in names for word in name):
-        words[re.sub(r"\d+", "#", word)].add(word)
-    return words
-
-
-def _numbers(name: str) -> list[str]:
-    """Return the words with digits that precede the sequence, or "seg", in a name."""
-    words = words_of(_REPETITION.sub("", name.lower()))
-    ends = (n for n, w in enumerate(words) if sequence_in_words((w,)) or is_label_name(w))
-    before = words[: next(ends, None)]
-    return [w for w in before if re.search(r"\d", w) and not _SCAN_WORDS.fullmatch(w)]
+def _numbers(names: Iterable[str]) -> dict[str, Counter[str]]:
+    """Return how many names have each word with a number of two digits or more, by pattern."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        for word in {word for word in words_of(name) if re.search(r"\d\d", word)}:
+            found[re.sub(r"\d", "#", word)][word] += 1
+    return found

@@ -7,7 +7,6 @@ geometry is missing, or contradicts itself about the sides, is refused: no side 
 from __future__ import annotations
 
 import bz2
-import gzip
 import re
 import struct
 import zlib
@@ -30,6 +29,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from zlib_ng import gzip_ng, zlib_ng
 
+from lesionlens.base import geometry
 from lesionlens.base.errors import (
     GeometryError,
     LesionLensError,
@@ -47,15 +47,7 @@ from lesionlens.base.files import (
     read_json,
     without_volume_suffix,
 )
-from lesionlens.base.geometry import (
-    Affine,
-    Shape3,
-    check_affine,
-    corners,
-    ras_from_lps,
-    shear_of,
-    spacing_mm,
-)
+from lesionlens.base.geometry import Affine, Shape3, check_affine, spacing_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
@@ -77,7 +69,7 @@ from lesionlens.imaging.reading.open import (
 _BROKEN: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, OverflowError, RuntimeError, zlib.error,
     cast("type[Exception]", zlib_ng.error),
-    gzip.BadGzipFile, ImageFileError, HeaderDataError,
+    ImageFileError, HeaderDataError,
 )  # fmt: skip
 _MAX_OFFSET = 16 * 2**20
 """Bytes of header and extensions before the voxels."""
@@ -163,7 +155,7 @@ def open_volume(path: Path, channel: int | None = None) -> VolumeFile:
         raise ReadError(
             f"The header of {path.name!r} is damaged or of another format: {reason}.", hint=_AGAIN
         ) from error
-    shear = shear_of(volume.grid.affine)
+    shear = geometry.shear_of(volume.grid.affine)
     degrees = float(np.degrees(np.arcsin(min(shear, 1.0))))
     sheared = (f"its axes are {degrees:.2g}° off a right angle",) if shear > _SHEAR else ()
     notices = (f"{encodable(path.name)!r}: {text}." for text in (*volume.notices, *sheared))
@@ -311,7 +303,7 @@ def _nifti_affine(
             f"The sform and the qform of {name!r} disagree on which side is left.",
             hint=f"{_AGAIN}, or correct the header",
         )
-    ends = np.c_[corners((0, 0, 0), np.array(shape) - 1), np.ones(8)]
+    ends = np.c_[geometry.corners((0, 0, 0), np.array(shape) - 1), np.ones(8)]
     distance_mm = float(np.abs(ends @ (affine - qform).T).max())
     if not notices and distance_mm > max(1.0, float(spacing_mm(affine).max())):
         notices = (f"sform and qform disagree by up to {distance_mm:.0f} mm; the sform is used",)
@@ -389,7 +381,7 @@ def _itk(path: Path, channel: int | None) -> VolumeFile:
     lps = np.eye(4)
     turn = np.reshape(reader.GetDirection(), (size, size))[:3, :3]
     lps[:3, :3], lps[:3, 3] = turn * reader.GetSpacing()[:3], reader.GetOrigin()[:3]
-    grid, voxels = Grid(shape, ras_from_lps(lps)), partial(_itk_voxels, path, channel)
+    grid, voxels = Grid(shape, geometry.ras_from_lps(lps)), partial(_itk_voxels, path, channel)
     return VolumeFile(path, grid, (), voxels, more_files=more)
 
 
