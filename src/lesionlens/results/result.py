@@ -28,7 +28,6 @@ from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import engine as engines
 from lesionlens.engines.engine import Engine
-from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
 from lesionlens.results.prompted import AnalysedProbability
@@ -260,7 +259,6 @@ class Result:
         """Replay stored prompts; with the same start they give the same voxels."""
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
-    @fork_safe
     def answer_prompts(self, request: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 

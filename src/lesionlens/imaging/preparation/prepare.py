@@ -28,7 +28,6 @@ from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
 from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.imaging.preparation.working_grid import resample_all
-from lesionlens.network.fork_safety import fork_safe
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
@@ -41,7 +40,6 @@ _STAGES: tuple[tuple[str, Stage], ...] = (
 )
 
 
-@fork_safe
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
