@@ -64,18 +64,17 @@ def finetune(
         use_threads(engine_choice.threads)
         device = choose(engine_choice.device)
         done = run(job, minutes=minutes, device=device, on_step=report, context=context)
-    line = f"{done.step} of {done.steps} steps in {done.minutes:.1f} minutes"
+    line = f"{done.step} of {steps} steps in {done.minutes:.1f} minutes"
     line += f" (resumed from step {done.resumed_at})" if done.resumed_at else ""
     line += "" if math.isnan(done.loss) else f", loss {done.loss:.3f}"
     lines = [line]
-    if done.held_out:
-        lines.append("Held out (Dice)      before   after")
-        for name in dict.fromkeys(name for case in done.held_out for name in case.after):
-            pairs = [(c.before.get(name), c.after[name]) for c in done.held_out if name in c.after]
-            before = [b for b, _ in pairs if b is not None]
-            first = f"{sum(before) / len(before):.3f}" if before else "-"
-            after = sum(a for _, a in pairs) / len(pairs)
-            lines.append(f"  {name:<8} n = {len(pairs):<6} {first:>6}  {after:6.3f}")
+    if done.held_out is not None:
+        lines.append(f"Mean Dice of {len(done.held_out)} held-out cases:")
+        means = done.held_out.mean()
+        for column in means.index[means.index.str.endswith("after")]:
+            name = column.removesuffix(" after")
+            before = means.get(f"{name} before", math.nan)
+            lines.append(f"  {name:<7} {before:.3f} before, {means[column]:.3f} after")
     notes = [f"{plain(name)} is not trained on: {why}" for name, why in done.left_out]
     if done.trained_before:
         notes.append(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from html import escape
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 from safetensors import SafetensorError
 from scipy.optimize import minimize_scalar
@@ -37,7 +38,7 @@ from lesionlens.engines.device import autocast
 from lesionlens.network import weights as weight_files
 from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.weights import WeightsInfo, WeightsNotes, notes_of
+from lesionlens.network.weights import WeightsNotes, notes_of
 from lesionlens.training.augmentation import PreparedCase, training_batch
 from lesionlens.training.cases import TrainingCases
 from lesionlens.training.losses import CAVITY, Batch, lens_loss
@@ -69,33 +70,22 @@ class FinetuneJob:
     weights: str | None = None
     """Initial weights, as for `network.weights.weights_path`."""
     convention: str | None = None
-    """Name or table of the label conventions, as for `evaluate`."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """One held-out case, before and after."""
-
-    name: str
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    """Dice of ``wt``, ``tc``, ``et`` and, where there is one, ``cavity``."""
+    """Label conventions of the references, as for `evaluate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneOutcome:
-    """Result of one session."""
+    """Result of one session; times and steps are of all sessions."""
 
     step: int
-    steps: int
     resumed_at: int
     minutes: float
-    """Of all sessions."""
     loss: float
     """Running mean; NaN before the first step."""
     weights: Path
-    held_out: tuple[HeldOut, ...]
-    """Empty if the session was cancelled."""
+    held_out: pandas.DataFrame | None
+    """Dice of each held-out case: columns ``wt before``, ``wt after`` and so on; None if the
+    session was cancelled."""
     trained_before: tuple[str, ...]
     """Held-out cases that the initial weights were trained on."""
     left_out: tuple[tuple[str, str], ...]
@@ -252,17 +242,16 @@ def finetune(
         with suppress(CancelledError):
             _train(run, cases, job.steps, limit_s, on_step, context)
         run.save()
-        held_out: tuple[HeldOut, ...] = ()
-        notes = _notes(run)
+        held_out, notes = None, _notes(run)
         if not context.cancel.is_set():
             held_out, temperature = _judge(run, cases)
             notes = replace(notes, temperature=temperature)
-            write_atomically(job.out / PAGE, _page(held_out, run.info, notes))
+            write_atomically(job.out / PAGE, _page(held_out, notes))
         path = job.out / WEIGHTS
         weight_files.save(path, run.network.config, run.mean(), notes)
         before = cases.among(run.info.trained_on)
     return FinetuneOutcome(
-        run.step, job.steps, run.resumed_at, run.spent_s / 60, run.loss, path, held_out, before,
+        run.step, run.resumed_at, run.spent_s / 60, run.loss, path, held_out, before,
         found.left_out,
     )  # fmt: skip
 
@@ -320,9 +309,7 @@ def _notes(run: _Run) -> WeightsNotes:
     return WeightsNotes(**known | {"provenance": provenance})
 
 
-def _judge(
-    run: _Run, cases: TrainingCases
-) -> tuple[tuple[HeldOut, ...], tuple[float, float, float]]:
+def _judge(run: _Run, cases: TrainingCases) -> tuple[pandas.DataFrame, tuple[float, float, float]]:
     """Return the Dice of the held-out cases before and after, and the new temperatures.
 
     The initial temperatures were fitted on whole analyses: each is changed by the factor by which
@@ -330,87 +317,69 @@ def _judge(
     """
     tuned = LensNetwork(run.network.config).to(run.device)
     tuned.load_state_dict(run.mean())
-    networks = [net.to(run.device).eval() for net in (run.initial, tuned)]
-    rows, pairs = [], [[], []]  # type: ignore[var-annotated]
+    rows: dict[str, dict[str, float]] = {}
+    inside: dict[str, list[tuple[Tensor, Tensor]]] = {"before": [], "after": []}
     for case in cases.held_out:
         packed = cases.prepared(case, run.info.spacing_mm)
-        outputs = [_logits(network, packed, run.device) for network in networks]
-        scores = [_dice(logits, packed) for logits in outputs]
-        rows.append(HeldOut(case.name, *scores))
-        for kept, logits in zip(pairs, outputs, strict=True):
-            kept.append((logits[: len(Region), packed.code > 0], packed.code[packed.code > 0]))
-    temperatures = []
-    for index, temperature in enumerate(run.info.temperature):
-        before, after = (_best_temperature(kept, index) for kept in pairs)
-        temperatures.append(round(temperature * float(np.clip(after / before, 0.5, 2.0)), 4))
-    return tuple(rows), (temperatures[0], temperatures[1], temperatures[2])
+        code = torch.from_numpy(packed.code)
+        for when, network in (("before", run.initial), ("after", tuned)):
+            logits = _logits(network.to(run.device).eval(), packed, run.device)
+            inside[when].append((logits[:, code > 0], code[code > 0]))
+            scores = rows.setdefault(case.name, {})
+            scores |= {f"{name} {when}": dice for name, dice in _dice(logits, packed).items()}
+    new = []
+    for region, temperature in enumerate(run.info.temperature):
+        before, after = (_best_temperature(inside[when], region) for when in ("before", "after"))
+        new.append(round(temperature * min(max(after / before, 0.5), 2.0), 4))
+    return pandas.DataFrame.from_dict(rows, orient="index"), (new[0], new[1], new[2])
 
 
 @torch.inference_mode()
-def _logits(network: LensNetwork, case: PreparedCase, device: torch.device) -> Any:
-    """Return (R, I, J, K) float32 logits of a whole brain."""
+def _logits(network: LensNetwork, case: PreparedCase, device: torch.device) -> Tensor:
+    """Return (R, I, J, K) float32 logits of a whole brain, on the CPU."""
     brain = torch.from_numpy(case.code > 0)[None].to(device)
     channels = torch.from_numpy(case.channels.astype(np.float32))[None].to(device)
     x = with_presence(channels, torch.from_numpy(case.present)[None].to(device), brain)
     with autocast(device):
-        return network(x, lesions=False).logits[0].float().cpu().numpy()
+        logits: Tensor = network(x, lesions=False).logits[0]
+    return logits.float().cpu()
 
 
-def _dice(logits: Any, case: PreparedCase) -> dict[str, float]:
-    """Return the Dice of each region, 1 where prediction and reference are empty."""
+def _dice(logits: Tensor, case: PreparedCase) -> dict[str, float]:
+    """Return the Dice of each region, 1 where neither outline has a voxel."""
     wanted = {region.value: case.code > n + 1 for n, region in enumerate(Region)}
     if len(logits) > len(Region) and (case.instances == CAVITY).any():
         wanted["cavity"] = case.instances == CAVITY
     scores = {}
-    for (name, reference), values in zip(wanted.items(), logits, strict=False):
+    for (name, reference), values in zip(wanted.items(), logits.numpy(), strict=False):
         predicted = (values > 0) & (case.code > 0)
         total = int(predicted.sum()) + int(reference.sum())
         scores[name] = 2 * int((predicted & reference).sum()) / total if total else 1.0
     return scores
 
 
-def _best_temperature(kept: list[tuple[Any, Any]], region: int) -> float:
-    """Return the temperature of least cross-entropy over the brains' voxels."""
-    logits = torch.from_numpy(np.concatenate([values[region] for values, _ in kept]))
-    wanted = torch.from_numpy(np.concatenate([code > region + 1 for _, code in kept])).float()
-    near = logits.abs() < 12  # the others are certain at any temperature
+def _best_temperature(brains: Sequence[tuple[Tensor, Tensor]], region: int) -> float:
+    """Return the temperature of least cross-entropy over the voxels of brains."""
+    logits = torch.cat([values[region] for values, _ in brains])
+    wanted = torch.cat([code > region + 1 for _, code in brains]).float()
 
-    def entropy(log_temperature: float) -> float:
-        scaled = logits[near] / math.exp(log_temperature)
-        return float(functional.binary_cross_entropy_with_logits(scaled, wanted[near]))
+    def entropy(exponent: float) -> float:
+        scaled = logits / math.exp(exponent)
+        return float(functional.binary_cross_entropy_with_logits(scaled, wanted))
 
     found = minimize_scalar(entropy, bounds=(-1.5, 1.5), method="bounded")
     return math.exp(float(found.x))
 
 
-def _page(rows: tuple[HeldOut, ...], info: WeightsInfo, notes: WeightsNotes) -> str:
+def _page(held_out: pandas.DataFrame, notes: WeightsNotes) -> str:
     """Return the page of the held-out cases."""
-    names = [n for n in ("wt", "tc", "et", "cavity") if any(n in row.after for row in rows)]
-
-    def mean(side: str, name: str) -> float:
-        values = [scores[name] for row in rows if name in (scores := getattr(row, side))]
-        return sum(values) / len(values) if values else math.nan
-
-    def line(title: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
-        cells = [
-            f"<td>{before.get(n, math.nan):.3f}<td>{after.get(n, math.nan):.3f}" for n in names
-        ]
-        return f"<tr><th>{escape(title)}{''.join(cells)}"
-
-    heads = "".join(f"<th>{n} before<th>after" for n in names)
-    lines = [line(row.name, row.before, row.after) for row in rows]
-    means = [{n: mean(side, n) for n in names} for side in ("before", "after")]
-    data, temperatures = (
-        escape(str(notes.provenance["data"])),
-        (info.temperature, notes.temperature),
-    )
-    before, after = (", ".join(f"{t:.2f}" for t in values) for values in temperatures)
+    table = pandas.concat([held_out, held_out.mean().to_frame("mean").T])
+    temperatures = ", ".join(f"{value:.2f}" for value in notes.temperature)
     return (
         "<!doctype html><meta charset=utf-8><title>Held-out cases</title>"
         "<h1>Held-out cases before and after fine-tuning</h1>"
-        f"<p>Dice of one pass over the whole brain. Training data: {data}.</p>"
-        f"<table border=1 cellpadding=4><tr><th>case{heads}{''.join(lines)}"
-        f"{line('mean', *means)}</table>"
-        f"<p>Temperatures of WT, TC, ET: {before} before, {after} after.</p>"
+        f"<p>Dice of one pass over the whole brain. Training data: "
+        f"{escape(str(notes.provenance['data']))}. New temperatures: {temperatures}.</p>"
+        f"{table.to_html(float_format='{:.3f}'.format, na_rep='')}"
         "<p>Research use only. A few patients say little: a difference of 0.02 may be chance.</p>\n"
     )
