@@ -229,7 +229,7 @@ class TrainingRun:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, bounds=batch.bounds, trace=True)
+            output = self.network(x, bounds=batch.bounds, maps=True)
         loss, parts = training_loss(output, batch)
         value = float(loss.detach())
         if math.isfinite(value):

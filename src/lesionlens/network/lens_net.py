@@ -284,7 +284,7 @@ class Encoder(nn.Module):
 
 
 class GatedUp(nn.Module):
-    """Double the grid, gate the skip connection with the result, and combine both."""
+    """Double the grid, gate the skip connection with the result, combine both."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -359,8 +359,8 @@ class QueryLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, Q, dim) queries and (B, C, I, J, K) features to queries and (B, Q, I, J, K).
 
-        The log-probability of the previous mask (B, Q, ...) is added to the scores, softly: the
-        attention of a region that was not found stays free.
+        The log-probability of the previous mask is added to the scores: attention is free where
+        no region was found.
         """
         mask = previous_mask.detach().float()
         if mask.shape[2:] != features.shape[2:]:
@@ -453,14 +453,9 @@ class LensNetwork(nn.Module):
 
     @override
     def forward(
-        self,
-        x: Tensor,
-        *,
-        bounds: Tensor | None = None,
-        maps: bool = False,
-        trace: bool = False,
-        lesions: bool = True,
-    ) -> LensOutput:
+        self, x: Tensor, *, bounds: Tensor | None = None,
+        maps: bool = False, trace: bool = False, lesions: bool = True,
+    ) -> LensOutput:  # fmt: skip
         """Predict a batch.
 
         Parameters
@@ -470,31 +465,27 @@ class LensNetwork(nn.Module):
         bounds : (B, 3, 2) Tensor or None
             Ends of a window along each axis, in coordinates in which the box of the brain is -1 to
             1; None for the whole brain.
-        maps : bool
-            Return the attention map of each region query.
-        trace : bool
-            Return that and the attention weights of every layer.
+        maps, trace : bool
+            Return the attention map of each region; that and the weights of every layer.
         lesions : bool
             Evaluate the lesion queries, if the network has them.
         """
         i, j, k = x.shape[2:]
         padding = [n for size in (k, j, i) for n in (0, -size % STRIDE)]
         padded = functional.pad(x, padding).contiguous(memory_format=torch.channels_last_3d)
-        if bounds is None:
-            bounds = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
+        bounds = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2) if bounds is None else bounds
         features, self_attention = self.encoder(padded, bounds, trace=trace)
         tokens = tuple(features[-1].shape[2:])
         quarter, half, full = self.decoder(features)
         queries, masks, cross_attention = self.queries((quarter, half, full), trace=maps or trace)
-        mask_quarter, mask_half, mask_full = masks
-        logits = mask_full + self.refine(full).float()
+        logits = masks[2] + self.refine(full).float()
         attention = None
         if maps or trace:
             attention = cross_attention[-1][..., :i, :j, :k]
             attention = attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
         return LensOutput(
             logits=logits[..., :i, :j, :k],
-            deep=(mask_half, mask_quarter),
+            deep=(masks[1], masks[0]),
             queries=queries,
             attention=attention,
             trace=AttentionTrace(tokens, self_attention, cross_attention) if trace else None,

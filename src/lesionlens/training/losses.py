@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 def lens_loss(output: LensOutput, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Return the total loss of a traced output, and its terms."""
+    """Return the total loss of an output with attention maps, and its terms."""
     target = batch.labels.float()
     if output.logits.shape[1] > target.shape[1]:
         target = torch.cat([target, (batch.instances == CAVITY)[:, None].float()], 1)
