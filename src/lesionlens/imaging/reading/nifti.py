@@ -369,7 +369,8 @@ def _itk(path: Path, channel: int | None) -> VolumeFile:
     data = stated.get("elementdatafile") or stated.get("data file") or stated.get("datafile")
     more: tuple[Path, ...] = ()
     if data not in (None, "local"):
-        more = tuple(entry for entry in path.parent.iterdir() if entry.name.lower() == data)
+        beside = filter(Path.is_file, path.parent.iterdir())
+        more = tuple(file for file in beside if file.name.lower() == data)
         if len(more) != 1:  # a list, a pattern, or a file elsewhere
             raise ReadError(f"The voxels of {path.name!r} are not in one file beside it.")
     reader = sitk.ImageFileReader()

@@ -244,6 +244,15 @@ def test_other_formats_without_a_geometry_are_refused(suffix, tmp_path):
         open_volume(path)
 
 
+@pytest.mark.parametrize("place", ["../t1.raw", "/etc/hostname", "LIST", "t1_%02d.raw 1 2 1"])
+def test_voxels_elsewhere_are_not_read(place, tmp_path):
+    write_itk(tmp_path / "t1.mhd", VOXELS, AFFINE)
+    header = tmp_path / "t1.mhd"
+    header.write_text(header.read_text().replace("t1.raw", place))
+    with pytest.raises(ReadError):
+        open_volume(header)
+
+
 # ---- damage
 
 
