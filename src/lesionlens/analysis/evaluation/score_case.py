@@ -106,7 +106,8 @@ def _read_reference(case: Case, convention: str | None) -> _Reference | None:
         return None
     voxels, header = read_volume(case.reference_path)
     labels = translate(voxels, convention, f"the reference of case {case.name}")
-    return _Reference(of_tumour(labels), header.grid, header.notices)
+    notices = tuple(f"Reference: {notice}" for notice in header.notices)
+    return _Reference(of_tumour(labels), header.grid, notices)
 
 
 def _score_result(score: CaseScore, case: Case, folder: Path, reference: _Reference | None) -> None:

@@ -93,7 +93,7 @@ class VolumeFile:
     path: Path
     grid: Grid
     notices: tuple[str, ...]
-    """What is odd about its geometry, as sentences that name the file."""
+    """What is odd about its geometry; the file is to be named before."""
     voxels: Callable[[Any], NDArray[Any]] = field(repr=False)
     """Reads them as this type, or None: in the stored type if the file has no scale."""
     codes: tuple[int, int] = (1, 1)
@@ -157,9 +157,8 @@ def open_volume(path: Path, channel: int | None = None) -> VolumeFile:
         ) from error
     shear = geometry.shear_of(volume.grid.affine)
     degrees = float(np.degrees(np.arcsin(min(shear, 1.0))))
-    sheared = (f"its axes are {degrees:.2g}° off a right angle",) if shear > _SHEAR else ()
-    notices = (f"{encodable(path.name)!r}: {text}." for text in (*volume.notices, *sheared))
-    return replace(volume, notices=tuple(notices), opened=states)
+    sheared = (f"the axes are {degrees:.2g}° off a right angle",) if shear > _SHEAR else ()
+    return replace(volume, notices=(*volume.notices, *sheared), opened=states)
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -296,7 +295,7 @@ def _nifti_affine(
     try:
         qform = check_affine(_in_mm(header.get_qform(), unit_mm), where=repr(name))
     except (ValueError, HeaderDataError, GeometryError):
-        return affine, (*notices, "its qform is damaged; the sform is used")
+        return affine, (*notices, "the qform is damaged; the sform is used")
     same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ qform[0, :3] >= 0
     if not same_side or np.linalg.det(qform) * np.linalg.det(affine) < 0:
         raise GeometryError(
@@ -321,7 +320,7 @@ def _size_notice(affine: Affine, pixdim_mm: NDArray[Any]) -> tuple[str, ...]:
     ratio = float(edges.prod() / pixdim_mm.prod())
     wrong = f"{ratio:.2g} times too large" if ratio > 1 else f"{1 / ratio:.2g} times too small"
     return (
-        f"its sform states voxels of {by_sform} mm, its pixdim {by_pixdim} mm; the sform is used, "
+        f"the sform states voxels of {by_sform} mm, pixdim {by_pixdim} mm; the sform is used, "
         f"so that volumes may be {wrong}",
     )
 
@@ -531,7 +530,13 @@ def _detected(path: Path, root: Path, notices: list[str]) -> list[Series]:
 
 def _series(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
     volume = open_volume(path)
-    notices.extend(volume.notices)
+    name = repr(encodable(path.name))
+    for text in volume.notices:
+        earlier = next((n for n in notices if n.endswith(f": {text}.")), None)
+        if earlier is None:
+            notices.append(f"{name}: {text}.")
+        else:  # one sentence for all files
+            notices[notices.index(earlier)] = f"{name}, {earlier}"
     files = (path, *volume.more_files)
     return Series(
         sequence=guess.sequence,

@@ -148,7 +148,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     unknown = _unknown_in_result(path) if has_parts else LESION_PARTS
     identity = f"a mask|{identity_of(study, inputs)}"
     findings = measure_mask(components, prepared, identity, unknown)
-    header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
+    header_notices = (f"The mask: {notice}" for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
         *header_notices,

@@ -213,6 +213,13 @@ def test_what_is_odd_about_a_geometry_is_said_in_one_notice(name, tmp_path):
     np.testing.assert_allclose(study["t1"].grid.affine, AFFINE, atol=0.05)
 
 
+def test_one_notice_names_all_files_of_one_geometry(tmp_path):
+    for name in ("t1", "t2", "flair"):
+        patch(forms(tmp_path / f"{name}.nii", None, AFFINE), PIXDIM, "<3f", 1.8, 1.8, 2.7)
+    (notice,) = open_study(tmp_path).notices
+    assert all(f"'{name}.nii'" in notice for name in ("t1", "t2", "flair"))
+
+
 @pytest.mark.parametrize("length", [1, 1 + 1e-7, 1 + 1e-6, 1.001, 0.9999])
 def test_a_quaternion_of_rounded_length_is_read_as_itk_reads_it(length, tmp_path):
     axis = np.array([0.6, 0.0, 0.8]) * length
