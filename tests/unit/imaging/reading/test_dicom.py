@@ -120,6 +120,10 @@ STORED = {
         lambda i: enhanced(changed(i, RescaleSlope=lambda k: k + 1, RescaleIntercept=0)),
         VOXELS * np.arange(1, 7),
     ),
+    "enhanced, another slope in its header": (
+        lambda i: changed(enhanced(changed(i, RescaleSlope=2, RescaleIntercept=0)), RescaleSlope=9),
+        VOXELS * 2,
+    ),
     "Philips' own scale": (philips, VOXELS * 2),
     "bits above those stored": (overlay_above, VOXELS),
     "2 bytes behind": (longer(2), VOXELS),
@@ -246,6 +250,7 @@ SPLIT = {
     "acquisition time": both(AcquisitionTime="101700"),
     "agent": both(ContrastBolusAgent="OTHER AGENT"),
     "echo": both(EchoNumbers=2, EchoTime=60),
+    "echo number": both(EchoNumbers=2),
     "echo time": both(EchoTime=60),
     "phase": both(ImageType=["ORIGINAL", "PRIMARY", "P", "ND"]),
     "component": lambda images: [*ge(0)(images), *ge(1)(again(images, factor=3))],

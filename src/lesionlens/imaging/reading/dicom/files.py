@@ -229,7 +229,8 @@ class Frame:
     @property
     def patient(self) -> Patient:
         """The patient attributes of the header."""
-        return Patient.of(self.values)
+        known = self.values.get("Patient")
+        return known if isinstance(known, Patient) else Patient.of(self.values)
 
 
 def _parts(value: Any) -> Iterable[Any]:
@@ -314,7 +315,10 @@ def _values(header: Any, decoded: dict[Any, Any]) -> dict[str, Any]:
                 except DAMAGED:
                     decoded[key] = None
             values[keyword] = decoded[key]
-    return values
+    patient = tuple(str(values.get(attribute)) for attribute in PatientField)
+    if patient not in decoded:
+        decoded[patient] = Patient.of(values)
+    return {**values, "Patient": decoded[patient]}
 
 
 def _add(

@@ -73,6 +73,8 @@ def with_joined_uids(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
         "SeriesInstanceUID": "Series Instance UID",
         "FrameOfReferenceUID": "Frame of Reference UID",
     }
+    if all(min(Counter(f.values.get(key) for f in frames).values()) > 1 for key in names):
+        return frames, []
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     label = ("PatientID", "PatientName", "SeriesNumber", "SeriesDescription", "Rows", "Columns")
     for index, frame in enumerate(frames):
