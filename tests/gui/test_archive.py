@@ -21,11 +21,11 @@ from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import PatientConflictError
-from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.window_closing import WindowClosing
+from lesionlens.results.documents import SENT
 from lesionlens.site.pacs import send_result
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError
 from lesionlens.site.pacs.peer import FoundStudy

@@ -22,10 +22,10 @@ from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import JSON_BYTES, read_file
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti import read_sidecar
 from lesionlens.napari.model.studies import last_layout
 from lesionlens.napari.model.studies.archive import stored_servers
+from lesionlens.results.documents import SENT, sent_documents
 from lesionlens.results.review import prior
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry

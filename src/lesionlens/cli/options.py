@@ -142,7 +142,7 @@ def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:
     UnusableInputError
         The folder contains no report on this study.
     """
-    from lesionlens.imaging.reading.dicom.documents import newest_document
+    from lesionlens.results.documents import newest_document
 
     return () if path is None else (newest_document(path, study.uid),)
 

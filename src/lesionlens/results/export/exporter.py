@@ -24,7 +24,7 @@ from lesionlens.base.records.files import ORIGINAL, left_out_warning
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.run_context import SILENT, RunContext, StageTime, peak_memory_mib
 from lesionlens.base.storage import replaced_folder
-from lesionlens.imaging.reading.dicom.documents import documents_followed
+from lesionlens.results.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.followup import write_followup_json
 from lesionlens.results.export.nifti import codes_of, outlines_by_name, write_volume

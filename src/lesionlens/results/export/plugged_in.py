@@ -14,7 +14,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.storage import is_inside
 from lesionlens.base.text import encodable, is_writable
-from lesionlens.imaging.reading.dicom.documents import SENT
+from lesionlens.results.documents import SENT
 from lesionlens.results.export.result_files import KEPT, NAMES
 from lesionlens.results.export.written import Written, reason_of
 

@@ -31,8 +31,8 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.imaging.reading.dicom.documents import predecessor_documents
 from lesionlens.imaging.reading.input_files import InputFiles, identity_of, inputs_of
+from lesionlens.results.documents import predecessor_documents
 from lesionlens.results.review import report_items
 from lesionlens.results.review.segment_candidates import (
     core_notices,

@@ -51,10 +51,10 @@ from lesionlens.base.storage import edited_since, finish, finish_in, listed
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.imaging.reading.dicom.files import sop_class
 from lesionlens.imaging.reading.nifti import is_volume
 from lesionlens.imaging.reading.sequences import is_label_name
+from lesionlens.results.documents import documents_followed
 from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.saved_parts import AlteredResultError, check_measures, check_review

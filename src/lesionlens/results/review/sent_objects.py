@@ -13,7 +13,6 @@ from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.dicom.documents import predecessors_of
 from lesionlens.imaging.reading.dicom.files import (
     DAMAGED,
     MAX_BYTES,
@@ -21,6 +20,7 @@ from lesionlens.imaging.reading.dicom.files import (
     read_dicom,
     walk,
 )
+from lesionlens.results.documents import predecessors_of
 from lesionlens.results.review import report_items
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")

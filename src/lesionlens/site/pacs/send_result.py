@@ -12,9 +12,9 @@ from lesionlens.base.provenance import sha256_of, utc_now
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import finish, listed
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.files import looks_like_dicom, walk
 from lesionlens.imaging.reading.open import check_path
+from lesionlens.results.documents import record_sent
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, only
 from lesionlens.site.pacs.intake import Pacs

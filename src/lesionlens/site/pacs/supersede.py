@@ -20,7 +20,7 @@ from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInpu
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
-from lesionlens.imaging.reading.dicom.documents import (
+from lesionlens.results.documents import (
     own_header,
     predecessors_of,
     rejected_objects,

@@ -10,7 +10,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.dicom.documents import newest_document
+from lesionlens.results.documents import newest_document
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder

@@ -11,7 +11,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
+from lesionlens.results.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.send_result import send_result

@@ -16,7 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.dicom.documents import SENT
+from lesionlens.results.documents import SENT
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.pacs.delivery import Delivery, Refusal

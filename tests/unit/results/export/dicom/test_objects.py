@@ -31,10 +31,10 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.imaging.reading.dicom.documents import (
+from lesionlens.imaging.reading.open import open_study
+from lesionlens.results.documents import (
     record_sent,
 )
-from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
