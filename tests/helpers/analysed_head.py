@@ -66,6 +66,7 @@ class FakeResult:
     analysis: Analysis
 
     trace = engine = None
+    can_explain = False
 
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Return a ball of 20 mm around the latest prompt, added or removed; all prompts hold."""
