@@ -72,12 +72,12 @@ def test_points_and_scribbles_are_told_apart_and_the_image_is_sent_once(asked):
 def test_what_cannot_be_asked_or_is_not_answered_is_said_in_words(asked):
     ask, server, study = asked
     here = np.argwhere(study.brain)[400]
-    with pytest.raises(UnusableInputError, match="both part of it and not"):
+    with pytest.raises(UnusableInputError, match="what belongs"):
         ask([here], [here])
-    with pytest.raises(UnusableInputError, match="no prompt for it"):
+    with pytest.raises(UnusableInputError, match="what belongs"):
         ask(background=[here])
     server.fails = [ConnectionError("refused")]
-    with pytest.raises(ResourceError, match="no answer of nnInteractive"):
+    with pytest.raises(ResourceError, match="does not answer"):
         ask([here])
     assert server.closed == 1
     assert ask([here]).any(), "it did not connect again"
@@ -96,7 +96,7 @@ def test_a_sequence_is_named_in_any_case_and_an_unknown_one_refused(asked, monke
     ask, server, study = asked
     here = np.argwhere(study.brain)[400]
     monkeypatch.setenv(nninteractive.SEQUENCE, "FLAIR2")
-    with pytest.raises(UnusableInputError, match="one of t1, t1c, t2, flair"):
+    with pytest.raises(UnusableInputError, match="flair2"):
         ask([here])
     monkeypatch.setenv(nninteractive.SEQUENCE, "T1C")
     ask([here])

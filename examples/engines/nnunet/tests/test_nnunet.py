@@ -118,22 +118,23 @@ def test_a_sequence_that_it_needs_is_asked_for(engine):
 
 def test_left_stays_left():
     image = np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)
-    np.testing.assert_array_equal(nnunet._from_itk(nnunet._as_itk(image)), image)
-    assert nnunet._as_itk(image)[0, 4, 3, 0] == image[0, 2, 0, 4]
+    np.testing.assert_array_equal(nnunet.from_itk(nnunet.as_itk(image)), image)
+    assert nnunet.as_itk(image)[0, 4, 3, 0] == image[0, 2, 0, 4]
 
 
 def test_labels_are_told_by_their_names():
     whole = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "ET": [3]}
-    assert nnunet._regions(whole) == {Region.WT: [0], Region.TC: [1], Region.ET: [2]}
-    assert nnunet._regions(LABELS) == {Region.WT: [1, 2, 3], Region.TC: [1, 3], Region.ET: [3]}
+    nested = {Region.WT: [0], Region.TC: [1], Region.ET: [2]}
+    parts = {Region.WT: [1, 2, 3], Region.TC: [1, 3], Region.ET: [3]}
     treated = {"background": 0, "NETC": 1, "SNFH": 2, "ET": 3, "RC": 4}
-    assert nnunet._regions(treated) == {Region.WT: [1, 2, 3], Region.TC: [1, 3], Region.ET: [3]}
-    assert (nnunet._cavity(treated), nnunet._cavity(LABELS)) == (4, None)
-    assert nnunet._cavity(whole | {"resection cavity": [4]}) == 3
+    assert nnunet.regions_of(whole) == (nested, None)
+    assert nnunet.regions_of(whole | {"resection cavity": [4]}) == (nested, 3)
+    assert nnunet.regions_of(LABELS) == (parts, None)
+    assert nnunet.regions_of(treated) == (parts, 4)
     with pytest.raises(LesionLensError, match="liver"):
-        nnunet._regions({"background": 0, "liver": 1})
-    with pytest.raises(LesionLensError, match="CT"):
-        nnunet._sequences({"0": "CT"})
+        nnunet.regions_of({"background": 0, "liver": 1})
+    with pytest.raises(LesionLensError, match="ct"):
+        nnunet.sequences_of({"0": "CT"})
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
