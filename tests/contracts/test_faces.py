@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-FACES = ("lesionlens", "lesionlens.plugin", "lesionlens.testing")
+FACES = ("lesionlens", "lesionlens.plugin", "lesionlens.engines", "lesionlens.testing")
 
 
 @pytest.mark.parametrize("name", FACES)
@@ -21,6 +21,6 @@ def test_every_name_is_there(name):
 
 def test_importing_the_faces_loads_nothing_heavy():
     heavy = {"torch", "monai", "numpy", "qtpy", "napari"}
-    code = f"import sys, {', '.join(FACES[:2])}; print(*({heavy} & set(sys.modules)))"
+    code = f"import sys, {', '.join(FACES[:3])}; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lesionlens.cli import options
 from lesionlens.cli.option_groups import Group
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 
 DEFAULT_ENGINE = EngineChoice()
 MAX_THREADS = 4096

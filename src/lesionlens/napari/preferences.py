@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import ConfigError, MissingPluginError
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.site.worklist.site_policy import unaided_first_required
 

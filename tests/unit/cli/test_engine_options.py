@@ -9,7 +9,7 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.engine_options import EngineOptions
 from lesionlens.cli.main import app
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 
 
 def test_an_engine_beside_a_bundle_is_refused():

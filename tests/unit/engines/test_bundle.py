@@ -28,7 +28,7 @@ from tests.helpers.monai_bundles import (
 from torch import nn
 
 from lesionlens import Lens, MrSequence, Region, open_study
-from lesionlens.engines.bundle import BundleEngine
+from lesionlens.engines import BundleEngine
 from lesionlens.engines.transformer_attention import grad_cam, rollout
 from lesionlens.plugin import SILENT, UnusableInputError, WeightsError
 from lesionlens.testing import prepared_head

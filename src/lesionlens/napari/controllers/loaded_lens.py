@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lesionlens.napari.qt.threads import prepare_rotations
 
 if TYPE_CHECKING:
-    from lesionlens.engines.engine import EngineChoice
+    from lesionlens.engines import EngineChoice
     from lesionlens.results.lens import Lens
 
 

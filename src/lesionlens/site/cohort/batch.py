@@ -8,7 +8,7 @@ from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import CohortChoice

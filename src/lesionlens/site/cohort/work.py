@@ -20,7 +20,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import check_target
 from lesionlens.base.text import encodable
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 from lesionlens.imaging.reading.input_files import input_digests
 from lesionlens.imaging.reading.open import open_study
 from lesionlens.site.cohort.studies import StudyJob

@@ -38,7 +38,7 @@ from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.batch import batch as batch_command
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 from lesionlens.imaging.reading.input_files import inputs_of
 from lesionlens.imaging.reading.open import open_study
 from lesionlens.results.export.run import write_run

@@ -9,7 +9,7 @@ from tests.helpers.saved_results import write_saved_result
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import REPORT
-from lesionlens.engines.engine import EngineChoice
+from lesionlens.engines import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.run import Cohort, run_cohort
