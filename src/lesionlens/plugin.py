@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from lesionlens.base.run_context import SILENT, RunContext
     from lesionlens.engines.device import choose as choose_device
     from lesionlens.engines.device import describe as describe_device
+    from lesionlens.engines.device import interruptible
     from lesionlens.engines.engine import Engine
     from lesionlens.engines.grid import make_network_input
-    from lesionlens.engines.interruptible import interruptible
     from lesionlens.engines.lens import LensEngine
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.network.weights import load as load_network
@@ -60,9 +60,8 @@ __getattr__ = lazy_exports(
         "lesionlens.base.records.prompts": "Points PromptRequest PromptResponse",
         "lesionlens.base.records.study": "PreparedStudy Study",
         "lesionlens.base.run_context": "SILENT RunContext",
-        "lesionlens.engines.device": "choose:choose_device describe:describe_device",
+        "lesionlens.engines.device": "choose:choose_device describe:describe_device interruptible",
         "lesionlens.engines.engine": "Engine",
-        "lesionlens.engines.interruptible": "interruptible",
         "lesionlens.engines.lens": "LensEngine",
         "lesionlens.engines.grid": "make_network_input",
         "lesionlens.imaging.preparation.resampling": "resample",

@@ -23,7 +23,7 @@ class ByRule:
         self.info = EngineInfo("by-rule", "0.1", None, device)
 
     @staticmethod
-    def _regions(prepared, keep=(True,) * 4, hidden=None):
+    def _regions(prepared, keep=(True,) * 4):
         """Probabilities of the nested regions: an outline's is the higher, the brighter it is."""
         shape = prepared.working.shape
         bright = dict.fromkeys(MrSequence, np.zeros(shape, np.float32))
@@ -31,8 +31,6 @@ class ByRule:
             if prepared.present[index] and keep[index]:
                 values = np.array(prepared.channels[index], np.float32)
                 typical = np.median(values[prepared.brain])
-                if hidden is not None:
-                    values[hidden] = typical
                 ratio = values / max(float(typical), 1e-6) - 1.4
                 bright[sequence] = np.where(prepared.brain, ratio, -1)
         enhancing = bright[MrSequence.T1C] > 0
@@ -65,7 +63,7 @@ class ByRule:
         )
 
     def predict_subsets(self, prepared, variants, *, context):
-        whole = [self._regions(prepared, v.keep, v.hidden)[Region.WT] for v in variants]
+        whole = [self._regions(prepared, v.keep)[Region.WT] for v in variants]
         return PerturbedPrediction(np.stack(whole), prepared.working)
 
 

@@ -165,38 +165,3 @@ class RunContext:
 
 SILENT = RunContext()
 """Context without progress that is never cancelled."""
-
-
-class TimeLimit:
-    """A cancellation flag that is set by the user or when a time limit expires.
-
-    Parameters
-    ----------
-    seconds : float
-        From now; `math.inf` for no limit.
-    """
-
-    def __init__(self, seconds: float, context: RunContext = SILENT) -> None:
-        self._end, self._whole = time.monotonic() + seconds, context
-
-    @property
-    def context(self) -> RunContext:
-        """The context with this time limit."""
-        return replace(self._whole, cancel=self)
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until the limit, 0 after it."""
-        return max(0.0, self._end - time.monotonic())
-
-    def is_set(self) -> bool:
-        """Return whether to stop now."""
-        return self._whole.cancel.is_set() or self.seconds_left <= 0
-
-    def __enter__(self) -> None:
-        """Begin a block that ends early, without an error, when the time is up."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """Suppress the CancelledError caused by the time limit, and no other."""
-        late = self.seconds_left <= 0 and not self._whole.cancel.is_set()
-        return isinstance(error, CancelledError) and late

@@ -53,7 +53,7 @@ def finetune(
     with progress_bar() as context:
         context.progress("loading", 0.0)
         from lesionlens.engines.device import choose
-        from lesionlens.engines.threads import use_threads
+        from lesionlens.engines.engine import use_threads
         from lesionlens.training.finetune import FinetuneJob
         from lesionlens.training.finetune import finetune as run
 

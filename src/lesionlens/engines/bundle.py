@@ -31,7 +31,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines.grid import InputFrame, make_network_input
-from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.transformer_attention import above, grad_cam, has_attention, rollout
 
 GRAD_CAM = (
@@ -110,13 +109,13 @@ class BundleEngine:
         passes = math.prod(max(1, math.ceil(2 * n / edge) - 1) for n, edge in sides)
         inferer = SlidingWindowInferer(self._window, overlap=0.5, mode="gaussian")
         with (
-            interruptible(self._network, _RUN, context, passes),
+            devices.interruptible(self._network, _RUN, context, passes),
             torch.inference_mode(),
             devices.autocast(x.device),
         ):
             probabilities = torch.sigmoid(torch.as_tensor(inferer(x, self._run))[0].float())
         channels = {r: self._outputs.index(r) for r in Region if r in self._outputs}
-        with interruptible(self._network, _EXPLAIN, context):
+        with devices.interruptible(self._network, _EXPLAIN, context):
             trace = self._trace(x, frame, probabilities, channels)
         inside, nested = prepared.brain.astype(np.float32), dict[Region, Floats]()
         for region, channel in channels.items():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import torch
+from torch import nn
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_out_of_memory
 from lesionlens.base.labels import ComputePrecision
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import counted
 
 _T = TypeVar("_T")
@@ -90,3 +93,31 @@ def placed(method: _Method) -> _Method:
         return engine.placement.run(lambda: method(engine, *args, **kwargs))
 
     return cast("_Method", run)
+
+
+@contextmanager
+def interruptible(
+    network: nn.Module,
+    stage: str,
+    context: RunContext,
+    passes: int = 1,
+    skipped: nn.Module | None = None,
+) -> Iterator[None]:
+    """Within the block, poll for cancellation before each layer, and report the share that ran.
+
+    `passes` is how often the network runs; `skipped` is a part of it that seldom runs.
+    """
+    unwatched = set() if skipped is None else set(skipped.modules())
+    layers = [m for m in network.modules() if m not in unwatched and not any(m.children())]
+    total, started = max(1, len(layers) * passes), 0
+
+    def before_layer(*_: object) -> None:
+        nonlocal started
+        context.check(stage)
+        started += 1
+        context.progress(stage, min(started / total, 1.0))
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(before_layer))
+        yield

@@ -8,6 +8,8 @@ of this module, which name the package of a plug-in that fails or returns nonsen
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,8 +109,6 @@ class EngineChoice:
 
     def load(self) -> Engine:
         """Load the network; UnusableInputError if there is no such engine, device or file."""
-        from lesionlens.engines.threads import use_threads
-
         name = self.engine if self.bundle is None else BUNDLE_ENGINE
         installed = plugins.names(plugins.ENGINES)
         if name not in installed:
@@ -125,13 +125,26 @@ class EngineChoice:
 
     def start_loading(self) -> Future[Engine]:
         """Load in another thread: importing torch takes as long as reading a study."""
-        from lesionlens.engines.threads import use_threads
-
         use_threads(self.threads)  # also for what runs until it is loaded
         pool = ThreadPoolExecutor(1, "engine")
         loading = pool.submit(self.load)
         pool.shutdown(wait=False)
         return loading
+
+
+def use_threads(count: int | None) -> None:
+    """Set the CPU threads of registration and of an engine loaded next; None for the default."""
+    if count is None:
+        return
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # read when torch is imported
 
 
 _turn = threading.RLock()

@@ -38,7 +38,6 @@ from lesionlens.engines import device as devices
 from lesionlens.engines import refinement
 from lesionlens.engines.attention import BLUR_VOX, region_attention, trace_of
 from lesionlens.engines.grid import NetworkInput, make_network_input, resample, smooth
-from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.refinement import SmallLesion
 from lesionlens.network import weights as weight_files
 from lesionlens.network.lens_net import LensNetwork, LensOutput
@@ -367,7 +366,7 @@ class LensEngine:
     def _watched(
         self, stage: str, context: RunContext, passes: int
     ) -> AbstractContextManager[None]:
-        return interruptible(self._network, stage, context, passes, self._network.lesions)
+        return devices.interruptible(self._network, stage, context, passes, self._network.lesions)
 
     def _pass(
         self,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import threading
 
 import pytest
 
 from lesionlens.base import errors
-from lesionlens.base.run_context import RunContext, TimeLimit, peak_memory_mib
+from lesionlens.base.run_context import RunContext, peak_memory_mib
 
 
 def test_a_stage_is_timed_reported_and_stopped_before_it_begins():
@@ -25,17 +24,3 @@ def test_a_stage_is_timed_reported_and_stopped_before_it_begins():
         pytest.fail("the stage began")
     with pytest.raises(errors.CancelledError):
         context.check("third")
-
-
-def test_a_time_limit_ends_a_block_quietly_and_only_where_time_is_up():
-    over = TimeLimit(0.0)
-    with over:
-        over.context.check("anything")
-        pytest.fail("the block went on")
-    assert over.seconds_left == 0
-    endless = TimeLimit(math.inf)
-    assert not endless.is_set()
-    with pytest.raises(errors.CancelledError), endless:
-        raise errors.CancelledError
-    with pytest.raises(ValueError, match="own"), over:
-        raise ValueError("its own")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,28 +72,16 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputPerturbation:
-    """A perturbation of the study's input images."""
+    """A subset of the study's sequences, as it is or mirrored."""
 
     keep: tuple[bool, bool, bool, bool] = (True, True, True, True)
     """(4,) tuple of bool: sequences kept, in the order of MrSequence; an absent one stays absent.
     """
     mirrored: bool = False
     """Mirrored left to right; the prediction is mirrored back."""
-    hidden: NDArray[np.bool_] | None = None
-    """(I, J, K) bool or None: voxels of the first pass's grid that are occluded with the brain's
-    mean.
-    """
-    alone: bool = False
-    """Whether to predict only with the ensemble member whose attention is shown, instead of the
-    ensemble average.
-    """
-    fine: bool = False
-    """Whether to predict at the voxel size of the prediction itself instead of a coarser, faster
-    one; `hidden` then lies on that grid. The same for all inputs of one call.
-    """
 
     @classmethod
-    def showing(cls, sequences: Collection[MrSequence], *, fine: bool = False) -> InputPerturbation:
+    def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
         """Return the perturbation that keeps only these sequences.
 
         Examples
@@ -103,7 +90,7 @@ class InputPerturbation:
         (False, False, False, True)
         """
         t1, t1c, t2, flair = (sequence in sequences for sequence in MrSequence)
-        return cls((t1, t1c, t2, flair), fine=fine)
+        return cls((t1, t1c, t2, flair))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,10 +101,6 @@ class PerturbedPrediction:
     """(V, I, J, K) float32: calibrated whole-tumour probability for each input."""
     grid: Grid
     """Grid of the voxels; axis-aligned RAS+."""
-    inner: NDArray[np.float32] | None = None
-    """(V, 2, I, J, K) float32 or None: probability of core and enhancing tumour; None if the engine
-    does not predict them or any input used an ensemble (see `InputPerturbation.alone`).
-    """
     thresholds: tuple[float, ...] | None = None
     """(V,) tuple: the whole-tumour threshold of an analysis of each input; None if it is that of
     the study's prediction for all of them.
@@ -126,12 +109,6 @@ class PerturbedPrediction:
     """(V, I, J, K) float32 or None: in the voxels of a small lesion that the engine searched for,
     its score for each input; a component scores no less. None without such a search.
     """
-
-    def of(self, region: Region) -> NDArray[np.float32] | None:
-        """Return the (V, I, J, K) probability of a region; None if it is not predicted."""
-        if region is Region.WT:
-            return self.probability
-        return None if self.inner is None else self.inner[:, list(Region).index(region) - 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,24 +167,6 @@ class FirstPass:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionTime:
-    """Time limit for further predictions about a study after its analysis."""
-
-    seconds: float = math.inf
-    """In total; `math.inf` for no limit."""
-    seconds_per_pass: float = 0.0
-    """Time of one perturbed prediction, as measured on this study."""
-
-    @staticmethod
-    def left_out(names: Sequence[str]) -> str:
-        """Return the notice that predictions were skipped for lack of time."""
-        return (
-            f"Omitted, because the time limit for this network was too short: {', '.join(names)}. "
-            "BundleEngine(..., patience_s=...) sets a longer one"
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class SlightEnhancement:
     """Thresholds below which enhancing tumour is not outlined.
 
@@ -249,8 +208,6 @@ class Prediction:
     """Parameters of the scores."""
     class_probabilities: ClassProbabilities | None = None
     """Class probabilities at each voxel; None from an engine without them."""
-    question_time: QuestionTime = QuestionTime()
-    """Time limit for further predictions."""
     cavity: NDArray[np.float32] | None = None
     """(I, J, K) float32 or None: probability of a resection cavity, which is not part of the
     tumour; None from an engine that outlines none.
