@@ -214,11 +214,12 @@ def head(shape=(24, 30, 26)):
     """A brain with a lesion on its left side, and T2 missing."""
     code = np.zeros(shape, np.uint8)
     code[2:-2, 2:-2, 2:-2] = 1
+    code[3:11, 9:21, 7:19] = 2
     code[4:10, 10:20, 8:18] = 4
     image = np.random.default_rng(0).normal(size=(4, *shape)) + 3 * (code == 4)
     present = np.array([True, True, False, True])
     image = image * (code > 0) * present[:, None, None, None]
-    return PreparedCase(image.astype(np.float16), code, (code == 4).astype(np.uint8), present)
+    return PreparedCase(image.astype(np.float16), code, (code > 1).astype(np.uint8), present)
 
 
 @pytest.mark.parametrize("window", [None, (16, 16, 16)])
@@ -243,6 +244,7 @@ def test_image_and_reference_change_together():
     for seed in range(12):
         batch = training_batch(head(), None, seed)
         inside = batch.labels[0, 2] > 0
+        assert 0 < int(inside.sum()) < int(batch.labels[0, 0].sum())
         shown = batch.channels[0, batch.present[0]].mean(0)
         assert float(shown[inside].mean()) > float(shown[batch.brain[0] & ~inside].mean()) + 1
         middle = inside.nonzero().float().mean(0)[0] / inside.shape[0]
@@ -275,6 +277,7 @@ def test_a_run_learns_on_one_side_and_judges_on_the_other(job, random_weights):
     assert all(name in (job.out / "held_out.html").read_text() for name in done.held_out.index)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(job, tmp_path):
     whole = finetune(dataclasses.replace(job, out=tmp_path / "whole", steps=3), device=CPU)
     stop = threading.Event()
@@ -289,6 +292,7 @@ def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(job, tmp_path):
         torch.testing.assert_close(states[1][name], tensor, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_other_weights_and_other_runs_are_refused(job, refining_weights, tmp_path):
     finetune(dataclasses.replace(job, steps=1), device=CPU)
     with pytest.raises(WeightsError, match="started with other weights"):
@@ -298,6 +302,7 @@ def test_other_weights_and_other_runs_are_refused(job, refining_weights, tmp_pat
         finetune(job, device=CPU)
 
 
+@pytest.mark.slow
 def test_weights_remember_removed_cases_and_refuse_renamed_ones(copy, job):
     job = dataclasses.replace(job, cases=copy, steps=6)
     job.out.mkdir()
@@ -526,6 +531,7 @@ def test_results_without_a_signature_are_named_and_not_used(reviewed, tmp_path):
     assert found.left_out == (("two", "not signed"),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["references", "signed reviews", "treated"])
 def test_command_trains_and_its_weights_can_be_used(copy, tmp_path, random_weights, kind):
     given = [str(copy)]
