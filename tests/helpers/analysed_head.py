@@ -11,7 +11,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.base.records.findings import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 

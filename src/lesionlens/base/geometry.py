@@ -196,21 +196,6 @@ def overlap(box: Box, other: Box) -> Box:
     return i, j, k
 
 
-def covering(*boxes: Box) -> Box:
-    """Return the smallest box that contains all of these.
-
-    Examples
-    --------
-    >>> covering((slice(0, 4), slice(2, 9), slice(0, 2)), (slice(1, 9), slice(3, 5), slice(5, 9)))
-    (slice(0, 9, None), slice(2, 9, None), slice(0, 9, None))
-    """
-    i, j, k = (
-        slice(min(side.start for side in sides), max(side.stop for side in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    return i, j, k
-
-
 def relative(box: Box, outer: Box) -> Box:
     """Return a box as indices into the part of an array that an outer box cuts out.
 

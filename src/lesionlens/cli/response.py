@@ -127,7 +127,7 @@ def _signature_line(signed: SignedResponse) -> str:
 
 def _earlier_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:
     """Return the line about an already signed response; empty if there is none."""
-    from lesionlens.base.records.signed_measures import is_outdated
+    from lesionlens.base.records.followup import is_outdated
 
     if signed is None:
         return ()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import SequenceEvidence
 
 Subset = frozenset[MrSequence]
 NONE = "none"

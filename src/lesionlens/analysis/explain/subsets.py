@@ -20,7 +20,7 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import SequenceEvidence
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext

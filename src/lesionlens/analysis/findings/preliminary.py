@@ -14,8 +14,8 @@ from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.analysis.findings.measure import bounding_box_mm
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
+from lesionlens.base.records.findings import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prediction import FirstPass
-from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine

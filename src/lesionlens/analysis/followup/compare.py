@@ -21,11 +21,11 @@ from lesionlens.base.records.followup import (
     Comparison,
     LesionMeasurement,
     TimePoint,
+    VanishedLesion,
     compared_uids,
     own_uids,
 )
 from lesionlens.base.records.patient import IdentityMatch
-from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 

@@ -14,7 +14,7 @@ from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.vanished_lesion import VanishedLesion, ball_mm
+from lesionlens.base.records.followup import VanishedLesion, ball_mm
 
 Points = NDArray[np.float64]
 NEAR_MM = 5.0

@@ -8,11 +8,11 @@ from lesionlens.base.records.followup import (
     VOLUME_LIMITS,
     Comparison,
     change_text,
+    measures_of,
     name_of,
     percent,
 )
 from lesionlens.base.records.response import Response, SignedResponse
-from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.text import counted
 
 _UNITS = (("mm²", 0, PRODUCT_LIMITS), ("ml", 2, VOLUME_LIMITS))

@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 
 from lesionlens.base.labels import Label, MrSequence, Region, Source, without_enhancing
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
-from lesionlens.base.records.attention import AttentionMaps
-from lesionlens.base.records.edited_comparison import with_edits
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import AttentionMaps, SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison, LesionMeasurement, TimePoint
+from lesionlens.base.records.followup import (
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+    are_same,
+    is_outdated,
+    measures_of,
+    with_edits,
+)
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import CAVITY, Review
-from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
 from lesionlens.base.records.study import PreparationStep, PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 

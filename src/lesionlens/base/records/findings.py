@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base import notebook
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     DrawingMethod,
     LesionClass,
@@ -356,3 +357,31 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     return ", ".join(
         f"{kind.display_name} {percent_digits(probability)}%" for kind, probability in ranked
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PreliminaryCandidate:
+    """A region flagged by the first pass: position and approximate size."""
+
+    id: int
+    """From 1, by descending score; the final candidates may differ in number and order."""
+    score: float
+    """0 to 1."""
+    volume_ml: float
+    """Volume of the whole region."""
+    centroid_mm: Point
+    """(3,): RAS+."""
+    bounding_box_mm: tuple[Point, Point]
+    """((3,), (3,)): RAS+, at the voxels' outer edges."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreliminaryFindings:
+    """Candidates of the first pass: shown and replaced, never measured, reviewed or exported."""
+
+    candidates: tuple[PreliminaryCandidate, ...]
+    """By descending score."""
+    components: NDArray[np.int32]
+    """(I, J, K) int32: candidate id of each voxel, 0 elsewhere."""
+    grid: Grid
+    """Native grid of the reference sequence, on which `components` is defined."""

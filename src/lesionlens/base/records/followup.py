@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Self
 
+from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.model import STRICT, Keys
-from lesionlens.base.records.findings import Candidate, Length, Millilitres
-from lesionlens.base.records.resection import Resection
-from lesionlens.base.records.vanished_lesion import VanishedLesion
+from lesionlens.base.records.findings import Candidate, Length, Millilitres, Point
+from lesionlens.base.records.response import SignedMeasure, SignedResponse, in_order
+from lesionlens.base.records.review import CAVITY, Review
+
+
+@dataclass(frozen=True, slots=True)
+class Resection:
+    """Enhancing volume at the last examination without a cavity, and the residual volume."""
+
+    before: str
+    """Date of the examination without a cavity; empty if unknown."""
+    before_ml: float
+    residual_ml: float
+
+    @property
+    def percent(self) -> float:
+        """Extent of resection: 1 - residual / preoperative volume; negative after growth."""
+        return 100 * (1 - self.residual_ml / self.before_ml)
+
+
+@dataclass(frozen=True, slots=True)
+class VanishedLesion:
+    """Position of a lesion that is no longer flagged, for matching if it is flagged again."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    tracking_uid: str
+    at_mm: Point
+    """(3,): where its centroid would lie in the examination that does not show it, RAS+ mm."""
+    radius_mm: Length
+    """Radius of a ball of the lesion's volume."""
+
+    def moved(self, transform: Affine) -> Self:
+        """Return the lesion in RAS+ mm of another examination."""
+        x, y, z = apply(transform, self.at_mm).tolist()
+        return replace(self, at_mm=(x, y, z))
+
+
+def ball_mm(volume_ml: float) -> float:
+    """Return the diameter of a ball.
+
+    Examples
+    --------
+    >>> round(ball_mm(4.18879))
+    20
+    """
+    return 10 * math.cbrt(6 / math.pi * volume_ml)
 
 
 class ChangeKind(StrEnum):
@@ -475,3 +521,119 @@ def own_uids(comparison: Comparison | None) -> Mapping[str, str]:
 def compared_uids(comparison: Comparison | None) -> Mapping[str, str]:
     """Return the tracking UID taken from a prior by the result's own; empty without a prior."""
     return {own: uid for uid, own in own_uids(comparison).items()}
+
+
+def with_edits(
+    comparison: Comparison | None,
+    candidates: Iterable[Candidate],
+    review: Review,
+    cavity_ml: float | None,
+) -> Comparison | None:
+    """Return a comparison with the current measurements; None without one.
+
+    Parameters
+    ----------
+    comparison : Comparison or None
+        As computed, whatever was edited since.
+    candidates : iterable of Candidate
+        The current ones, with edited outlines.
+    cavity_ml : float or None
+        Current volume of the resection cavity.
+    """
+    if comparison is None:
+        return None
+    state_of = review.state_of
+    lesions = tuple(LesionMeasurement.of(c, state_of(c.tracking_uid)) for c in candidates)
+    last = replace(comparison.points[-1], lesions=lesions, cavity_ml=cavity_ml)
+    changes = _changes(comparison, lesions, review)
+    points = (*comparison.points[:-1], last)
+    return replace(comparison, points=points, changes=changes).with_tangled()
+
+
+def _changes(
+    comparison: Comparison, lesions: Sequence[LesionMeasurement], review: Review
+) -> tuple[Change, ...]:
+    """Return the changes of all lesions, also of those that a reader merged, split or added.
+
+    A lesion that is no longer listed is part of the one that holds its voxels now, if any.
+    """
+    listed = {lesion.tracking_uid: lesion for lesion in lesions}
+    computed = {c.now.tracking_uid: c for c in comparison.changes if c.now is not None}
+    holders = {uid: _holder(uid, listed, review) for uid in {**listed, **computed, **review.added}}
+    overlapped_ids: dict[str, list[int]] = {uid: [] for uid in listed}
+    for uid, holder in holders.items():
+        if holder is not None:
+            overlapped_ids[holder.tracking_uid] += _prior_ids(_origin(uid, computed, review))
+    present = []
+    for uid, lesion in listed.items():
+        change = computed.get(uid) or Change(None, lesion)
+        beside = dict.fromkeys(overlapped_ids[uid])
+        if change.before is not None:
+            beside.pop(change.before.id, None)
+        present.append(Change(change.before, lesion, tuple(beside)))
+    holder_by_id = {c.now.id: holders[uid] for uid, c in computed.items() if c.now is not None}
+    absent = []
+    for change in comparison.changes:
+        now = change.now
+        if change.before is not None and (now is None or now.tracking_uid not in listed):
+            ids = change.beside if now is None else (now.id,)
+            absent.append(Change(change.before, None, _ids(map(holder_by_id.get, ids))))
+    return (*present, *absent)
+
+
+def _holder(
+    uid: str, listed: Mapping[str, LesionMeasurement], review: Review
+) -> LesionMeasurement | None:
+    """Return the listed lesion that holds the voxels of one that was merged, or split in vain."""
+    whole = review.split_from(uid)
+    uids = (uid, review.part_of(uid), review.part_of(whole))
+    return next((listed[each] for each in uids if each in listed), None)
+
+
+def _origin(uid: str, computed: Mapping[str, Change], review: Review) -> Change | None:
+    """Return the change of a lesion, or of the one that it was part of when compared."""
+    whole = review.split_from(uid) if uid in review.added else review.part_of(uid, ever=True)
+    return computed.get(uid) or computed.get(whole)
+
+
+def _prior_ids(change: Change | None) -> tuple[int, ...]:
+    """Return the lesions of the prior that a lesion of this examination overlaps."""
+    if change is None:
+        return ()
+    return (*(() if change.before is None else (change.before.id,)), *change.beside)
+
+
+def _ids(lesions: Iterable[LesionMeasurement | None]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(lesion.id for lesion in lesions if lesion is not None))
+
+
+def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
+    """Return the measurements behind a response: lesions that count, and resection cavities."""
+    measures: list[SignedMeasure] = []
+    for ago, point in enumerate(reversed(points)):
+        measures += (
+            SignedMeasure(
+                ago,
+                lesion.tracking_uid,
+                lesion.whole_ml,
+                enhancing_ml(lesion),
+                lesion.longest_mm,
+                lesion.perpendicular_mm,
+                lesion.state.decided,
+            )
+            for lesion in point.lesions
+            if lesion.counts
+        )
+        if point.cavity_ml:
+            measures.append(SignedMeasure(ago, CAVITY, point.cavity_ml, None, None, None))
+    return in_order(measures)
+
+
+def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:
+    """Return whether the measurements have changed since the response was signed."""
+    return not are_same(measures_of(points), signed.measures)
+
+
+def are_same(current: Sequence[SignedMeasure], signed: Sequence[SignedMeasure]) -> bool:
+    """Return whether two sequences are of the same lesions with the same figures, in this order."""
+    return len(current) == len(signed) and all(map(SignedMeasure.same, current, signed))

@@ -20,9 +20,9 @@ from lesionlens.base.records.followup import (
     ChangeKind,
     Comparison,
     LesionMeasurement,
+    Resection,
     percent,
 )
-from lesionlens.base.records.resection import Resection
 from lesionlens.base.text import capitalized, shown_day
 from lesionlens.results.export import wording
 from lesionlens.results.export.cells import cell, csv_text

@@ -27,8 +27,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume, without_cavity
-from lesionlens.base.records.attention import AttentionMaps
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import AttentionMaps, SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import (
     CONSIDERED,

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import RunInfo, Volumes
-from lesionlens.base.records.edited_comparison import with_edits
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import AttentionMethod, SequenceRow
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.followup import Comparison, with_edits
 from lesionlens.base.records.review import Review
 
 

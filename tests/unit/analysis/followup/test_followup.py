@@ -33,7 +33,6 @@ from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.edited_comparison import with_edits
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
     Alignment,
@@ -43,6 +42,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
     own_uids,
     percent,
+    with_edits,
 )
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.response import (

@@ -14,7 +14,7 @@ from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, 
 from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.vanished_lesion import VanishedLesion
+from lesionlens.base.records.followup import VanishedLesion
 
 PLACES = {1: (-30.0, 20.0, 10.0), 2: (30.0, 20.0, 10.0), 3: (-30.0, -20.0, -14.0)}
 """Two mirror each other: left and right."""

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState
-from lesionlens.base.records.edited_comparison import with_edits
 from lesionlens.base.records.findings import Candidate, Location, MapAgreement
 from lesionlens.base.records.followup import (
     Alignment,
@@ -12,6 +11,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     LesionMeasurement,
     TimePoint,
+    with_edits,
 )
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.results.review.log import ReviewLog

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from lesionlens.base.records.followup import are_same
 from lesionlens.base.records.response import SignedMeasure
-from lesionlens.base.records.signed_measures import are_same
 
 LESION = SignedMeasure(
     ago=1,

@@ -25,8 +25,8 @@ from lesionlens.base.labels import (
     ReviewAct,
     ReviewState,
 )
+from lesionlens.base.records.findings import PreliminaryFindings
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.response import (
     Response,
     SignedMeasure,

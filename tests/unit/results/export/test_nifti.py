@@ -16,7 +16,7 @@ from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.imaging.reading.open import open_study

@@ -16,12 +16,11 @@ from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import LesionMeasurement, TimePoint
+from lesionlens.base.records.followup import LesionMeasurement, TimePoint, measures_of
 from lesionlens.base.records.response import (
     Response,
     SignedResponse,
 )
-from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.response import response
 from lesionlens.napari.model.wording.followup import shown_followup

@@ -12,7 +12,7 @@ from tests.phantoms.analysis import make_reviewed, write_study
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import read_run_file
 from lesionlens.base.records.findings import Considered, Location

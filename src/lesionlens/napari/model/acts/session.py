@@ -16,8 +16,7 @@ from typing_extensions import override
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import REFERENCE_ORDER, Region, ReviewAct, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Point
-from lesionlens.base.records.preliminary import PreliminaryFindings
+from lesionlens.base.records.findings import Candidate, Point, PreliminaryFindings
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing

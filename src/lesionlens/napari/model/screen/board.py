@@ -10,8 +10,7 @@ import numpy as np
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Point
-from lesionlens.base.records.preliminary import PreliminaryFindings
+from lesionlens.base.records.findings import Point, PreliminaryFindings
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.choices.views import Layout, ViewChoices

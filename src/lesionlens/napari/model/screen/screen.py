@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Considered
-from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.base.records.findings import Candidate, Considered, PreliminaryCandidate
 from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Point
-from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.base.records.findings import (
+    Candidate,
+    Point,
+    PreliminaryCandidate,
+    PreliminaryFindings,
+)
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.open import ListedStudy

@@ -9,7 +9,7 @@ from tests.helpers.analysed_head import FakeResult
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.attention import SequenceEvidence
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import ReviewSession
