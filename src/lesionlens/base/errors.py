@@ -162,31 +162,16 @@ def unreadable(error: OSError, name: str) -> ReadError:
 
     Examples
     --------
-    >>> print(unreadable(PermissionError(errno.EACCES, ""), "IM1").found)
-    no permission to read 'IM1'
-    >>> print(unreadable(FileNotFoundError(errno.ENOENT, ""), "out").found)
-    no file or folder 'out'
-    >>> print(unreadable(OSError(errno.EIO, "Input/output error"), "IM1").found)
-    the system's refusal (Input/output error) to read 'IM1'
+    >>> print(unreadable(PermissionError(errno.EACCES, "Permission denied"), "IM1"))
+    Cannot read 'IM1': Permission denied.
     """
-    if error.errno in (errno.EACCES, errno.EPERM):
-        found, next_step = "no permission to read", "Ask its owner for read access, or copy it"
-    elif error.errno in (errno.ENOENT, errno.ENOTDIR):
-        found, next_step = "no file or folder", "Check the path and that the disk is mounted"
-    else:
-        found = f"the system's refusal ({error.strerror or type(error).__name__}) to read"
-        next_step = "Check the disk, then start again"
-    return ReadError(
-        found=f"{found} {name!r}", expected="files and folders to read", next_step=next_step
-    )
+    return ReadError(f"Cannot read {name!r}: {error.strerror or type(error).__name__}.")
 
 
 def replaced(name: str) -> ReadError:
     """Return the error for a file whose image has changed since its study was opened."""
     return ReadError(
-        found=f"a different image in {name!r} from when the study was opened",
-        expected="the files that were opened",
-        next_step="Wait until the study is complete, then open it again",
+        f"{name!r} was replaced after the study was opened.", hint="Open the study again."
     )
 
 
@@ -236,17 +221,15 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
 
     Examples
     --------
-    >>> str(missing_package_error(ModuleNotFoundError("no", name="torch"))).partition(".")[0]
-    'Found that the required package torch is not installed'
+    >>> print(missing_package_error(ModuleNotFoundError("no", name="torch")))
+    The package torch is not installed. `lesionlens doctor` lists what is missing.
     """
     package = missing_package(error)
     if package is None:
         return None
     return MissingPluginError(
-        found=f"that the required package {package} is not installed",
-        expected="everything that `pip install lesionlens` installs",
-        next_step="Install it (`lesionlens doctor` lists what is missing)",
-        in_window="Install it",
+        f"The package {package} is not installed.",
+        hint="`lesionlens doctor` lists what is missing.",
     )
 
 
@@ -255,33 +238,24 @@ def environment_error(error: BaseException) -> LesionLensError | None:
 
     Examples
     --------
-    >>> str(environment_error(MemoryError())).partition(".")[0]
-    'Found too little memory'
-    >>> environment_error(OSError(errno.ENOSPC, "No space left on device")).found
-    'a system error: No space left on device'
+    >>> print(environment_error(MemoryError()))
+    There is too little memory. Close other programs and try again; completed output is kept.
     >>> environment_error(KeyError("x"))
     """
     if isinstance(error, LesionLensError):
         return None
     if is_out_of_memory(error):
         return ResourceError(
-            found="too little memory",
-            expected="a few GB of free memory",
-            next_step="Close other programs and try again; completed output is kept",
+            "There is too little memory.",
+            hint="Close other programs and try again; completed output is kept.",
         )
     if "can't start new thread" in str(error):
         return ResourceError(
-            found="an exhausted limit on threads and processes",
-            expected="some 50 more",
-            next_step="Raise it (ulimit -u; a container's limit of pids), or end other programs; "
-            "completed output is kept",
+            "The system starts no more threads.",
+            hint="Raise the limit (ulimit -u; a container's limit of pids).",
         )
     if isinstance(error, OSError):
-        return ResourceError(
-            found=f"a system error: {os_reason(error)}",
-            expected="files that can be read and written",
-            next_step="Check the disk and permissions; completed output is kept",
-        )
+        return ResourceError(f"System error: {os_reason(error)}.", hint="Check the disk.")
     return missing_package_error(error)
 
 
@@ -317,11 +291,7 @@ class CancelledError(LesionLensError):
     """What was done by then, for the reader who stopped it."""
 
     def __init__(self, stage: str = "the analysis") -> None:
-        super().__init__(
-            found=f"a request to stop during {stage}",
-            expected="nothing more",
-            next_step="Start it again when you want the result",
-        )
+        super().__init__(f"Cancelled during {stage}.")
 
 
 INTERRUPTED = "Interrupted; nothing was changed."

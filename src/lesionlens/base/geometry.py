@@ -305,9 +305,8 @@ def check_affine(affine: ArrayLike, *, where: str) -> Affine:
         )
     if not is_valid:
         raise GeometryError(
-            found=f"an impossible orientation matrix in {where}: {matrix.tolist()}",
-            expected="a finite (4, 4) affine with voxel edges between 0.001 and 100 mm",
-            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
+            f"The orientation matrix of {where} is impossible: {matrix.tolist()}.",
+            hint="Convert the scan again from its DICOM files, for example with dcm2niix.",
         )
     return matrix
 
@@ -344,9 +343,8 @@ def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Sha
     target_mm = np.asarray(wanted_mm, dtype=np.float64)
     if not (np.isfinite(target_mm).all() and (target_mm > 0).all()):
         raise GeometryError(
-            found=f"voxel edges {wanted_mm} mm",
-            expected="three positive, finite lengths",
-            next_step="Check PixelSpacing (DICOM) or pixdim (NIfTI) of this series",
+            f"Voxel edges of {wanted_mm} mm are not three positive lengths.",
+            hint="Check PixelSpacing (DICOM) or pixdim (NIfTI) of this series.",
         )
     edges = spacing_mm(affine)
     i, j, k = (

@@ -37,9 +37,8 @@ def data_frame(
         import pandas as pd
     except ImportError as error:
         raise MissingPluginError(
-            found="that pandas, which creates data frames, is not installed",
-            expected="LesionLens with the extra cohort",
-            next_step='Install it: pip install "lesionlens[cohort]"',
+            "pandas, which creates data frames, is not installed.",
+            hint='Install it: pip install "lesionlens[cohort]"',
         ) from error
     return pd.DataFrame(rows, columns=columns)
 

@@ -27,17 +27,16 @@ def check_size(shape: tuple[int, ...], label: str) -> None:
     ReadError
         Not three axes, an empty axis, or more voxels than `MAX_VOXELS`.
     """
+    size = "x".join(map(str, shape)) or "no"
     if len(shape) != 3 or min(shape, default=0) < 1:
         raise ReadError(
-            found=f"{'x'.join(map(str, shape)) or 'no'} voxels in {label}",
-            expected="a volume with three dimensions, none of them empty",
-            next_step="Name a file that holds one volume, not a single slice or an empty one",
+            f"{label} has {size} voxels, which is no volume.",
+            hint="Name a file that holds one volume, not a single slice or an empty one.",
         )
     if float(np.prod(np.asarray(shape, dtype=float))) > MAX_VOXELS:
         raise ReadError(
-            found=f"{'x'.join(map(str, shape))} voxels in {label}, too large for a scan of a head",
-            expected=f"at most {MAX_VOXELS // 10**6} million voxels",
-            next_step="Check the file's header; convert the scan again from its DICOM files",
+            f"{label} has {size} voxels, too many for a scan of a head.",
+            hint="Check the file's header; convert the scan again from its DICOM files.",
         )
 
 
@@ -49,39 +48,31 @@ def check_grid(grid: Grid, label: str) -> None:
     GeometryError
         Sheared, with voxels or a field of view too large or too small, or far from the origin.
     """
-    spacing_mm = grid.spacing_mm
-    extent_mm = spacing_mm * np.asarray(grid.shape)
-    size = " x ".join(f"{v:.4g}" for v in extent_mm)
-    voxel = " x ".join(f"{v:.4g}" for v in spacing_mm)
     check_shear(grid, label)
+    spacing_mm = grid.spacing_mm
+    extent_mm = np.round(spacing_mm * np.asarray(grid.shape), 1)  # 29.99998 mm are 30
     offset_mm = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
     if not offset_mm < MAX_CENTRE_MM:
         raise GeometryError(
-            found=(
-                f"an origin that puts {label} {offset_mm:.3g} mm away from the scanner's isocentre"
-            ),
-            expected=f"a position within {MAX_CENTRE_MM:.0f} mm",
-            next_step="The affine is damaged: convert the scan again from its DICOM files",
+            f"The affine of {label} puts it {offset_mm:.3g} mm away from the scanner's isocentre.",
+            hint="Convert the scan again from its DICOM files.",
         )
     if spacing_mm.max() > MAX_EDGE_MM:
         raise GeometryError(
-            found=f"a voxel spacing of {voxel} mm in {label}",
-            expected=f"voxel edges of at most {MAX_EDGE_MM:.0f} mm",
-            next_step="Check the voxel size in the header, or name a scan of finer resolution",
+            f"{label} has voxels of {_by(spacing_mm)} mm; at most {MAX_EDGE_MM:.0f} mm are used.",
+            hint="Check the voxel size in the header, or name a scan of finer resolution.",
         )
-    rounded_mm = np.round(extent_mm, 1)  # as the message shows it: 29.99998 mm are 30
-    if (
-        min(grid.shape) < MIN_SLICES
-        or rounded_mm.min() < MIN_VIEW_MM
-        or rounded_mm.max() > MAX_VIEW_MM
-    ):
+    is_in_range = extent_mm.min() >= MIN_VIEW_MM and extent_mm.max() <= MAX_VIEW_MM
+    if min(grid.shape) < MIN_SLICES or not is_in_range:
         raise GeometryError(
-            found=f"a field of view of {size} mm in {'x'.join(map(str, grid.shape))} voxels "
-            f"(spacing {voxel} mm) in {label}",
-            expected=f"a volume of a head: at least {MIN_SLICES} slices and {MIN_VIEW_MM:.0f} mm, "
-            f"at most {MAX_VIEW_MM:.0f} mm, along each axis",
-            next_step="Name the full series rather than a single slice or a slab",
+            f"{label} is no volume of a head: {'x'.join(map(str, grid.shape))} voxels cover "
+            f"{_by(extent_mm)} mm.",
+            hint="Name the full series rather than a single slice or a slab.",
         )
+
+
+def _by(lengths: NDArray[np.float64]) -> str:
+    return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def check_shear(grid: Grid, label: str) -> None:
@@ -96,9 +87,8 @@ def check_shear(grid: Grid, label: str) -> None:
     if shear > MAX_SHEAR:
         angle = float(np.degrees(np.arccos(min(shear, 1.0))))
         raise GeometryError(
-            found=f"sheared voxel axes in {label} (two of them at {angle:.0f} degrees)",
-            expected="orthogonal axes",
-            next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
+            f"The voxel axes of {label} are sheared: two of them meet at {angle:.0f} degrees.",
+            hint="Resample it onto a right-angled grid, or convert the scan again from DICOM.",
         )
 
 
@@ -115,57 +105,29 @@ def check_voxels(values: NDArray[np.float32], label: str) -> None:
     UnusableInputError
         Constant, inverted, a label image, a CT, or noise.
     """
-    low, high = _range(values, label)
+    low, high = float(values.min()), float(values.max())
     coarse = values[::2, ::2, ::2] if values.size > 10**6 else values
-    if low < AIR_BELOW_HU and _is_ct(coarse):
-        raise UnusableInputError(
-            found=f"intensities of {low:g} to {high:g} in {label}: CT (Hounsfield units), not MR",
-            expected="an MR scan: T1, T1c, T2 or FLAIR",
-            next_step="Choose the MR series of this patient",
-        )
     inside = coarse[coarse != 0]
-    sample = inside[:: max(inside.size // 50_000, 1)]
-    distinct = np.unique(sample)
-    if distinct.size <= 24:
-        raise UnusableInputError(
-            found=f"only {distinct.size + (inside.size < coarse.size)} different values in "
-            f"{label}: it looks like a label image",
-            expected="an MR scan with a range of intensities",
-            next_step="Name the scan itself, not its segmentation",
-        )
-    if smoothness(values) < 0.3:
-        raise UnusableInputError(
-            found=f"noise without a head in {label} (neighbouring voxels are unrelated)",
-            expected="an MR scan of a brain",
-            next_step="Look at the scan in a viewer; choose the series that shows the head",
-        )
+    problem, hint = "", "Choose the MR scan itself."
+    if low == high:
+        problem = f"has the value {low:g} in every voxel"
+    elif high <= 0 and corner_value(values) == np.float32(high):
+        problem = f"has intensities of {low:g} to {high:g}, dark where an MR scan is bright"
+        hint = "Correct the scale slope in the header, or convert the scan from its DICOM files."
+    elif low < AIR_BELOW_HU and _is_ct(coarse):
+        problem = f"is CT (intensities of {low:g} to {high:g} Hounsfield units), not MR"
+    elif np.unique(inside[:: max(inside.size // 50_000, 1)]).size <= 24:
+        problem = "has so few different values that it looks like a label image"
+    elif smoothness(values) < 0.3:
+        problem = "is noise without a head: neighbouring voxels are unrelated"
+    if problem:
+        raise UnusableInputError(f"{label} {problem}.", hint=hint)
 
 
 def corner_value(values: NDArray[np.float32]) -> np.float32:
     """Return the median of the corners: of most scans the background."""
     corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
     return np.float32(np.median(corners))
-
-
-def _range(values: NDArray[np.float32], label: str) -> tuple[float, float]:
-    """Return the lowest and highest intensity; refuse constant and inverted images."""
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        same = "zero: it is blank" if low == 0 else f"{low:g}: a constant image"
-        raise UnusableInputError(
-            found=f"the same value in every voxel of {label}, {same}",
-            expected="an MR scan with contrast between tissues",
-            next_step="Export the series again, or leave it out of the folder",
-        )
-    if high <= 0 and corner_value(values) == np.float32(high):
-        raise UnusableInputError(
-            found=f"intensities of {low:g} to {high:g} in {label}, below their background: dark "
-            "where an MR scan is bright, as with a negative scale slope",
-            expected="an MR scan on a dark background",
-            next_step="Correct the scale slope in the header, or convert the scan again from its "
-            "DICOM files",
-        )
-    return low, high
 
 
 def _is_ct(values: NDArray[np.float32]) -> bool:

@@ -36,21 +36,18 @@ def check_file(file: Path | None, *signatures: bytes) -> None:
         return
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UnusableInputError(
-            found=f"{file.name!r}, which is a folder or whose folder does not exist",
-            expected="a file in an existing folder",
-            next_step="Create the folder first, or choose another",
+            f"{file.name!r} is a folder, or its folder does not exist.",
+            hint="Create the folder first, or choose another.",
         )
     if not os.access(file.absolute().parent, os.W_OK | os.X_OK):
         raise UnusableInputError(
-            found=f"no permission to write {file.name!r} there",
-            expected="a file in a writable folder",
-            next_step="Choose another folder",
+            f"No permission to write {file.name!r} there.",
+            hint="Choose another folder.",
         )
     if os.path.lexists(file) and not _has_signature(file, signatures):
         raise UnusableInputError(
-            found=f"{file.name!r}, which exists and which this command did not write",
-            expected="a new name, or an earlier file of the same command",
-            next_step="Choose another name, or move that file",
+            f"{file.name!r} exists, and this command did not write it.",
+            hint="Choose another name, or move that file.",
         )
 
 
@@ -78,9 +75,8 @@ def check_working_folder() -> None:
         Path.cwd()
     except OSError as error:
         raise UnusableInputError(
-            found=f"a current folder that cannot be found ({os_reason(error)})",
-            expected="to be started in an existing folder",
-            next_step="Change to another folder (cd) and repeat the command",
+            f"The current folder cannot be found: {os_reason(error)}.",
+            hint="Change to another folder (cd) and repeat the command.",
         ) from error
 
 
@@ -106,9 +102,8 @@ def check_used(needed: str, is_given: object, dependent: Mapping[str, object]) -
     for option, value in dependent.items():
         if value is not None and value is not False and value != "":  # 0 is a value
             raise UnusableInputError(
-                found=f"{option} without {needed}",
-                expected=f"{needed}, without which it has no effect",
-                next_step=f"Add {needed}, or leave out {option}",
+                f"{option} has no effect without {needed}.",
+                hint=f"Add {needed}, or leave out {option}.",
             )
 
 
@@ -130,9 +125,8 @@ def check_without(other: str, dependent: Mapping[str, object]) -> None:
     for option, value in dependent.items():
         if value is not None:
             raise UnusableInputError(
-                found=f"{option} together with {other}",
-                expected=f"one of them: {option} has no effect with {other}",
-                next_step=f"Leave out {option}",
+                f"{option} has no effect with {other}.",
+                hint=f"Leave out {option}.",
             )
 
 
@@ -148,9 +142,8 @@ def check_readable(arguments: Iterable[object]) -> None:
         path_of(path, "an existing file or folder, or a name that can be created")
         if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
             raise UnusableInputError(
-                found=f"no permission to read {path.name!r}",
-                expected="a readable file or folder",
-                next_step=f"Ask its owner, or allow it yourself: chmod -R u+rX {path.name!r}",
+                f"No permission to read {path.name!r}.",
+                hint=f"Ask its owner, or allow it yourself: chmod -R u+rX {path.name!r}",
             )
 
 
@@ -178,8 +171,7 @@ def person_name(name: str) -> str:
     cleaned = " ".join(plain(name).split())
     if not cleaned:
         raise UnusableInputError(
-            found="an empty name",
-            expected="the name of the person who decides",
-            next_step='Give it, such as "A. Reader"',
+            "The reader's name is empty.",
+            hint='Give it, such as "A. Reader".',
         )
     return cleaned

@@ -35,9 +35,8 @@ def find(
 
     if prior is None:
         raise UnusableInputError(
-            found="--prior-study without --prior",
-            expected="the prior result that the study belongs to",
-            next_step="Name it with --prior RESULT_DIR, or pass the study itself with --prior",
+            "--prior-study needs --prior.",
+            hint="Name the prior result, or the study itself, with --prior.",
         )
     return find_prior(prior, now, study, same_patient=same_patient)
 

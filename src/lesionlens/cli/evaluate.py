@@ -98,9 +98,8 @@ def evaluate(
     checks.check_file(plot, b"Software\0LesionLens")
     if json is not None and plot is not None and resolved(json) == resolved(plot):
         raise UnusableInputError(
-            found=f"{json.name!r} for --json and for --plot",
-            expected="a file for each",
-            next_step="Choose another name for one of them",
+            f"--json and --plot both name {json.name!r}.",
+            hint="Choose another name for one of them.",
         )
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)

@@ -226,10 +226,8 @@ def _output_errors() -> Iterator[None]:
     except OSError as error:
         discard_output(sys.stdout)
         raise ResourceError(
-            found=f"that stdout cannot be written: {error.strerror or type(error).__name__}",
-            expected="a terminal, pipe or file with free space for the output",
-            next_step="Redirect it elsewhere; only the output is missing, files that the command "
-            "wrote are complete",
+            f"Cannot write to stdout: {error.strerror or type(error).__name__}.",
+            hint="Files that the command wrote are complete; redirect the output elsewhere.",
         ) from error
 
 
@@ -291,7 +289,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     >>> explain(KeyboardInterrupt())
     (130, 'Interrupted; nothing was changed.')
     >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
-    'Found that the required package torch is not installed'
+    'The package torch is not installed'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
@@ -303,8 +301,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     message_lines = str(error).strip().splitlines() or ["no message"]
     return 1, (
         f"Found a defect in LesionLens ({type(error).__name__}: {message_lines[0][:300]}). "
-        "Expected none. Run it again with --debug and report the output; completed output is "
-        "kept."
+        "Run it again with --debug and report the output; completed output is kept."
     )
 
 

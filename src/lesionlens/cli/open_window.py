@@ -36,9 +36,8 @@ def open_window(
     """
     if not path.exists():
         raise UnusableInputError(
-            found=f"no file or folder {path.name!r}",
-            expected="a study, or a result folder of LesionLens",
-            next_step="Check the path",
+            f"There is no file or folder {path.name!r}.",
+            hint="Check the path.",
         )
     if screenshot is not None and not screenshot.absolute().parent.is_dir():
         raise UnusableInputError(
@@ -77,10 +76,8 @@ def _show_window(command: list[str], env: Mapping[str, str]) -> int:
         return 130
     if status < 0:
         raise ResourceError(
-            found=f"that the window was ended by {signal.Signals(-status).name}",
-            expected="a window that stays until it is closed",
-            next_step="Open it again: decisions are kept. If it ends again, check the free memory "
-            "and the graphics driver",
+            f"The window was ended by {signal.Signals(-status).name}.",
+            hint="Open it again: decisions are kept. Then check memory and graphics driver.",
         )
     return status
 

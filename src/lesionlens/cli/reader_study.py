@@ -19,9 +19,8 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
         protocol = read_protocol(folder)
         if protocol is None:
             raise ReadError(
-                found=f"no {FILE} in {folder.name!r}",
-                expected="the protocol of a reader study in the list's folder",
-                next_step="Write one; see docs/how-to/reading.md",
+                f"There is no {FILE} in {folder.name!r}.",
+                hint="Write the protocol of the reader study; see docs/how-to/reading.md.",
             )
         cases = tuple(entry.name for entry in database.entries())
         check_unchanged(protocol, cases, database.reads())

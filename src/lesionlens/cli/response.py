@@ -56,9 +56,8 @@ def response(
         )
     elif (category is None) is not (sign is None):
         raise UnusableInputError(
-            found="a category without a reader's name, or a name without a category",
-            expected="both, to sign a category",
-            next_step="Add --category CATEGORY or --sign NAME",
+            "Signing needs both a category and a reader's name.",
+            hint="Add --category CATEGORY or --sign NAME.",
         )
     reader = None if sign is None else checks.person_name(sign)
     result = existing_result(result)
@@ -70,9 +69,8 @@ def response(
     points = comparison.points
     if not 1 <= baseline < len(points):
         raise UnusableInputError(
-            found=f"examination {baseline} as baseline, of {len(points)}",
-            expected=f"1 to {len(points) - 1}",
-            next_step="Name an examination before this one with --baseline",
+            f"Examination {baseline} cannot be the baseline: this one is number {len(points)}.",
+            hint="Name an earlier examination with --baseline.",
         )
     examinations = ", ".join(f"{n + 1}: {name_of(points, n)}" for n in range(len(points)))
     left_out = {compare.PRIOR_WAS_COMPARED, compare.EARLIER_LEFT_OUT}
@@ -103,9 +101,8 @@ def _comparison_of(saved: SavedResult) -> Comparison:
     """Return the comparison with the current measurements and decisions; refuse one without."""
     if saved.compared is None:
         raise UnusableInputError(
-            found="a result without an earlier examination",
-            expected="a result compared with an earlier examination",
-            next_step="Analyse the study with --prior RESULT_DIR",
+            "This result is not compared with an earlier examination.",
+            hint="Analyse the study with --prior RESULT_DIR.",
         )
     return saved.compared
 
@@ -114,9 +111,8 @@ def _sign(log: ReviewLog, basis: Review, signed: SignedResponse) -> None:
     """Sign a response that was read on `basis`; refuse if that is no longer the review."""
     if (log.review.events, log.review.responses) != (basis.events, basis.responses):
         raise UnusableInputError(
-            found="decisions that another process changed meanwhile; nothing was signed",
-            expected="the decisions on which the sums are based",
-            next_step="Run the command again without --sign, read the sums, then sign",
+            "Another process changed the decisions meanwhile; nothing was signed.",
+            hint="Run the command again without --sign, read the sums, then sign.",
         )
     log.sign_response(signed)
 

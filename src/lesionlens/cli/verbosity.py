@@ -117,9 +117,7 @@ def logging_with(verbosity: Verbosity, report: Callable[[str], object]) -> Itera
     """
     if verbosity.quiet and (verbosity.verbose or verbosity.debug):
         raise UnusableInputError(
-            found="--quiet together with --verbose or --debug",
-            expected="one of them",
-            next_step="Omit one of them",
+            "--quiet excludes --verbose and --debug.",
         )
     handlers = [_terminal_handler(verbosity)]
     if verbosity.log_file is not None:
@@ -169,17 +167,15 @@ def _incomplete(path: Path | None, error: OSError) -> str:
 def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
     if not _may_be_log(path):
         raise UnusableInputError(
-            found=f"a log file that is not a log: {path}",
-            expected="a new file, or a log to append to",
-            next_step="Name another with --log-file",
+            f"{path} is not a log, so nothing is appended to it.",
+            hint="Name another file with --log-file.",
         )
     try:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnusableInputError(
-            found=f"a log file that cannot be written: {path} ({error.strerror})",
-            expected="a file in a writable folder",
-            next_step="Name another with --log-file",
+            f"Cannot write the log file {path}: {error.strerror}.",
+            hint="Name another with --log-file.",
         ) from error
     handler.setLevel(logging.DEBUG if verbosity.all_details else logging.INFO)
     handler.setFormatter(_LINE_FORMATTER)

@@ -71,4 +71,4 @@ def test_a_working_folder_that_was_deleted_is_refused_in_words(tmp_path):
         check=False,
     )
     assert ended.returncode == 2
-    assert "a current folder that cannot be found" in ended.stderr
+    assert "current folder cannot be found" in ended.stderr

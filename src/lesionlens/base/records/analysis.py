@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from lesionlens.base.labels import Label, MrSequence, Region, Source, without_en
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps, SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.findings import Candidate, Findings
 from lesionlens.base.records.followup import (
     Comparison,
     LesionMeasurement,
@@ -78,16 +79,6 @@ class Volumes:
 
     def _without_tumour(self, cavity: Volume) -> NDArray[np.bool_]:
         return np.asarray(cavity.data & (self.labels.data == Label.BACKGROUND))
-
-    def without_enhancing(self) -> Volumes:
-        """Return a copy in which enhancing tumour is relabelled as core."""
-        labels = enhancing_as_core(self.labels.data)
-        return replace(
-            self,
-            labels=self.labels if labels is self.labels.data else Volume(labels, self.labels.grid),
-            probability=without_enhancing(self.probability),
-            attention=without_enhancing(self.attention),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +154,52 @@ class Original:
     findings: Findings
     cavity: Volume | None = None
 
-    def without_enhancing(self) -> Original:
-        """Return a copy without enhancing tumour."""
-        labels = Volume(enhancing_as_core(self.labels.data), self.labels.grid)
-        return replace(self, labels=labels, findings=self.findings.without_enhancing())
+
+def _without_enhancing(part: Any) -> Any:
+    """Return a part of an analysis as for a study without T1c: what enhances belongs to the core.
+
+    Volumes and diameters of the enhancing part become unknown.
+    """
+    match part:
+        case Volume():
+            labels = enhancing_as_core(part.data)
+            return part if labels is part.data else Volume(labels, part.grid)
+        case Volumes():
+            return replace(
+                part,
+                labels=_without_enhancing(part.labels),
+                probability=without_enhancing(part.probability),
+                attention=without_enhancing(part.attention),
+            )
+        case AttentionMaps():
+            return replace(
+                part,
+                maps=without_enhancing(part.maps),
+                raw_range=without_enhancing(part.raw_range),
+                checks=without_enhancing(part.checks),
+            )
+        case Review():
+            relabelled = {
+                digest: replace(outline, labels=enhancing_as_core(outline.labels))
+                for digest, outline in part.outlines.items()
+                if (outline.labels == Label.ENHANCING).any()
+            }
+            return part.with_outlines({**part.outlines, **relabelled}) if relabelled else part
+        case Candidate() if part.volume_ml.get(Region.ET) is None and part.rano_measurable is None:
+            return part
+        case Candidate():
+            diameters = ("longest_axial_diameter_mm", "perpendicular_diameter_mm")
+            unknown: dict[str, Any] = dict.fromkeys(
+                diameters if part.volume_ml.get(Region.ET) else ()
+            )
+            volume_ml = {**part.volume_ml, Region.ET: None}
+            return replace(part, volume_ml=volume_ml, rano_measurable=None, **unknown)
+        case Findings():
+            return replace(part, candidates=tuple(map(_without_enhancing, part.candidates)))
+        case Original():
+            labels, findings = map(_without_enhancing, (part.labels, part.findings))
+            return replace(part, labels=labels, findings=findings)
+    return part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,9 +230,7 @@ class Analysis:
         if self.has_t1c:
             return
         for name in ("maps", "volumes", "findings", "review", "original"):
-            component = getattr(self, name)
-            if component is not None:
-                object.__setattr__(self, name, component.without_enhancing())
+            object.__setattr__(self, name, _without_enhancing(getattr(self, name)))
 
     def with_findings(self, change: Callable[[Findings], Findings]) -> Analysis:
         """Return a copy with changed findings, the network's own too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region, without_enhancing
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.model import stored_as
 from lesionlens.base.records.arrays import frozen
 
@@ -62,15 +62,6 @@ class AttentionMaps:
         """False for maps that their engine does not call attention, such as Grad-CAM."""
         method = self.method.lower().replace("not attention", "")
         return not self.method or "attention" in method
-
-    def without_enhancing(self) -> AttentionMaps:
-        """Return a copy without the map of the enhancing tumour."""
-        return replace(
-            self,
-            maps=without_enhancing(self.maps),
-            raw_range=without_enhancing(self.raw_range),
-            checks=without_enhancing(self.checks),
-        )
 
     def scale_of(self, region: Region) -> float:
         """Return the raw value of a map's 1, in multiples of uniform attention; 0 if unknown."""

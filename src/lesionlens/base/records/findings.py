@@ -223,19 +223,6 @@ class Candidate:
             }
         )
 
-    def without_enhancing(self) -> Candidate:
-        """Return a copy as for a study without T1c: fields of the enhancing part are None."""
-        if self.volume_ml.get(Region.ET) is None and self.rano_measurable is None:
-            return self
-        enhancing = self.has_enhancing
-        return replace(
-            self,
-            volume_ml={**self.volume_ml, Region.ET: None},
-            rano_measurable=None,
-            longest_axial_diameter_mm=None if enhancing else self.longest_axial_diameter_mm,
-            perpendicular_diameter_mm=None if enhancing else self.perpendicular_diameter_mm,
-        )
-
     def without_parts(self, parts: Collection[Region] = LESION_PARTS) -> Candidate:
         """Return a copy as for an outline that does not distinguish these parts."""
         unknown = dict.fromkeys(parts)
@@ -321,11 +308,6 @@ class Findings:
             for c in self.candidates
         )
         return replace(self, candidates=tuple(candidates))
-
-    def without_enhancing(self) -> Findings:
-        """Return a copy as for a study without T1c."""
-        candidates = tuple(candidate.without_enhancing() for candidate in self.candidates)
-        return self if candidates == self.candidates else replace(self, candidates=candidates)
 
 
 def conclusion_of(candidates: Collection[Candidate]) -> str:

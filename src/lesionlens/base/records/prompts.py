@@ -92,9 +92,8 @@ class Prompts:
             voxels += _lasso_voxels(self.lasso, foreground=foreground)
         if len(voxels) > _MAX_VOXELS:
             raise UnusableInputError(
-                found=f"{len(voxels)} voxels pointed at",
-                expected=f"at most {_MAX_VOXELS}",
-                next_step="Give an outline as `start` instead of a scribble over all of it",
+                f"The prompts mark {len(voxels)} voxels; at most {_MAX_VOXELS} are taken.",
+                hint="Give an outline as `start` instead of a scribble over all of it.",
             )
         return np.array(list(dict.fromkeys(voxels)), np.int64).reshape(-1, 3)
 
@@ -138,11 +137,10 @@ class Prompts:
 
 def _unreadable(reason: str) -> UnusableInputError:
     return UnusableInputError(
-        found=f"prompts that cannot be read ({reason})",
-        expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
-        "box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] on one slice, region 'wt', "
-        "'tc' or 'et'",
-        next_step="Give voxels of the reference grid, counted from 0",
+        f"These prompts cannot be read: {reason}.",
+        hint="Give voxels of the reference grid, counted from 0: points=[((i, j, k), True)], "
+        "scribbles=[([(i, j, k), ...], True)], box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] "
+        "on one slice, region 'wt', 'tc' or 'et'.",
     )
 
 

@@ -17,7 +17,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Shape3, bounding_box
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.model import STRICT, stored_as
-from lesionlens.base.records.arrays import enhancing_as_core, frozen
+from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import SignedResponse
@@ -49,11 +49,6 @@ class Outline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
-
-    def without_enhancing(self) -> Outline:
-        """Return a copy in which enhancing tumour is relabelled as core."""
-        labels = enhancing_as_core(self.labels)
-        return self if labels is self.labels else replace(self, labels=labels)
 
     @classmethod
     def of(
@@ -233,19 +228,11 @@ class Review:
     def _withdrawn(self) -> frozenset[SignedResponse | None]:
         return frozenset(e.response for e in self.events if e.act is ReviewAct.WITHDRAW_RESPONSE)
 
-    def without_enhancing(self) -> Review:
-        """Return a copy in which readers' enhancing tumour is relabelled as core."""
-        relabelled = {
-            digest: outline.without_enhancing() for digest, outline in self.outlines.items()
-        }
-        if all(digest == outline.sha256 for digest, outline in relabelled.items()):
-            return self
-        return self._with_outlines(relabelled, self.events)
-
-    def _with_outlines(
-        self, changed: Mapping[str, Outline], events: Sequence[ReviewEvent]
+    def with_outlines(
+        self, changed: Mapping[str, Outline], events: Sequence[ReviewEvent] | None = None
     ) -> Review:
         """Return the review with changed outlines, given by the digests that the events name."""
+        events = self.events if events is None else events
         digests = {old: outline.sha256 for old, outline in changed.items()}
         return replace(
             self,
@@ -397,7 +384,7 @@ class Review:
             replace(e, tracking_uid=new_uids.get(e.tracking_uid, e.tracking_uid))
             for e in self.events
         ]
-        return self._with_outlines(renamed_outlines, events)
+        return self.with_outlines(renamed_outlines, events)
 
     def continues(self, earlier: Review) -> bool:
         """Return whether the review begins with all decisions of an earlier one."""

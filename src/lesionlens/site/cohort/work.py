@@ -226,9 +226,9 @@ def failure(error: BaseException) -> tuple[int, str]:
     >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
     (1, "a defect in LesionLens (KeyError: 'x')")
     >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
-    'Found that the required package torch is not installed'
+    'The package torch is not installed'
     >>> failure(RuntimeError("can't start new thread"))[1].partition(".")[0]
-    'Found an exhausted limit on threads and processes'
+    'The system starts no more threads'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)

@@ -103,7 +103,7 @@ def test_a_slice_that_may_not_be_read_is_named(make_study, forbid):
     study = make_study(sequences={"t1c"}, dicom=True, spacing_mm=(8, 8, 12))
     last = max(path for path in study.rglob("*") if path.is_file())
     forbid(last.name)
-    with pytest.raises(UnusableInputError, match=f"no permission to read '{last.name}'"):
+    with pytest.raises(UnusableInputError, match=f"Cannot read '{last.name}'"):
         open_study(study)
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_may_not_be_read_is_named(make_study, forbid, dicom):
     study = make_study(sequences={"t1c"}, dicom=dicom, spacing_mm=(8, 8, 12))
     (study / "more").mkdir()
     forbid("more")
-    with pytest.raises(UnusableInputError, match="no permission to read 'more'"):
+    with pytest.raises(UnusableInputError, match="Cannot read 'more'"):
         open_study(study)
 
 
@@ -120,7 +120,7 @@ def test_a_study_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     secret = tmp_path / "secret"
     secret.mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: path != secret)
-    with pytest.raises(UnusableInputError, match="no permission to read 'secret'"):
+    with pytest.raises(UnusableInputError, match="Cannot read 'secret'"):
         open_study(secret)
 
 

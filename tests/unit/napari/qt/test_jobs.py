@@ -38,7 +38,7 @@ def test_it_ends_without_a_traceback(fails, caplog):
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (RuntimeError("std::bad_alloc"), "too little memory"),
-        (RuntimeError("can't start new thread"), "an exhausted limit on threads and processes"),
+        (RuntimeError("can't start new thread"), "The system starts no more threads"),
         (ModuleNotFoundError("no", name="torch"), "torch is not installed"),
         (ResourceError(found="out of memory there", expected="more", next_step="Wait"), "there"),
     ],

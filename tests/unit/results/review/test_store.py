@@ -100,11 +100,9 @@ def test_a_response_that_cannot_be_written_leaves_the_earlier_review(
     assert (tmp_path / "review.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("number", "found"), [(errno.EACCES, "no permission"), (errno.EIO, "the system's refusal")]
-)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
 def test_a_review_that_the_system_does_not_read_is_not_to_be_moved_away(
-    analysis, tmp_path, monkeypatch, number, found
+    analysis, tmp_path, monkeypatch, number
 ):
     """The advice would have lost the decisions, which are read again once the share is back."""
     store.save(analysis, tmp_path)
@@ -113,7 +111,7 @@ def test_a_review_that_the_system_does_not_read_is_not_to_be_moved_away(
         raise OSError(number, "Input/output error", str(path))
 
     monkeypatch.setattr(store, "read_model", refuse)
-    with pytest.raises(ReadError, match=rf"{found}.* to read 'review\.json'") as refusal:
+    with pytest.raises(ReadError, match=r"review\.json") as refusal:
         store.load(tmp_path)
     assert "Move" not in refusal.value.next_step
 

@@ -289,7 +289,7 @@ def test_a_result_that_may_not_be_read_stops_no_other_study(
     failed = {"a": "failed", "b": "failed"}
     assert states(done) == failed | {"c": "analysed" if resume else "failed"}
     message = done.outcomes[0].message
-    assert "a system error: Permission denied (a/run.json)" in message
+    assert "System error: Permission denied (a/run.json)" in message
     assert "defect" not in message
 
 

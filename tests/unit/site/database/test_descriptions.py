@@ -95,7 +95,7 @@ def test_a_study_that_could_not_be_read_to_its_end_costs_no_other_and_is_tried_a
         describe_studies(database)
         again, _ = database.entries()
     (file,) = studies[0].iterdir()
-    reason = f"the system's refusal (Input/output error) to read '{file.name}'"
+    reason = f"Cannot read '{file.name}': Input/output error"
     assert failed.warnings == (f"cannot be used: {reason}",)
     assert other.sequences == again.sequences == ("t1c",)
     assert again.warnings == other.warnings
