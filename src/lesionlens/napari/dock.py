@@ -323,9 +323,8 @@ def panel() -> LesionLens:
     viewer = napari.current_viewer()
     if viewer is None:
         raise ResourceError(
-            found="no napari window",
-            expected="a window to dock the panel in",
-            next_step="Open napari first",
+            "There is no napari window.",
+            hint="Open napari first.",
         )
     docked = panel_of(viewer)
     if docked is None:

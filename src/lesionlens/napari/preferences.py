@@ -105,9 +105,8 @@ def check_enabled() -> None:
 
 def _disabled_error() -> MissingPluginError:
     return MissingPluginError(
-        found="the plugin LesionLens disabled in napari",
-        expected="an enabled plugin, which has the window's preferences",
-        next_step="Enable it in napari (Plugins, Install/Uninstall Plugins…), then start again",
+        "The plugin LesionLens is disabled in napari.",
+        hint="Enable it in napari (Plugins, Install/Uninstall Plugins…), then start again.",
     )
 
 

@@ -92,11 +92,10 @@ def _check_study() -> None:
         from lesionlens.site.database.worklist_database import is_worklist_folder
 
         raise UnusableInputError(
-            found=f"no scan in {path.name!r} that the window can open",
-            expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
-            next_step="Open the list in the window: Open…, Worklist…"
+            f"There is no scan in {path.name!r} that the window can open.",
+            hint="Open the list in the window: Open…, Worklist…"
             if is_worklist_folder(path)
-            else "Choose the folder that holds the scans",
+            else "Choose the folder that holds the scans.",
         )
     chosen = paths[0]
     if chosen.is_file() and not is_volume_name(chosen.name):

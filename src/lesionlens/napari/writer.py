@@ -44,9 +44,8 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     folder = Path(without_volume_suffix(path))
     if folder.exists():
         raise UnusableInputError(
-            found=f"{folder.name!r}, which exists",
-            expected="the name of a new folder, which receives one file per layer",
-            next_step="Choose another name",
+            f"{folder.name!r} exists already.",
+            hint="Choose the name of a new folder.",
         )
     in_patient = [_is_in_patient(path, layer) for layer in layers]
     try:
@@ -83,9 +82,8 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
     in_patient = (has_metadata or has_axis_labels) and len(data.shape) == 3
     if not in_patient and is_nifti_name(path):
         raise UnusableInputError(
-            found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not create",
-            expected="a LesionLens layer, whose position in the patient is known",
-            next_step="Save it with napari's writer, or create it from a study opened here",
+            f"LesionLens did not create the layer {attributes.get('name', '')!r}.",
+            hint="Save it with napari's writer, or create it from a study opened here.",
         )
     return in_patient
 

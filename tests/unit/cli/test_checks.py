@@ -42,10 +42,10 @@ def test_a_foreign_file_is_refused_by_name_before_any_work(tmp_path, content):
 
 
 def test_a_plot_does_not_take_the_place_of_the_scores(tmp_path):
-    with pytest.raises(UnusableInputError, match="for --json and for --plot"):
+    with pytest.raises(UnusableInputError, match="--json and --plot"):
         evaluate(tmp_path, tmp_path, json=tmp_path / "scores", plot=tmp_path / "scores")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UnusableInputError, match="for --json and for --plot"):
+    with pytest.raises(UnusableInputError, match="--json and --plot"):
         evaluate(tmp_path, tmp_path, json=tmp_path / "s", plot=tmp_path / "folder" / ".." / "s")
 
 

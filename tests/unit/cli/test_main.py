@@ -79,5 +79,5 @@ def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monke
     (tmp_path / "secret").mkdir()
     outcome = CliRunner().invoke(app, ["evaluate", str(tmp_path / "secret"), str(tmp_path)])
     assert outcome.exit_code == 2
-    assert "Cannot read 'secret'" in outcome.stderr
+    assert "No permission to read 'secret'" in outcome.stderr
     assert "chmod" in outcome.stderr

@@ -36,7 +36,7 @@ def test_an_option_without_the_one_it_needs_is_refused(
         Path(name).mkdir()
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 2
-    assert f"Found {option} without {needed}." in done.output
+    assert f"{option} has no effect without {needed}." in done.output
     assert {path.name for path in tmp_path.iterdir()} == {"study", "studies", "result", "list"}
 
 
@@ -56,7 +56,7 @@ def test_an_option_that_another_one_makes_void_is_refused(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 2
-    assert f"Found {option} together with {other}." in done.output
+    assert f"{option} has no effect with {other}." in done.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -80,7 +80,7 @@ def test_a_list_of_a_folder_names_what_is_not_in_it(make_study, tmp_path):
 def test_a_file_in_the_place_of_a_list_is_refused_before_an_archive_is_searched(tmp_path):
     """It was called a full disk, by the exit status of a defect, after the search."""
     (tmp_path / "list").write_text("mine")
-    with pytest.raises(UnusableInputError, match="a file where the output folder should be: list"):
+    with pytest.raises(UnusableInputError, match="list"):
         worklist.scan("http://127.0.0.1:1/dicom-web", tmp_path / "list")
     assert (tmp_path / "list").read_text() == "mine"
 

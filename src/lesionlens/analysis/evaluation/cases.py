@@ -253,10 +253,9 @@ def _check_single_segmentation(context: str, files: Sequence[Path]) -> None:
     """Refuse several segmentations of one case."""
     if _are_distinct(files):
         raise ConfigError(
-            found=f"{len(files)} segmentations {context}: "
-            f"{abbreviated_list([path.name for path in files], 6)}",
-            expected="one segmentation for each case",
-            next_step="Move the others out of the folder",
+            f"{len(files)} segmentations {context}: "
+            f"{abbreviated_list([path.name for path in files], 6)}.",
+            hint="Move all but one of each case out of the folder.",
         )
 
 
@@ -308,14 +307,14 @@ def _cases_of_dataset(root: Path) -> list[Case]:
         channels = [name_by_channel[number] for number in numbers]
         labels = description["labels"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
-        raise _dataset_error(root, "without modality (or channel_names) and labels") from error
+        raise _dataset_error(root, "lacks modality (or channel_names) and labels") from error
     if [int(number) for number in numbers] != list(range(len(numbers))):  # files are named by them
-        raise _dataset_error(root, f"whose channels are numbered {', '.join(numbers)}, not 0, 1 …")
+        raise _dataset_error(root, f"numbers its channels {', '.join(numbers)}, not 0, 1 …")
     sequences = {
         n: s for n, name in enumerate(channels) if (s := sequence_in_words(words_of(str(name))))
     }
     if not sequences:
-        raise _dataset_error(root, f"whose channels are {channels}")
+        raise _dataset_error(root, f"has the channels {channels}")
     convention = convention_of(labels)
     cases = []
     folder = root / "labelsTr"
@@ -329,9 +328,8 @@ def _cases_of_dataset(root: Path) -> list[Case]:
 
 def _dataset_error(root: Path, defect: str) -> ConfigError:
     return ConfigError(
-        found=f"a dataset.json in {root.name!r} {defect}",
-        expected="that of a Medical Segmentation Decathlon or nnU-Net set of brain tumours",
-        next_step="Correct it, or lay the cases out as one folder each",
+        f"The dataset.json in {root.name!r} {defect}.",
+        hint="Correct it, or lay the cases out as one folder each.",
     )
 
 
@@ -395,15 +393,13 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
             value = row[column].strip()
             if values.setdefault(row["case"], value) != value:
                 raise ConfigError(
-                    found=f"two rows for the case {row['case']!r} in {path.name}, which differ",
-                    expected="one row per case",
-                    next_step=next_step,
+                    f"{path.name} has two rows for the case {row['case']!r}, which differ.",
+                    hint=next_step,
                 )
     except (KeyError, AttributeError) as error:
         raise ConfigError(
-            found=f"{path.name} without the columns case and {column}",
-            expected="two columns with these headings, separated by tabs",
-            next_step=next_step,
+            f"{path.name} lacks the columns case and {column}, separated by a tab.",
+            hint=next_step,
         ) from error
     return values
 
@@ -430,10 +426,9 @@ def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
     extra, missing = row_names - case_names, case_names - row_names
     if extra and missing:
         raise ConfigError(
-            found=f"{table} with a row for {min(extra)!r}, which is no case here, and "
-            f"none for the case {min(missing)!r}",
-            expected="the names of the cases",
-            next_step="Correct the name in the table, or remove the row",
+            f"{table} has a row for {min(extra)!r}, which is no case here, and none for "
+            f"{min(missing)!r}.",
+            hint="Correct the name in the table, or remove the row.",
         )
 
 
@@ -449,9 +444,8 @@ def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
         return read_rows(path, "\t")
     except ValueError as error:
         raise ConfigError(
-            found=f"{path.name}, which cannot be read as a table ({error})",
-            expected="lines of UTF-8 text with a heading, separated by tabs",
-            next_step=next_step,
+            f"{path.name} cannot be read as a table: {error}.",
+            hint=next_step,
         ) from error
 
 

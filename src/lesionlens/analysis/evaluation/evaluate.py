@@ -53,11 +53,8 @@ def evaluate(
     result_paths = _result_paths(predictions, cases)
     if not result_paths:
         raise UnusableInputError(
-            found=f"no result in {predictions.name!r} for any reference case, such as "
-            f"{cases[0].name!r}",
-            expected=f"one folder per case with {SEGMENTATION}, or one segmentation per case such "
-            f"as {cases[0].name}.nii.gz, named like the reference cases",
-            next_step="Run `lesionlens batch` on the cases, and give its folder first",
+            f"{predictions.name!r} holds no result of a reference case, such as {cases[0].name!r}.",
+            hint="Run `lesionlens batch` on the cases, and give its folder first.",
         )
     all_plain = all(result_path.is_file() for result_path in result_paths.values())
     scores = []
@@ -92,9 +89,8 @@ def _refuse_reference(case: Case, result_path: Path) -> None:
     reference, scored = case.reference_path, _scored_file(result_path)
     if reference is not None and scored.is_file() and scored.samefile(reference):
         raise UnusableInputError(
-            found=f"the reference of case {case.name!r}, {reference.name}, as its result",
-            expected="a folder of results, then a folder of cases with their references",
-            next_step="Give the results a folder of their own, and name that first",
+            f"The reference of case {case.name!r}, {reference.name}, was named as its result.",
+            hint="Give the results a folder of their own, and name that first.",
         )
 
 

@@ -107,9 +107,8 @@ class Evaluation:
         file = path_of(path, "the file for the plot")
         if file.is_dir():
             raise UnusableInputError(
-                found=f"a folder {file.name!r}",
-                expected="the file for the plot",
-                next_step="Name a file in it, such as 'plot.png'",
+                f"{file.name!r} is a folder, not a file for the plot.",
+                hint="Name a file in it, such as 'plot.png'.",
             )
         check_picture_name(file)
         try:
@@ -171,9 +170,8 @@ def evaluate(
     for folder in (results, references):
         if not folder.is_dir():
             raise UnusableInputError(
-                found=f"no folder {folder.name!r}",
-                expected="a folder of results, then a folder of cases with their references",
-                next_step="Check both paths; `lesionlens evaluate --help` shows an example",
+                f"There is no folder {folder.name!r}.",
+                hint="`lesionlens evaluate --help` shows an example.",
             )
     cases = find_cases(references)
     conventions = read_conventions(convention, references)

@@ -13,6 +13,7 @@ from lesionlens.analysis.evaluation.cases import Case, by_case, check_rows, read
 from lesionlens.analysis.evaluation.dataset_labels import CONVENTIONS
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
+from lesionlens.base.text import capitalized
 
 TABLE_NAME = "conventions.tsv"
 _ROUNDING_TOLERANCE = 1e-3  # deviation of a scaled integer from a whole number
@@ -127,31 +128,26 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
         )
     if np.abs(values - rounded).max(initial=0.0) > _ROUNDING_TOLERANCE:
         raise UnusableInputError(
-            found=f"fractions in {where}, as in an image or a probability map",
-            expected="whole numbers",
-            next_step="Check that it is a segmentation, and that it was not smoothed or scaled",
+            f"{capitalized(where)} holds fractions, as an image or a probability map does.",
+            hint="Check that it is a segmentation, and that it was not smoothed or scaled.",
         )
     labels = sorted(int(v) for v in np.unique(rounded))
     table = CONVENTIONS[convention or DEFAULT]
     allowed = {0, 1, 2, 3, *table}
     if not set(labels) <= allowed:
         raise UnusableInputError(
-            found=f"the labels {labels} in {where}",
-            expected=f"whole numbers of {sorted(allowed)}",
-            next_step="Check that it is a segmentation, or name its convention with --convention",
+            f"{capitalized(where)} has the labels {labels}, not only {sorted(allowed)}.",
+            hint="Check that it is a segmentation, or name its convention with --convention.",
         )
     if {3, 4} <= set(labels) and table[4] == Label.ENHANCING:
         raise UnusableInputError(
-            found=f"both labels 3 and 4 in {where}, which mean different tissue in different years",
-            expected="1/2/4 or 1/2/3, or a convention by name",
-            next_step="Name it: --convention brats24 (4 is a cavity) or --convention brats24ped",
+            f"{capitalized(where)} has labels 3 and 4, which changed meaning over the years.",
+            hint="Name the convention: --convention brats24 (4 is a cavity) or brats24ped.",
         )
     if convention is None and has_ambiguous_cavity(labels):
         raise UnusableInputError(
-            found=f"{where} with {AMBIGUOUS_CAVITY}",
-            expected="1/2/3, or a convention by name",
-            next_step="Name it: --convention brats (4 is enhancing) or --convention brats24 (4 is "
-            "a cavity)",
+            f"{capitalized(where)} has {AMBIGUOUS_CAVITY}.",
+            hint="Name it: --convention brats (4 is enhancing) or brats24 (4 is a cavity).",
         )
     lookup = np.arange(max(allowed) + 1, dtype=np.uint8)
     for label, translated in table.items():

@@ -126,8 +126,7 @@ def halves(
     second_outline = Outline.of(second_uid, labels)
     if second_outline.is_empty:
         raise UnusableInputError(
-            found="a half that has no voxel of the scan",
-            expected="two halves with at least one voxel each",
-            next_step="Split the outline elsewhere",
+            "One half would have no voxel of the scan.",
+            hint="Split the outline elsewhere.",
         )
     return first_outline, second_outline

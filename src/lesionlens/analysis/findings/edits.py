@@ -403,7 +403,6 @@ def _sampled_at_centres(
 
 def _empty_outline_error() -> UnusableInputError:
     return UnusableInputError(
-        found="an outline that is empty, or lies only within other candidates",
-        expected="at least one voxel of the candidate",
-        next_step="Discard the edit, and reject the candidate if there is nothing",
+        "The outline is empty, or lies only within other candidates.",
+        hint="Discard the edit, and reject the candidate if there is nothing.",
     )

@@ -49,9 +49,8 @@ def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
         if sequence in now.sequences and sequence in prior.sequences:
             return sequence
     raise UnusableInputError(
-        found="a prior study without a sequence of this one",
-        expected="at least one that both have",
-        next_step="Choose another prior study",
+        "The prior study has no sequence of this one.",
+        hint="Choose another prior study.",
     )
 
 

@@ -151,9 +151,8 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
                 for examination in (prior, now)
             ]
         raise UnusableInputError(
-            found=f"a prior examination of {days[0]}, after this one of {days[1]}",
-            expected="an earlier one",
-            next_step="Analyse the later study with the earlier one as its prior",
+            f"The prior examination of {days[0]} is later than this one of {days[1]}.",
+            hint="Analyse the later study with the earlier one as its prior.",
         )
     return notice
 

@@ -71,9 +71,8 @@ def sign(
     """
     if not reader.strip():
         raise UnusableInputError(
-            found="no reader's name",
-            expected="the name of the reader who assesses the response",
-            next_step="Name the reader",
+            "The name of the reader who assesses the response is missing.",
+            hint="Name the reader.",
         )
     return SignedResponse(
         category=category,

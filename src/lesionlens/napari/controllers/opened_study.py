@@ -101,9 +101,8 @@ def reopen_result(study: Study, result: Path, context: RunContext) -> tuple[Resu
     analysed = prepare_and_reopen(result, study, context)
     if analysed.study is not study:
         raise ReadError(
-            found="a result of other series of this study than those that are open",
-            expected="the series that were analysed",
-            next_step="Close the study and open it again: it opens with the result's series",
+            "The result is of other series of this study than those that are open.",
+            hint="Close the study and open it again: it opens with the result's series.",
         )
     analysis = replace(analysed, review=Review())
     return Result(analysis), overlays_of(analysis)

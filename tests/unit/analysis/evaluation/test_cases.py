@@ -187,10 +187,10 @@ def test_labels_are_brought_to_one_convention(convention, given, meant):
 
 def test_labels_that_may_mean_two_things_are_refused_by_name():
     for convention in (None, "brats", "brats124"):
-        with pytest.raises(UnusableInputError, match="3 and 4 in the truth of case x"):
+        with pytest.raises(UnusableInputError, match="The truth of case x has labels 3 and 4"):
             translate(np.array([0, 1, 2, 3, 4]), convention, "the truth of case x")
     for labels in ([0, 1, 2, 4], [0, 4]):
-        with pytest.raises(UnusableInputError, match="case x with label 4 but no 3"):
+        with pytest.raises(UnusableInputError, match="truth of case x has label 4 but no 3"):
             translate(np.array(labels), None, "the truth of case x")
     with pytest.raises(UnusableInputError, match="case x"):
         translate(np.array([0, 9]), None, "the truth of case x")
@@ -230,7 +230,7 @@ def test_a_table_that_misspells_a_case_is_refused(tmp_path, rows, fits):
     if fits:
         conventions.check(["a", "b"])
         return
-    with pytest.raises(ConfigError, match=r"a row for 'c', .* none for the case '[ab]'"):
+    with pytest.raises(ConfigError, match=r"a row for 'c', .* none for '[ab]'"):
         conventions.check(["a", "b"])
 
 

@@ -63,18 +63,6 @@ def fetch(archive, entry, folder, monkeypatch, **how):
     return sources.fetched(entry, Server(), folder, context=SILENT, **how)
 
 
-def test_a_study_that_two_processes_fetch_at_once_is_opened_by_both(
-    files, entry, tmp_path, monkeypatch
-):
-    def other_process():
-        fetch(Archive(files), entry, tmp_path / "list", monkeypatch)
-
-    found = fetch(Archive(files, other_process), entry, tmp_path / "list", monkeypatch)
-    folder = tmp_path / "list" / "studies" / entry.study_uid
-    assert found.place == str(folder.resolve())
-    assert len(list(folder.iterdir())) == len(files)
-
-
 def test_an_empty_folder_is_no_study(files, entry, tmp_path, monkeypatch):
     folder = tmp_path / "list" / "studies" / entry.study_uid
     folder.mkdir(parents=True)

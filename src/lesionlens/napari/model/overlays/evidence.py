@@ -29,9 +29,8 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     evidence = analysis.volumes.evidence
     if evidence is None or sequence not in evidence.shares:
         raise UnusableInputError(
-            found=f"a result without the contribution of {sequence.display_name} at each voxel",
-            expected="a result of an engine that can omit single sequences",
-            next_step="Analyse the study again",
+            f"The result lacks the contribution of {sequence.display_name} at each voxel.",
+            hint="Analyse the study again.",
         )
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)

@@ -116,9 +116,8 @@ def day(typed: str) -> str:
         return date(*map(int, parts)).strftime("%Y%m%d") if text else ""
     except (ValueError, TypeError) as error:
         raise UnusableInputError(
-            found=f"the day {text!r}",
-            expected="a date such as 2026-01-05",
-            next_step="Correct it, or leave it empty for any date",
+            f"{text!r} is not a date such as 2026-01-05.",
+            hint="Correct it, or leave it empty for any date.",
         ) from error
 
 
@@ -139,9 +138,8 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
     )
     if not (query.patient_id or query.patient_name or query.study_date):
         raise UnusableInputError(
-            found="a search for every study of the archive",
-            expected="a patient ID, a name or dates",
-            next_step="Fill in one of them; parts of a name are enough",
+            "This search is for every study of the archive.",
+            hint="Fill in a patient ID, a name or dates; parts of a name are enough.",
         )
     return query
 

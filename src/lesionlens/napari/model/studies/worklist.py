@@ -281,10 +281,9 @@ class WorklistSession(ScreenHolder):
         until = locked_until(self.protocol, row, own_reads)
         if until is not None:
             raise ReadError(
-                found=f"session {row.session} before {until}",
-                expected=f"{self.protocol.washout_days} days since the previous session, and "
-                "since this study was read in any other",
-                next_step="Come back then, or continue the session that you have begun",
+                f"Session {row.session} begins on {until}, after "
+                f"{self.protocol.washout_days} days.",
+                hint="Come back then, or continue the session that you have begun.",
             )
 
     def ahead(self, *, running: bool) -> None:
