@@ -376,6 +376,7 @@ def several_studies(studies: Sequence[ListedStudy], requested: str | None) -> Se
     return SeveralStudiesError(
         ordered,
         f"The folder holds {counted(len(ordered), 'study', 'studies')}{missing}: {listed}.",
-        hint="Name one with --study, open its own folder, or use `lesionlens batch` for all",
+        hint="Name one with --study, open its own folder, or use `lesionlens batch` for all; add a "
+        "series of another one by its folder or file, as with --flair FOLDER",
         in_window="Choose one in the list, or open its own folder",
     )

@@ -560,6 +560,31 @@ def test_a_study_uid_for_each_series_is_one_study_if_nothing_else_differs(
     assert any("its own Study Instance UID" in text for text in study.notices)
 
 
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        ("StudyInstanceUID",),
+        ("StudyInstanceUID", "SeriesInstanceUID"),
+        ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    ],
+)
+def test_series_whose_images_have_their_own_uids_are_one_study(tmp_path, keywords):
+    own = dict.fromkeys(keywords, lambda k: generate_uid())
+    save([*series(**own), *series(sequence=FLAIR, number=2, **own)], tmp_path)
+    study = open_study(tmp_path)
+    assert list(study.series) == [T1C, FLAIR]
+    assert all(np.array_equal(one.load(), VOXELS) for one in study.series.values())
+
+
+def test_a_series_of_another_study_is_added_by_its_folder(tmp_path):
+    later = {"StudyInstanceUID": "1.2.9", "StudyTime": "235959"}
+    save(series(), tmp_path / "study" / "a")
+    save(series(sequence=FLAIR, number=2, **later), tmp_path / "study" / "b")
+    uid = series()[0].StudyInstanceUID
+    study = open_study(tmp_path / "study", study_uid=uid, named={FLAIR: "b"})
+    assert list(study.series) == [T1C, FLAIR]
+
+
 WHOLE = {
     "PatientID": "P1", "IssuerOfPatientID": "HOSPITAL", "PatientName": "Müller^Anna",
     "PatientBirthDate": "19700102", "PatientSex": "F",

@@ -165,8 +165,8 @@ def _grouped(frames: Iterable[Frame], keyword: str) -> dict[str, list[Frame]]:
 def _select_study(frames: list[Frame], options: ReadOptions) -> tuple[list[Frame], tuple[str, ...]]:
     """Return the frames of the only study, or of the one that the user selected; with notices.
 
-    Studies of one series each, of one patient at one date and time in one frame of reference, are
-    one examination whose series got a Study Instance UID each.
+    Studies of one series each, of one patient at one date and time in one frame of reference (or
+    none), are one examination whose series got a Study Instance UID each.
     """
     groups = _grouped(frames, "StudyInstanceUID")
     if options.study_uid in groups:
@@ -175,12 +175,12 @@ def _select_study(frames: list[Frame], options: ReadOptions) -> tuple[list[Frame
         if len(groups) == 1:
             return frames, ()
         _confirm_one_patient([frame.patient for frame in frames], options)
-        keys = ("PatientID", "StudyDate", "StudyTime", "FrameOfReferenceUID")
+        keys = ("FrameOfReferenceUID", "PatientID", "StudyDate", "StudyTime")
         common = {tuple(map(frame.text, keys)) for frame in frames}
         series = (_grouped(g, "SeriesInstanceUID") for g in groups.values())
         numbers = {frame.text("SeriesNumber") for frame in frames}
         single = all(len(one) == 1 for one in series) and len(numbers) == len(groups)
-        if single and len(common) == 1 and all(next(iter(common))):
+        if single and len(common) == 1 and all(next(iter(common))[1:]):
             first = min(frames, key=lambda frame: frame.number_of("SeriesNumber") or 0.0)
             shared = {"StudyInstanceUID": first.values["StudyInstanceUID"]}
             return [replace(f, values={**f.values, **shared}) for f in frames], (

@@ -73,7 +73,7 @@ def with_joined_uids(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
         "SeriesInstanceUID": "Series Instance UID",
         "FrameOfReferenceUID": "Frame of Reference UID",
     }
-    if all(min(Counter(f.values.get(key) for f in frames).values()) > 1 for key in names):
+    if all(min(Counter(f.text(key) for f in frames).values()) > 1 for key in names):
         return frames, []
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     label = ("PatientID", "PatientName", "SeriesNumber", "SeriesDescription", "Rows", "Columns")
@@ -86,8 +86,6 @@ def with_joined_uids(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
         images = len({frame.uid for frame in members})
         own = {k: len({frame.text(k) for frame in members}) == images for k in names}
         if images < _MIN_JOINED or not any(own.values()):
-            continue
-        if own["StudyInstanceUID"] and not own["SeriesInstanceUID"]:
             continue
         first = min(members, key=_order)
         shared = {key: first.text(key) for key, each in own.items() if each}
