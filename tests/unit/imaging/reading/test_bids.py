@@ -81,3 +81,12 @@ def test_a_dataset_is_known_without_its_description(dataset):
     assert bids.is_dataset(dataset)
     assert not bids.is_dataset(dataset / "sub-01")
     assert bids.root_of(dataset / "sub-01" / "ses-1" / "anat") == dataset
+
+
+def test_a_long_name_leaves_room_for_the_files_named_after_it(tmp_path, make_study):
+    study = make_study(name=f"{'ü' * 122}/study", sequences={"t1c"}).parent
+    (job,) = find_jobs(tmp_path, tmp_path / "out")
+    assert job.study == study
+    name = open_study(study).name
+    assert len(name.encode()) <= len(job.name.encode()) <= 160
+    assert len(f"{bids.bids_name(job.name)}_space-orig_label-WT_desc-attention_map.nii.gz") < 255
