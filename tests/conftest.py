@@ -23,7 +23,7 @@ from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation import brain_extraction, working_grid
+from lesionlens.imaging.preparation import prepare as preparation
 from lesionlens.testing import Lesion, SyntheticPatient, make_patient
 
 # The same examples in every run, so that a failure is reproducible; the weekly run
@@ -111,19 +111,15 @@ def patient() -> SyntheticPatient:
 def coarse() -> Iterator[None]:
     """Prepare studies on the 4 mm grid of their heads: a sixty-fourth of the voxels.
 
-    The check of the brain's outline by a network is replaced, as it took two thirds of such an
-    analysis. For analyses that test neither; `test_prepare`, `test_brain_extraction`, the contract
-    tests of the command line and the sample patient use both.
+    For analyses that do not test it; the contract tests of the command line do not use it.
     """
-    fine = working_grid._working_grid
+    fine = preparation._working_grid
     with pytest.MonkeyPatch.context() as change:
         change.setattr(
-            working_grid,
+            preparation,
             "_working_grid",
-            lambda mask, native, edge_mm: fine(mask, native, max(edge_mm, GRID_MM)),
+            lambda brain, native, edge_mm: fine(brain, native, max(edge_mm, GRID_MM)),
         )
-        all_brain = brain_extraction.OutlineContent(1.0, 0.0)
-        change.setattr(brain_extraction, "outline_content", lambda *_: all_brain)
         yield
 
 

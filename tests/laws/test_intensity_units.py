@@ -14,8 +14,8 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.brain import is_stripped, stripped_brain_mask
-from lesionlens.imaging.preparation.intensity_units import standard_units
+from lesionlens.imaging.preparation.brain import stripped_brain_mask
+from lesionlens.imaging.preparation.intensities import is_stripped, standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.open import open_study
 from lesionlens.imaging.samples import FOLDER

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.imaging.preparation.brain_extraction import SPACING_MM
+from lesionlens.imaging.preparation.brain import SPACING_MM
 from lesionlens.network.synth.atlas import INDIVIDUALS
 from lesionlens.network.unet import FoldedUNet, scaled
 from training import unet

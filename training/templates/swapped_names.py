@@ -2,7 +2,7 @@
 
     python -m training.templates.swapped_names STUDY [STUDY ...]
 
-Writes `imaging/preparation/checks/swapped_names.npz`. Real studies that may be trained on and
+Writes `imaging/preparation/swapped_names.npz`. Real studies that may be trained on and
 synthetic brains are measured under their correct names.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.checks import swapped_names as names
+from lesionlens.imaging.preparation import identity_checks as names
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.open import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw

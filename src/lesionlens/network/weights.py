@@ -62,7 +62,7 @@ class WeightsNotes:
     """(3,) float: probability from which a voxel is WT, TC, ET. The best expected Dice is at half
     of the achievable Dice (Lipton et al. 2014, doi:10.1007/978-3-662-44851-9_15)."""
     trained_on: tuple[str, ...] = ()
-    """Training scans, by both digests of `imaging.preparation.scan_digest`."""
+    """Training scans, by both digests of `imaging.preparation.intensities`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,9 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.storage import write_atomically
 from lesionlens.engines.grid import make_network_input
+from lesionlens.imaging.preparation.intensities import intensity_digest, scan_digest
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
 from lesionlens.training.augmentation import PreparedCase
 from lesionlens.training.losses import CAVITY, MAX_LESIONS
 from lesionlens.training.references import RealCase, Reference, naming_case

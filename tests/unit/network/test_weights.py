@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
-from lesionlens.imaging.preparation.scan_digest import INTENSITIES
+from lesionlens.imaging.preparation.intensities import INTENSITIES
 from lesionlens.network import weights
 from lesionlens.network.lens_net import BASE, TINY, LensNetwork
 from lesionlens.network.weights import WeightsNotes

@@ -27,7 +27,7 @@ from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli.main import app
 from lesionlens.imaging import samples
-from lesionlens.imaging.preparation import working_grid
+from lesionlens.imaging.preparation import prepare as preparation
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
@@ -41,7 +41,7 @@ from lesionlens.training.finetune import FinetuneJob, finetune
 from lesionlens.training.references import find_real_cases
 
 pytestmark = pytest.mark.usefixtures("coarse")
-FINE = working_grid._working_grid
+FINE = preparation._working_grid
 """Makes cubes of 1 mm, as outside of tests."""
 CPU = torch.device("cpu")
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000")
@@ -187,7 +187,7 @@ def _prepared(case):
 
 
 def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
-    monkeypatch.setattr(working_grid, "_working_grid", FINE)
+    monkeypatch.setattr(preparation, "_working_grid", FINE)
     case = find(root)[0]
     packed = pack_case(_prepared(case), case.reference(), 5.0)
     labels, grid = case.reference()

@@ -29,7 +29,7 @@ from lesionlens.base.geometry import Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.checks.quality import SIDES, flat_sides
+from lesionlens.imaging.preparation.checks import SIDES, flat_sides
 from lesionlens.imaging.preparation.resampling import cube_means, cut_grid
 
 Points = NDArray[np.float64]

@@ -12,7 +12,7 @@ from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound, Voxel
 from lesionlens.engines.prompt_rules import connected_to, mark_voxels
-from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
+from lesionlens.imaging.preparation.resampling import cut_grid, resample
 
 _ADDED_LABEL: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 _REMAINING_LABEL: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
@@ -134,7 +134,7 @@ def predicted_parts(analysis: Analysis, response: PromptResponse) -> Labels:
     prepared = analysis.prepared
     grid = cut_grid(prepared.working, response.box)
     predicted = {
-        region: resample_part(volume.data, volume.grid, grid) >= 0.5
+        region: resample(volume.data, volume.grid, grid) >= 0.5
         for region, volume in analysis.volumes.probability.items()
     }
     out = np.zeros(grid.shape, np.uint8)

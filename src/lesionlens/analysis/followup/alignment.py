@@ -12,19 +12,20 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.checks.laterality_check import (
+from lesionlens.imaging.preparation.identity_checks import (
     BLOCK,
     MIRRORED_ABOVE,
     mirror_gain,
     symmetry,
 )
 from lesionlens.imaging.preparation.registration import (
+    FINEST_MM,
+    LEVELS_MM,
     Registration,
-    on_ras_grid,
     pyramid,
     register,
 )
-from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
+from lesionlens.imaging.preparation.resampling import HALF, block_means, on_ras_grid, resample
 
 CHANGED_MM = 6.0
 """Voxels this close to a lesion are excluded: they change or are displaced."""
@@ -68,7 +69,7 @@ def align(
             np.where(analysis.prepared.brain, analysis.prepared.images[sequence], np.float32(0.0)),
             analysis.prepared.working,
             excluded=changed(analysis),
-            finest=True,
+            levels_mm=(*LEVELS_MM, FINEST_MM),
         )
         for analysis in (now, prior)
     )
@@ -110,7 +111,7 @@ def seems_mirrored(
         A sequence that both have.
     """
     fixed, grid = block_means(now.images[sequence], now.working, BLOCK)
-    inside = block_means(now.brain.astype(np.float32), now.working, BLOCK)[0] > HALF
+    inside = block_means(now.brain, now.working, BLOCK)[0] > HALF
     moving = resample(prior.images[sequence], prior.working, grid, moved=moved)
     reflection = symmetry(fixed, grid, context=context)
     return mirror_gain(fixed, moving, inside, grid, reflection) > MIRRORED_ABOVE

@@ -25,8 +25,6 @@ from lesionlens.base.records.patient import Patient, PatientField
 
 Images = Mapping[MrSequence, Floats]
 """By sequence: intensities in any unit, (I, J, K) float32, all on one grid."""
-Acquired = Mapping[MrSequence, tuple[Floats, Grid]]
-"""By sequence: voxels as acquired, (I, J, K) float32 with background zero, and their grid."""
 
 
 class StudyKind(StrEnum):

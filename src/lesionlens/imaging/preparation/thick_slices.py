@@ -15,14 +15,10 @@ import numpy as np
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
-THICK_FROM_MM = 3.0
-_MIN_ANISOTROPY = 1.5
-"""Minimum ratio of longest to shortest voxel edge for an axis to be a slice axis."""
-_MIN_SLICES = 4
+THICK_FROM_MM, _MIN_ANISOTROPY, _MIN_SLICES = 3.0, 1.5, 4
 _SMOOTHNESS = 1e-4
 """Weight of the curvature relative to the measured means, with the slice thickness as unit of
-length: enough for a unique solution, too little to smooth.
-"""
+length: enough for a unique solution, too little to smooth."""
 
 
 def slice_axis(grid: Grid) -> int | None:
@@ -37,17 +33,12 @@ def slice_axis(grid: Grid) -> int | None:
     """
     edges = grid.nominal_spacing_mm
     axis = int(np.argmax(edges))
-    is_thick = edges[axis] >= THICK_FROM_MM and edges[axis] >= _MIN_ANISOTROPY * edges.min()
+    is_thick = edges[axis] >= max(THICK_FROM_MM, _MIN_ANISOTROPY * edges.min())
     return axis if is_thick and grid.shape[axis] >= _MIN_SLICES else None
 
 
 def divide_slices(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
-    """Divide thick slices into thinner ones with the same mean.
-
-    Parameters
-    ----------
-    edge_mm : float
-        Approximate thickness of the new slices.
+    """Divide thick slices into thinner ones, of about `edge_mm`, with the same mean.
 
     Returns
     -------
@@ -61,13 +52,9 @@ def divide_slices(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, G
     matrix = _matrix(grid.shape[axis], parts)
     thin = np.moveaxis(np.moveaxis(values, axis, -1) @ matrix.T, -1, axis)
     np.maximum(thin, values.min(), out=thin)
-    affine = np.array(grid.affine)
-    first_voxel = np.zeros(3)
-    first_voxel[axis] = (1 / parts - 1) / 2
-    affine[:3, 3] = grid.to_mm(first_voxel)
-    affine[:3, axis] /= parts
     i, j, k = thin.shape
-    return thin, Grid((i, j, k), affine, grid.frame_uid)
+    factors = np.where(np.arange(3) == axis, 1 / parts, 1.0)
+    return thin, grid.scaled(factors, (i, j, k))
 
 
 @lru_cache(maxsize=8)

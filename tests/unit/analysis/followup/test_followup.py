@@ -53,7 +53,7 @@ from lesionlens.base.records.study import failed_check
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
-from lesionlens.imaging.preparation.checks.swapped_names import swap_notice
+from lesionlens.imaging.preparation.identity_checks import swap_notice
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.open import open_study
 from lesionlens.napari.model.wording.followup import lines_of, shown_followup, sums_of

@@ -18,11 +18,10 @@ from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.brain import (
     fill_holes,
-    foreground,
-    is_stripped,
     largest,
     stripped_brain_mask,
 )
+from lesionlens.imaging.preparation.intensities import foreground, is_stripped
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.open import open_study
@@ -98,7 +97,7 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
     }
     study = open_study(make_study(sequences={"t1c", "flair"}, how=how))
     prepared = prepare(study, RunContext(), FINER)
-    assert [step.sequence for step in prepared.steps if step.step is StepName.REGISTER] == [FLAIR]
+    assert [s.sequence for s in prepared.steps if s.step is StepName.REGISTER] == [FLAIR]
     lesion = np.argwhere(patient.labels.data > 0)
     centre = patient.labels.grid.to_mm(lesion).mean(axis=0)
     voxel = np.rint(prepared.working.to_voxel(centre)).astype(int)
@@ -159,22 +158,9 @@ def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
     prepared = prepare(study, RunContext(), PrepareOptions(edge_mm=3.0, strip=False, sides=False))
     asked = [step for step in prepared.steps if step.step is StepName.REGISTER]
     assert [step.sequence for step in asked] == [FLAIR]
-    assert "Moved by 0.0 mm and 0.0 degrees" in asked[0].message
+    assert not asked[0].done
     original = set(np.unique(study.series[FLAIR].load()).tolist())
     assert set(np.unique(prepared.channels[3]).tolist()) <= original | {0.0}
-
-
-@pytest.mark.slow
-def test_a_head_with_skull_is_stripped_and_the_mask_is_the_brain(make_study):
-    head = make_patient(spacing_mm=2.0, skull=True)
-    prepared = prepare(open_study(make_study(patient=head)), RunContext())
-    grid, working = head.brain.grid, prepared.working
-    truth = np.argwhere(head.brain.data)
-    inside = np.rint(working.to_voxel(grid.to_mm(truth))).astype(int)
-    ok = ((inside >= 0) & (inside < working.shape)).all(axis=1)
-    hit = prepared.brain[tuple(inside[ok].T)].sum() * grid.voxel_ml
-    dice = 2 * hit / (prepared.brain.sum() / 1000 + len(truth) * grid.voxel_ml)
-    assert dice > 0.9  # an ellipsoid, not a brain; real brains under a drawn skull: test_head_real
 
 
 @pytest.mark.parametrize("when", ["load", "find the brain", "resample"])
@@ -223,7 +209,7 @@ def spoiled(values, kind):
 def test_what_is_no_head_is_refused_by_name(ball, kind, words):
     with pytest.raises((ReadError, UnusableInputError), match=words) as caught:
         prepare(study_of(spoiled(ball, kind)), RunContext(), COARSE)
-    assert "x.nii.gz" in caught.value.found
+    assert "x.nii.gz" in str(caught.value)
 
 
 def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging import samples
-from lesionlens.imaging.preparation.registration import pyramid, register
+from lesionlens.imaging.preparation.registration import header_alignment, pyramid, register
 from lesionlens.testing import make_patient
 
 TURNED = ((4, -7, 9), (8, -6, 5))
@@ -77,3 +77,19 @@ def test_an_image_that_its_header_turns_by_half_is_turned_back(turned_about):
     found = register(*pyramids)
     assert not found.doubtful
     assert found.angle_deg == pytest.approx(180, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("turn_deg", "shift_mm", "aligned"),
+    [((0, 0, 0), (0, 0, 0), True), ((2, 0, 0), (0, 0, 0), False), ((0, 0, 0), (0, 2, 0), False)],
+)
+def test_headers_are_believed_only_if_they_align_the_images(head, turn_deg, shift_mm, aligned):
+    fixed, moving = head.sequences[MrSequence.T1C], head.sequences[MrSequence.FLAIR]
+    moved = np.eye(4)
+    moved[:3, :3] = Rotation.from_euler("xyz", turn_deg, degrees=True).as_matrix()
+    moved[:3, 3] = shift_mm
+    elsewhere = Grid(moving.grid.shape, moved @ moving.grid.affine)
+    found = header_alignment(fixed.data, moving.data, fixed.grid, elsewhere)
+    assert (found is not None) is aligned
+    noise = np.random.default_rng(0).uniform(0, 900, fixed.data.shape).astype(np.float32)
+    assert header_alignment(fixed.data, noise, fixed.grid, fixed.grid) is None

@@ -1,4 +1,4 @@
-"""A scan is known again whatever its file is called and however it is packed."""
+"""A scan is known again whatever its file is called; its memory is halved where that is exact."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_digest
+from lesionlens.base.records.study import Series
+from lesionlens.imaging.preparation.intensities import intensity_digest, load_scan, scan_digest
 from lesionlens.imaging.reading.open import open_study
+from lesionlens.testing import make_patient
 
 VOXELS = np.random.default_rng(0).integers(0, 900, (20, 24, 18)).astype(np.int16)
 AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -64,3 +66,15 @@ def test_one_other_intensity_is_another_scan():
     swapped = values.copy()
     swapped[0, 0, :2] = values[0, 0, 0] + 1, values[0, 0, 1] - 1
     assert intensity_digest(swapped) != known
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"), [(1.0, np.int16), (1.5, np.float32), (99.0, np.float32)]
+)
+def test_whole_numbers_are_held_as_int16_and_nothing_is_rounded(factor, dtype):
+    volume = make_patient(spacing_mm=4.0).sequences[MrSequence.T1C]
+    values = np.rint(volume.data) * np.float32(factor)
+    scan = load_scan(MrSequence.T1C, Series(MrSequence.T1C, "x", 1.0, volume.grid, (), values.copy))
+    assert scan.values.dtype == dtype
+    np.testing.assert_array_equal(scan.values, values)
+    assert scan.stripped
