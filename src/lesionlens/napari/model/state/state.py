@@ -245,7 +245,8 @@ class State:
         """
         if self.result is None:
             return ()
-        evidence, sequences = self.result.analysis.volumes.evidence, ()
+        evidence = self.result.analysis.volumes.evidence
+        sequences: tuple[MrSequence, ...] = ()
         if evidence is not None:
             sequences = tuple(evidence.shares)
         elif self.result.can_explain:
