@@ -181,6 +181,16 @@ def test_second_writer_waits_for_the_first(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_kill_between_the_two_renames_leaves_the_earlier_result(tmp_path):
+    out = tmp_path / "out"
+    write(out, *OURS, text="old")
+    before = tree(tmp_path)
+    out.rename(tmp_path / f".out{storage.OLD}")
+    (tmp_path / f".out{storage.NEW}").mkdir()
+    storage.finish(out)
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", ["renamed", "moved in", "no locks"])
@@ -194,7 +204,8 @@ def test_kill_leaves_the_earlier_result_or_the_new_one(tmp_path, way, step):
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) > 40 / step
     assert {row["after"] for row in rows} == {"old", "new"}
-    assert way == "moved in" or not [r for r in rows if r["at_once"].startswith("mixed")]
+    mixed = [row["at_once"] for row in rows if row["at_once"].startswith("mixed")]
+    assert all(way == "moved in" and state.startswith("mixed: old") for state in mixed)
     left = {name for row in rows for name in row["left"]}
     assert left <= ({".out.lesionlens-new"} if way == "no locks" else set())  # for the next writer
 
