@@ -169,6 +169,14 @@ def test_correction_of_a_region_ends_half_way_to_a_prompt_of_the_other_sign():
     assert 17 <= np.argwhere(named)[:, 1].max() <= 19 < np.argwhere(unnamed)[:, 1].max()
 
 
+def test_correction_does_not_pass_through_the_outline():
+    bar = (slice(6, 11), slice(10, 50), slice(6, 11))
+    outline = outlined((slice(4, 13), slice(20, 23), slice(4, 13)))
+    mask = mask_of(study_of(bar), [(8, 17, 8)], outline=outline)
+    assert mask[8, 12, 8]
+    assert not mask[8, 24, 8]
+
+
 def test_prompt_adds_at_most_four_times_the_outline():
     outline = outlined((slice(50, 62), slice(62, 64), slice(50, 57)))  # 168 voxels
     mask = mask_of(BOTH, [(56, 56, 53)], outline=outline) & ~outline
