@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import entry_points
 
+import numpy as np
 import pytest
 from tests.corpus import COARSE
+from tests.outside.by_rule import ByRule
 
 from lesionlens import Lens, MrSequence, Region, open_study
-from lesionlens.plugin import SILENT
+from lesionlens.plugin import SILENT, PromptResponse
 from lesionlens.testing import check_engine, prepared_head
 
 ENGINES = sorted(point.name for point in entry_points(group="lesionlens.engines"))
@@ -67,3 +70,64 @@ def test_an_engine_is_found_by_the_name_of_its_entry_point(third_party, corpus):
     relevance = result.explain().candidates[0].sequence_relevance
     assert relevance["flair"] > 0.5
     assert relevance[MrSequence.T1.value] == pytest.approx(0)
+
+
+def altered(change):
+    """Return a class of engines that keep the contract but for one change of what they return."""
+
+    class Altered(ByRule):
+        def predict(self, prepared, *, context):
+            return change(self, super().predict(prepared, context=context), prepared)
+
+    return Altered
+
+
+def above_the_whole(_, found, __):
+    return replace(
+        found, probability=found.probability | {Region.ET: found.probability["wt"] + 0.02}
+    )
+
+
+def mirrored(_, found, prepared):
+    flipped = {r: np.flip(p, 0) * prepared.brain for r, p in found.probability.items()}
+    return replace(found, probability=flipped)
+
+
+def remembered(engine, found, _):
+    engine.first = getattr(engine, "first", found)
+    return engine.first
+
+
+def overwritten(_, found, prepared):
+    prepared.channels.base.setflags(write=True)
+    prepared.channels.base[...] *= 2
+    return found
+
+
+class Deaf(ByRule):
+    def predict(self, prepared, *, context):
+        return super().predict(prepared, context=SILENT)
+
+
+class Wilful(ByRule):
+    def prompt(self, prepared, request, probability, *, context):
+        nothing = np.zeros(prepared.working.shape, np.float32)
+        box = tuple(slice(0, n) for n in nothing.shape)
+        return PromptResponse(box, nothing, nothing, nothing > 0)
+
+
+BROKEN = {
+    "above that of the region": altered(above_the_whole),
+    "not mirrored on axis 0": altered(mirrored),
+    "depends on the images": altered(remembered),
+    "left as they were": altered(overwritten),
+    "as predicted from all": altered(lambda _, found, __: replace(found, unperturbed=None)),
+    "progress": Deaf,
+    "inside the outline": Wilful,
+}
+
+
+@pytest.mark.parametrize("requirement", BROKEN)
+def test_an_engine_that_breaks_the_contract_is_told_where(requirement):
+    with pytest.raises(AssertionError, match=requirement):
+        check_engine(BROKEN[requirement]())

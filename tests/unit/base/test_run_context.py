@@ -1,4 +1,4 @@
-"""Progress, cancellation, the clock of stages and limits of time."""
+"""Progress, cancellation and the clock of stages."""
 
 from __future__ import annotations
 
