@@ -11,6 +11,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.attention import SequenceEvidence
 from lesionlens.base.records.findings import Considered, Location
+from lesionlens.base.records.prediction import PerturbedPrediction, Prediction
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -20,6 +21,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.wording.candidates import considered_text
+from lesionlens.results.result import Result
 from lesionlens.results.review.log import ReviewLog
 
 DISMISSED = Considered(
@@ -86,6 +88,36 @@ def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(sess
     (layer,) = resolve(session.state).scene.maps
     assert (layer.evidence, layer.view) == (MrSequence.T1C, None)
     assert view_model_of(session.state).missing_evidence is MrSequence.T1C
+
+
+def test_without_evidence_the_engine_of_a_fresh_result_is_asked_once(asked):
+    """As a worker of the window asks it: the map of one sequence after the other."""
+    prepared = asked.analysis.prepared
+    volumes = replace(asked.analysis.volumes, evidence=None)
+    analysis = replace(asked.analysis, volumes=volumes)
+
+    class Engine:
+        asked = 0
+
+        def predict_subsets(self, study, inputs, *, context):
+            Engine.asked += 1
+            there = (analysis.findings.components > 0).astype(np.float32)
+            maps = [there * (0.1 + 0.6 * item.keep[3]) for item in inputs]
+            return PerturbedPrediction(np.stack(maps).astype(np.float32), prepared.working)
+
+    prediction = Prediction({}, analysis.run.engine)
+    result, session = Result(analysis, prediction, Engine()), ReviewSession()
+    session.open(analysis.study)
+    session.analysed(result, overlays_of(analysis))
+    assert session.state.evidence_sequences == prepared.sequences
+    for sequence in prepared.sequences:
+        view = evidence_view(result.explain().analysis, sequence)
+        expected = 0.6 * (sequence is MrSequence.FLAIR)
+        assert view.data.max() == pytest.approx(expected, abs=1e-6)
+    assert Engine.asked == 1
+    assert result.explain().candidates[0].sequence_relevance["flair"] == pytest.approx(1)
+    session.analysed(Result(analysis), overlays_of(analysis))
+    assert session.state.evidence_sequences == ()
 
 
 def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
