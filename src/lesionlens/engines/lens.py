@@ -87,7 +87,8 @@ class _QuickStudy:
 
     prepared: PreparedStudy
     network_input: NetworkInput
-    whole_tumour: dict[_View, Floats] = field(default_factory=dict)
+    predictions: dict[_View, Floats] = field(default_factory=dict)
+    """(3, I, J, K) float32 each: probability of the regions."""
 
 
 class _FirstPass(NamedTuple):
@@ -273,20 +274,21 @@ class LensEngine:
             for item, shows in zip(inputs, shown, strict=True)
         ]
         views = dict.fromkeys(view for group in groups for view in group)
-        missing = [view for view in views if view not in study.whole_tumour]
+        missing = [view for view in views if view not in study.predictions]
         batches = [missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)]
         with self._watched(SUBSETS, context, len(batches)):
             for batch in batches:
                 tensors = [study.network_input.tensor(v.shown, mirrored=v.mirrored) for v in batch]
-                probability = self._probability(self._pass(torch.cat(tensors)))[:, 0]
+                probability = self._probability(self._pass(torch.cat(tensors)))
                 for view, values in zip(batch, probability, strict=True):
-                    upright = values.flip(0) if view.mirrored else values
-                    study.whole_tumour[view] = upright.cpu().numpy()
-        means = [np.mean([study.whole_tumour[view] for view in group], 0) for group in groups]
+                    upright = values.flip(1) if view.mirrored else values
+                    study.predictions[view] = upright.cpu().numpy()
+        means = [np.mean([study.predictions[view][0] for view in group], 0) for group in groups]
         default = self._weights.thresholds[0]
         return PerturbedPrediction(
             np.stack(means),
             study.network_input.grid,
+            inner=np.stack([study.predictions[group[0]][1:] for group in groups]),
             thresholds=tuple(whole_tumour_threshold(shows, default) for shows in shown),
         )
 

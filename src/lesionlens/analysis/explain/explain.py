@@ -88,12 +88,14 @@ def explain(
             scores = plain_scores(flagged.components, prediction, probability)
         evidence = replace(evidence, scores=scores, uncertainty=uncertainty)
         return Explanations(evidence, attention_maps, tuple(notices))
+    on_grid = checks.flagged_on(flagged.components, prediction.unperturbed.grid)
     left_out = subsets.leave_one_out(
         engine,
         prepared,
         prediction.unperturbed,
         flagged.first_pass_voxels,
         prediction.thresholds[Region.WT],
+        [on_grid[Region.TC], on_grid[Region.ET]],
         context=context,
     )
     uncertainty = native_grid.to_native(left_out.uncertainty, prepared, left_out.grid)
@@ -127,7 +129,10 @@ def explain_sequences(
     prepared, network = analysis.prepared, analysis.network.findings
     flagged = ComponentMask.of(network, prepared.native)
     values, evidence = subsets.by_sequence(engine, prepared, flagged, threshold, context=context)
-    relevance = {c.tracking_uid: v for c, v in zip(network.candidates, values, strict=True)}
+    relevance = {  # unknown where the quick passes do not find a candidate
+        c.tracking_uid: None if c.dice_without is None else v
+        for c, v in zip(network.candidates, values, strict=True)
+    }
 
     def with_relevance(findings: Findings) -> Findings:
         candidates = (

@@ -26,8 +26,9 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import predict_subsets
 
-FOUND = 0.7
-"""Minimum share of a candidate's voxels that the quick passes outline with all sequences."""
+FOUND, DETECTED = 0.7, 0.1
+"""Minimum share of a candidate's voxels that the quick passes outline with all sequences, and mean
+probability of core and enhancing tumour in what is flagged as such."""
 BySequence = Mapping[str, float | None]
 
 
@@ -53,6 +54,7 @@ def leave_one_out(
     everything: PerturbedPrediction,
     components: Sequence[ComponentVoxels],
     threshold: float,
+    inner: Sequence[Mask] = (),
     *,
     context: RunContext,
 ) -> LeftOut:
@@ -66,6 +68,8 @@ def leave_one_out(
         What is flagged, on its grid.
     threshold : float
         Probability of whole tumour from which the study's voxels are outlined.
+    inner : sequence of (I, J, K) bool
+        What is flagged as core and as enhancing tumour, on the same grid.
     """
     present = prepared.sequences
     without = {s: frozenset(present) - {s} for s in present}
@@ -83,7 +87,7 @@ def leave_one_out(
         }
         for chosen in (thresholds[1:], (threshold,) * len(without))
     )
-    found = [bool(full.ravel()[c.voxels].mean() >= FOUND) for c in components]
+    found = [_is_found(everything, full, inner, c.voxels) for c in components]
     outlined = np.bincount(nearest[full], minlength=len(components))
 
     def table(
@@ -105,6 +109,19 @@ def leave_one_out(
     )
 
 
+def _is_found(
+    everything: PerturbedPrediction, full: Mask, inner: Sequence[Mask], voxels: NDArray[np.intp]
+) -> bool:
+    """Return whether the quick prediction shows a component, and each region flagged in it."""
+    found = bool(full.ravel()[voxels].mean() >= FOUND)
+    if everything.inner is not None:
+        for probability, mask in zip(everything.inner[0], inner, strict=False):
+            flagged = voxels[mask.ravel()[voxels]]
+            if flagged.size and probability.ravel()[flagged].mean() < DETECTED:
+                return False
+    return found
+
+
 def by_sequence(
     engine: Any,
     prepared: PreparedStudy,
@@ -112,14 +129,14 @@ def by_sequence(
     threshold: float,
     *,
     context: RunContext,
-) -> tuple[list[BySequence | None], SequenceEvidence]:
+) -> tuple[list[BySequence], SequenceEvidence]:
     """Predict every subset of the sequences, for exact Shapley values; `flagged` is native.
 
     Returns
     -------
     list, SequenceEvidence
-        Shapley values of each component's overlap with what all sequences outline, None where the
-        quick passes do not find it; and of the probability at each voxel.
+        Shapley values of each component's overlap with what all sequences outline, and of the
+        probability at each voxel.
     """
     present = prepared.sequences
     subsets = subsets_of(present)
@@ -135,11 +152,9 @@ def by_sequence(
             subsets, answer.thresholds or (threshold,) * len(subsets), strict=True
         )
     }
-    values: list[BySequence | None] = [
+    values: list[BySequence] = [
         shapley_values(present, {subset: float(row[n]) for subset, row in table.items()})
-        if full.ravel()[component.voxels].mean() >= FOUND
-        else None
-        for n, component in enumerate(components)
+        for n in range(len(components))
     ]
     return values, evidence_maps(present, maps, answer.grid)
 

@@ -105,6 +105,8 @@ class PerturbedPrediction:
     """(V,) tuple: the whole-tumour threshold of an analysis of each input; None if it is that of
     the study's prediction for all of them.
     """
+    inner: NDArray[np.float32] | None = None
+    """(V, 2, I, J, K) float32 or None: probability of core and enhancing tumour."""
     lesion_scores: NDArray[np.float32] | None = None
     """(V, I, J, K) float32 or None: in the voxels of a small lesion that the engine searched for,
     its score for each input; a component scores no less. None without such a search.

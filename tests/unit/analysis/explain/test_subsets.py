@@ -1,5 +1,7 @@
 """Subsets of the sequences: an engine of our own, whose answers are known in advance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,7 +88,17 @@ def test_what_the_quick_passes_miss_is_unknown(make_prepared):
     assert (some.found, some.dice_without) == ([False], [None])
     assert some.agreement[0]["flair"] == 0
     assert nothing.agreement == [None]
-    assert by_sequence(half, prepared)[0] == [None]
+
+
+def test_a_core_that_the_quick_passes_do_not_detect_makes_the_rest_unknown(make_prepared):
+    prepared, engine = make_prepared(), Additive(*ALL)
+    everything = engine.predict_subsets(prepared, [InputPerturbation()], context=SILENT)
+    core = np.ones(GRID.shape, bool)
+    for height, found in ((0.05, False), (0.3, True)):
+        inner = np.full((1, 2, *GRID.shape), height, np.float32)
+        asked = replace(everything, inner=inner), EVERYWHERE, 0.5, [core, ~core]
+        answer = subsets.leave_one_out(engine, prepared, *asked, context=SILENT)
+        assert answer.found == [found]
 
 
 def test_what_is_outlined_elsewhere_counts_for_the_nearest_component(make_prepared):
