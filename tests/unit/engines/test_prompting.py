@@ -302,3 +302,14 @@ def test_study_is_answered_on_its_working_grid_by_the_shipped_networks():
     assert release == f"LesionLens {__version__}"
     assert (general[:6], small[:12]) == (prompt_net.GENERAL, prompt_net.SMALL)
     assert MrSequence.T1C not in other.sequences
+
+
+def test_correction_leaves_every_other_voxel_of_the_working_grid():
+    study = prepared_head()
+    outline = study.brain & (np.random.default_rng(0).random(study.working.shape) < 0.3)
+    at = np.argwhere(outline)[outline.sum() // 2]
+    response = Prompter().prompt(study, PromptRequest(points(), at[None], outline), None)
+    mask = response.mask_over(outline, study.working.shape)
+    assert not mask[tuple(at)]
+    assert response.settled.mean() > 0.5
+    assert (mask == outline)[response.box][response.settled].all()
