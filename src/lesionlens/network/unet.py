@@ -27,6 +27,8 @@ from lesionlens.network.weights import shipped_file
 WIDTHS = (24, 32, 48, 64)
 _FINE = 4
 _MULTIPLE = 16
+_SLAB = 14
+"""Folded voxels along the first axis whose outline is predicted at once."""
 SMALL_LESIONS_SPACING_MM = 1.3
 """Voxel edge of the input of `lesion_logits`."""
 
@@ -57,7 +59,18 @@ class FoldedUNet(nn.Module):
         for level in reversed(range(len(self.up))):
             upsampled = functional.interpolate(x, scale_factor=2, mode="trilinear")
             x = self.up[level](torch.cat([skips.pop(), upsampled], 1))
-        fine = torch.cat([unfold(self.open(x)), image], 1)
+        if torch.is_grad_enabled():
+            return self._outline(x, image)
+        slabs = []  # less than half of the memory
+        for start in range(0, x.shape[2], _SLAB):
+            stop = min(start + _SLAB, x.shape[2])
+            first, last = max(start - 1, 0), stop + 1  # two convolutions of 3x3x3
+            logits = self._outline(x[:, :, first:last], image[:, :, 2 * first : 2 * last])
+            slabs.append(logits[:, :, 2 * (start - first) : 2 * (stop - first)])
+        return torch.cat(slabs, 2)
+
+    def _outline(self, cells: Tensor, image: Tensor) -> Tensor:
+        fine = torch.cat([unfold(self.open(cells)), image], 1)
         out: Tensor = self.last(functional.silu(self.fine(fine), inplace=True))
         return out
 
@@ -82,8 +95,9 @@ def _predict(name: str, images: Floats, before: Sequence[int] = (0, 0, 0)) -> Fl
     """Return the (I, J, K) logits of (C, I, J, K) images, padded; `before` them on each axis."""
     axes = list(zip(before, images.shape[1:], strict=True))
     pads = [(0, 0), *((first, -size % _MULTIPLE - first) for first, size in axes)]
-    padded = torch.from_numpy(np.pad(images.astype(np.float32, copy=False), pads))
-    logits = _shipped(name, len(images))(padded[None])[0, 0]
+    padded = torch.from_numpy(np.pad(images.astype(np.float32, copy=False), pads))[None]
+    padded = padded.contiguous(memory_format=torch.channels_last_3d)
+    logits = _shipped(name, len(images))(padded)[0, 0]
     inside = tuple(slice(first, first + size) for first, size in axes)
     return np.ascontiguousarray(logits[inside].numpy())
 

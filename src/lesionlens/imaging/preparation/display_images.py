@@ -20,8 +20,7 @@ from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import pyramid, register
 
-_ITERATIONS = 6
-_MAX_DEVIATIONS = 2.5
+_ITERATIONS, _MAX_DEVIATIONS = 6, 2.5
 """Residuals beyond this many robust deviations are excluded from the fit."""
 
 
@@ -37,10 +36,8 @@ class OtherKind(StrEnum):
     OTHER = "series"
 
 
-_BRAIN_WINDOW_HU = (0.0, 80.0)
-"""Brain window of a CT: level 40, width 80 Hounsfield units."""
-_AIR_HU = -500.0
-"""A CT with lower values is in Hounsfield units: it shows air."""
+_BRAIN_WINDOW_HU, _AIR_HU = (0.0, 80.0), -500.0
+"""Brain window of a CT; a CT with lower values than the latter is in Hounsfield units."""
 
 _KIND_PATTERNS = (
     (OtherKind.ADC, r"adc|apparent.?diff"),
@@ -104,7 +101,8 @@ def align_other_series(
     values = np.where(np.isfinite(loaded), loaded, np.float32(np.nan))
     frames = series.grid.frame_uid, prepared.native.frame_uid
     frames_known = all(frames)
-    window = _initial_window(kind, values)
+    in_hounsfield_units = kind is OtherKind.CT and bool((values < _AIR_HU).any())
+    window = _BRAIN_WINDOW_HU if in_hounsfield_units else None
     if frames[0] == frames[1] if frames_known else series.grid.matches(prepared.native, 1e-2):
         volume = Volume(values, series.grid)
         return OtherImage(name, volume, "placed by its header", window=window)
@@ -120,11 +118,6 @@ def align_other_series(
     return OtherImage(name, Volume(values, grid), alignment, is_doubtful, window=window)
 
 
-def _initial_window(kind: OtherKind, values: Floats) -> tuple[float, float] | None:
-    in_hounsfield_units = kind is OtherKind.CT and bool((values < _AIR_HU).any())
-    return _BRAIN_WINDOW_HU if in_hounsfield_units else None
-
-
 def subtraction(prepared: PreparedStudy) -> OtherImage:
     """Return T1c - T1, after matching T1's intensities to T1c's on unenhanced tissue.
 
@@ -136,9 +129,7 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     images = prepared.images
     if MrSequence.T1 not in images or MrSequence.T1C not in images:
         raise UnusableInputError(
-            found="no T1 and T1c together",
-            expected="both: the subtraction is of one from the other",
-            next_step="Open a study with both, or name them",
+            "The subtraction needs both T1 and T1c.", hint="Open a study with both, or name them."
         )
     before, after = images[MrSequence.T1], images[MrSequence.T1C]
     scale, offset = match_intensities(before[prepared.brain], after[prepared.brain])

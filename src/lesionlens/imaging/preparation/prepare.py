@@ -71,8 +71,6 @@ class PrepareOptions:
     """Check the quality of the images."""
     sides: bool = True
     """Check whether a sequence is mirrored relative to the others."""
-    threads: int = 2
-    """Not used: all steps run in the calling thread, the networks in those of torch."""
 
     def __post_init__(self) -> None:
         """Refuse voxels of no size."""

@@ -129,11 +129,10 @@ def resample_probability(
     values: Floats, source: Grid, target: Grid, steps: int = _PROBABILITY_STEPS
 ) -> Floats:
     """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1 / `steps`."""
-    result = resample(values, source, target)
-    np.clip(result, 0.0, 1.0, out=result)
-    np.multiply(result, steps, out=result)
+    result = resample(values, source, target).clip(0.0, 1.0)
+    result *= np.float32(steps)
     np.rint(result, out=result)
-    np.divide(result, steps, out=result)
+    result /= np.float32(steps)
     return result
 
 
