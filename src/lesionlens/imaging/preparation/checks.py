@@ -1,6 +1,6 @@
 """Quality checks of the input images: one function each, with what it measured in one sentence.
 
-How often each is right: `docs/reference/checks.md`. Who is who, and which side is left:
+How often each is right: `docs/reference/model_card_figures.md`. Who is who, and which side is left:
 `identity_checks`.
 """
 

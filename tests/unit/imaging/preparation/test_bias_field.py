@@ -61,5 +61,5 @@ def test_a_lesion_of_another_sequence_does_not_bend_the_field(image):
     shaded, lesion = image * coil(0.7), LESION & BRAIN
     plain = strong_fields({FLAIR: shaded}, BRAIN)[FLAIR].log[lesion]
     faint, clear = np.where(lesion, shaded * 1.35, shaded), np.where(lesion, image * 3, image)
-    beside = strong_fields({FLAIR: faint, T2: clear}, BRAIN)[FLAIR].log[lesion]
+    beside = strong_fields({T2: clear, FLAIR: faint}, BRAIN)[FLAIR].log[lesion]
     assert np.median(np.exp(plain - beside)) > 0.97
