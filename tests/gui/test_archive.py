@@ -248,8 +248,8 @@ def conflict(peer, monkeypatch):
         def asked(*args, same_patient, **how):
             if not same_patient:
                 raise PatientConflictError(
-                    ("Birth date",), found="another patient", expected="one patient",
-                    next_step="Find out", values=(("1950-01-01", "1951-01-01"),),
+                    ("Birth date",), "Another patient.", hint="Find out.",
+                    values=(("1950-01-01", "1951-01-01"),),
                 )  # fmt: skip
             peer.notices = (words,)
             return done(*args, same_patient=same_patient, **how)

@@ -189,15 +189,14 @@ class PatientConflictError(UnusableInputError):
     def __init__(
         self,
         fields: tuple[str, ...],
+        message: str,
         *,
-        found: str,
-        expected: str,
-        next_step: str,
+        hint: str,
         in_window: str | None = None,
         values: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         self.fields, self.values = fields, values
-        super().__init__(found=found, expected=expected, next_step=next_step, in_window=in_window)
+        super().__init__(message, hint=hint, in_window=in_window)
 
 
 class WeightsError(UnusableInputError):

@@ -193,10 +193,8 @@ def settle(
     known = list(dict.fromkeys(patients))
     raise PatientConflictError(
         tuple(field.display_name for field in differing),
-        found=f"more than one patient, or an incomplete identity: {statement}",
-        expected="one patient",
-        next_step=f"{advice}; if you are sure that it is one person, confirm it with "
-        "--same-patient",
+        f"{statement}.",
+        hint=f"{advice}; if you are sure that it is one person, confirm it with --same-patient.",
         in_window=in_window or advice,
         values=tuple(tuple(dict.fromkeys(p.attributes[f] for p in known))[:5] for f in differing),
     )

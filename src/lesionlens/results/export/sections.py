@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lesionlens.analysis.explain import shapley
-from lesionlens.base.labels import Identity, Region, Source
+from lesionlens.base.labels import Identity, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow
@@ -31,7 +31,6 @@ class ReportBar:
     start: float
     percent: float
     """Start and length in percent of the width."""
-    dice_without: float | None = None
     """Overlap without this sequence."""
 
 
@@ -141,6 +140,13 @@ class CandidateSection:
         if row.class_probabilities is not None:
             classes = wording.class_probabilities_text(row.class_probabilities)
             facts.append(("Class", classes))
+        overlaps = [
+            f"{MrSequence(key).display_name} {wording.number(value, 2)}"
+            for key, value in (row.dice_without or {}).items()
+            if value is not None
+        ]
+        if overlaps:
+            facts.append(("Overlap (Dice) without", ", ".join(overlaps)))
         if row.uncertainty is not None:
             facts.append(("Uncertainty", wording.uncertainty_text(row.uncertainty)))
         if row.review.reader or row.review.reason:
@@ -209,7 +215,6 @@ def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
     present_values = [value for value in values.values() if value is not None]
     low, high = min(0.0, *present_values, 0.0), max(0.0, *present_values, 0.0)
     value_range = (high - low) or 1.0
-    dice_without = row.dice_without or {}
     names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": "without any"}
     return tuple(
         ReportBar(
@@ -217,7 +222,6 @@ def bars_of(row: CandidateRow) -> tuple[ReportBar, ...]:
             value := values[key],
             start=100 * (min(value or 0.0, 0.0) - low) / value_range,
             percent=100 * abs(value or 0.0) / value_range,
-            dice_without=dice_without.get(key),
         )
         for key, name in names.items()
     )

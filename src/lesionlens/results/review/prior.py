@@ -253,9 +253,7 @@ def open_prior(
         return Prior(located.examination, analysis, located.confirmed)
     if analyse is None:
         raise UnusableInputError(
-            found="a prior study that was not analysed",
-            expected="a saved result of it",
-            next_step="Analyse the prior study first",
+            "The prior study was not analysed.", hint="Analyse the prior study first."
         )
     return Prior(located.examination, analyse(located.study), located.confirmed)
 
@@ -269,9 +267,8 @@ def _about_prior(
         yield
     except (SeveralStudiesError, OtherStudyError, UndecidedSeriesError) as error:
         raise error_type(
-            found=f"as the prior examination, {error.found}",
-            expected="the images of the prior examination alone",
-            next_step=next_step,
+            f"The images of the prior examination are not clear: {error.sentence}",
+            hint=next_step,
             in_window="Compare again, and choose the folder of that examination's images",
         ) from error
 

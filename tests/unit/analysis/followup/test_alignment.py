@@ -77,5 +77,5 @@ def test_examinations_without_a_common_sequence_are_refused(tmp_path):
         for s in (MrSequence.T1C, MrSequence.FLAIR)
     )
     assert common_sequence(first, first) is MrSequence.T1C
-    with pytest.raises(UnusableInputError, match="without a sequence of this one"):
+    with pytest.raises(UnusableInputError):
         common_sequence(first, second)

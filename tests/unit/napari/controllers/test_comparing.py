@@ -80,7 +80,7 @@ def refused(analysis, monkeypatch):
     acts.dialogs.ask_patient = lambda error, then: asked.append(then)
     acts.compare(analysis.study.root)
     (_, _, _, on_error), _ = acts.jobs.start.call_args
-    on_error(PatientConflictError(found="x", expected="y", next_step="z", fields=()))
+    on_error(PatientConflictError((), "x.", hint="z."))
     (confirm,) = asked
     return acts, confirm
 
