@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-
-from lesionlens.network.synth.generator import GeneratorConfig, draw, generate_geometry, paint
+from training.synth.generator import GeneratorConfig, draw, generate_geometry, paint
 
 pytestmark = pytest.mark.slow
 COARSE = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)

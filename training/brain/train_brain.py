@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.imaging.preparation.brain import SPACING_MM
-from lesionlens.network.synth.atlas import INDIVIDUALS
 from lesionlens.network.unet import FoldedUNet, scaled
 from training import unet
 from training.brain.whole_heads import generate_heads
+from training.synth.atlas import INDIVIDUALS
 from training.unet import averaged, release_unet
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))

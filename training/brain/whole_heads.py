@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network.synth import classes as c
-from lesionlens.network.synth.anatomy import rotation
-from lesionlens.network.synth.atlas import INDIVIDUALS, load_labels
-from lesionlens.network.synth.fields import (
+from training.synth import classes as c
+from training.synth.anatomy import rotation
+from training.synth.atlas import INDIVIDUALS, load_labels
+from training.synth.fields import (
     RandomStreams,
     SyntheticFrame,
     along_axes,

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
-from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, noise
 from training.lens.volumes import Packed, cut_window
+from training.synth.artefacts import SEQUENCES, Damage, acquire
+from training.synth.fields import RandomStreams, SyntheticFrame, noise
 
 _CPU = torch.device("cpu")
 _MILD_DAMAGE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)

@@ -37,10 +37,10 @@ from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens import LensEngine
-from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
 from training.lens import scoring
 from training.lens.scoring import ScoredCandidate
 from training.lens.volumes import FIRST_VALIDATION_SEED, Presence, sample_presence
+from training.synth.generator import GeneratorConfig, SyntheticBatch, draw
 
 Floats = NDArray[np.float64]
 Voxels = tuple[Floats, NDArray[np.bool_]]

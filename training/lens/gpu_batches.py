@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.losses import Batch
 from training.lens.volumes import SUFFIX, Packed, Presence, collate, padded_shape, read, window_in
+from training.synth.generator import GeneratorConfig, generate_geometry, paint
 
 _STRIDE = 8
 _RECENT_SHARE = 0.6  # of the volumes in a batch that were generated last

@@ -34,8 +34,6 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
 from lesionlens.network.lens_net import BASE, LensNetwork, LensOutput, LesionOutput
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.generator import GeneratorConfig
-from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import WeightsNotes, notes_of
 from lesionlens.training.losses import LESION_WEIGHT, Batch, lens_loss, set_loss
 from training import common
@@ -51,6 +49,8 @@ from training.lens.gpu_batches import (
 )
 from training.lens.volumes import SUFFIX, Presence, keep, read, stage_seed
 from training.optimiser import Optimiser
+from training.synth.generator import GeneratorConfig
+from training.synth.other_lesions import LesionFrequencies
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),

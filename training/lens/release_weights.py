@@ -34,7 +34,6 @@ from lesionlens.base.errors import LesionLensError, WeightsError
 from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
 from lesionlens.network.lens_net import LensNetwork
-from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights import DEFAULT_NAME, SHIPPED, WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
 from training.common import print_progress
@@ -48,6 +47,7 @@ from training.lens.calibrate import (
     Voxels,
 )
 from training.lens.held_out import SUBSETS, Fold, examine_folds
+from training.synth.generator import GeneratorConfig
 
 TARGET = Path(__file__).resolve().parents[2] / "src/lesionlens/network/weight_files"
 _ONES = (1.0, 1.0, 1.0)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lesionlens.base.storage import write_atomically
-from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.losses import Batch
+from training.synth.generator import GeneratorConfig, generate_geometry, paint
 
 SUFFIX = ".npz"
 FIRST_STORED_SEED = 1_500_000_000

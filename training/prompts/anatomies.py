@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.numerics import connected_parts
-from lesionlens.network.synth import classes
+from training.synth import classes
 
 Floats = NDArray[np.float32]
 HELD_OUT_CLASSES = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)

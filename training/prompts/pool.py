@@ -29,11 +29,11 @@ from torch.nn import functional
 from lesionlens.base.labels import Region
 from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
-from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import load
 from training.prompts.anatomies import read_structures
 from training.prompts.samples import Volume
+from training.synth.generator import GeneratorConfig, generate_geometry, paint
+from training.synth.other_lesions import LesionFrequencies
 
 if TYPE_CHECKING:
     from lesionlens.training.references import RealCase

@@ -1,4 +1,4 @@
-"""Make src/lesionlens/network/synth/anatomies.npz once from SynthSeg's label maps of whole heads.
+"""Make training/synth/anatomies.npz once from SynthSeg's label maps of whole heads.
 
     python -m training.templates.anatomies FOLDER
 
@@ -24,9 +24,9 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.base.numerics import connected_parts
-from lesionlens.network.synth import classes
+from training.synth import classes
 
-TARGET = Path(__file__).parents[2] / "src/lesionlens/network/synth/anatomies.npz"
+TARGET = Path(__file__).parents[2] / "training/synth/anatomies.npz"
 CLOSING_MM = 6.0
 """Sulci up to twice as wide lie within the brain's outline."""
 LEFT, RIGHT = (2, 3, 7, 8, 10, 11, 12, 17), (41, 42, 46, 47, 49, 50, 51, 53)

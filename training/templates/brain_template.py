@@ -28,7 +28,7 @@ def halved(maps: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write the file."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
-    with np.load(ROOT / "network/synth/tissues.npz") as stored:
+    with np.load(ROOT / "training/synth/tissues.npz") as stored:
         cortex, white, _, _, deep, mask, _ = stored["maps"].astype(np.float32)
         affine = stored["affine"].astype(np.float64)
     coarse = halved(np.stack([cortex + deep, white, mask]))

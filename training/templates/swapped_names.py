@@ -18,7 +18,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import identity_checks as names
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.open import open_study
-from lesionlens.network.synth.generator import GeneratorConfig, draw
+from training.synth.generator import GeneratorConfig, draw
 
 FIRST_SEED, BRAINS = 500, 30
 SYNTHETIC_WEIGHT = 0.3

@@ -1,4 +1,4 @@
-"""Make src/lesionlens/network/synth/tissues.npz once from the MNI152 maps that nilearn bundles.
+"""Make training/synth/tissues.npz once from the MNI152 maps that nilearn bundles.
 
     python -m training.templates.tissues
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-TARGET = Path(__file__).parents[2] / "src/lesionlens/network/synth/tissues.npz"
+TARGET = Path(__file__).parents[2] / "training/synth/tissues.npz"
 RESOLUTION_MM = 2
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lesionlens.network.recipe_types import Share
-from lesionlens.network.synth.fields import (
+from training.synth.fields import (
     RandomStreams,
     SyntheticFrame,
     along_axes,
@@ -27,12 +26,12 @@ class Damage:
 
     bias: float = 0.45
     """Peak log-amplitude of the bias field; surface coils reach .45."""
-    thick: Share = 0.5
+    thick: float = 0.5
     """Share of images with thick slices."""
-    protocol: Share = 0.25
+    protocol: float = 0.25
     """Share of volumes of which all sequences are in thick slices of one direction, as 2-D
     protocols have them; half of these keep a thin T1c."""
-    spoiled: Share = 0.10
+    spoiled: float = 0.10
     """Share of volumes with one sequence very blurred or cropped on one side."""
     shift_mm: float = 1.2
     """Largest misregistration between sequences."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.network.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 """Channels of `Anatomy.tissue`."""

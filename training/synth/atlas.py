@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.shipped_arrays import shipped_arrays
-from lesionlens.network.synth import classes
+from training.synth import classes
 
 AVERAGE = 0
 INDIVIDUALS = tuple(range(1, 21))
@@ -67,7 +67,7 @@ def choose(seeds: Sequence[int], individuals: float) -> list[int]:
 def load_labels(head: int) -> tuple[Tensor, Tensor]:
     """Read one head: classes (I, J, K) uint8, and the affine (4, 4) float32 to atlas mm."""
     name = f"head_{head:02d}"
-    with shipped_arrays("lesionlens.network.synth", "anatomies.npz") as stored:
+    with np.load(Path(__file__).with_name("anatomies.npz")) as stored:
         labels, affine = stored[f"{name}.labels"], stored[f"{name}.affine"]
     return torch.from_numpy(labels), torch.from_numpy(affine)
 
@@ -130,7 +130,7 @@ def _cached_maps(head: int, factor: int) -> tuple[Tensor, Tensor]:
 @lru_cache(maxsize=1)
 def _average() -> tuple[Tensor, Tensor]:
     """Load the average, which has no sinus: maps (8, I, J, K) uint8 and their affine."""
-    with shipped_arrays("lesionlens.network.synth", "tissues.npz") as stored:
+    with np.load(Path(__file__).with_name("tissues.npz")) as stored:
         maps = torch.from_numpy(stored["maps"])
         affine = torch.from_numpy(stored["affine"].astype(np.float32))
     inside = (maps[MASK] > 127).nonzero().float()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth.anatomy import (
+from lesionlens.training.losses import MAX_LESIONS
+from training.synth.anatomy import (
     CORTEX,
     SULCUS,
     VENTRICLE,
@@ -21,10 +22,9 @@ from lesionlens.network.synth.anatomy import (
     Pose,
     rotation,
 )
-from lesionlens.network.synth.atlas import Sites, sites_of
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.atlas import Sites, sites_of
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
-MAX_LESIONS = 8
 RING, SOLID, PATCHY, NON_ENHANCING = range(4)
 """Values of `LesionPlan.style`."""
 METASTASES, MENINGIOMA = 1, 2

@@ -13,19 +13,18 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.normalise import zscore
-from lesionlens.network.recipe_types import EdgeRange, GridShape, Share
-from lesionlens.network.synth import other_lesions
-from lesionlens.network.synth import plaques as demyelination
-from lesionlens.network.synth import tumour as lesions
-from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
-from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.atlas import choose, sites_of
-from lesionlens.network.synth.contrast import sample_contrast
-from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
-from lesionlens.network.synth.instances import number
-from lesionlens.network.synth.other_lesions import LesionFrequencies, Mimics
-from lesionlens.network.synth.plaques import Plaques
+from training.synth import other_lesions
+from training.synth import plaques as demyelination
+from training.synth import tumour as lesions
+from training.synth.anatomy import Anatomy, grow, sample_pose, warp
+from training.synth.artefacts import SEQUENCES, Damage, acquire
+from training.synth.atlas import choose, sites_of
+from training.synth.contrast import sample_contrast
+from training.synth.distractors import Distractors, carve_cavity, scatter
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.instances import number
+from training.synth.other_lesions import LesionFrequencies, Mimics
+from training.synth.plaques import Plaques
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
@@ -37,21 +36,21 @@ _OUTLINING_FRACTION = 0.12
 class GeneratorConfig:
     """Configuration of the generator."""
 
-    shape: GridShape = (80, 96, 80)
+    shape: tuple[int, int, int] = (80, 96, 80)
     """(3,) int: voxels along I, J, K."""
-    spacing_mm: EdgeRange = (2.0, 2.0)
+    spacing_mm: tuple[float, float] = (2.0, 2.0)
     """(2,) float: range of voxel edges."""
-    individuals: Share = 0.8
+    individuals: float = 0.8
     """Share of volumes based on one of twenty individual anatomies rather than on the population
     average.
     """
-    tumour_free: Share = 0.15
+    tumour_free: float = 0.15
     """Share of volumes without a tumour."""
-    cavity: Share = 0.05
+    cavity: float = 0.05
     """Share of volumes with a cavity, as after surgery: unlabelled, unless the network outlines it
     (`NetworkConfig.regions`).
     """
-    oedema_label: Share = 0.25
+    oedema_label: float = 0.25
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
     """Smoothing before the outer border of core and enhancing labels."""

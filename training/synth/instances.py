@@ -5,13 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth.distractors import Distractors
-from lesionlens.network.synth.tumour import MAX_LESIONS
+from lesionlens.training.losses import CAVITY, ENHANCEMENT, MAX_LESIONS, WHITE_SPOTS
+from training.synth.distractors import Distractors
 
-WHITE_SPOTS, ENHANCEMENT, CAVITY = MAX_LESIONS + 1, MAX_LESIONS + 2, MAX_LESIONS + 3
-"""Numbers of all white-matter lesions together, of enhancing vessels, plexus and dura, and of the
-resection cavity.
-"""
 _MIN_FRACTION = 0.5  # voxel fraction at which a distractor is included
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.network.synth.fields import RandomStreams
+from training.synth.fields import RandomStreams
 
 CLASSES = (
     "cortex", "white", "sulcus", "ventricle", "deep",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lesionlens.network.synth.anatomy import CORTEX, VENTRICLE, WHITE, Anatomy
-from lesionlens.network.synth.contrast import CLASSES
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.anatomy import CORTEX, VENTRICLE, WHITE, Anatomy
+from training.synth.contrast import CLASSES
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 STREAM = 6_000
 """Random stream of the plaques' geometry; `STREAM` + 1 + n is that of the n-th painting."""

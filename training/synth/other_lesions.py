@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lesionlens.network.recipe_types import Share
-from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
-from lesionlens.network.synth.atlas import sites_of, surface_of
-from lesionlens.network.synth.contrast import CLASSES
-from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
-from lesionlens.network.synth.tumour import (
-    MAX_LESIONS,
+from lesionlens.training.losses import MAX_LESIONS
+from training.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
+from training.synth.atlas import sites_of, surface_of
+from training.synth.contrast import CLASSES
+from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+from training.synth.tumour import (
     MENINGIOMA,
     METASTASES,
     RING,
@@ -49,17 +48,17 @@ and FLAIR."""
 class LesionFrequencies:
     """How often lesions other than gliomas are generated."""
 
-    metastases: Share = 0.0
+    metastases: float = 0.0
     """Share of the tumours: one to eight, from 0.03 ml, half of them at the brain's surface."""
-    meningioma: Share = 0.0
+    meningioma: float = 0.0
     """Share of the tumours: solid, on the dura."""
-    isointense: Share = 0.0
+    isointense: float = 0.0
     """Share of the other tumours whose core is as bright as cortex on FLAIR."""
-    haematoma: Share = 0.0
+    haematoma: float = 0.0
     """Share of all volumes: blood of any age, not labelled."""
-    infarct: Share = 0.0
+    infarct: float = 0.0
     """Share of all volumes: a wedge of cortex and white matter, acute or old, not labelled."""
-    plaques: Share = 0.0
+    plaques: float = 0.0
     """Share of all volumes: two to twelve plaques (`plaques.Plaques`), not labelled."""
 
     @property
