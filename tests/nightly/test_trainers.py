@@ -91,20 +91,21 @@ def test_prompt_network_is_trained(tmp_path):
 
 @pytest.mark.slow
 def test_brain_network_is_trained(tmp_path):
-    from training import checkpoint
+    from training.run import read_state
 
     run("brain.train_brain", tmp_path / "run", "--minutes", "1e-6")
-    assert checkpoint.load(tmp_path / "run").meta["step"] == 1
+    assert read_state(tmp_path / "run")[1]["step"] == 1
 
 
 def test_score_of_candidates_is_the_frequency_of_true_ones():
-    from training.lens import scoring
+    from training.lens.examine import ScoredCandidate
+    from training.lens.release import fit_score
 
     rng = np.random.default_rng(1)
     logits, sizes = rng.normal(0.5, 2, 20_000), rng.normal(0, 1.5, 20_000)
     correct = rng.random(20_000) < 1 / (1 + np.exp(0.3 - 1.2 * logits - 0.5 * sizes))
     found = [
-        scoring.ScoredCandidate(x, ml, bool(yes), n // 2, frozenset({1} if yes else ()))
-        for n, (x, ml, yes) in enumerate(zip(logits, sizes, correct, strict=True))
+        ScoredCandidate(x, ml, bool(yes), (1,) if yes else ())
+        for x, ml, yes in zip(logits, sizes, correct, strict=True)
     ]
-    np.testing.assert_allclose(scoring.fit_score(found), [-0.3, 1.2, 0.5], atol=0.1)
+    np.testing.assert_allclose(fit_score(found), [-0.3, 1.2, 0.5], atol=0.1)

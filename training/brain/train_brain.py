@@ -2,37 +2,30 @@
 
     python -m training.brain.train_brain OUT --minutes 45 [--held-out 18,19,20] [--release]
 
-OUT holds the checkpoint and a log. `--release` writes the averaged weights to the package instead
-of training.
+OUT holds the state of the run. `--release` writes the averaged weights to the package instead of
+training.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from functools import partial
-from itertools import count
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from lesionlens.base.provenance import sha256_of
 from lesionlens.imaging.preparation.brain import SPACING_MM
 from lesionlens.network.unet import FoldedUNet, scaled
-from training import unet
-from training.brain.whole_heads import generate_heads
+from training.brain.whole_heads import generate_head
+from training.run import WEIGHT_FILES, Run
 from training.synth.atlas import INDIVIDUALS
-from training.unet import averaged, release_unet
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
-FIRST_VALIDATION_SEED = 1_000_000
-
-
-def _scaled(images: Tensor) -> Tensor:
-    """Scale each (1, I, J, K) image as for a prediction."""
-    return torch.from_numpy(np.stack([scaled(image) for image in images.numpy()]))
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -45,54 +38,17 @@ def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
     return entropy + 1 - (2 * overlap + 1) / (total + 1)
 
 
-@torch.no_grad()
-def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[str, float]:
-    """Return Dice over synthetic images of held-out heads, and the largest false brain in ml."""
-    dice, false = [], []
-    for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + images):
-        batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
-        with torch.autocast("cpu", torch.bfloat16):
-            logit = network(_scaled(batch.image)).float()
-        predicted, reference = logit > 0, batch.brain > 0.5
-        if int(reference.sum()) > 300:
-            dice.append(
-                2 * int((predicted & reference).sum()) / int(predicted.sum() + reference.sum())
-            )
-        else:
-            false.append(int(predicted.sum()) * SPACING_MM**3 / 1000)
-    ordered = sorted(dice)
-    return {
-        "dice_mean": sum(dice) / len(dice),
-        "dice_tenth": ordered[len(dice) // 10],
-        "dice_median": ordered[len(dice) // 2],
-        "false_ml": max(false, default=0.0),
-    }
-
-
-def train(out: Path, minutes: float, held_out: list[int]) -> None:
-    """Train on synthetic images of the heads that are not held out."""
-    heads = [head for head in INDIVIDUALS if head not in held_out]
-    torch.manual_seed(1)
-    network = unet.channels_last(FoldedUNet())
-
-    def batches(step: int) -> Iterator[unet.Batch]:
-        for seed in count(step):
-            batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
-            yield _scaled(batch.image), partial(loss_of, brain=batch.brain)
-
-    def run_validation() -> dict[str, float]:
-        return validate(averaged(out), held_out or heads)
-
-    unet.train(network, batches, out, minutes, average=0.99, warm_up=30, validate=run_validation)
-
-
-def release(out: Path) -> None:
-    """Write the averaged weights to the package."""
-    release_unet(averaged(out), "brain", {})
+def release(average: dict[str, Tensor]) -> None:
+    """Write brain.safetensors in half precision, and brain.json."""
+    target = WEIGHT_FILES / "brain.safetensors"
+    save_file({k: v.half().contiguous() for k, v in average.items()}, target)
+    target.chmod(0o644)
+    record = {"file": target.name, "sha256": sha256_of(target)}
+    target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
-    """Train or release."""
+    """Train on images of the heads that are not held out, or release."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=45.0)
@@ -100,10 +56,25 @@ def main() -> None:
     parser.add_argument("--release", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(1)
+    held_out = [int(head) for head in options.held_out.split(",") if head]
+    heads = [head for head in INDIVIDUALS if head not in held_out]
+    network = FoldedUNet()
+    run = Run(options.out, network, rate=3e-3, average=0.99)
     if options.release:
-        release(options.out)
+        if not run.step:
+            parser.error(f"no run in {options.out}")
+        release(run.average)
         return
-    train(options.out, options.minutes, [int(head) for head in options.held_out.split(",") if head])
+
+    def step_loss(step: int) -> Tensor:
+        image, brain = generate_head(SHAPES[step % len(SHAPES)], SPACING_MM, step, heads)
+        x = torch.from_numpy(np.stack([scaled(each) for each in image.numpy()]))
+        with torch.autocast("cpu", torch.bfloat16):
+            logit = network(x.contiguous(memory_format=torch.channels_last_3d))
+        return loss_of(logit.float(), brain)
+
+    run.train(step_loss, minutes=options.minutes, warmup=30, last_rate=0.02)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ T2 or FLAIR (synthesis as in SynthSeg, Billot et al. 2023, doi 10.1016/j.media.2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.synth import classes as c
-from training.synth.anatomy import rotation
+from training.synth.anatomy import rotation, sample_maps
 from training.synth.atlas import INDIVIDUALS, load_labels
 from training.synth.fields import (
     RandomStreams,
@@ -44,16 +43,6 @@ _TYPICAL = torch.tensor([
     [0.60, 0.75, 0.60, 0.30, 0.40, 0.10, 0.40, 0.45, 0.70, 0.60, 0.50, 0.60],  # proton density
 ])  # fmt: skip
 """Typical intensity by sequence and group, varied in every volume."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyntheticHeads:
-    """A batch of images and the brain in them."""
-
-    image: Tensor
-    """(B, 1, I, J, K) float32, positive."""
-    brain: Tensor
-    """(B, 1, I, J, K) float32 0-1, fraction of brain."""
 
 
 @lru_cache(maxsize=len(INDIVIDUALS))
@@ -104,21 +93,10 @@ def _atlas_positions(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     offset = torch.tensor([18.0, 28.0, 38.0]) * streams.uniform(-1, 1, 3)
     offset[:, 2] -= 22  # the field of view includes the neck, below the brain
     point = torch.einsum("bij,bjxyz->bixyz", linear, frame.grid_mm()) + spread(offset)
-    point = point + noise(streams, frame, streams.uniform(45, 70), low=45, channels=3) * spread(
-        streams.uniform(1, 6)
-    )
-    return point + noise(streams, frame, streams.uniform(18, 28), low=18, channels=3) * spread(
-        streams.uniform(0.2, 2)
-    )
-
-
-def _sampled(maps: Tensor, to_voxel: Tensor, point: Tensor) -> Tensor:
-    """Return maps (C, I, J, K) at atlas positions (3, I', J', K')."""
-    size = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1)
-    voxel = torch.einsum("ij,jxyz->ixyz", to_voxel[:, :3], point)
-    unit = 2 * (voxel + to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
-    sampling_grid = unit.flip(0).movedim(0, -1)[None]
-    return functional.grid_sample(maps[None], sampling_grid, align_corners=True)[0]
+    long = noise(streams, frame, streams.uniform(45, 70), low=45, channels=3)
+    point = point + long * spread(streams.uniform(1, 6))
+    short = noise(streams, frame, streams.uniform(18, 28), low=18, channels=3)
+    return point + short * spread(streams.uniform(0.2, 2))
 
 
 def _cell_properties(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
@@ -214,22 +192,18 @@ def _other_objects(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     grid = torch.einsum("bij,bjxyz->bixyz", rotation_matrix, grid)
     size = spread(streams.log_uniform(30, 130, 3))
     is_elongated = streams.chance(0.5)
-    size = torch.where(
-        spread(is_elongated) & (torch.arange(3).view(1, 3, 1, 1, 1) == 2), 400.0, size
-    )
+    size[:, 2:] = torch.where(spread(is_elongated), 400.0, size[:, 2:])
     power = spread(torch.where(streams.chance(0.7), 2.0, 8.0))
-    wavy = noise(streams, frame, streams.uniform(25, 60), low=25) * spread(
-        streams.chance(0.5) * 0.12
-    )
+    wavy = noise(streams, frame, streams.uniform(25, 60), low=25)
+    wavy = wavy * spread(streams.chance(0.5) * 0.12)
     distance = ((grid / size).abs() ** power).sum(1, keepdim=True) ** (1 / power) + wavy
     value = spread(streams.uniform(0.1, 1)).expand_as(distance)
     if streams.chance(0.35).any():  # a bottle of water
         return value * (distance < 1)
     for _ in range(2):  # layers: fat, muscle, bone, marrow; or shells of plastic
         layer = distance < spread(streams.uniform(0.3, 0.97))
-        value = torch.where(
-            layer & spread(streams.chance(0.6)), spread(streams.uniform(0, 1.2)), value
-        )
+        chosen = layer & spread(streams.chance(0.6))
+        value = torch.where(chosen, spread(streams.uniform(0, 1.2)), value)
     for _ in range(3):  # organs, inserts
         position = spread(streams.uniform(-0.7, 0.7, 3)) * size.clamp_max(110)
         width = spread(streams.log_uniform(4, 40, 1) * streams.log_uniform(0.6, 1.6, 3))
@@ -237,9 +211,8 @@ def _other_objects(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
         new = spread(streams.uniform(0, 1.2))
         value = torch.where(insert & spread(streams.chance(0.5)), new, value)
     organs = noise(streams, frame, streams.uniform(14, 45), low=14, octaves=2)
-    organs = torch.where(
-        organs > spread(streams.uniform(-0.5, 1.5)), spread(streams.uniform(0, 1)), value
-    )
+    is_organ = organs > spread(streams.uniform(-0.5, 1.5))
+    organs = torch.where(is_organ, spread(streams.uniform(0, 1)), value)
     value = torch.where(spread(streams.chance(0.4)), organs, value)
     return value * (distance < 1) * spread(streams.chance(0.93).float())
 
@@ -254,9 +227,7 @@ def _crude_head(streams: RandomStreams, frame: SyntheticFrame) -> tuple[Tensor, 
     white, grey, fluid, bone, scalp = (spread(v) for v in streams.uniform(0.1, 1.2, 5).unbind(1))
     grey = torch.where(spread(streams.chance(0.5)), white * spread(streams.uniform(0.6, 1.4)), grey)
     image = torch.where(distance + 0.06 * wavy > spread(streams.uniform(0.7, 0.95)), grey, white)
-    ventricle_offset = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1) * spread(
-        streams.uniform(9, 18)
-    )
+    ventricle_offset = spread(torch.tensor([[1.0, 0.0, 0.0]])) * spread(streams.uniform(9, 18))
     width = spread(streams.log_uniform(5, 11, 1) * torch.tensor([1.0, 2.2, 1.3]))
     for side in (-1.0, 1.0):
         inside = ((grid - side * ventricle_offset) / width).norm(dim=1, keepdim=True) < 1
@@ -271,7 +242,7 @@ def _head(streams: RandomStreams, frame: SyntheticFrame, head: int) -> tuple[Ten
     point, table = _atlas_positions(streams, frame), _class_intensities(streams)
     shares, to_cell = _cells(head)
     painted = _cell_properties(shares, table[0], streams.beta(1, 3, c.COUNT)[0] * 0.5)
-    parts = _sampled(painted, to_cell, point[0])[None]
+    parts = sample_maps(painted, to_cell, point[0])[None]
     image, soft, uneven, brain = torch.split(parts, 1, 1)
     fatty = noise(streams, frame, streams.uniform(8, 20), low=8, octaves=2)
     fatty = torch.sigmoid((fatty - spread(streams.uniform(-1.2, 1.0))) / 0.2)
@@ -282,31 +253,25 @@ def _head(streams: RandomStreams, frame: SyntheticFrame, head: int) -> tuple[Ten
 
 
 @torch.no_grad()
-def generate_heads(
-    shape: tuple[int, int, int], spacing_mm: float, seeds: Sequence[int], heads: Sequence[int]
-) -> SyntheticHeads:
-    """Generate one image for each seed: a whole head, part of one, or something else.
+def generate_head(
+    shape: tuple[int, int, int], spacing_mm: float, seed: int, heads: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Generate a whole head, part of one, or something else; the same seed gives the same image.
 
     Parameters
     ----------
     shape : (3,) int
-        Voxels along I, J, K (right, anterior, superior).
-    spacing_mm : float
-        Voxel edge.
-    seeds : sequence of int
-        The same seed gives the same image.
+        Voxels along I, J, K (right, anterior, superior), with edges of `spacing_mm`.
     heads : sequence of int
         The individuals to choose from.
+
+    Returns
+    -------
+    image : (1, 1, I, J, K) float32 Tensor
+        Positive.
+    brain : (1, 1, I, J, K) float32 Tensor
+        Fraction of brain.
     """
-    images = [_generate_one(shape, spacing_mm, seed, heads) for seed in seeds]
-    return SyntheticHeads(
-        torch.cat([d.image for d in images]), torch.cat([d.brain for d in images])
-    )
-
-
-def _generate_one(
-    shape: tuple[int, int, int], spacing_mm: float, seed: int, heads: Sequence[int]
-) -> SyntheticHeads:
     streams = RandomStreams([seed], torch.device("cpu"), stream=40)
     frame = SyntheticFrame(shape, torch.full((1,), spacing_mm))
     if streams.chance(0.2).any():
@@ -316,10 +281,7 @@ def _generate_one(
         head = heads[int(streams.uniform(0, len(heads) - 1e-3))]
         is_crude = bool(streams.chance(0.06).any())
         image, brain = _crude_head(streams, frame) if is_crude else _head(streams, frame, head)
-        image = _defaced_or_stripped(
-            streams, frame, _with_lesions(streams, frame, image, brain), brain
-        )
-    field_of_view = _field_of_view(streams, frame)
-    return SyntheticHeads(
-        _with_acquisition_artefacts(streams, frame, image) * field_of_view, brain * field_of_view
-    )
+        image = _with_lesions(streams, frame, image, brain)
+        image = _defaced_or_stripped(streams, frame, image, brain)
+    seen = _field_of_view(streams, frame)
+    return _with_acquisition_artefacts(streams, frame, image) * seen, brain * seen

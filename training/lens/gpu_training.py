@@ -9,7 +9,7 @@ r"""Train a network in short sessions on a borrowed GPU: pack, vary, run.
 `pack` prepares cases in advance, so that the machine with the GPU needs neither their files nor
 the libraries that read them: torch, numpy, scipy and safetensors suffice. It refuses cases that
 weights may not be trained on. `vary` augments them on the CPUs while the GPU trains on volumes that
-it generates itself (`gpu_batches`). `run` trains for `--minutes` or `--steps`, over which the
+it generates itself (`volumes`). `run` trains for `--minutes` or `--steps`, over which the
 learning rate decreases, stores its state every two minutes, resumes from it, and writes averaged
 weights with a record of their training data. `--device cpu --tiny` rehearses it.
 """
@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,19 +34,22 @@ from lesionlens.network.lens_net import BASE, LensNetwork, LensOutput, LesionOut
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.weights import WeightsNotes, notes_of
 from lesionlens.training.losses import LESION_WEIGHT, Batch, lens_loss, set_loss
-from training import common
 from training.lens.augmentation import augment
-from training.lens.gpu_batches import (
+from training.lens.volumes import (
     FINE,
+    SUFFIX,
     WHOLE,
     Blend,
     Grid,
     Mixture,
+    Presence,
     StoredVolumes,
     SyntheticVolumes,
+    first_seed,
+    read,
+    write,
 )
-from training.lens.volumes import SUFFIX, Presence, keep, read, stage_seed
-from training.optimiser import Optimiser
+from training.run import Run
 from training.synth.generator import GeneratorConfig
 from training.synth.other_lesions import LesionFrequencies
 
@@ -64,7 +65,7 @@ KINDS = LesionFrequencies(
     metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04
 )
 DATA = Presence(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
-_CHECKPOINT_S, _SEED = 120.0, 91
+_SEED = 91
 
 
 def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
@@ -114,21 +115,19 @@ def augment_cases(options: argparse.Namespace) -> None:
             if file.is_file():
                 continue
             rng = np.random.default_rng((_SEED, index, int(row["case"][-5:])))
-            packed = augment(read(options.pack / row["file"]), SPACING_MM, None, rng)
+            piece = augment(read(options.pack / row["file"]), SPACING_MM, rng)
             file.parent.mkdir(parents=True, exist_ok=True)
-            keep(packed, file)
+            write(piece, file)
 
 
-def training_loss(output: LensOutput, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+def training_loss(output: LensOutput, batch: Batch) -> torch.Tensor:
     """Return the loss; of the lesion queries for one volume, as matching waits for the GPU."""
-    loss, terms = lens_loss(output._replace(lesions=None), batch)
+    loss, _ = lens_loss(output._replace(lesions=None), batch)
     if output.lesions is not None:
         classes, boxes, (half, quarter) = output.lesions
         first = LesionOutput(classes[:1], boxes[:1], (half[:1], quarter[:1]))
-        lesions = set_loss(first, batch.instances[:1], batch.present[:1])
-        loss = loss + LESION_WEIGHT * lesions
-        terms["lesions"] = float(lesions.detach())
-    return loss, terms
+        loss = loss + LESION_WEIGHT * set_loss(first, batch.instances[:1], batch.present[:1])
+    return loss
 
 
 def _tiny(grid: Grid) -> Grid:
@@ -142,150 +141,110 @@ def _tiny(grid: Grid) -> Grid:
     )
 
 
-class TrainingRun:
-    """One run: network, optimiser, batches, and progress."""
+def mixture(options: argparse.Namespace, cases: Sequence[str], session: int) -> Mixture:
+    """Return the batches of a session of a run that has taken as many steps as its number."""
+    device, config = torch.device(options.device), GeneratorConfig(kinds=KINDS)
+    whole, fine = (_tiny(g) if options.tiny else g for g in (WHOLE, FINE))
+    first = first_seed(_SEED + (options.fold or 0), session)
+    synthetic = SyntheticVolumes(config, whole, first, device)
+    fine_synthetic = SyntheticVolumes(config, fine, first + 500_000, device)
+    if not cases:
+        return Mixture((synthetic, fine_synthetic), (0.82, 0.18), session, DATA)
+    blend = Blend(StoredVolumes(options.varied, cases, device), synthetic, 0.3)
+    return Mixture((blend, fine_synthetic), (0.9, 0.1), session, DATA)
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self._device = options, torch.device(options.device)
-        self._rows = [] if options.pack is None else packed_cases(options.pack, options.fold)
-        torch.manual_seed(_SEED)
-        network, origin = LensNetwork(BASE), None
-        self._notes = WeightsNotes(provenance={"data": "synthetic only"})
-        if options.init is not None:
-            network, info = weights.load(options.init)
-            self._notes, origin = WeightsNotes(**notes_of(info)), info.sha256
-        self._origin = {"init": origin, "cases": [row["case"] for row in self._rows]}
-        self.network = network.to(self._device).train()
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._optimiser = Optimiser(self.network, rate=options.rate, average=options.average)
-        self.step, self._spent = common.restore(
-            options.out, self.network, self._optimiser, self._origin
-        )
-        self._batches = self._mixture()
 
-    def _mixture(self) -> Mixture:
-        draw = GeneratorConfig(kinds=KINDS)
-        whole, fine = (_tiny(g) if self._options.tiny else g for g in (WHOLE, FINE))
-        first = stage_seed(_SEED + (self._options.fold or 0), self.step, 0)
-        synthetic = SyntheticVolumes(draw, whole, first, self._device)
-        fine_synthetic = SyntheticVolumes(draw, fine, first + 500_000, self._device)
-        if self._rows:
-            cases = [row["case"] for row in self._rows]
-            real = StoredVolumes(self._options.varied, cases, self._device)
-            return Mixture(
-                (Blend(real, synthetic, 0.3), fine_synthetic), (0.9, 0.1), self.step, DATA
-            )
-        return Mixture((synthetic, fine_synthetic), (0.82, 0.18), self.step, DATA)
+def train(options: argparse.Namespace) -> None:
+    """Train, resuming an interrupted run."""
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(_SEED)
+    rows = [] if options.pack is None else packed_cases(options.pack, options.fold)
+    cases = [row["case"] for row in rows]
+    network, notes, parent = LensNetwork(BASE), WeightsNotes(), None
+    data = "synthetic only"
+    if options.init is not None:
+        network, info = weights.load(options.init)
+        notes, parent = WeightsNotes(**notes_of(info)), info.sha256
+        data = str(notes.provenance.get("data", "unknown"))
+    if rows:
+        data = f"{data.removesuffix(' only')}, then {len(rows)} real cases of {len(rows)} patients"
+    scans = {scan for row in rows for scan in row["scans"]} | set(notes.trained_on)
+    network = network.to(options.device).train()
+    run = Run(
+        options.out, network, rate=options.rate, average=options.average,
+        origin={"init": parent, "cases": cases},
+    )  # fmt: skip
+    batches = mixture(options, cases, run.step)
 
-    def save(self) -> None:
-        """Write the state and the averaged weights."""
-        out = self._options.out
-        common.save(out, self.network, self._optimiser, self.step, self._spent, self._origin)
-        scans = {scan for row in self._rows for scan in row["scans"]}
-        data = str(self._notes.provenance.get("data", "unknown"))
-        if self._rows:
-            count = len(self._rows)
-            data = f"{data.removesuffix(' only')}, then {count} real cases of {count} patients"
-        notes = dataclasses.replace(
-            self._notes, version="0", operating_points=(),
-            trained_on=tuple(sorted(scans | set(self._notes.trained_on))),
-            provenance={"data": data, "steps": self.step,
-                        "minutes": round(self._spent / 60, 1),
-                        "parent_sha256": self._origin["init"]},
-        )  # fmt: skip
-        weights.save(
-            out / "weights.safetensors", self.network.config, self._optimiser.average, notes,
-            dtype=torch.half,
-        )  # fmt: skip
-
-    def run(self) -> None:
-        """Train until the time or the steps are used."""
-        started = last_saved = time.monotonic()
-        earlier_s, loss_values, window_start = self._spent, [], started
-        while (progress := self._progress()) < 1:
-            value, parts = self._train_step(progress)
-            self.step += 1
-            self._spent = earlier_s + time.monotonic() - started
-            loss_values.append(value)
-            if self.step % 50 == 0:
-                time_now = time.monotonic()
-                rate = len(loss_values) * self._options.batch / (time_now - window_start)
-                terms = " ".join(f"{k} {v:.3f}" for k, v in parts.items())
-                print(f"{self.step} {self._spent:.0f} s {np.nanmean(loss_values):.4f} {terms} "
-                      f"{rate:.1f} volumes/s", flush=True)  # fmt: skip
-                loss_values, window_start = [], time_now
-            if time.monotonic() - last_saved > _CHECKPOINT_S:
-                self.save()
-                last_saved = time.monotonic()
-        self.save()
-
-    def _progress(self) -> float:
-        if self._options.steps:
-            return self.step / int(self._options.steps)
-        return self._spent / (60 * float(self._options.minutes))
-
-    def _train_step(self, progress: float) -> tuple[float, dict[str, float]]:
-        batch = self._batches.batch(self._options.batch)
+    def step_loss(_: int) -> torch.Tensor:
+        batch = batches.batch(options.batch)
         x = with_presence(batch.channels, batch.present, batch.brain)
-        x = x.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, bounds=batch.bounds, maps=True)
-        loss, parts = training_loss(output, batch)
-        value = float(loss.detach())
-        if math.isfinite(value):
-            warmup_factor = min(1.0, (self.step + 1) / self._options.warmup)
-            rate_factor = warmup_factor * (
-                0.015 + 0.985 * (1 + math.cos(math.pi * min(progress, 1))) / 2
+        with torch.autocast(torch.device(options.device).type, torch.bfloat16):
+            output = network(
+                x.contiguous(memory_format=torch.channels_last_3d), bounds=batch.bounds, maps=True
             )
-            parts["gradient"] = self._optimiser.step(loss, rate_factor, self.step)
-        return value, parts
+        return training_loss(output, batch)
 
+    def save_weights() -> None:
+        provenance = {
+            "data": data, "steps": run.step, "minutes": round(run.seconds / 60, 1),
+            "parent_sha256": parent,
+        }  # fmt: skip
+        new = dataclasses.replace(
+            notes, version="0", operating_points=(), trained_on=tuple(sorted(scans)),
+            provenance=provenance,
+        )  # fmt: skip
+        if options.fold is not None:
+            held_out = [
+                row["case"] for row in packed_cases(options.pack, options.fold, left_out=True)
+            ]
+            split = {"training": cases, "validation": held_out}
+            record = {side: {case: [case] for case in names} for side, names in split.items()}
+            (options.out / "split.json").write_text(json.dumps(record, indent=1) + "\n")
+        path = options.out / "weights.safetensors"
+        weights.save(path, network.config, run.average, new, dtype=torch.half)
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    argument_parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    subparsers = argument_parser.add_subparsers(dest="act", required=True)
-    command = subparsers.add_parser("pack")
-    command.add_argument("--data", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
-    command = subparsers.add_parser("vary")
-    command.add_argument("--pack", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
-    command.add_argument("--each", type=int, default=200, help="volumes of each case")
-    command.add_argument("--first", type=int, default=0)
-    command.add_argument("--every", type=int, default=1, help="for several processes at once")
-    command = subparsers.add_parser("run")
-    command.add_argument("--init", type=Path, help="weights to start from; none: from scratch")
-    command.add_argument("--pack", type=Path, help="also train on these cases")
-    command.add_argument("--varied", type=Path)
-    command.add_argument("--fold", type=int, choices=range(FOLDS))
-    command.add_argument("--minutes", type=float, default=8.5)
-    command.add_argument("--steps", type=int, default=0, help="in place of minutes")
-    command.add_argument("--batch", type=int, default=4)
-    command.add_argument("--rate", type=float, default=1.5e-3)
-    command.add_argument("--warmup", type=int, default=100)
-    command.add_argument("--average", type=float, default=0.998)
-    command.add_argument("--out", type=Path, required=True)
-    command.add_argument("--device", default="cuda")
-    command.add_argument("--tiny", action="store_true", help="a rehearsal")
-    return argument_parser
+    run.train(
+        step_loss, minutes=options.minutes, steps=options.steps, warmup=options.warmup,
+        last_rate=0.015, save=save_weights,
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Pack, vary or run."""
-    argument_parser = parser()
-    options = argument_parser.parse_args(arguments)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    subparsers = parser.add_subparsers(dest="act", required=True)
+    add = subparsers.add_parser("pack").add_argument
+    add("--data", type=Path, required=True)
+    add("--out", type=Path, required=True)
+    add = subparsers.add_parser("vary").add_argument
+    add("--pack", type=Path, required=True)
+    add("--out", type=Path, required=True)
+    add("--each", type=int, default=200, help="volumes of each case")
+    add("--first", type=int, default=0)
+    add("--every", type=int, default=1, help="for several processes at once")
+    add = subparsers.add_parser("run").add_argument
+    add("--init", type=Path, help="weights to start from; none: from scratch")
+    add("--pack", type=Path, help="also train on these cases")
+    add("--varied", type=Path)
+    add("--fold", type=int, choices=range(FOLDS))
+    add("--minutes", type=float, default=8.5)
+    add("--steps", type=int, default=0, help="in place of minutes")
+    add("--batch", type=int, default=4)
+    add("--rate", type=float, default=1.5e-3)
+    add("--warmup", type=int, default=100)
+    add("--average", type=float, default=0.998)
+    add("--out", type=Path, required=True)
+    add("--device", default="cuda")
+    add("--tiny", action="store_true", help="a rehearsal")
+    options = parser.parse_args(arguments)
     if options.act == "run" and (options.pack is None) is not (options.varied is None):
-        argument_parser.error("--pack and --varied belong together: `vary` writes the volumes")
+        parser.error("--pack and --varied belong together: `vary` writes the volumes")
     if options.act == "pack":
         size = pack(options.data, options.out)
         print(f"{size / 1e6:.1f} MB of at most {PACK_BYTES / 1e6:.0f}")
         return int(size > PACK_BYTES)
-    if options.act == "vary":
-        augment_cases(options)
-        return 0
-    torch.backends.cudnn.benchmark = True
-    TrainingRun(options).run()
+    (augment_cases if options.act == "vary" else train)(options)
     return 0
 
 

@@ -49,29 +49,21 @@ def read_structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[in
         components, sizes = connected_parts(mask)
         for rank, component in enumerate(np.argsort(-sizes)[:4].tolist()):
             if sizes[component] >= _MIN_VOX:
-                object_labels[components == component] = (
-                    _FIRST_NUMBER + 4 * len(classes_of_labels) + rank
-                )
-    return {
-        "labels": labels,
-        "code": brain.astype(np.uint8),
-        "things": object_labels,
-    }, classes_of_labels
+                number = _FIRST_NUMBER + 4 * len(classes_of_labels) + rank
+                object_labels[components == component] = number
+    arrays = {"labels": labels, "code": brain.astype(np.uint8), "things": object_labels}
+    return arrays, classes_of_labels
 
 
 def paint_labels(
-    labels: NDArray[np.uint8],
-    classes_of_labels: list[int],
-    spacing_mm: float,
-    rng: np.random.Generator,
+    labels: NDArray[np.uint8], groups: list[int], spacing_mm: float, rng: np.random.Generator
 ) -> Floats:
     """Synthesise the images of a crop of labels (n, n, n): (4, n, n, n), about z-scores."""
-    fractions = np.array([classes.RECIPES.get(g, (0, 0, 1, 0, 0)) for g in classes_of_labels])
+    fractions = np.array([classes.RECIPES.get(g, (0, 0, 1, 0, 0)) for g in groups])
     tissue = rng.normal(0, 1.1, (4, fractions.shape[1]))
     independence = rng.uniform(0, 1) ** 2 if rng.random() < 0.6 else 1.0
-    means = (1 - independence) * tissue @ fractions.T + rng.normal(
-        0, 1, (4, len(classes_of_labels))
-    ) * max(independence, 0.15)
+    means = (1 - independence) * tissue @ fractions.T
+    means = means + rng.normal(0, 1, (4, len(groups))) * max(independence, 0.15)
     means[:, 0] = 0
     n = labels.shape[0]
     out = means[:, labels]

@@ -7,9 +7,9 @@ with the weights that the run wrote last, so that they communicate only through 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -84,10 +84,10 @@ class BatchGenerator:
         settings = self._settings
         rng = np.random.default_rng([settings.seed, number, 1])
         extra_vox = 0 if settings.small else int(rng.choice((0, 8, 24), p=_SIZE_PROBABILITIES))
-        count = settings.batch if extra_vox < 24 else max(1, settings.batch // 2)
+        batch_size = settings.batch if extra_vox < 24 else max(1, settings.batch // 2)
         network = self._latest_network()
         samples = []
-        for _ in range(count):
+        for _ in range(batch_size):
             sample = self._sampler.draw(settings.size + extra_vox, rng)
             for _ in range(int(rng.choice(len(_ROUND_PROBABILITIES), p=_ROUND_PROBABILITIES))):
                 sample = corrected_sample(network, sample, rng)
@@ -114,9 +114,8 @@ def corrected_sample(network: PromptNetwork, sample: Sample, rng: np.random.Gene
     outline = predicted & (sample.scene.brain[0].numpy() > 0)
     previous = sample.question.outline
     if sample.local and previous is not None:
-        distance_mm = (
-            ndimage.distance_transform_edt(~sample.latest_prompts) * sample.scene.spacing_mm
-        )
+        distance = ndimage.distance_transform_edt(~sample.latest_prompts)
+        distance_mm = distance * sample.scene.spacing_mm
         outline = np.where(distance_mm > _MAX_CHANGE_MM, previous, outline)
     corrected = replace(sample, question=replace(sample.question, outline=outline), local=True)
     return corrected if add_prompt(corrected, rng) else sample
@@ -126,45 +125,34 @@ class BatchQueue:
     """Batches in order, generated in advance by worker processes, if any."""
 
     def __init__(self, settings: BatchSettings, workers: int, first: int) -> None:
-        self._next, self._workers = first, workers
-        self._processes: Executor | None = None
+        self._numbers, self._workers = count(first), workers
         self._ahead: deque[Future[Batch]] = deque()
-        if workers:
-            self._processes = ProcessPoolExecutor(
-                workers, get_context("spawn"), _start_worker, (settings,)
-            )
-        self._generate: Callable[[int], Batch] = (
-            _generate_batch if workers else BatchGenerator(settings).batch
+        self._generator = None if workers else BatchGenerator(settings)
+        self._processes = ProcessPoolExecutor(
+            max(1, workers), get_context("spawn"), _start_worker, (settings,)
         )
 
     def batch(self) -> Batch:
         """Return the next batch."""
-        if self._processes is None:
-            return self._generate(self._advanced())
+        if self._generator is not None:
+            return self._generator.batch(next(self._numbers))
         while len(self._ahead) < _BATCHES_AHEAD * self._workers:
-            self._ahead.append(self._processes.submit(self._generate, self._advanced()))
+            self._ahead.append(self._processes.submit(_generate_batch, next(self._numbers)))
         return self._ahead.popleft().result()
 
     def close(self) -> None:
         """End the processes."""
-        if self._processes is not None:
-            self._processes.shutdown(cancel_futures=True)
-
-    def _advanced(self) -> int:
-        self._next += 1
-        return self._next - 1
+        self._processes.shutdown(cancel_futures=True)
 
 
-_generator: BatchGenerator | None = None
+_generators: list[BatchGenerator] = []  # of this worker process
 
 
 def _start_worker(settings: BatchSettings) -> None:
-    global _generator
     end_with_parent()
     torch.set_num_threads(1)
-    _generator = BatchGenerator(settings)
+    _generators.append(BatchGenerator(settings))
 
 
 def _generate_batch(number: int) -> Batch:
-    assert _generator is not None
-    return _generator.batch(number)
+    return _generators[0].batch(number)

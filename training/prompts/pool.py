@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,7 +49,6 @@ KINDS = {
     "metastases": replace(CONFIG, tumour_free=0.0, kinds=LesionFrequencies(metastases=1.0)),
 }
 SUBSETS = ((1, 1, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))
-_CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
@@ -67,7 +66,7 @@ def predictions_on_subsets(
     return maps
 
 
-def write_volume(folder: Path, arrays: dict[str, np.ndarray], record: dict[str, object]) -> None:
+def write_volume(folder: Path, arrays: dict[str, np.ndarray], record: Mapping[str, object]) -> None:
     """Write a volume's arrays; the folder appears atomically."""
     temporary = folder.with_name("." + folder.name)
     temporary.mkdir(parents=True, exist_ok=True)
@@ -110,80 +109,51 @@ def add_synthetic(
     )
     tissue = geometry.anatomy.tissue[0].argmax(0).to(torch.uint8) + 1
     code = batch.brain[0].to(torch.uint8) + batch.labels[0].sum(0, dtype=torch.uint8)
-    write_volume(
-        folder,
-        {
-            "image": batch.zscored[0][(slice(None), *box)].half().numpy(),
-            "code": (code * batch.brain[0])[box].numpy(),
-            "parts": batch.instances[0][box].numpy(),
-            "tissue": (tissue * batch.brain[0])[box].numpy(),
-            "guess": np.stack(predicted),
-        },
-        {"present": [True] * 4, "subsets": [list(SUBSETS[n]) for n in picks], "real": False},
-    )
-
-
-def add_label_map(pool: Path, file: Path) -> None:
-    """Write a label map, whose images are synthesised during training."""
-    folder = pool / f"anatomy-{file.name.split('.')[0]}"
-    if not folder.is_dir():
-        arrays, groups = read_structures(file)
-        record = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
-        write_volume(folder, arrays, record)
-
-
-def code_of(labels: NDArray[np.uint8], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return `code.npy` from labels; a resection cavity is no part of the tumour."""
-    nested = np.sum([np.isin(labels, region.labels) for region in Region], 0, dtype=np.uint8)
-    return np.where(brain, 1 + nested, 0).astype(np.uint8)
+    arrays = {
+        "image": batch.zscored[0][(slice(None), *box)].half().numpy(),
+        "code": (code * batch.brain[0])[box].numpy(),
+        "parts": batch.instances[0][box].numpy(),
+        "tissue": (tissue * batch.brain[0])[box].numpy(),
+        "guess": np.stack(predicted),
+    }
+    record = {"present": [True] * 4, "subsets": [SUBSETS[n] for n in picks], "real": False}
+    write_volume(folder, arrays, record)
 
 
 def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
     """Write a real case: its analysis, and the predictions from subsets of its sequences."""
-    from lesionlens.base.run_context import SILENT, RunContext
+    from lesionlens.base.run_context import SILENT
     from lesionlens.engines.engine import EngineChoice
     from lesionlens.engines.grid import make_network_input
     from lesionlens.imaging.preparation.prepare import prepare
     from lesionlens.imaging.preparation.resampling import resample
     from lesionlens.training.cases import number_lesions
 
-    folder = pool / f"{case.name}"
-    if folder.is_dir():
+    if (pool / case.name).is_dir():
         return
-    prepared = prepare(case.study(), RunContext())
-    fine = make_network_input(prepared, 1.0, _CPU)
-    coarse = make_network_input(prepared, 2.0, _CPU)
-    engine = EngineChoice("cpu", weights=weights).load()
-    prediction = engine.predict(prepared, context=SILENT)
-    whole_analysis = np.stack(
-        [resample(prediction.probability[r], prepared.working, coarse.grid) for r in Region]
-    )
-    whole_analysis = (whole_analysis * 255).round().clip(0, 255).astype(np.uint8)
+    prepared = prepare(case.study(), SILENT)
+    fine, coarse = (make_network_input(prepared, mm, torch.device("cpu")) for mm in (1.0, 2.0))
+    prediction = EngineChoice("cpu", weights=weights).load().predict(prepared, context=SILENT)
+    probability = prediction.probability or {}
+    analysis = [resample(probability[r], prepared.working, coarse.grid) for r in Region]
     present = torch.from_numpy(prepared.present.copy())
     subsets = [torch.tensor(subset).bool() for subset in SUBSETS]
-    subset_predictions = predictions_on_subsets(
-        network, coarse.channels, coarse.brain, present, subsets
-    )
+    predicted = predictions_on_subsets(network, coarse.channels, coarse.brain, present, subsets)
     values, grid = case.reference()
     labels = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
-    brain = fine.brain[0].numpy()
-    code = code_of(labels, brain)
-    exact = np.stack(
-        [resample(prediction.probability[r], prepared.working, fine.grid) for r in Region]
-    )
-    write_volume(
-        folder,
-        {
-            "image": fine.channels[0].half().numpy(),
-            "code": code,
-            "parts": number_lesions(code),
-            "guess": np.stack([whole_analysis, *subset_predictions]),
-            "exact": exact.astype(np.float16),
-        },
-        {"present": prepared.present.tolist(), "subsets": [[1, 1, 1, 1], *SUBSETS],
-         "thresholds": [float(prediction.thresholds[r]) for r in Region], "real": True,
-         "weights": weights},
-    )  # fmt: skip
+    nested = np.sum([np.isin(labels, region.labels) for region in Region], 0, dtype=np.uint8)
+    code = np.where(fine.brain[0].numpy(), 1 + nested, 0).astype(np.uint8)
+    first = (np.stack(analysis) * 255).round().clip(0, 255).astype(np.uint8)
+    arrays = {
+        "image": fine.channels[0].half().numpy(),
+        "code": code,
+        "parts": number_lesions(code),
+        "guess": np.stack([first, *predicted]),
+    }
+    record = {
+        "present": prepared.present.tolist(), "subsets": [[1, 1, 1, 1], *SUBSETS], "real": True,
+    }  # fmt: skip
+    write_volume(pool / case.name, arrays, record)
 
 
 def main() -> None:
@@ -200,7 +170,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for file in sorted(options.anatomies.glob("*.nii.gz")) if options.anatomies else ():
-        add_label_map(options.pool, file)
+        folder = options.pool / f"anatomy-{file.name.split('.')[0]}"
+        if not folder.is_dir():
+            arrays, groups = read_structures(file)
+            record = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
+            write_volume(folder, arrays, record)
     network = load(options.weights)[0]
     for number in range(options.synthetic):
         seed = options.first_seed + number

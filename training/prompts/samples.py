@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,42 @@ from lesionlens.base.numerics import connected_parts, depth_inside
 from lesionlens.network.prompt_net import Question, Scene
 from lesionlens.training.losses import ENHANCEMENT, WHITE_SPOTS
 from training.prompts.anatomies import paint_labels
-from training.prompts.crops import Crop, sample
 
 Mask = NDArray[np.bool_]
 FIRST_SPOT, _FIRST_ENHANCEMENT, _FIRST_VENTRICLE, FIRST_HELD_OUT = 100, 1000, 5000, 6000
 """First object labels of each kind; lower ones are lesions."""
 _VENTRICLE, _DEEP = 4, 5  # values of tissue.npy; the second is never trained on
+
+
+class Crop(NamedTuple):
+    """A cube of `size` voxels an edge: (3,) centre and (3, 3) step, in voxels of the volume."""
+
+    centre: NDArray[np.float64]
+    step: NDArray[np.float64]
+    size: int
+
+    @property
+    def spacing_mm(self) -> float:
+        """Voxel edge, for volumes at 1 mm."""
+        return float(np.cbrt(np.abs(np.linalg.det(self.step))))
+
+
+def sample(volume: NDArray[np.generic], crop: Crop, *, nearest: bool = False) -> torch.Tensor:
+    """Sample (C, I, J, K) on a crop: (C, n, n, n) float32, zero outside the volume."""
+    along = np.arange(crop.size) - (crop.size - 1) / 2
+    offsets = np.stack(np.meshgrid(along, along, along, indexing="ij"))
+    at = np.tensordot(crop.step, offsets, 1) + np.reshape(crop.centre, (3, 1, 1, 1))
+    low = np.clip(np.floor(at.min((1, 2, 3))).astype(int), 0, np.array(volume.shape[1:]) - 1)
+    high = np.ceil(at.max((1, 2, 3))).astype(int) + 1
+    i, j, k = (slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))
+    part, order = np.asarray(volume[:, i, j, k], np.float32), 0 if nearest else 1
+    at -= low[:, None, None, None]
+    return torch.from_numpy(np.stack([ndimage.map_coordinates(c, at, order=order) for c in part]))
+
+
+def sample_labels(labels: NDArray[np.generic], crop: Crop) -> NDArray[np.float32]:
+    """Sample labels (I, J, K) on a crop by nearest neighbour, (n, n, n)."""
+    return np.asarray(sample(labels[None], crop, nearest=True)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +149,9 @@ class Sample:
 
 
 def next_click(
-    target: Mask, outline: Mask, rng: np.random.Generator, *, exact: bool = False
+    target: Mask, outline: Mask, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], bool] | None:
-    """Return the voxel in the middle of the largest error, and whether it is foreground.
-
-    Some variation is added unless `exact`; None without an error.
-    """
+    """Return a voxel near the middle of a large error, and whether it is foreground; else None."""
     error = target ^ outline
     if not error.any():
         return None
@@ -131,16 +159,12 @@ def next_click(
     sizes = np.bincount(parts.ravel(), minlength=count + 1).astype(float)
     sizes[0] = 0
     largest = int(sizes.argmax())
-    if not exact and rng.random() < 0.3:
+    if rng.random() < 0.3:
         largest = int(rng.choice(count + 1, p=sizes / sizes.sum()))
     box = ndimage.find_objects(parts, max_label=largest)[largest - 1]
     depth = depth_inside(parts[box] == largest)
-    if exact:
-        voxel = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
-    else:
-        candidates = np.argwhere(depth >= rng.uniform(0.3, 1.0) * depth.max())
-        voxel = candidates[rng.integers(len(candidates))]
-    voxel = voxel + np.array([s.start for s in box])
+    candidates = np.argwhere(depth >= rng.uniform(0.3, 1.0) * depth.max())
+    voxel = candidates[rng.integers(len(candidates))] + np.array([s.start for s in box])
     return voxel, bool(target[tuple(voxel)])
 
 
@@ -234,17 +258,16 @@ class Sampler:
         is_named = rng.random() < 0.65
         is_correction = rng.random() < 0.55
         threshold = rng.uniform(0.2, 0.8)
-        location = (
-            _at_error(volume, first, level, threshold, rng)
-            if is_correction
-            else _at_object(volume, mask, size, rng)
-        )
+        if is_correction:
+            location = _at_error(volume, first, level, threshold, rng)
+        else:
+            location = _at_object(volume, mask, size, rng)
         if location is None:
             return None
         centre, spacing = location
         crop = random_crop(centre + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
-        code = sample(volume.code[None], crop, nearest=True)[0].numpy()
-        object_labels = sample(volume.object_labels[None], crop, nearest=True)[0].numpy()
+        code = sample_labels(volume.code, crop)
+        object_labels = sample_labels(volume.object_labels, crop)
         target = code > 1 + level
         if not is_correction:
             target &= object_labels == prompt_object.number
@@ -254,15 +277,10 @@ class Sampler:
             outline = (probability[level].numpy() > threshold) & (code > 0)
             if rng.random() < 0.15:
                 outline = with_outline_errors(outline, rng)
-        analysed = (
-            volume.prediction_at(crop, analysed_index) if analysed_index != first else probability
-        )
-        scene = make_scene(
-            volume, crop, present, code, analysed if rng.random() < 0.75 else None, rng
-        )
-        return make_sample(
-            scene, target, outline, level if is_named else None, rng, local=is_correction
-        )
+        analysed = volume.prediction_at(crop, analysed_index) if rng.random() < 0.75 else None
+        scene = make_scene(volume, crop, present, code, analysed, rng)
+        region = level if is_named else None
+        return make_sample(scene, target, outline, region, rng, local=is_correction)
 
     def _other(
         self, volume: Volume, prompt_object: PromptObject, size: int, rng: np.random.Generator
@@ -271,14 +289,13 @@ class Sampler:
         centre = np.array([(s.start + s.stop - 1) / 2 for s in box])
         extent = max(s.stop - s.start for s in box)
         spacing = _voxel_edge(extent, size, rng)
-        voxels = np.argwhere(volume.object_labels[box] == prompt_object.number) + [
-            s.start for s in box
-        ]
+        voxels = np.argwhere(volume.object_labels[box] == prompt_object.number)
+        voxels = voxels + [s.start for s in box]
         position = centre if rng.random() < 0.5 else voxels[rng.integers(len(voxels))]
         crop = random_crop(position + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
-        object_labels = sample(volume.object_labels[None], crop, nearest=True)[0].numpy()
+        object_labels = sample_labels(volume.object_labels, crop)
         target = object_labels == prompt_object.number
-        code = sample(volume.code[None], crop, nearest=True)[0].numpy()
+        code = sample_labels(volume.code, crop)
         is_correction = rng.random() < 0.4
         outline = with_outline_errors(target, rng) & (code > 0) if is_correction else None
         probability = volume.prediction_at(crop, 0) if rng.random() < 0.7 else None
@@ -286,15 +303,12 @@ class Sampler:
         return make_sample(scene, target, outline, None, rng, local=is_correction)
 
     def _blob(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
-        centre = random_brain_voxel(volume, rng)
         spacing = float(rng.uniform(0.65, 1.4))
-        crop = random_crop(centre, spacing, size, rng)
-        code = sample(volume.code[None], crop, nearest=True)[0].numpy()
-        offsets = np.indices((size, size, size)) - (size - 1) / 2 - rng.normal(0, 3, (3, 1, 1, 1))
-        radius = float(np.exp(rng.uniform(np.log(2.0), np.log(13.0)))) / spacing
-        distance = np.sqrt(((offsets / (radius * rng.uniform(0.7, 1.4, (3, 1, 1, 1)))) ** 2).sum(0))
-        ragged = ndimage.gaussian_filter(rng.normal(size=distance.shape), max(1.0, radius / 3))
-        distance = distance + rng.uniform(0, 0.3) * ragged / ragged.std()
+        crop = random_crop(random_brain_voxel(volume, rng), spacing, size, rng)
+        code = sample_labels(volume.code, crop)
+        distance = ragged_ellipsoid(
+            size, spacing, rng, jitter=3, radii=(2.0, 13.0), axes=(0.7, 1.4), smooth=1.0, rough=0.3
+        )
         target = (distance < 1) & (code > 0)
         probability = volume.prediction_at(crop, 0) if rng.random() < 0.7 else None
         if probability is not None and target.any() and rng.random() < 0.35:
@@ -303,9 +317,8 @@ class Sampler:
         soft = ndimage.gaussian_filter(target.astype(np.float32), rng.uniform(0.4, 1.0))
         offset = rng.normal(0, 1.3, 4) * (rng.random(4) < 0.8)
         offset[rng.integers(4)] += rng.choice([-1.5, 1.5])
-        texture = 1 + rng.uniform(0, 0.4) * ndimage.gaussian_filter(
-            rng.normal(size=distance.shape), 1.5
-        )
+        rough = ndimage.gaussian_filter(rng.normal(size=distance.shape), 1.5)
+        texture = 1 + rng.uniform(0, 0.4) * rough
         change = torch.from_numpy((offset[:, None, None, None] * soft * texture).astype(np.float32))
         present = torch.tensor(scene.present).float()[:, None, None, None]
         scene = replace(scene, images=(scene.images + change * present * scene.brain).clamp(-5, 5))
@@ -356,11 +369,22 @@ def random_brain_voxel(volume: Volume, rng: np.random.Generator) -> NDArray[np.f
 
 def imperfect_prediction(target: Mask, rng: np.random.Generator) -> torch.Tensor:
     """Simulate an imperfect prediction of an object, (3, n, n, n)."""
-    predicted = ndimage.gaussian_filter(
-        with_outline_errors(target, rng).astype(np.float32), rng.uniform(0.7, 2)
-    )
+    outline = with_outline_errors(target, rng).astype(np.float32)
+    predicted = ndimage.gaussian_filter(outline, rng.uniform(0.7, 2))
     inner = np.minimum.accumulate(rng.uniform(0, 1, 3) * (rng.random(3) < (1, 0.6, 0.4)))
     return torch.from_numpy((predicted * inner[:, None, None, None]).astype(np.float32))
+
+
+def ragged_ellipsoid(
+    size: int, spacing: float, rng: np.random.Generator, *, jitter: float,
+    radii: tuple[float, float], axes: tuple[float, float], smooth: float, rough: float,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the distance from an irregular ellipsoid of random size in mm; 1 at its border."""
+    offsets = np.indices((size, size, size)) - (size - 1) / 2 - rng.normal(0, jitter, (3, 1, 1, 1))
+    radius = float(np.exp(rng.uniform(*np.log(radii)))) / spacing
+    distance = np.sqrt(((offsets / (radius * rng.uniform(*axes, (3, 1, 1, 1)))) ** 2).sum(0))
+    ragged = ndimage.gaussian_filter(rng.normal(size=distance.shape), max(smooth, radius / 3))
+    return np.asarray(distance + rng.uniform(0, rough) * ragged / ragged.std())
 
 
 def random_presence(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -391,9 +415,9 @@ def make_scene(
     gain = torch.from_numpy(rng.uniform(0.88, 1.12, (4, 1, 1, 1)).astype(np.float32))
     offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (4, 1, 1, 1)).astype(np.float32))
     available = torch.from_numpy(present.astype(np.float32))[:, None, None, None]
-    spacing = float(np.abs(np.linalg.det(crop.step)) ** (1 / 3))
+    spacing = crop.spacing_mm
     if volume.groups:
-        labels = sample(volume.labels[None], crop, nearest=True)[0].numpy().astype(np.uint8)
+        labels = sample_labels(volume.labels, crop).astype(np.uint8)
         raw_images = torch.from_numpy(paint_labels(labels, volume.groups, spacing, rng))
     else:
         raw_images = sample(volume.image, crop)
@@ -430,15 +454,13 @@ def make_sample(
 
 def _add_prompts(new_sample: Sample, rng: np.random.Generator) -> None:
     """Add further prompts: foreground inside, background just outside."""
-    foreground, background = (
-        new_sample.question.foreground.copy(),
-        new_sample.question.background.copy(),
-    )
+    question = new_sample.question
+    foreground, background = question.foreground.copy(), question.background.copy()
     ring = ndimage.binary_dilation(new_sample.target, iterations=5)
     ring &= ~ndimage.binary_dilation(new_sample.target, iterations=2)
     for mask, marked in ((new_sample.target, foreground), (ring, background)):
         voxels = np.argwhere(mask)
         for _ in range(int(rng.integers(0, 4)) if len(voxels) else 0):
             marked[tuple(voxels[rng.integers(len(voxels))])] = True
-    new_sample.question = replace(new_sample.question, foreground=foreground, background=background)
+    new_sample.question = replace(question, foreground=foreground, background=background)
     new_sample.latest_prompts = foreground | background

@@ -16,10 +16,10 @@ from scipy import ndimage
 from typing_extensions import override
 
 from lesionlens.network.prompt_net import Scene
-from training.prompts.crops import Crop, sample
 from training.prompts.samples import (
     FIRST_HELD_OUT,
     FIRST_SPOT,
+    Crop,
     PromptObject,
     Sample,
     Sampler,
@@ -27,9 +27,11 @@ from training.prompts.samples import (
     imperfect_prediction,
     make_sample,
     make_scene,
+    ragged_ellipsoid,
     random_brain_voxel,
     random_crop,
     random_presence,
+    sample_labels,
     with_outline_errors,
 )
 
@@ -70,21 +72,17 @@ def _existing_object(
     if target_object.voxels <= _MAX_SMALL_VOX and rng.random() < 0.7:
         position = voxels.mean(0)
     crop = _crop(position + rng.normal(0, 2.5, 3), size, rng)
-    code = sample(volume.code[None], crop, nearest=True)[0].numpy()
-    target = (
-        sample(volume.object_labels[None], crop, nearest=True)[0].numpy() == target_object.number
-    )
+    code = sample_labels(volume.code, crop)
+    target = sample_labels(volume.object_labels, crop) == target_object.number
     region = None
     if target_object.number < FIRST_SPOT:
         level = int(rng.choice(3, p=(0.6, 0.15, 0.25)))
         level = level if (target & (code > 1 + level)).sum() >= 8 else 0
         target &= code > 1 + level
         region = level if rng.random() < 0.4 else None
-    outline = (
-        with_outline_errors(target, rng) & (code > 0)
-        if rng.random() < 0.3 and target.any()
-        else None
-    )
+    outline = None
+    if rng.random() < 0.3 and target.any():
+        outline = with_outline_errors(target, rng) & (code > 0)
     probability = None
     if rng.random() < 0.7:
         probability = volume.prediction_at(crop, int(rng.integers(len(volume.predictions))))
@@ -97,10 +95,15 @@ def _existing_object(
 def _added_lesion(volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
     """Add a small synthetic lesion to a volume."""
     crop = _crop(random_brain_voxel(volume, rng), size, rng)
-    code = sample(volume.code[None], crop, nearest=True)[0].numpy()
-    distance, target = _shape(code > 0, float(np.cbrt(np.abs(np.linalg.det(crop.step)))), rng)
-    if not target.any():
+    code = sample_labels(volume.code, crop)
+    distance = ragged_ellipsoid(
+        size, crop.spacing_mm, rng, jitter=2.5, radii=(1.8, 9.0), axes=(0.65, 1.5), smooth=0.8,
+        rough=0.4,
+    )  # fmt: skip
+    parts, _ = ndimage.label((distance < 1) & (code > 0))
+    if not parts.any():
         return None
+    target = parts == np.bincount(parts[parts > 0]).argmax()
     probability = volume.prediction_at(crop, 0) if rng.random() < 0.7 else None
     if probability is not None and rng.random() < 0.3:
         probability = torch.maximum(probability, imperfect_prediction(target, rng))
@@ -110,22 +113,6 @@ def _added_lesion(volume: Volume, size: int, rng: np.random.Generator) -> Sample
     scene = _with_artefacts(replace(scene, images=(scene.images + change).clamp(-5, 6)), rng)
     outline = with_outline_errors(target, rng) & (code > 0) if rng.random() < 0.3 else None
     return make_sample(scene, target, outline, None, rng, local=outline is not None)
-
-
-def _shape(
-    brain: Mask, spacing: float, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], Mask]:
-    """Return the distance from an irregular ellipsoid (1 at its border), and its mask."""
-    n = brain.shape[0]
-    offsets = np.indices(brain.shape) - (n - 1) / 2 - rng.normal(0, 2.5, (3, 1, 1, 1))
-    radius = float(np.exp(rng.uniform(np.log(1.8), np.log(9.0)))) / spacing
-    distance = np.sqrt(((offsets / (radius * rng.uniform(0.65, 1.5, (3, 1, 1, 1)))) ** 2).sum(0))
-    ragged = ndimage.gaussian_filter(rng.normal(size=distance.shape), max(0.8, radius / 3))
-    distance = distance + rng.uniform(0, 0.4) * ragged / ragged.std()
-    parts, _ = ndimage.label((distance < 1) & brain)
-    if not parts.any():
-        return distance, parts > 0
-    return distance, parts == np.bincount(parts[parts > 0]).argmax()
 
 
 def _intensities(
@@ -140,9 +127,8 @@ def _intensities(
     change = offset[:, None, None, None] * soft * (1 + rng.uniform(0, 1.6) * rough)
     change = change + core[:, None, None, None] * centre
     if rng.random() < 0.25:  # oedema, which is not part of the target
-        ring = ndimage.gaussian_filter(
-            np.clip(_OEDEMA_MM - rng.uniform(0, 0.8) - distance, 0, 1), 1.0
-        )
+        near = np.clip(_OEDEMA_MM - rng.uniform(0, 0.8) - distance, 0, 1)
+        ring = ndimage.gaussian_filter(near, 1.0)
         oedema = np.zeros(4)
         oedema[[_T2, _FLAIR]] = rng.uniform(0.3, 1.5)
         oedema[_T1] = -rng.uniform(0, 0.5)

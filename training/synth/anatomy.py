@@ -92,16 +92,17 @@ def _sample(heads: Sequence[int], frame: SyntheticFrame, point: Tensor) -> Tenso
     sampled = []
     for head, spacing, position in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
         atlas = load_atlas(head, spacing, point.device)
-        size = torch.tensor(atlas.maps.shape[1:], device=point.device).view(3, 1, 1, 1)
-        voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], position)
-        unit = 2 * (voxel + atlas.to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
-        sampling_grid = unit.flip(0).movedim(0, -1)[None]
-        sampled.append(
-            functional.grid_sample(
-                atlas.maps[None], sampling_grid, padding_mode="border", align_corners=True
-            )
-        )
-    return torch.cat(sampled)
+        sampled.append(sample_maps(atlas.maps, atlas.to_voxel, position, "border"))
+    return torch.stack(sampled)
+
+
+def sample_maps(maps: Tensor, to_voxel: Tensor, point: Tensor, padding: str = "zeros") -> Tensor:
+    """Sample maps (C, I, J, K) at atlas positions (3, I', J', K'), mm."""
+    size = torch.tensor(maps.shape[1:], device=point.device).view(3, 1, 1, 1)
+    voxel = torch.einsum("ij,jxyz->ixyz", to_voxel[:, :3], point)
+    unit = 2 * (voxel + to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
+    at = unit.flip(0).movedim(0, -1)[None]
+    return functional.grid_sample(maps[None], at, padding_mode=padding, align_corners=True)[0]
 
 
 def _masks(
@@ -122,14 +123,9 @@ def _masks(
 def grow(
     streams: RandomStreams, frame: SyntheticFrame, heads: Sequence[int], point: Tensor
 ) -> Anatomy:
-    """Build the tissue of one brain from the atlas positions of its voxels.
+    """Build the tissue of brains of these anatomies.
 
-    Parameters
-    ----------
-    heads : sequence of int
-        Anatomy of each volume.
-    point : (B, 3, I, J, K) Tensor
-        Atlas position of every voxel, mm, mass effect included.
+    `point` is the atlas position of every voxel, mm, mass effect included, (B, 3, I, J, K).
     """
     maps = _sample(heads, frame, point)
     brain, mask = _masks(streams, frame, maps[:, MASK : MASK + 1])

@@ -71,13 +71,11 @@ def _acquisition(streams: RandomStreams, frame: SyntheticFrame, damage: Damage) 
     thick = streams.log_uniform(1.5, 6.5, SEQUENCES) * streams.chance(damage.thick, SEQUENCES)
     axis, thick = _protocol(streams, axis, thick, damage.protocol)
     is_spoiled = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).float()
-    is_spoiled = (
-        is_spoiled * (streams.chance(damage.spoiled) & streams.chance(0.6)).float()[:, None]
-    )
+    spoiled = streams.chance(damage.spoiled) & streams.chance(0.6)
+    is_spoiled = is_spoiled * spoiled.float()[:, None]
     sigma = streams.uniform(0.0, 0.9, SEQUENCES, 1) + 0.3 * thick[..., None] * axis
-    sigma = sigma + (is_spoiled * streams.uniform(2.0, 4.5, SEQUENCES))[..., None] * axis.roll(
-        1, -1
-    )
+    extra = is_spoiled * streams.uniform(2.0, 4.5, SEQUENCES)
+    sigma = sigma + extra[..., None] * axis.roll(1, -1)
     shift_mm = streams.normal(SEQUENCES, 3).clamp(-2, 2) / 2 * damage.shift_mm
     shift_mm = shift_mm * streams.chance(0.4, SEQUENCES, 1)
     shift_mm[:, 1] = shift_mm[:, 1] * streams.chance(0.5).float()[:, None]
@@ -109,21 +107,10 @@ def _field_of_view(streams: RandomStreams, frame: SyntheticFrame, share: float) 
 def acquire(
     streams: RandomStreams, frame: SyntheticFrame, image: Tensor, mask: Tensor, damage: Damage
 ) -> Tensor:
-    """Degrade positive images inside the brain mask.
+    """Degrade images (B, 4, I, J, K) that are positive inside the mask (B, 1, I, J, K).
 
-    Parameters
-    ----------
-    image : (B, 4, I, J, K) Tensor
-        Positive inside the mask.
-    mask : (B, 1, I, J, K) Tensor
-        1 inside; voxels outside do not contribute, as after skull-stripping.
-    damage : Damage
-        How strong each artefact may be.
-
-    Returns
-    -------
-    (B, 4, I, J, K) Tensor
-        About 0 to 1.3, zero outside the mask.
+    As after skull-stripping, voxels outside the mask are zero and do not contribute. The result is
+    between 0 and about 1.3.
     """
     image = shade(streams, frame, image, damage.bias) * mask
     image = image * _field_of_view(streams, frame, 0.5 * damage.spoiled)

@@ -96,10 +96,8 @@ def _add_water_to_cores(streams: RandomStreams, palettes: list[Palette], outline
     often if uptake outlines the core, because readers then follow the uptake.
     """
     roll = streams.uniform(0, 1)
-    watery, alike = (
-        roll < torch.where(outlined, _WATERY_FRACTION_OUTLINED, _WATERY_FRACTION),
-        streams.chance(0.55),
-    )
+    watery = roll < torch.where(outlined, _WATERY_FRACTION_OUTLINED, _WATERY_FRACTION)
+    alike = streams.chance(0.55)
     shared, suppressed = streams.uniform(0.05, 0.9), streams.chance(0.25)
     flair_offset, drop = streams.uniform(-0.12, 0.22), streams.uniform(0.2, 0.9)
     t1, t1c, t2, flair = palettes
@@ -145,12 +143,8 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     t2 = _below_fluid(_sample_palette(streams, MrSequence.T2))
     flair = _sample_palette(streams, MrSequence.FLAIR)
     flair["solid"] = torch.where(streams.chance(0.15), streams.uniform(0.5, 1.1), flair["solid"])
-    both_sequences, flair_only, t2_only = (
-        streams.chance(0.12),
-        streams.chance(0.08),
-        streams.chance(0.16),
-    )
-    for palette, flat in ((flair, both_sequences | flair_only), (t2, both_sequences | t2_only)):
+    both, flair_only, t2_only = (streams.chance(p) for p in (0.12, 0.08, 0.16))
+    for palette, flat in ((flair, both | flair_only), (t2, both | t2_only)):
         for name in ("oedema", "solid"):
             faint = 1 + (palette[name] - 1) * 0.4
             palette[name] = torch.where(flat, faint, palette[name])

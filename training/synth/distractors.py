@@ -1,8 +1,4 @@
-"""Unlabelled tumour mimics.
-
-White-matter hyperintensities and demyelination, enhancing vessels, choroid plexus, dura and falx,
-old cavities, microbleeds.
-"""
+"""Mimics of tumours: white-matter spots, enhancing vessels, plexus and dura, cavities, bleeds."""
 
 from __future__ import annotations
 
@@ -11,8 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lesionlens.training.losses import CAVITY, ENHANCEMENT, MAX_LESIONS, WHITE_SPOTS
 from training.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
 from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
+
+_MIN_FRACTION = 0.5  # voxel fraction at which a distractor is included
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +26,13 @@ class Distractors:
 
 
 def _in_fraction_of_volumes(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
-    """Keep a field in a share `chance` of the volumes."""
-    return field * streams.chance(chance).float().view(-1, 1, 1, 1, 1)
+    return field * spread(streams.chance(chance).float())
 
 
 def carve_cavity(
     streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy, chance: float
 ) -> tuple[Anatomy, Tensor]:
-    """Replace tissue by CSF in one ragged ellipsoid, as after surgery.
-
-    Returns
-    -------
-    Anatomy
-        With the cavity.
-    (B, 1, I, J, K) Tensor
-        The cavity, 0 to 1.
-    """
+    """Replace tissue by CSF in one ragged ellipsoid, as after surgery; also return it, 0 to 1."""
     centre = streams.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=streams.device)
     size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
     offset = (frame.grid_mm() - spread(centre)) / spread(size)
@@ -98,3 +88,35 @@ def scatter(
         dura=_dura(streams, frame, anatomy),
         bleeds=_in_fraction_of_volumes(streams, 0.2, dots * (1 - ventricle)),
     )
+
+
+def number(whole: Tensor, nearest: Tensor, extra: Distractors, hole: Tensor) -> Tensor:
+    """Return the instance numbers of a batch, (B, I, J, K) uint8, as in `losses.Batch`.
+
+    Touching lesions share the lowest number. `whole` is the whole-tumour label and `nearest` the
+    index of each voxel's lesion, (B, I, J, K); `hole` is the cavity, (B, 1, I, J, K).
+    """
+    parts = torch.where(whole, nearest + 1, 0)
+    parts = torch.stack([_merged_numbers(part_numbers)[part_numbers] for part_numbers in parts])
+    bright = torch.maximum(torch.maximum(extra.vessels, extra.plexus), extra.dura)
+    bright = bright[:, 0] > _MIN_FRACTION
+    parts = torch.where((parts == 0) & bright, ENHANCEMENT, parts)
+    spots = extra.white_spots[:, 0] > _MIN_FRACTION
+    parts = torch.where((parts % ENHANCEMENT == 0) & spots, WHITE_SPOTS, parts)
+    cavity = ~whole & (hole[:, 0] > _MIN_FRACTION)
+    return torch.where(cavity, CAVITY, parts).to(torch.uint8)
+
+
+def _merged_numbers(parts: Tensor) -> Tensor:
+    """Return the lowest number among connected lesions."""
+    count = MAX_LESIONS + 1
+    touches = torch.eye(count, dtype=torch.bool, device=parts.device)
+    for axis in range(3):
+        length = parts.shape[axis] - 1
+        lower, upper = parts.narrow(axis, 0, length), parts.narrow(axis, 1, length)
+        meets = (lower > 0) & (upper > 0) & (lower != upper)
+        touches[lower[meets], upper[meets]] = True
+        touches[upper[meets], lower[meets]] = True
+    for _ in range(3):  # a chain of eight has seven links
+        touches = (touches.float() @ touches.float()) > 0
+    return touches.float().argmax(1)

@@ -21,12 +21,7 @@ _MIN_DEVICE_NUMBERS = 200_000
 class RandomStreams:
     """One random stream per volume; the first axis of every sample is the volume.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-        One seed per volume.
-    stream : int
-        Separates independent uses of the same seed (geometry, first painting, second painting).
+    `stream` separates independent uses of a seed: geometry, first painting, second painting.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device, stream: int = 0) -> None:
@@ -95,17 +90,7 @@ class SyntheticFrame:
 
 
 def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply one matrix per axis.
-
-    Parameters
-    ----------
-    volume : (B, C, I, J, K) Tensor
-    matrices : three of (B, out, in) or (B, C, out, in) Tensor
-
-    Returns
-    -------
-    (B, C, I', J', K') Tensor
-    """
+    """Apply three matrices (B, out, in) or (B, C, out, in) to the axes of (B, C, I, J, K)."""
     mi, mj, mk = (m if m.ndim == 4 else m[:, None] for m in matrices)
     out = volume @ mk[:, :, None].transpose(-1, -2)
     out = mj[:, :, None] @ out
@@ -173,18 +158,12 @@ def noise(
         amplitude = 0.55**octave
         total = layer if total is None else total.add_(layer, alpha=amplitude)
         power += amplitude**2
-    if total is None:
-        raise ValueError(f"octaves is {octaves}, expected at least 1")
+    assert total is not None
     return total.mul_(1 / math.sqrt(power))
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Return normalised Gaussian smoothing matrices of one axis; `sigma` in voxels, 0 for none.
-
-    Returns
-    -------
-    (..., size, size) Tensor
-    """
+    """Return Gaussian smoothing matrices of one axis, (..., size, size); `sigma` in voxels."""
     index = torch.arange(size, device=sigma.device, dtype=torch.float32)
     distance = index[:, None] - index
     weight = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-2)[..., None, None]) ** 2)
@@ -192,13 +171,9 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
 
 def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
-    """Return matrices that simulate thick slices, interpolation back and a shift.
+    """Return matrices (..., size, size) that simulate thick slices, interpolation and a shift.
 
     Both in voxels; a thickness of one or less only shifts.
-
-    Returns
-    -------
-    (..., size, size) Tensor
     """
     index = torch.arange(size, device=shift.device, dtype=torch.float32)
     wide = thickness.clamp_min(1.0)[..., None, None]

@@ -14,17 +14,14 @@ from torch import Tensor
 
 from lesionlens.network.normalise import zscore
 from training.synth import other_lesions
-from training.synth import plaques as demyelination
 from training.synth import tumour as lesions
 from training.synth.anatomy import Anatomy, grow, sample_pose, warp
 from training.synth.artefacts import SEQUENCES, Damage, acquire
 from training.synth.atlas import choose, sites_of
 from training.synth.contrast import sample_contrast
-from training.synth.distractors import Distractors, carve_cavity, scatter
+from training.synth.distractors import Distractors, carve_cavity, number, scatter
 from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
-from training.synth.instances import number
-from training.synth.other_lesions import LesionFrequencies, Mimics
-from training.synth.plaques import Plaques
+from training.synth.other_lesions import LesionFrequencies, Mimics, Plaques
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
@@ -41,15 +38,11 @@ class GeneratorConfig:
     spacing_mm: tuple[float, float] = (2.0, 2.0)
     """(2,) float: range of voxel edges."""
     individuals: float = 0.8
-    """Share of volumes based on one of twenty individual anatomies rather than on the population
-    average.
-    """
+    """Share of volumes based on one of twenty individuals rather than on the average."""
     tumour_free: float = 0.15
     """Share of volumes without a tumour."""
     cavity: float = 0.05
-    """Share of volumes with a cavity, as after surgery: unlabelled, unless the network outlines it
-    (`NetworkConfig.regions`).
-    """
+    """Share of volumes with a cavity, as after surgery: unlabelled, unless the network has it."""
     oedema_label: float = 0.25
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
@@ -74,7 +67,7 @@ class Geometry:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8, from `instances.number`."""
+    """(B, I, J, K) uint8, from `distractors.number`."""
     kind: Tensor
     """(B,) int64, as in `tumour.LesionPlan`."""
     mimics: Mimics | None
@@ -95,7 +88,7 @@ class SyntheticBatch:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8: number of the lesion or distractor, from `instances.number`."""
+    """(B, I, J, K) uint8: number of the lesion or distractor, from `distractors.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
     spacing_mm: Tensor
@@ -159,8 +152,8 @@ def generate_geometry(
         )
     plaques = None
     if config.kinds.plaques > 0:
-        plaque_streams = RandomStreams(seeds, torch_device, stream=demyelination.STREAM)
-        plaques = demyelination.scatter_plaques(
+        plaque_streams = RandomStreams(seeds, torch_device, stream=other_lesions.PLAQUE_STREAM)
+        plaques = other_lesions.scatter_plaques(
             plaque_streams, frame, anatomy, lesion, config.kinds.plaques
         )
     return Geometry(
@@ -172,41 +165,29 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     """Add texture of tissue, lesions, contrast uptake and remainders around the brain."""
     frame, membership = geometry.frame, geometry.membership
     core, lesion = membership[:, 6:9].sum(1, keepdim=True), membership[:, 5:9].sum(1, keepdim=True)
-    fine = noise(
-        streams,
-        frame,
-        2.5 * frame.spacing,
-        low=[2.5 * mm for mm in frame.spacing.tolist()],
-        octaves=2,
-        channels=2,
-    )
+    edge = 2.5 * frame.spacing
+    fine = noise(streams, frame, edge, low=edge.tolist(), octaves=2, channels=2)
     coarse = noise(streams, frame, streams.uniform(24, 36), low=24, channels=SEQUENCES)
     lumps = noise(streams, frame, streams.uniform(9, 22), low=9, octaves=2)
     scraps = noise(streams, frame, streams.uniform(9, 14), low=9, octaves=2, channels=2)
-    image = image * (
-        1 + geometry.anatomy.cerebellum * spread(streams.uniform(-0.08, 0.2, SEQUENCES))
-    )
+    level = spread(streams.uniform(-0.08, 0.2, SEQUENCES))
+    image = image * (1 + geometry.anatomy.cerebellum * level)
     fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(streams.uniform(0.3, 1.6, SEQUENCES))
-    fat = fat * streams.chance(0.4).float().view(-1, 1, 1, 1, 1)
+    fat = fat * spread(streams.chance(0.4).float())
     shell = spread(values[:, :, 9])
     image = image + membership[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
     sign = torch.where(streams.chance(0.25, SEQUENCES), -1.0, 1.0)
-    rough = 0.4 * streams.beta(1, 2, SEQUENCES) + streams.uniform(0.1, 0.4, 1) * streams.chance(
-        0.2, 1
-    )
+    rough = 0.4 * streams.beta(1, 2, SEQUENCES)
+    rough = rough + streams.uniform(0.1, 0.4, 1) * streams.chance(0.2, 1)
     rough = rough * torch.where(streams.chance(0.5), 1.0, streams.uniform(0.2, 0.7))[:, None]
     rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
-    image = image * (
-        1 + spread(sign * rough) * lumps * (core + 0.5 * membership[:, 5:6])
-    ).clamp_min(0.1)
+    affected = core + 0.5 * membership[:, 5:6]
+    image = image * (1 + spread(sign * rough) * lumps * affected).clamp_min(0.1)
     image = _darken_patches(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
-    grain = (
-        spread(streams.uniform(0.012, 0.075, SEQUENCES))
-        + spread(streams.uniform(0, 0.12, SEQUENCES)) * lesion
-    )
-    image = image * (
-        1 + grain * fine[:, [0, 1, 0, 1]] + spread(streams.uniform(0, 0.07, SEQUENCES)) * coarse
-    )
+    grain = spread(streams.uniform(0.012, 0.075, SEQUENCES))
+    grain = grain + spread(streams.uniform(0, 0.12, SEQUENCES)) * lesion
+    uneven = spread(streams.uniform(0, 0.07, SEQUENCES)) * coarse
+    image = image * (1 + grain * fine[:, [0, 1, 0, 1]] + uneven)
     uptake = streams.uniform(0.04, 0.3, 2) * streams.chance(0.7, 2)
     uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
     image[:, 1:2] += membership[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
@@ -266,9 +247,9 @@ def paint(
         )
     if geometry.plaques is not None:
         plaque_streams = RandomStreams(
-            seeds, membership.device, stream=demyelination.STREAM + 1 + round_
+            seeds, membership.device, stream=other_lesions.PLAQUE_STREAM + 1 + round_
         )
-        image = demyelination.overlay_plaques(plaque_streams, geometry.plaques, image, values)
+        image = other_lesions.overlay_plaques(plaque_streams, geometry.plaques, image, values)
     mask = geometry.anatomy.mask
     if config.head:
         image, mask = add_head(streams, frame, image, mask)
@@ -282,15 +263,7 @@ def paint(
 
 
 def draw(config: GeneratorConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
-    """Generate one patient for each seed.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-        The same seed gives the same patient, independently of the batch.
-    device : str
-        ``cpu`` or ``cuda``; numbers are the same up to rounding.
-    """
+    """Generate one patient for each seed; the same seed gives the same one in any batch."""
     return paint(config, generate_geometry(config, seeds, device), seeds)
 
 
@@ -302,21 +275,7 @@ _SCALP = ((0.9, 1.7), (0.9, 1.7), (0.5, 1.3), (0.6, 1.4))
 def add_head(
     streams: RandomStreams, frame: SyntheticFrame, image: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Add a dark skull and a bright scalp around the brain.
-
-    Parameters
-    ----------
-    image : (B, 4, I, J, K) Tensor
-        Brain only.
-    mask : (B, 1, I, J, K) Tensor
-        1 inside the brain.
-
-    Returns
-    -------
-    image : (B, 4, I, J, K) Tensor
-    head : (B, 1, I, J, K) Tensor
-        1 inside the scalp.
-    """
+    """Add a dark skull and a bright scalp to (B, 4, I, J, K); also return the head's mask."""
     wavy = 0.03 * noise(streams, frame, streams.uniform(25, 40), low=25)
     near = blur(mask, frame, 9.0) + wavy
     head = torch.maximum(mask, (near > 0.08).float())

@@ -1,4 +1,4 @@
-"""Lesions beyond gliomas: metastases, meningiomas, haematomas and infarcts.
+"""Lesions beyond gliomas: metastases, meningiomas, haematomas, infarcts and plaques.
 
 Every share is zero by default; volumes of a configuration without them are those of earlier
 releases, because these lesions have separate random streams.
@@ -16,23 +16,19 @@ from torch import Tensor
 from lesionlens.training.losses import MAX_LESIONS
 from training.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
 from training.synth.atlas import sites_of, surface_of
-from training.synth.contrast import CLASSES
 from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
-from training.synth.tumour import (
-    MENINGIOMA,
-    METASTASES,
-    RING,
-    SOLID,
-    LesionPlan,
-    sample_sites,
-)
+from training.synth.tumour import MENINGIOMA, METASTASES, RING, SOLID, LesionPlan, sample_sites
 
 STREAM = 5_000
 """Random stream of geometries; `STREAM` + 1 + n is that of the n-th painting."""
+PLAQUE_STREAM = 6_000
+"""The same of plaques."""
+MAX_PLAQUES = 12
+_PERIVENTRICULAR_MM, _JUXTACORTICAL_MM, _OTHER_WHITE_WEIGHT = 6.0, 3.0, 0.03
+"""How far from ventricle and cortex plaques mostly lie, and the weight of other white matter."""
 _T1, _T1C, _T2, _FLAIR = range(4)
-_CORTEX, _SULCUS, _OEDEMA, _SOLID_CLASS, _NECROSIS, _ENHANCING = map(
-    CLASSES.index, ("cortex", "sulcus", "oedema", "solid", "necrosis", "enhancing")
-)
+_CORTEX, _WHITE_CLASS, _SULCUS, _, _, _OEDEMA, _SOLID_CLASS, _NECROSIS, _ENHANCING, _ = range(10)
+"""Indices in `contrast.CLASSES`."""
 _AGES = torch.tensor([
     # T1 low, high; T2 low, high; FLAIR low, high
     [0.80, 1.05, 0.20, 0.75, 0.50, 1.20],  # acute
@@ -59,7 +55,7 @@ class LesionFrequencies:
     infarct: float = 0.0
     """Share of all volumes: a wedge of cortex and white matter, acute or old, not labelled."""
     plaques: float = 0.0
-    """Share of all volumes: two to twelve plaques (`plaques.Plaques`), not labelled."""
+    """Share of all volumes: two to twelve plaques (`Plaques`), not labelled."""
 
     @property
     def mimics(self) -> bool:
@@ -198,12 +194,8 @@ def scatter_mimics(
 ) -> Mimics:
     """Sample haematomas and infarcts where there is no tumour.
 
-    Parameters
-    ----------
-    sites : (B, 2 or more, 3) Tensor
-        Where blood and a lacune may lie, patient mm from the volume's centre.
-    lesion : (B, 1, I, J, K) Tensor
-        Fraction of tumour tissue.
+    Blood and a lacune lie at the first two `sites`, (B, N, 3) patient mm from the volume's centre;
+    `lesion` is the fraction of tumour tissue, (B, 1, I, J, K).
     """
     grid, tissue = frame.grid_mm(), anatomy.tissue
     fluid = tissue[:, VENTRICLE : VENTRICLE + 1] + 0.8 * tissue[:, SULCUS : SULCUS + 1]
@@ -216,16 +208,12 @@ def scatter_mimics(
     rim = torch.sigmoid(-(signed + spread(0.4 + 0.15 * radius).clamp_max(3.0)) / edge)
     extent = spread(streams.uniform(-4, 14).clamp_min(0))
     reach = extent * (0.3 + tissue[:, WHITE : WHITE + 1])
-    swelling = (
-        torch.sigmoid((reach - signed) / (1.5 * edge)) * (extent > 0.5) * has_haematoma * free
-    )
-    swelling = swelling * (1 - blood) * (1 - fluid).clamp_min(0)
+    swelling = torch.sigmoid((reach - signed) / (1.5 * edge)) * (extent > 0.5)
+    swelling = swelling * has_haematoma * free * (1 - blood) * (1 - fluid).clamp_min(0)
 
     wide = _wedge(streams, frame, grid)
-    lacune = torch.sigmoid(
-        -_blob(streams, frame, grid, sites[:, 1], streams.log_uniform(2.0, 8)) / edge
-    )
-    stroke = torch.where(streams.chance(0.3).view(-1, 1, 1, 1, 1), lacune, wide)
+    lacune = _blob(streams, frame, grid, sites[:, 1], streams.log_uniform(2.0, 8))
+    stroke = torch.where(spread(streams.chance(0.3)), torch.sigmoid(-lacune / edge), wide)
     stroke = stroke * spread(streams.chance(shares.infarct).float()) * free
     stroke = stroke * (1 - fluid).clamp_min(0) * (1 - blood)
     inner = torch.sigmoid((blur(stroke, frame, 3.0) - 0.75) / 0.08) * stroke
@@ -269,3 +257,82 @@ def overlay_mimics(
     hole = (mimics.infarct - mimics.infarct_rim) * spread(streams.uniform(0.5, 1.0))
     scar = image + mimics.infarct_rim * spread(gain) + hole * (spread(fluid) - image)
     return torch.where(is_old.view(-1, 1, 1, 1, 1), scar, fresh).clamp_min(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plaques:
+    """Ovoid plaques at right angles to the ventricle; soft masks, each (B, 1, I, J, K)."""
+
+    every: Tensor
+    holes: Tensor
+    """Those that are dark on T1."""
+    ring: Tensor
+    """Rim of those that enhance, open on one side."""
+
+
+def scatter_plaques(
+    streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy, lesion: Tensor, chance: float
+) -> Plaques:
+    """Sample plaques in a share `chance` of the volumes; `lesion` as for `scatter_mimics`."""
+    grid, tissue = frame.grid_mm(), anatomy.tissue
+    white = tissue[:, WHITE : WHITE + 1] * (1 - 2 * lesion).clamp(0, 1) * anatomy.brain
+    ventricle = blur(tissue[:, VENTRICLE : VENTRICLE + 1], frame, _PERIVENTRICULAR_MM)
+    cortex = blur(tissue[:, CORTEX : CORTEX + 1], frame, _JUXTACORTICAL_MM)
+    weight = white * (ventricle + 0.1 * cortex + _OTHER_WHITE_WEIGHT).square()
+    centre, direction = _sample_sites(streams, grid, weight, ventricle, frame)
+    axial_radius = streams.log_uniform(2.5, 9, MAX_PLAQUES)
+    radial_radius = axial_radius * streams.uniform(0.35, 0.85, MAX_PLAQUES)
+    count = streams.uniform(2, MAX_PLAQUES + 0.999).floor() * streams.chance(chance)
+    is_dark, is_active = streams.chance(0.4, MAX_PLAQUES), streams.chance(0.12, MAX_PLAQUES)
+    opening = streams.normal(MAX_PLAQUES, 3)
+    ragged = 0.15 * noise(streams, frame, streams.uniform(8, 14), low=8, octaves=2)
+    edge = torch.maximum(streams.log_uniform(0.5, 1.2), 0.3 * frame.spacing)
+    masks = [torch.zeros_like(white) for _ in range(3)]
+    for n in range(MAX_PLAQUES):
+        offset = grid - spread(centre[:, n])
+        axial = (offset * spread(direction[:, n])).sum(1, keepdim=True)
+        radial = (offset.square().sum(1, keepdim=True) - axial.square()).clamp_min(0)
+        size = (axial / spread(axial_radius[:, n])).square()
+        size = size + radial / spread(radial_radius[:, n]).square()
+        signed = (size.sqrt() - 1 + ragged) * spread(radial_radius[:, n])
+        plaque = torch.sigmoid(-signed / spread(edge)) * spread((count > n).float())
+        rim = plaque - torch.sigmoid(-(signed + 1.8) / spread(edge)) * plaque
+        side = torch.sigmoid((offset * spread(opening[:, n])).sum(1, keepdim=True))
+        dark, active = (spread(chosen[:, n].float()) for chosen in (is_dark, is_active))
+        parts = (plaque, plaque * dark, rim * side * active)
+        masks = [torch.maximum(mask, part) for mask, part in zip(masks, parts, strict=True)]
+    all_plaques, holes, ring = (mask * white.clamp(0, 1) for mask in masks)
+    return Plaques(all_plaques, holes, ring)
+
+
+def _sample_sites(
+    streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: SyntheticFrame
+) -> tuple[Tensor, Tensor]:
+    """Sample centres, mm, and the direction away from the ventricle, (B, MAX_PLAQUES, 3) each."""
+    total = weight.flatten(1).double().cumsum(1)
+    roll = streams.uniform(0, 1, MAX_PLAQUES).double() * total[:, -1:]
+    voxel_index = torch.searchsorted(total, roll).clamp_max(total.shape[1] - 1)
+    slopes = torch.stack(torch.gradient(ventricle[:, 0], dim=(1, 2, 3)), 1)
+
+    def chosen(field: Tensor) -> Tensor:
+        return field.flatten(2).gather(2, voxel_index[:, None].expand(-1, 3, -1)).transpose(1, 2)
+
+    down = -chosen(slopes / frame.spacing.view(-1, 1, 1, 1, 1))
+    return chosen(grid), down / down.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+
+
+def overlay_plaques(
+    streams: RandomStreams, plaques: Plaques, image: Tensor, values: Tensor
+) -> Tensor:
+    """Add plaques to (B, 4, I, J, K): bright on T2 and FLAIR, the holes among them dark on T1."""
+    gain = (
+        streams.uniform(0.4, 1.2, 2) * (values[:, 2:, _OEDEMA] - values[:, 2:, _WHITE_CLASS]).abs()
+    )
+    t1, t1c, t2, flair = torch.split(image, 1, 1)
+    t2 = t2 + plaques.every * spread(gain[:, :1])
+    flair = flair + plaques.every * spread(gain[:, 1:])
+    flair = flair - plaques.holes * spread(streams.uniform(0, 0.35))
+    dark = plaques.every * spread(streams.uniform(0, 0.2))
+    dark = dark + plaques.holes * spread(streams.uniform(0.1, 0.45))
+    t1, t1c = t1 - dark, t1c - dark + plaques.ring * spread(streams.uniform(0.4, 1.3))
+    return torch.cat([t1, t1c, t2, flair], 1).clamp_min(0)

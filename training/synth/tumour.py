@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.training.losses import MAX_LESIONS
-from training.synth.anatomy import (
-    CORTEX,
-    SULCUS,
-    VENTRICLE,
-    WHITE,
-    Anatomy,
-    Pose,
-    rotation,
-)
+from training.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose, rotation
 from training.synth.atlas import Sites, sites_of
 from training.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
@@ -73,17 +65,11 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
     metastases = streams.log_uniform(2.2, 13, MAX_LESIONS)
     few_count = streams.uniform(1, 3.999).floor()
     many_count = streams.uniform(1, MAX_LESIONS + 0.999).floor()
-    solitary, multifocal = roll < 0.6, (roll >= 0.6) & (roll < 0.75)
-    radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
-    radius = torch.where(
-        (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=streams.device) == 0),
-        large,
-        radius,
-    )
-    count = torch.where(
-        solitary, torch.ones_like(many_count), torch.where(multifocal, few_count + 1, many_count)
-    )
-    return count, radius, ~(solitary | multifocal)
+    solitary, metastatic = roll < 0.6, roll >= 0.75
+    radius = torch.where(metastatic[:, None], metastases, satellites)
+    radius[:, :1] = torch.where(metastatic[:, None], radius[:, :1], large)
+    count = torch.where(metastatic, many_count, few_count + 1)
+    return torch.where(solitary, 1.0, count), radius, metastatic
 
 
 def sample_sites(streams: RandomStreams, sites_by_volume: Sequence[Sites], pose: Pose) -> Tensor:
@@ -141,10 +127,8 @@ def measure(
     lobe_radius[..., 0] = lesions.radius
     lobe_offset = streams.normal(MAX_LESIONS, _LOBES, 3)
     lobe_offset = lobe_offset / lobe_offset.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    lobe_offset = (
-        lobe_offset
-        * (lesions.radius[..., None] * streams.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
-    )
+    reach = lesions.radius[..., None] * streams.uniform(0.3, 0.95, MAX_LESIONS, _LOBES)
+    lobe_offset = lobe_offset * reach[..., None]
     lobe_offset[..., 0, :] = 0
     lobes = streams.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
     lobes = torch.where(lesions.radius > 5, lobes, torch.ones_like(lobes))
@@ -202,9 +186,8 @@ def _style_thresholds(streams: RandomStreams, lesions: LesionPlan) -> _StyleThre
     """Sample the thresholds; styles as in `LesionPlan.style`."""
     style = lesions.style
     ring, solid, patchy = style == 0, style == 1, style == 2
-    thick = (
-        streams.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
-    ).exp() * 0.8
+    log_range = (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
+    thick = (streams.uniform(0, 1, MAX_LESIONS) * log_range).exp() * 0.8
     wall = torch.where(ring[:, None], thick, torch.zeros_like(thick))
     full = solid[:, None] | (ring[:, None] & (lesions.radius < _SOLID_MM))
     wall = torch.where(full, torch.full_like(thick, _NEVER), wall)
@@ -230,7 +213,7 @@ def compose(
     signed = distance.signed_mm
     edge = spread(torch.maximum(streams.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
     core = torch.sigmoid(-signed / edge) * (1 - 0.8 * tissue[:, VENTRICLE : VENTRICLE + 1])
-    core = core * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)
+    core = core * spread((lesions.count > 0).float())
     size = lesions.radius.amax(1)
     fine = noise(streams, frame, (0.7 * size).clamp(4.5, 22), low=4.5, octaves=3)
     patches = noise(streams, frame, (0.9 * size).clamp(6, 26), low=6, channels=2, octaves=2)
@@ -242,13 +225,9 @@ def compose(
     inner = (core - enhancing).clamp_min(0)
     necrosis_fraction = torch.sigmoid((patches[:, 1:] - spread(thresholds.mixed)) / 0.35)
     depth = distance.of(lesions.radius) * spread(thresholds.cyst)
-    necrosis_fraction = torch.maximum(
-        necrosis_fraction, torch.sigmoid(-(signed + depth) / (2 * edge))
-    )
+    dead = torch.maximum(necrosis_fraction, torch.sigmoid(-(signed + depth) / (2 * edge)))
     oedema = _oedema(streams, frame, lesions, distance, anatomy)
-    return Tumour(
-        oedema * (1 - core), inner * (1 - necrosis_fraction), inner * necrosis_fraction, enhancing
-    )
+    return Tumour(oedema * (1 - core), inner * (1 - dead), inner * dead, enhancing)
 
 
 def _oedema(
@@ -260,11 +239,8 @@ def _oedema(
 ) -> Tensor:
     """Return oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius
-    wide = (
-        streams.uniform(-5, 28, 1)
-        * (0.5 + radius / 22).clamp_max(1)
-        * streams.uniform(0.6, 1.2, MAX_LESIONS)
-    )
+    wide = streams.uniform(-5, 28, 1) * (0.5 + radius / 22).clamp_max(1)
+    wide = wide * streams.uniform(0.6, 1.2, MAX_LESIONS)
     narrow = streams.uniform(-4, 26, 1).expand_as(wide)
     extent = torch.where((lesions.style == 3)[:, None], narrow, wide).clamp_min(-4)
     white = blur(tissue[:, WHITE : WHITE + 1], frame, 4.0)
@@ -272,10 +248,7 @@ def _oedema(
     reach = distance.of(extent) * (0.15 + 1.15 * white) * (1 + 0.5 * wobble).clamp_min(0.05)
     width = spread(torch.maximum(streams.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
     oedema = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
-    oedema = (
-        oedema
-        * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
-        * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
-    )
+    oedema = oedema * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
+    oedema = oedema * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
     oedema = oedema * (1 - spread(streams.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
-    return oedema * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)
+    return oedema * spread((lesions.count > 0).float())

@@ -47,10 +47,7 @@ def read_head(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
 
 
 def structure_counts(path: Path) -> np.ndarray:
-    """Return the voxels of one head in each structure at each voxel of the map.
-
-    (structures, *SHAPE) float32, left folded onto right.
-    """
+    """Return the voxels of one head in each structure at each voxel of the map, left on right."""
     labels, grid, head = read_head(path)
     assert head is not None, path
     counts = np.zeros((len(STRUCTURES), *SHAPE), np.float32)

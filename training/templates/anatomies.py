@@ -12,12 +12,9 @@ the brain.
 from __future__ import annotations
 
 import argparse
-import lzma
-import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -60,28 +57,12 @@ here by their position.
 """
 
 
-class ByteCompressor(zipfile.LZMACompressor):  # type: ignore[misc,name-defined]  # not in its stubs
-    """LZMA for single bytes that repeat over long runs: a tenth smaller than zipfile's settings."""
-
-    def _init(self) -> bytes:
-        lc, dictionary = 4, 1 << 23
-        settings = {"id": lzma.FILTER_LZMA1, "preset": 6, "lc": lc, "pb": 0, "nice_len": 273}
-        settings["dict_size"] = dictionary
-        self._comp = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[settings])
-        return struct.pack("<BBHBI", 9, 4, 5, lc, dictionary)
-
-
 def write(heads: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> None:
     """Write the file from names, classes and affines."""
-    with (
-        patch.object(zipfile, "LZMACompressor", ByteCompressor),
-        zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive,
-    ):
+    with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive:
         for name, labels, affine in heads:
             for part, array in (("labels", labels), ("affine", affine.astype(np.float32))):
-                member = zipfile.ZipInfo(f"{name}.{part}.npy")
-                member.compress_type = zipfile.ZIP_LZMA
-                with archive.open(member, "w") as stream:
+                with archive.open(f"{name}.{part}.npy", "w") as stream:
                     np.lib.format.write_array(stream, np.ascontiguousarray(array))
 
 

@@ -49,8 +49,7 @@ def _synthetic(seed: int) -> names.ImageFeatures:
     batch = draw(GeneratorConfig(), [seed])
     images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
     case = names.measure(images, batch.brain[0].numpy())
-    if case is None:
-        raise ValueError(seed)
+    assert case is not None, seed
     return case
 
 

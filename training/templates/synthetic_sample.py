@@ -13,19 +13,17 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from scipy import ndimage
 from tests.phantoms.acquire import AXIAL, SAGITTAL, Acquisition
 from tests.phantoms.files import save_nifti, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
-from torch import Tensor
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.testing import SyntheticPatient
 from training.synth.artefacts import Damage
-from training.synth.generator import GeneratorConfig, SyntheticBatch, draw
+from training.synth.generator import GeneratorConfig, draw
 
 SEED = 3_000_000_056
 """Not used in training: seeds from 3 000 000 000 are reserved for samples."""
@@ -66,37 +64,32 @@ Rows and columns are multiples of 8: some viewers misread one-bit frames of othe
 
 
 def generate_patient(seed: int = SEED, config: GeneratorConfig = CONFIG) -> SyntheticPatient:
-    """Generate one patient.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the generator.
-    config : GeneratorConfig
-        Grid and artefacts.
-
-    Returns
-    -------
-    SyntheticPatient
-        On a RAS+ grid cropped to the head, in scanner units up to `MAX_INTENSITY`.
-    """
+    """Generate a patient on a RAS+ grid cropped to the head, in units up to `MAX_INTENSITY`."""
     batch = draw(config, [seed])
-    head = _head(batch)
-    channels, box = batch.channels[0].numpy() * head, _box(head)
-    low = np.array([part.start for part in box])
+    parts, _ = ndimage.label((batch.channels[0] > 0).any(0).numpy())
+    brain = batch.brain[0].numpy()
+    head = parts == int(np.bincount(parts[brain]).argmax())  # without fragments of scalp
+    inside = np.argwhere(head)
+    low = np.maximum(inside.min(axis=0) - MARGIN_VOX, 0)
+    high = np.minimum(inside.max(axis=0) + 1 + MARGIN_VOX, head.shape)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     edge = float(batch.spacing_mm[0])
     affine = np.diag([edge, edge, edge, 1.0])
     affine[:3, 3] = np.asarray(CENTRE_MM) - edge * (np.asarray(config.shape) - 1) / 2 + edge * low
-    i, j, k = (part.stop - part.start for part in box)
+    i, j, k = (high - low).tolist()
     grid = Grid((i, j, k), affine)
-    scale = MAX_INTENSITY / np.percentile(channels[(slice(None), *box)], 99.9, axis=(1, 2, 3))
+    channels = (batch.channels[0].numpy() * head)[(slice(None), *box)]
+    scale = MAX_INTENSITY / np.percentile(channels, 99.9, axis=(1, 2, 3))
+    labels = np.zeros(brain.shape, np.uint8)
+    for mask, value in zip(batch.labels[0].numpy(), (2, 1, 3), strict=True):  # WT, TC, ET
+        labels[mask > 0] = value
     return SyntheticPatient(
         {
-            sequence: Volume(np.ascontiguousarray(channels[(index, *box)] * scale[index]), grid)
+            sequence: Volume(np.ascontiguousarray(channels[index] * scale[index]), grid)
             for index, sequence in enumerate(MrSequence)
         },
-        Volume(_labels(batch.labels[0])[box], grid),
-        Volume(batch.brain[0].numpy()[box], grid),
+        Volume(labels[box], grid),
+        Volume(brain[box], grid),
         seed,
     )
 
@@ -111,30 +104,6 @@ def write_sample(out: Path, patient: SyntheticPatient) -> None:
         PROTOCOL[MrSequence.T1C],
     )
     (out / "README.md").write_text(README.format(seed=patient.seed), encoding="utf-8")
-
-
-def _head(batch: SyntheticBatch) -> NDArray[np.bool_]:
-    """Return the (I, J, K) mask of the head without separate fragments of scalp."""
-    parts, _ = ndimage.label((batch.channels[0] > 0).any(0).numpy())
-    middle = int(np.bincount(parts[batch.brain[0].numpy()]).argmax())
-    return np.asarray(parts == middle)
-
-
-def _box(head: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Return the head's bounding box with a margin."""
-    inside = np.argwhere(head)
-    low = np.maximum(inside.min(axis=0) - MARGIN_VOX, 0)
-    high = np.minimum(inside.max(axis=0) + 1 + MARGIN_VOX, head.shape)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return i, j, k
-
-
-def _labels(nested: Tensor) -> NDArray[np.uint8]:
-    """Convert nested masks (3, I, J, K) of WT, TC and ET to labels."""
-    labels = np.zeros(nested.shape[1:], np.uint8)
-    for region, value in ((Region.WT, 2), (Region.TC, 1), (Region.ET, 3)):
-        labels[nested[list(Region).index(region)].numpy() > 0] = value
-    return labels
 
 
 def main(

@@ -1,9 +1,10 @@
-"""Make training/synth/tissues.npz once from the MNI152 maps that nilearn bundles.
+"""Make `synth/tissues.npz` and `imaging/preparation/template.npz` from MNI152 maps of nilearn.
 
     python -m training.templates.tissues
 
 Seven maps at 2 mm as uint8 (255 = 1): cortex, white matter, outer CSF, ventricle, deep grey matter,
-brain mask, cerebellum. CSF is the brain without grey and white matter.
+brain mask, cerebellum. CSF is the brain without grey and white matter. The template, to
+which preparation registers a head, has grey matter, white matter and brain mask at 4 mm.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-TARGET = Path(__file__).parents[2] / "training/synth/tissues.npz"
+TOP = Path(__file__).parents[2]
+TARGET = TOP / "training/synth/tissues.npz"
+TEMPLATE = TOP / "src/lesionlens/imaging/preparation/template.npz"
 RESOLUTION_MM = 2
 
 
@@ -55,12 +58,27 @@ def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
     return np.stack(maps), affine
 
 
+def coarse_template(maps: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey matter, white matter and brain mask at 4 mm, (3, I, J, K), and their affine."""
+    cortex, white, _, _, deep, mask, _ = maps.astype(np.float32)
+    fine = np.stack([cortex + deep, white, mask])
+    i, j, k = (n // 2 for n in fine.shape[1:])
+    blocks = fine[:, : 2 * i, : 2 * j, : 2 * k].reshape(3, i, 2, j, 2, k, 2)
+    coarse_affine = affine.astype(np.float64)
+    coarse_affine[:3, 3] += coarse_affine[:3, :3] @ np.full(3, 0.5)
+    coarse_affine[:3, :3] *= 2
+    return blocks.mean(axis=(2, 4, 6)), coarse_affine
+
+
 def main() -> None:
-    """Write the file."""
+    """Write both files."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     maps, affine = tissue_maps()
-    stored = np.round(np.clip(maps, 0, 1) * 255).astype(np.uint8)
-    np.savez_compressed(TARGET, maps=stored, affine=affine.astype(np.float32))
+    stored, affine = np.round(np.clip(maps, 0, 1) * 255).astype(np.uint8), affine.astype(np.float32)
+    np.savez_compressed(TARGET, maps=stored, affine=affine)
+    coarse, coarse_affine = coarse_template(stored, affine)
+    coarse = np.round(np.clip(coarse, 0, 255)).astype(np.uint8)
+    np.savez_compressed(TEMPLATE, maps=coarse, affine=coarse_affine)
 
 
 if __name__ == "__main__":
