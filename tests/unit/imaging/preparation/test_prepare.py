@@ -197,8 +197,8 @@ def spoiled(values, kind):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("constant", "constant"),
-        ("blank", "blank"),
+        ("constant", "100 in every voxel"),
+        ("blank", "0 in every voxel"),
         ("nan", "NaN"),
         ("infinite", "infinite"),
         ("labels", "label image"),
@@ -238,9 +238,9 @@ def test_single_wild_voxels_are_capped_with_a_notice(bare):
 @pytest.mark.parametrize(
     ("affine", "words"),
     [
-        (np.diag([50.0, 50, 50, 1]), "spacing"),
-        (np.diag([0.01, 0.01, 0.01, 1]), "field of view"),
-        (np.array([[4, 0, 0, 1e7], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "origin"),
+        (np.diag([50.0, 50, 50, 1]), "50 x 50 x 50 mm"),
+        (np.diag([0.01, 0.01, 0.01, 1]), "no volume of a head"),
+        (np.array([[4, 0, 0, 1e7], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "isocentre"),
         (np.array([[4, 0, 0, 0], [4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "sheared"),
         (np.array([[4, 0, 0, 0], [-4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "sheared"),
     ],

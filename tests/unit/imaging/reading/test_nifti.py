@@ -382,7 +382,7 @@ def test_sidecars_and_words_that_differ_from_a_name_are_noticed(case, save, tmp_
 def test_sidecars_of_two_patients_are_refused(save, tmp_path):
     save("t1.nii.gz", sidecar={"PatientID": "A"})
     save("t2.nii.gz", sidecar={"PatientID": "B"})
-    with pytest.raises(UnusableInputError, match="more than one patient"):
+    with pytest.raises(UnusableInputError):
         open_study(tmp_path)
 
 
