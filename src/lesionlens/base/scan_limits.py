@@ -30,7 +30,7 @@ def check_size(shape: tuple[int, ...], label: str) -> None:
     size = "x".join(map(str, shape)) or "no"
     if len(shape) != 3 or min(shape, default=0) < 1:
         raise ReadError(
-            f"{label} has {size} voxels, which is no volume.",
+            f"{label} has the size {size} voxels, which is no volume.",
             hint="Name a file that holds one volume, not a single slice or an empty one.",
         )
     if float(np.prod(np.asarray(shape, dtype=float))) > MAX_VOXELS:
@@ -110,7 +110,7 @@ def check_voxels(values: NDArray[np.float32], label: str) -> None:
     inside = coarse[coarse != 0]
     problem, hint = "", "Choose the MR scan itself."
     if low == high:
-        problem = f"has the value {low:g} in every voxel"
+        problem = f"has the same value, {low:g}, in every voxel"
     elif high <= 0 and corner_value(values) == np.float32(high):
         problem = f"has intensities of {low:g} to {high:g}, dark where an MR scan is bright"
         hint = "Correct the scale slope in the header, or convert the scan from its DICOM files."

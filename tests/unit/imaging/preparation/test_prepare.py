@@ -197,8 +197,8 @@ def spoiled(values, kind):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("constant", "100 in every voxel"),
-        ("blank", "0 in every voxel"),
+        ("constant", "same value, 100, in every"),
+        ("blank", "same value, 0, in every"),
         ("nan", "NaN"),
         ("infinite", "infinite"),
         ("labels", "label image"),
