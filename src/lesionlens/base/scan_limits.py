@@ -110,7 +110,7 @@ def check_voxels(values: NDArray[np.float32], label: str) -> None:
     inside = coarse[coarse != 0]
     problem, hint = "", "Choose the MR scan itself."
     if low == high:
-        problem = f"has the same value, {low:g}, in every voxel"
+        problem = f"is blank, with the same value, {low:g}, in every voxel"
     elif high <= 0 and corner_value(values) == np.float32(high):
         problem = f"has intensities of {low:g} to {high:g}, dark where an MR scan is bright"
         hint = "Correct the scale slope in the header, or convert the scan from its DICOM files."
