@@ -27,8 +27,8 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 
 MISSED = (
-    "The quick passes do not find {} again: uncertainty and the overlap without each sequence are "
-    "left empty, and the uncertainty map is 1 there"
+    "On a coarser grid the network does not outline {} again: uncertainty and the overlap without "
+    "each sequence are not given, and the uncertainty map is 1 there"
 )
 
 
