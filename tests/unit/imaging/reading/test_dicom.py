@@ -300,7 +300,10 @@ def test_volumes_that_need_two_attributes_are_told_apart(tmp_path):
 
 
 def turned(images):
-    return changed(images[3:], ImageOrientationPatient=[1, 0, 0, 0, 0.94, 0.342]) and images
+    """Turn the upper half of twelve slices; either half is a stack by its own header."""
+    higher = again(images, ImagePositionPatient=lambda k: [-13, -17, 25 + 6 * k])
+    changed(higher, ImageOrientationPatient=[1, 0, 0, 0, 0.94, 0.342])
+    return [*images, *higher]
 
 
 def shifted(images):
@@ -342,7 +345,7 @@ SET_ASIDE = {
     "uneven slices": (uneven, "uneven slice spacing"),
     "shifted slices": (shifted, "shifted in-plane"),
     "tilted gantry": (tilted, "sheared by 17 degrees"),
-    "two planes": (turned, "only 3 slice(s)"),
+    "planes that are not parallel": (turned, "not parallel"),
     "nothing tells volumes apart": (
         lambda i: [*i, *again(i, factor=3)], "2 images at each slice position"),
     "one position twice": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,6 +121,8 @@ def volumes(frames: Iterable[Frame]) -> tuple[list[Volume], list[str]]:
     groups = sorted(_alike(usable), key=lambda group: -len(group))  # stable: the earlier one first
     for other in groups[1:]:
         difference = _difference(groups[0][0], other[0])
+        if _is_one_stack([*groups[0], *other]):  # of which a part would pass for the whole
+            return [], [f"slices of one stack have a different {difference}"]
         reasons[f"images with a different {difference} were separated"] += len(other)
     for group in (run for like in groups for run in _acquisitions(like)):
         try:
@@ -246,6 +249,14 @@ def _by_position(group: list[Frame]) -> list[list[Frame]]:
             last = float(depths[index])
         positions[-1].append(group[index])
     return positions
+
+
+def _is_one_stack(frames: list[Frame]) -> bool:
+    """Return whether planes follow one another evenly, whatever else they differ in."""
+    positions = _by_position(frames)
+    with suppress(_SetAside, GeometryError):
+        return len(positions) == len(frames) and bool(_volume([f for (f,) in positions], []))
+    return False
 
 
 def _split(positions: list[list[Frame]]) -> tuple[list[list[Frame]], list[str]]:
