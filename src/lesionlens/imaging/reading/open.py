@@ -120,21 +120,22 @@ def open_study(
 
 def _reader_of(paths: Sequence[Path]) -> Callable[..., Study]:
     """Return the function that reads these paths: DICOM where there are both kinds."""
-    from lesionlens.imaging.reading import nifti
     from lesionlens.imaging.reading.dicom import reader as dicom
 
-    readers: dict[Any, float] = {
-        dicom.read: min(map(dicom.claims, paths)),
-        nifti.read: min(map(nifti.claims, paths)),
-    }
-    surest = max(readers, key=lambda read: readers[read])
-    if not readers[surest]:
+    certainty = min(map(dicom.claims, paths))
+    if certainty == 1:
+        return dicom.read
+    from lesionlens.imaging.reading import nifti
+
+    if min(map(nifti.claims, paths)) > certainty:
+        return nifti.read
+    if not certainty:
         raise UnusableInputError(
             _content_of(*paths),
             hint="Choose the folder that holds the scans: NIfTI (.nii, .nii.gz), .nrrd, .mha, "
             ".mhd, .mgz or DICOM",
         )
-    return cast("Callable[..., Study]", surest)
+    return dicom.read
 
 
 def check_path(path: Path) -> None:
@@ -320,17 +321,20 @@ def refuse_several(
 
 def nothing_recognised(study: Study) -> UndecidedSeriesError:
     """Return the error for a study in which no sequence was recognised, or no image was read."""
-    if not study.set_aside:
-        reasons = " ".join(("No image can be read.", *study.notices[:_MAX_SERIES]))
-        return UndecidedSeriesError(study, reasons, hint="Convert the scan again")
     names = distinct_names(study.set_aside)
     listed = [f'"{n}" ({s.detected_by})' for n, s in zip(names, study.set_aside, strict=True)]
+    what = "No image can be read."
+    if listed:
+        what = (
+            f"None of the {len(listed)} series is recognised as a sequence T1, T1c, T2 or FLAIR: "
+            f"{abbreviated_list(listed, _MAX_SERIES)}."
+        )
+    known = "If you know a sequence, {}" if listed else "Convert or export the scan again"
     return UndecidedSeriesError(
         study,
-        f"None of the {len(listed)} series is recognised as a sequence T1, T1c, T2 or FLAIR: "
-        f"{abbreviated_list(listed, _MAX_SERIES)}.",
-        hint=f"If you know a sequence, {naming_advice(MrSequence.T1C)}",
-        in_window=f"If you know a sequence, {NAME_IN_WINDOW}",
+        " ".join((what, *study.notices[:_MAX_SERIES])),
+        hint=known.format(naming_advice(MrSequence.T1C)),
+        in_window=known.format(NAME_IN_WINDOW),
     )
 
 

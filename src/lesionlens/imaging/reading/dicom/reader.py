@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, naming_advice
+from lesionlens.base.files import is_volume_name
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import day_of, encodable
-from lesionlens.imaging.reading import nifti, sequences
+from lesionlens.imaging.reading import sequences
 from lesionlens.imaging.reading.dicom.files import (
     MR_IMAGES,
     Frame,
@@ -35,7 +36,6 @@ from lesionlens.imaging.reading.dicom.series import (
 from lesionlens.imaging.reading.open import (
     ListedStudy,
     ReadOptions,
-    UndecidedSeriesError,
     choose,
     named_path,
     nothing_recognised,
@@ -71,14 +71,14 @@ class _Found:
 
 
 def claims(path: Path) -> float:
-    """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
+    """Return 1 if there is an MR image at any depth, 0.4 for other DICOM files."""
     if path.is_file():
-        return 0.95 if looks_like_dicom(path) else 0.0
+        return 1.0 if looks_like_dicom(path) else 0.0
     has_others = False
     for file in filter(looks_like_dicom, walk(path)):
         kind = sop_class(file)
         if kind in MR_IMAGES or not kind:
-            return 0.95 if kind else 0.6
+            return 1.0 if kind else 0.6
         has_others = True
     return 0.4 if has_others else 0.0
 
@@ -114,17 +114,9 @@ def read(path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> S
         ),
         has_report=uid in content.reported_studies,
     )  # fmt: skip
-    if chosen:
-        return study
-    if set_aside and not notices:
+    if not chosen:
         raise nothing_recognised(study)
-    listed = dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in set_aside)
-    reasons = " ".join((*notices, *listed, *_other_content(content)))
-    raise UndecidedSeriesError(
-        study,
-        message=f"No series can be used: {reasons}"[:1500],
-        hint=f"If you know a sequence, {naming_advice()}.",
-    )
+    return study
 
 
 def _no_images_error(content: Scan) -> UnusableInputError:
@@ -370,7 +362,9 @@ def _selected_by_user(
                 f"{Path(value).name!r}.",
                 hint="Leave out the flag that does not fit.",
             )
-        if path is not None and path.is_file() and nifti.is_volume(path):
+        if path is not None and path.is_file() and is_volume_name(path.name):
+            from lesionlens.imaging.reading import nifti
+
             selected[sequence] = nifti.series_of_file(path, root, sequence, notices)
             found.patients += nifti.patients_of([path])
             continue
