@@ -1,4 +1,4 @@
-"""The report that was sent earlier and that the next report of the study follows."""
+"""The reports that were opened or sent earlier, and the record of what was sent from a result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lesionlens.base.files import quarantine_damaged, read_object
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.storage import locked, write_atomically, write_error
 from lesionlens.base.text import is_uid
-from lesionlens.imaging.reading.dicom.files import DAMAGED, looks_like_dicom, read_dicom, walk
+from lesionlens.imaging.reading.dicom.files import DAMAGED, read_dicom, walk
 
 SENT = "sent.json"
 """File in a result folder that records which of its objects were sent where, oldest first."""
@@ -226,23 +226,17 @@ def newest_document(location: Path, study_uid: str | None) -> Document:
     """
     reports: list[tuple[str, str, Document]] = []
     replaced: set[str] = set()
-    for path in [location] if location.is_file() else walk(location):
-        if not looks_like_dicom(path):
+    for header in map(own_header, [location] if location.is_file() else walk(location)):
+        if header is None or (header.Modality, header.StudyInstanceUID) != ("SR", study_uid):
             continue
-        try:
-            header = read_dicom(path, stop_before_pixels=True)
-            is_own_report = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
-            if is_own_report and header.StudyInstanceUID == study_uid:
-                day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
-                reports.append((day, time, _document_of(header)))
-                replaced |= predecessors_of(header)
-        except (OSError, *DAMAGED):
-            continue
+        day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
+        reports.append((day, time, _document_of(header)))
+        with suppress(*DAMAGED):
+            replaced |= predecessors_of(header)
     if not reports:
         raise UnusableInputError(
-            found=f"no report of LesionLens on this study in {location.name}",
-            expected="a result folder of this study, or its DICOM objects",
-            next_step="Name another folder, or none",
+            f"{location.name!r} holds no LesionLens report on this study.",
+            hint="Name another folder, or none",
         )
     latest = [row for row in reports if row[2].sop_instance_uid not in replaced]
     return max(latest or reports, key=lambda row: row[:2])[2]
