@@ -70,7 +70,7 @@ _KEYWORDS = (
 _KEYWORD_OF = {int(Tag(keyword)): keyword for keyword in _KEYWORDS}  # pydicom's own compare slowly
 _PRIVATE = {0x0043102F: "GEComponent", 0x2005100E: "PhilipsScale"}
 _TAGS = [*_KEYWORD_OF, *_PRIVATE]
-_CHARSET = Tag("SpecificCharacterSet")
+_CHARSET, _PIXELS = Tag("SpecificCharacterSet"), int(Tag("FloatPixelData"))
 _GEOMETRY = (
     "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
@@ -275,9 +275,8 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 continue
             try:
                 with _opened(path) as (file, has_preamble):
-                    header = read_partial(
-                        file, _at_pixels, force=not has_preamble, specific_tags=_TAGS
-                    )
+                    options = {"force": not has_preamble, "specific_tags": _TAGS}
+                    header = read_partial(file, lambda tag, *_: int(tag) >= _PIXELS, **options)
                 content.files += 1
                 _add(Frame(path, _values(header, decoded)), header, content, images, mosaics)
             except InvalidDicomError:
@@ -290,10 +289,6 @@ def scan(files: list[Path], context: RunContext) -> Scan:
             except OSError as error:
                 raise unreadable(error, path.name) from error
     return content
-
-
-def _at_pixels(tag: int, _vr: str | None, _length: int) -> bool:
-    return int(tag) >= 0x7FE00008
 
 
 def _values(header: Any, decoded: dict[Any, Any]) -> dict[str, Any]:
