@@ -57,13 +57,10 @@ def finetune(
         from lesionlens.training.finetune import FinetuneJob
         from lesionlens.training.finetune import finetune as run
 
-        def report(step: int, loss: float) -> None:
-            context.progress(f"step {step}, loss {loss:.3f}", step / steps)
-
         job = FinetuneJob(cases, out, studies, steps, weights, convention)
         use_threads(engine_choice.threads)
         device = choose(engine_choice.device)
-        done = run(job, minutes=minutes, device=device, on_step=report, context=context)
+        done = run(job, minutes=minutes, device=device, context=context)
     line = f"{done.step} of {steps} steps in {done.minutes:.1f} minutes"
     line += f" (resumed from step {done.resumed_at})" if done.resumed_at else ""
     line += "" if math.isnan(done.loss) else f", loss {done.loss:.3f}"

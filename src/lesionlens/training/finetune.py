@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from html import escape
@@ -38,7 +38,7 @@ from lesionlens.engines.device import autocast
 from lesionlens.network import weights as weight_files
 from lesionlens.network.lens_net import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.weights import WeightsNotes, notes_of
+from lesionlens.network.weights import WeightsInfo, WeightsNotes, notes_of
 from lesionlens.training.augmentation import PreparedCase, training_batch
 from lesionlens.training.cases import TrainingCases
 from lesionlens.training.losses import CAVITY, Batch, lens_loss
@@ -92,16 +92,15 @@ class FinetuneOutcome:
     """Name of each result that is not trained on, and why."""
 
 
-OnStep = Callable[[int, float], None]
-
-
 class _Run:
     """Network, optimiser and moving average, saved to one file."""
 
-    def __init__(self, job: FinetuneJob, *, cavity: bool, device: torch.device) -> None:
+    def __init__(
+        self, initial: LensNetwork, info: WeightsInfo, out: Path, device: torch.device, *,
+        cavity: bool,
+    ) -> None:  # fmt: skip
         torch.manual_seed(1)
-        initial, self.info = weight_files.load(job.weights)
-        self.initial, self.device, self.out = initial, device, job.out
+        self.initial, self.info, self.device, self.out = initial, info, device, out
         regions = 4 if cavity else self.info.config.regions
         self.network = LensNetwork(replace(self.info.config, regions=regions))
         state, fresh = initial.state_dict(), self.network.state_dict()
@@ -204,7 +203,6 @@ def finetune(
     *,
     minutes: float | None = None,
     device: torch.device,
-    on_step: OnStep | None = None,
     context: RunContext = SILENT,
 ) -> FinetuneOutcome:
     """Train on one side of the patients and judge on the other; the same call continues.
@@ -213,8 +211,6 @@ def finetune(
     ----------
     minutes : float or None
         Stop the session after this time.
-    on_step : callable or None
-        Called with the step and the mean loss.
     context : RunContext
         A cancelled session is saved, and not judged.
 
@@ -225,13 +221,14 @@ def finetune(
     """
     if job.out.is_file():
         raise UnusableInputError(f"{job.out.name!r} is a file.", hint="Name a folder with --out.")
-    weight_files.load(job.weights)  # refused before any case is read
+    initial, info = weight_files.load(job.weights)  # refused before any case is read
     conventions = read_conventions(job.convention, job.cases)
     found = find_real_cases(job.cases, studies=job.studies, convention=conventions.of)
     conventions.check(case.name for case in found.cases)
     job.out.mkdir(parents=True, exist_ok=True)
     with locked(job.out, busy=f"Another training is running in {job.out.name!r}."):
-        run = _Run(job, cavity=any(case.cavity for case in found.cases), device=device)
+        cavity = any(case.cavity for case in found.cases)
+        run = _Run(initial, info, job.out, device, cavity=cavity)
         run.resume()
         cases = TrainingCases(found.cases, job.out, context)
         leaked = cases.among([scan for case in run.trained.values() for scan in case["scans"]])
@@ -242,7 +239,7 @@ def finetune(
             )
         limit_s = math.inf if minutes is None else 60 * minutes
         with suppress(CancelledError):
-            _train(run, cases, job.steps, limit_s, on_step, context)
+            _train(run, cases, job.steps, limit_s, context)
         run.save()
         held_out, notes = None, _notes(run)
         if not context.cancel.is_set():
@@ -259,12 +256,7 @@ def finetune(
 
 
 def _train(
-    run: _Run,
-    cases: TrainingCases,
-    steps: int,
-    limit_s: float,
-    on_step: OnStep | None,
-    context: RunContext,
+    run: _Run, cases: TrainingCases, steps: int, limit_s: float, context: RunContext
 ) -> None:
     """Train until the last step, the end of the time or a cancellation."""
     info = run.info
@@ -287,8 +279,7 @@ def _train(
         scans = {*run.trained.get(case.name, {}).get("scans", ()), *cases.scans(case)}
         run.trained[case.name] = {"patient": case.patient, "scans": sorted(scans)}
         run.spent_s = spent_before + time.monotonic() - started
-        if on_step is not None:
-            on_step(run.step, run.loss)
+        context.progress(f"step {run.step}, loss {run.loss:.3f}", run.step / steps)
         if time.monotonic() - saved > _SAVE_S:
             run.save()
             saved = time.monotonic()

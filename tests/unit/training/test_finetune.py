@@ -281,9 +281,9 @@ def test_a_run_learns_on_one_side_and_judges_on_the_other(job, random_weights):
 def test_a_run_goes_on_from_its_file_as_if_it_had_not_stopped(job, tmp_path):
     whole = finetune(dataclasses.replace(job, out=tmp_path / "whole", steps=3), device=CPU)
     stop = threading.Event()
-    context = RunContext(cancel=stop)
+    context = RunContext(lambda stage, _: stop.set() if "step" in stage else None, stop)
     three = dataclasses.replace(job, steps=3)
-    first = finetune(three, device=CPU, on_step=lambda *_: stop.set(), context=context)
+    first = finetune(three, device=CPU, context=context)
     assert (first.step, first.held_out) == (1, None)
     second = finetune(three, device=CPU)
     assert (second.resumed_at, second.step) == (1, 3)
