@@ -44,8 +44,8 @@ from lesionlens.base.records.review import CAVITY, NO_CANDIDATE
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging import samples
+from lesionlens.imaging.reading.nifti import open_volume
 from lesionlens.imaging.reading.open import open_study
-from lesionlens.results.review.earlier import is_outline_unconfirmed
 from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
@@ -136,7 +136,6 @@ def find_real_cases(
         else:
             path = study_paths.get(folder.name, studies / folder.name)
             used.append(_reviewed_case(saved, folder, path, patients.get(folder.name)))
-        del saved  # hundreds of volumes would not fit into memory
     if not used:
         raise UnusableInputError(
             f"No result in {root.name!r} can be trained on ({left_out[0][0]}: {left_out[0][1]}).",
@@ -204,13 +203,14 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
 
 
 def _series(sequence: MrSequence, image: ImageFile) -> Series:
+    volume = open_volume(image.path, image.channel)
     return Series(
         sequence=sequence,
         detected_by="the data set's layout",
         confidence=1.0,
-        grid=read_volume(image)[1].grid,
+        grid=volume.grid,
         files=(SourceFile(image.path, image.path.name),),
-        load=lambda: np.ascontiguousarray(read_volume(image)[0], dtype=np.float32),
+        load=volume.load,
         description=image.path.name,
     )
 
@@ -272,7 +272,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
     A voxel belongs to the candidate of which the window shows it as a part.
     """
     _refuse_marks(saved, name)
-    review, outlines = saved.review, outlines_of(saved)
+    review = saved.review
     placed = place_outlines(saved.findings, saved.volumes.labels, review, saved.run.omitted)
     is_kept = np.zeros(max(placed.id_by_uid.values(), default=0) + 1, bool)
     for uid, number in placed.id_by_uid.items():
@@ -283,15 +283,8 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
                 hint=f"Finish its review, {_MOVE}",
             )
         is_kept[number] = state is not ReviewState.REJECTED
-        if not is_kept[number]:
-            continue
-        _refuse_undivided(saved, uid, placed.labels[placed.components == number], name)
-        if number not in placed.outline_by_id and is_outline_unconfirmed(saved, uid, outlines):
-            raise UnusableInputError(
-                f"The outline of candidate {number} of case {name!r} has changed since it was "
-                "accepted.",
-                hint="Accept it again, or sign the result again.",
-            )
+        if is_kept[number]:
+            _refuse_undivided(saved, uid, placed.labels[placed.components == number], name)
     labels = np.where(is_kept[placed.components], placed.labels, 0).astype(np.uint8)
     cavity = _cavity_of(saved)
     if cavity is not None:
