@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.files import read_json
@@ -23,7 +23,7 @@ from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import Label
 from lesionlens.base.numerics import connected_parts
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.storage import write_atomically
 from lesionlens.engines.grid import make_network_input
 from lesionlens.imaging.preparation.intensities import intensity_digest, scan_digest
@@ -33,9 +33,10 @@ from lesionlens.training.augmentation import PreparedCase
 from lesionlens.training.losses import CAVITY, MAX_LESIONS
 from lesionlens.training.references import RealCase, Reference, naming_case
 
-SPLIT_NAME, FOLDER_NAME = "split.json", "cases"
+SPLIT_NAME = "split.json"
 HELD_OUT = 0.25
 """Share of the patients that are held out."""
+_SIDES = TypeAdapter(dict[Literal["training", "validation"], dict[str, Any] | list[str]])
 _MAX_OUTSIDE = 0.5  # share of a reference's voxels beyond the images, above which it is of others
 
 
@@ -47,6 +48,8 @@ class TrainingCases:
     cases : sequence of RealCase
     out : Path
         Receives `split.json` and `cases/`.
+    spacings_mm : tuple of float
+        Voxel sizes on which each case is prepared.
 
     Raises
     ------
@@ -54,8 +57,11 @@ class TrainingCases:
         There are fewer than two patients, split.json is invalid, or one scan is on both sides.
     """
 
-    def __init__(self, cases: Sequence[RealCase], out: Path, context: RunContext) -> None:
-        self._folder, self._context = out / FOLDER_NAME, context
+    def __init__(
+        self, cases: Sequence[RealCase], out: Path, spacings_mm: tuple[float, ...],
+        context: RunContext = SILENT,
+    ) -> None:  # fmt: skip
+        self._folder, self.spacings_mm, self._context = out / "cases", spacings_mm, context
         held_out = recorded_split(cases, out / SPLIT_NAME)
         self.training = tuple(c for c in cases if not held_out[c.patient])
         self.held_out = tuple(c for c in cases if held_out[c.patient])
@@ -77,23 +83,19 @@ class TrainingCases:
         return tuple(c.name for c in self.held_out if not known.isdisjoint(self.scans(c)))
 
     def prepared(self, case: RealCase, spacing_mm: float) -> PreparedCase:
-        """Return a case on a grid of this voxel size; it is prepared once."""
-        file = self._folder / f"{_stem(case)}-{spacing_mm:g}mm.npz"
-        if not file.is_file():
+        """Return a case on a grid of one of the voxel sizes; it is prepared once for all."""
+        files = {mm: self._folder / f"{_stem(case)}-{mm:g}mm.npz" for mm in self.spacings_mm}
+        if not files[spacing_mm].is_file():
             self._context.check("preparing cases")
             self._context.progress(f"preparing {case.name}", 0.0)
             with naming_case(case.name):
-                study = prepare(case.study(), self._context.quiet())
-                packed = pack_case(study, case.reference(), spacing_mm)
-            buffer = io.BytesIO()
-            np.savez(buffer, **packed._asdict())
-            write_atomically(file, buffer.getvalue())
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                return PreparedCase(**stored)
-        except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-            hint = "Delete it and run the same command again."
-            raise ReadError(f"The prepared case {file.name} is damaged.", hint=hint) from error
+                study, reference = prepare(case.study(), self._context.quiet()), case.reference()
+                for mm, file in files.items():
+                    buffer = io.BytesIO()
+                    np.savez(buffer, **pack_case(study, reference, mm)._asdict())
+                    write_atomically(file, buffer.getvalue())
+        with np.load(files[spacing_mm], allow_pickle=False) as stored:
+            return PreparedCase(**stored)
 
     def scans(self, case: RealCase) -> list[str]:
         """Return both digests of each of a case's scans."""
@@ -182,18 +184,15 @@ def read_split(path: Path) -> dict[str, bool]:
         It is damaged, or misspells a side, whose patients would be trained on.
     """
     try:
-        record: Any = read_json(path) if path.is_file() else {}
+        record = _SIDES.validate_python(read_json(path) if path.is_file() else {})
         patients = [patient for side in record.values() for patient in side]
-        listed = all(isinstance(side, list | dict) for side in record.values())
-        usable = listed and record.keys() <= {"training", "validation"}
-        usable = usable and len(patients) == len(set(patients))
-    except (OSError, ValueError, AttributeError, TypeError, ReadError):
-        record, usable = {}, False
-    if not usable:
+        if len(patients) > len(set(patients)):
+            raise ValueError("a patient is listed twice")  # noqa: TRY301
+    except (OSError, ValueError, ReadError) as error:
         raise ConfigError(
             f"{SPLIT_NAME} in {path.parent.name!r} cannot be used.",
             hint='It lists patients under "training" and "validation", each patient once.',
-        )
+        ) from error
     return {p: side == "validation" for side, names in record.items() for p in names}
 
 

@@ -230,7 +230,8 @@ def finetune(
         cavity = any(case.cavity for case in found.cases)
         run = _Run(initial, info, job.out, device, cavity=cavity)
         run.resume()
-        cases = TrainingCases(found.cases, job.out, context)
+        spacings_mm = tuple(filter(None, (info.spacing_mm, info.focus_spacing_mm)))
+        cases = TrainingCases(found.cases, job.out, spacings_mm, context)
         leaked = cases.among([scan for case in run.trained.values() for scan in case["scans"]])
         if leaked:
             raise ConfigError(
@@ -259,11 +260,8 @@ def _train(
     run: _Run, cases: TrainingCases, steps: int, limit_s: float, context: RunContext
 ) -> None:
     """Train until the last step, the end of the time or a cancellation."""
-    info = run.info
     for case in cases.training:  # all are prepared before the first step
-        cases.prepared(case, info.spacing_mm)
-        if info.focus_spacing_mm is not None:
-            cases.prepared(case, info.focus_spacing_mm)
+        cases.prepared(case, cases.spacings_mm[0])
     started = saved = time.monotonic()
     spent_before = run.spent_s
     run.network.train()
@@ -271,9 +269,8 @@ def _train(
         context.check("training")
         rng = np.random.default_rng((1, run.step))
         case = cases.training[int(rng.integers(len(cases.training)))]
-        fine = info.focus_spacing_mm is not None and rng.random() < _WINDOW_SHARE
-        spacing = info.focus_spacing_mm if fine else info.spacing_mm
-        packed = cases.prepared(case, float(spacing or info.spacing_mm))
+        fine = len(cases.spacings_mm) > 1 and rng.random() < _WINDOW_SHARE
+        packed = cases.prepared(case, cases.spacings_mm[fine])
         seed = int(rng.integers(2**31))
         run.train_on(training_batch(packed, _WINDOW if fine else None, seed), steps)
         scans = {*run.trained.get(case.name, {}).get("scans", ()), *cases.scans(case)}
@@ -313,7 +310,7 @@ def _judge(run: _Run, cases: TrainingCases) -> tuple[pandas.DataFrame, tuple[flo
     rows: dict[str, dict[str, float]] = {}
     inside: dict[str, list[tuple[Tensor, Tensor]]] = {"before": [], "after": []}
     for case in cases.held_out:
-        packed = cases.prepared(case, run.info.spacing_mm)
+        packed = cases.prepared(case, cases.spacings_mm[0])
         code = torch.from_numpy(packed.code)
         for when, network in (("before", run.initial), ("after", tuned)):
             logits = _logits(network.to(run.device).eval(), packed, run.device)

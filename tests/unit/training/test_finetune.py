@@ -24,7 +24,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli.main import app
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import prepare as preparation
@@ -125,10 +125,10 @@ def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path):
         nib.save(nib.load(other / "t1.nii.gz"), other / "t1.nii")
         (other / "t1.nii.gz").unlink()
     with pytest.raises(ConfigError, match=r"is held out, but one of its scans is trained on"):
-        TrainingCases(find(copy), tmp_path / "run", SILENT)
+        TrainingCases(find(copy), tmp_path / "run", (2.0,))
     rows = "".join(f"copy{number}\tone\n" for number in range(8))
     (copy / "patients.tsv").write_text(f"case\tpatient\nfirst\tone\n{rows}")
-    assert TrainingCases(find(copy), tmp_path / "another", SILENT).training
+    assert TrainingCases(find(copy), tmp_path / "another", (2.0,)).training
 
 
 @settings(deadline=None)
@@ -167,7 +167,7 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
     for sequence in ("t1c", "flair"):
         (copy / NAMES[2] / f"{sequence}.nii.gz").write_bytes(b"no scan")
     with pytest.raises(UnusableInputError, match=f"Case '{NAMES[2]}' cannot be trained on"):
-        TrainingCases(find(copy), tmp_path / "run", SILENT)
+        TrainingCases(find(copy), tmp_path / "run", (2.0,))
 
 
 def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
@@ -264,7 +264,7 @@ def test_a_run_learns_on_one_side_and_judges_on_the_other(job, random_weights):
     before, old = weights.load(random_weights)
     start = before.state_dict()
     assert any(not torch.equal(t, start[name]) for name, t in network.state_dict().items())
-    cases = TrainingCases(find(job.cases), job.out, SILENT)
+    cases = TrainingCases(find(job.cases), job.out, (2.0,))
     known = {scan for case in cases.training for scan in cases.scans(case)}
     assert set(info.trained_on) == known | set(old.trained_on)
     assert cases.among(known) == ()
