@@ -122,7 +122,7 @@ def augment_cases(options: argparse.Namespace) -> None:
 
 def training_loss(output: LensOutput, batch: Batch) -> torch.Tensor:
     """Return the loss; of the lesion queries for one volume, as matching waits for the GPU."""
-    loss, _ = lens_loss(output._replace(lesions=None), batch)
+    loss = lens_loss(output._replace(lesions=None), batch)
     if output.lesions is not None:
         classes, boxes, (half, quarter) = output.lesions
         first = LesionOutput(classes[:1], boxes[:1], (half[:1], quarter[:1]))

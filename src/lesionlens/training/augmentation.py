@@ -103,7 +103,7 @@ def _pipeline(window: Window | None) -> Any:
         mode=("bilinear", "nearest", "nearest"), padding_mode="zeros",
         spatial_size=window, cache_grid=False,
     )  # fmt: skip
-    sequences = [f"sequence{n}" for n in range(4)]
+    sequences = [f"image_{n}" for n in range(4)]
     look: list[Any] = []
     for key in sequences:
         look += [
@@ -116,17 +116,11 @@ def _pipeline(window: Window | None) -> Any:
     return t.Compose(
         [
             border, shape, t.ResizeWithPadOrCropd(keys, window) if window else t.Identityd(keys),
-            t.Lambdad("image", _positive),
+            t.ShiftIntensityd("image", Z_LIMIT),  # a bias field multiplies intensities
             t.SplitDimd("image", dim=0, keepdim=True, output_postfixes=[str(n) for n in range(4)]),
-            t.CopyItemsd([f"image_{n}" for n in range(4)], names=sequences),
             *look, t.ConcatItemsd(sequences, "image"), t.SelectItemsd(keys),
         ]
     )  # fmt: skip
-
-
-def _positive(image: Tensor) -> Tensor:
-    """Shift z-scores up: a bias field multiplies intensities."""
-    return image + Z_LIMIT
 
 
 def _moments(values: Tensor, inside: Tensor) -> tuple[float, float]:

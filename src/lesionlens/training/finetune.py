@@ -175,7 +175,7 @@ class _Run:
         x = with_presence(batch.channels, batch.present, batch.brain)
         with autocast(self.device):
             output = self.network(x, bounds=batch.bounds, maps=True)
-        loss, _ = lens_loss(output, batch)
+        loss = lens_loss(output, batch)
         done = min(1.0, self.step / max(1, steps))
         cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimiser.param_groups:

@@ -50,8 +50,8 @@ class Batch(NamedTuple):
     """(B, 3, 2) float32, as for `LensNetwork.forward`."""
 
 
-def lens_loss(output: LensOutput, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Return the total loss of an output with attention maps, and its terms."""
+def lens_loss(output: LensOutput, batch: Batch) -> Tensor:
+    """Return the total loss of an output with attention maps."""
     target = batch.labels.float()
     if output.logits.shape[1] > target.shape[1]:
         target = torch.cat([target, (batch.instances == CAVITY)[:, None].float()], 1)
@@ -62,12 +62,10 @@ def lens_loss(output: LensOutput, batch: Batch) -> tuple[Tensor, dict[str, float
         pooled = target if scale == 0 else _pool_like(target, logits, 2**scale)
         loss = _mask_loss(logits.float(), pooled, _SMOOTH / 8**scale)
         masks = masks + _SCALES[scale] / sum(_SCALES) * (loss * weight).mean()
-    attention = _attention_loss(cast("Tensor", output.attention), target)
-    total, terms = masks + _ATTENTION * attention, {"masks": masks, "attention": attention}
+    total: Tensor = masks + _ATTENTION * _attention_loss(cast("Tensor", output.attention), target)
     if output.lesions is not None:
-        terms["lesions"] = set_loss(output.lesions, batch.instances, batch.present)
-        total = total + LESION_WEIGHT * terms["lesions"]
-    return total, {name: float(value.detach()) for name, value in terms.items()}
+        total = total + LESION_WEIGHT * set_loss(output.lesions, batch.instances, batch.present)
+    return total
 
 
 def _mask_loss(logits: Tensor, target: Tensor, smooth: float) -> Tensor:
