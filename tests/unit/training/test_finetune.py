@@ -34,7 +34,6 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result, read_reviewed
 from lesionlens.testing import Lesion, make_patient
-from lesionlens.training import finetune as finetuning
 from lesionlens.training.augmentation import PreparedCase, training_batch
 from lesionlens.training.cases import TrainingCases, pack_case, recorded_split, split
 from lesionlens.training.finetune import FinetuneJob, finetune
@@ -117,7 +116,6 @@ def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
 
 
 def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path):
-    """Without patients.tsv each name is a patient, so that a copy was held out."""
     shutil.move(copy / NAMES[0], copy / "first")
     shutil.rmtree(copy / NAMES[1])
     for number in range(8):
@@ -171,7 +169,6 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
 
 
 def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
-    """It was trained on as core without an enhancing part."""
     file = copy / NAMES[0] / "seg.nii.gz"
     image = nib.load(file)
     mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
@@ -201,7 +198,6 @@ def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
 
 
 def test_a_reference_of_other_images_is_not_trained_on(root):
-    """Its case was taken for a healthy one."""
     case = find(root)[0]
     labels, grid = case.reference()
     affine = grid.affine.copy()
@@ -297,7 +293,7 @@ def test_other_weights_and_other_runs_are_refused(job, refining_weights, tmp_pat
     finetune(dataclasses.replace(job, steps=1), device=CPU)
     with pytest.raises(WeightsError, match="started with other weights"):
         finetune(dataclasses.replace(job, weights=str(refining_weights)), device=CPU)
-    (job.out / finetuning._CHECKPOINT).unlink()
+    (job.out / "checkpoint.safetensors").unlink()
     with pytest.raises(UnusableInputError, match="another run"):
         finetune(job, device=CPU)
 
@@ -440,7 +436,6 @@ def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("parts", [(Region.TC, Region.ET), (Region.ET,)], ids=len)
 def test_outlines_without_the_parts_of_a_lesion_are_not_trained_on(reviewed, tmp_path, parts):
-    """What enhances was learnt as oedema, or as core, without a word."""
     place, analysis = reviewed
     first, second = analysis.findings.candidates
     whole = np.where(analysis.findings.components > 0, np.uint8(Label.OEDEMA), np.uint8(0))
